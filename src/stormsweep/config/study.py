@@ -1,0 +1,283 @@
+"""The study file: every table, every key, every default."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    field_validator,
+    model_validator,
+)
+
+Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
+Choice = Scalar | list[Scalar]
+
+#: Higher is better, or lower.
+METRICS: dict[str, Literal["maximize", "minimize"]] = {
+    "roc_auc": "maximize",
+    "average_precision": "maximize",
+    "accuracy": "maximize",
+    "brier_skill_score": "maximize",
+    "csi": "maximize",
+    "brier_score": "minimize",
+    "loss": "minimize",
+}
+STORM_SOURCES = ("twin", "ncar-storms")
+TABLE_SOURCES = ("csv", "npz")
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Count = Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)]
+Real = Annotated[float, BeforeValidator(_no_bool)]
+
+
+class Table(BaseModel):
+    """A table of a TOML file: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class StudyTable(Table):
+    """``[study]``: what the study is called and what its randomness starts from."""
+
+    name: Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    """Name of the study and of its directory under ``runs/``."""
+    seed: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=0, lt=2**32)] = 0
+    """Initial weights, batch order, folds and the twin follow from it."""
+
+
+class DataTable(Table):
+    """``[data]``: where the cases come from, what is predicted from what."""
+
+    source: StrictStr = "twin"
+    """``twin``, ``ncar-storms``, ``csv``, ``npz``, or a function ``package.module:function``."""
+    path: Path | None = None
+    """Folder of storm files, or a file, folder or pattern of tables; the twin needs none."""
+    patches: Annotated[StrictInt, Field(ge=100)] = 6000
+    """How many storm patches the twin has."""
+    inputs: Annotated[list[StrictStr], Field(min_length=1)] | None = None
+    """Input variables (storms), columns or patterns such as ``*_mean`` (csv), array (npz)."""
+    target: StrictStr | None = None
+    """The variable, column or array that is predicted."""
+    label_from: Literal["mask", "patch"] = "mask"
+    """Storms: greatest target value over the storm's own cells (as in 2019) or the whole patch."""
+    threshold: Real | None = None
+    """The event is a target above this; none: the target is 0 or 1 already."""
+    event: Literal[">", ">="] = ">"
+    """Whether a target equal to the threshold is an event (``>=``) or not (``>``)."""
+    groups: dict[StrictStr, StrictStr] = {}
+    """csv, npz: names of groups, each a column (array) or ``file:REGEX`` on the file's name."""
+    test_from: dt.date | None = None
+    """Cases of this date and later are the test set, not touched by the search."""
+    test_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.0
+    """Without dates: share of the cases (whole groups of ``group_by``) kept as the test set."""
+    cache: Path = Path("data")
+    """Folder for the twin's files and for prepared arrays."""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        if value not in STORM_SOURCES + TABLE_SOURCES and ":" not in value:
+            raise ValueError('must be "twin", "ncar-storms", "csv", "npz" or "module:function"')
+        return value
+
+    @model_validator(mode="after")
+    def _defaults(self) -> DataTable:
+        if self.source in STORM_SOURCES:
+            storm_defaults: dict[str, Any] = {
+                "inputs": ["REFL_COM_curr", "U10_curr", "V10_curr"],
+                "target": "RVORT1_MAX_future",
+                "threshold": 0.005,
+                "test_from": dt.date(2015, 1, 1),
+            }
+            for key, value in storm_defaults.items():
+                if getattr(self, key) is None:
+                    object.__setattr__(self, key, value)
+        return self
+
+
+class BalanceTable(Table):
+    """``[balance]``: how the rare class is given weight, in the training folds only."""
+
+    method: Literal["none", "oversample", "undersample", "class-weight"] = "none"
+    """Random over- or undersampling by index, or weights in the loss."""
+    ratio: Annotated[Real, Field(gt=0, le=1)] = 1.0
+    """Minority to majority after balancing."""
+    scope: Literal["training-folds"] = "training-folds"
+    """Balancing before the split leaks copies into the validation, and is not offered here."""
+
+
+class AugmentTable(Table):
+    """``[augment]``: not part of this version; only its neutral values are taken."""
+
+    rotate_degrees: Annotated[Real, Field(ge=0, le=0)] = 0.0
+    """Largest rotation of a patch; 0 is none, the only value of this version."""
+    when: Literal["on-the-fly"] = "on-the-fly"
+    """When patches are rotated."""
+
+
+class ModelTable(Table):
+    """``[model]``: who builds the model, and what stays fixed in it."""
+
+    build: StrictStr = "stormsweep.models:storm_cnn"
+    """``package.module:function`` or ``file.py:function``, relative to the study file."""
+    parameters: dict[StrictStr, Choice] = {}
+    """Hyperparameters that are not searched; ``batch_size`` and ``epochs`` may stand here too."""
+
+    @field_validator("build")
+    @classmethod
+    def _has_function(cls, value: str) -> str:
+        module, _, function = value.rpartition(":")
+        if not module or not function.isidentifier():
+            raise ValueError('must be "package.module:function" or "file.py:function"')
+        return value
+
+
+class Range(Table):
+    """A range of the space, for random search: ``{low = 1e-4, high = 1e-1, log = true}``."""
+
+    low: Real | StrictInt
+    """Smallest value."""
+    high: Real | StrictInt
+    """Greatest value."""
+    log: StrictBool = False
+    """Draw uniformly in the logarithm."""
+    integer: StrictBool = False
+    """Draw whole numbers, both ends included."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if not self.low < self.high:
+            raise ValueError("low must be below high")
+        if self.log and self.low <= 0:
+            raise ValueError("a log range must begin above 0")
+        if self.integer and (self.low != int(self.low) or self.high != int(self.high)):
+            raise ValueError("an integer range must begin and end with whole numbers")
+        return self
+
+
+class SearchTable(Table):
+    """``[search]``: which configurations are tried, and what the best is best in."""
+
+    strategy: Literal["grid", "random"] = "grid"
+    """``grid`` tries every combination; ``random`` draws `trials` of them."""
+    metric: StrictStr = "roc_auc"
+    """The score that ranks configurations."""
+    trials: Count = 20
+    """How many configurations a random search draws."""
+    space: dict[StrictStr, list[Choice] | Range] = {}
+    """Hyperparameters: a list of values each, or a range for random search."""
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, value: str) -> str:
+        if value not in METRICS:
+            raise ValueError(f"must be one of {', '.join(METRICS)}")
+        return value
+
+    @field_validator("space")
+    @classmethod
+    def _sound_space(cls, space: dict[str, Any]) -> dict[str, Any]:
+        for name, values in space.items():
+            if not isinstance(values, list):
+                continue
+            if not values:
+                raise ValueError(f"{name}: the list is empty; give at least one value")
+            for index, value in enumerate(values):
+                if any(value == other and type(value) is type(other) for other in values[:index]):
+                    raise ValueError(f"{name}: {value!r} stands there twice")
+        return space
+
+    @model_validator(mode="after")
+    def _grid_has_lists(self) -> SearchTable:
+        ranges = [name for name, values in self.space.items() if isinstance(values, Range)]
+        if self.strategy == "grid" and ranges:
+            raise ValueError(
+                f"space.{ranges[0]}: a grid needs a list of values; "
+                'ranges are for strategy = "random"'
+            )
+        return self
+
+
+class ValidationTable(Table):
+    """``[validation]``: how the training part is split."""
+
+    folds: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=2)] = 3
+    """Number of folds."""
+    group_by: StrictStr = "run_date"
+    """No group (run date, track, ...) is on both sides of a fold; ``none``: stratified folds."""
+
+
+class EngineTable(Table):
+    """``[engine]``: what trains."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """``bfloat16`` computes in mixed precision; weights stay float32."""
+
+
+class SiteChoice(Table):
+    """``[site]``: where the work runs."""
+
+    use: StrictStr = "local"
+    """``local``, or a name from sites.toml."""
+    workers: Count = 2
+    """Worker processes."""
+    threads_per_worker: Count = 1
+    """Compute threads of each worker."""
+    memory_gb: Annotated[Real, Field(gt=0)] | None = None
+    """Memory a worker may take before it is stopped; none: its share of the machine's memory."""
+
+
+def _check_counts(name: str, values: Any) -> None:
+    entries = values if isinstance(values, list) else [values]
+    if isinstance(values, Range):
+        if not values.integer or values.low < 1:
+            raise ValueError(f"search.space.{name}: must be whole numbers from 1")
+        return
+    for value in entries:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: given {value!r}; must be whole numbers from 1")
+
+
+class StudyFile(Table):
+    """A whole study file."""
+
+    study: StudyTable
+    data: DataTable = DataTable()
+    balance: BalanceTable = BalanceTable()
+    augment: AugmentTable = AugmentTable()
+    model: ModelTable = ModelTable()
+    search: SearchTable = SearchTable()
+    validation: ValidationTable = ValidationTable()
+    engine: EngineTable = EngineTable()
+    site: SiteChoice = SiteChoice()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudyFile:
+        both = set(self.search.space) & set(self.model.parameters)
+        if both:
+            raise ValueError(
+                f"model.parameters.{min(both)}: is also in search.space; keep one of the two"
+            )
+        for name in ("batch_size", "epochs"):
+            for table in (self.search.space, self.model.parameters):
+                if name in table:
+                    _check_counts(name, table[name])
+        return self

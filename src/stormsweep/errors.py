@@ -1,0 +1,104 @@
+"""The error tree.
+
+::
+
+    StormsweepError
+    ├── UserError              a mistake in a command, a file or the data: one line, exit code 2
+    │   ├── StudyFileError     the study file or sites.toml: names the file and the key
+    │   ├── DataError          storm files, tables or prepared arrays
+    │   ├── JournalError       a journal that cannot be read or does not fit the study file
+    │   ├── ModelError         the model builder cannot be found or does not take the space
+    │   └── StudyBusyError     another driver is at work on the study
+    ├── RunError               one training run failed; the study goes on
+    │   └── DivergedError      its loss is no longer a number
+    └── StudyInterrupted       stopped by the user; what was finished is kept, exit code 130
+
+A `UserError` ends the command; a `RunError` ends one run only.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StormsweepError(Exception):
+    """Root of every error that Stormsweep raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(StormsweepError):
+    """A mistake that the user can mend; its text is one clear line."""
+
+    exit_code = 2
+
+
+class StudyFileError(UserError):
+    """A study file or a sites file that is missing, malformed or not allowed."""
+
+
+class DataError(UserError):
+    """Data that is missing, damaged, changed or unfit for the study."""
+
+
+class JournalError(UserError):
+    """A journal that is damaged, or does not fit the study file beside it."""
+
+
+class ModelError(UserError):
+    """A model builder that cannot be imported or does not take the hyperparameters."""
+
+
+class StudyBusyError(UserError):
+    """Another driver is at work on the same study."""
+
+
+class RunError(StormsweepError):
+    """One run failed; the study goes on without it.
+
+    Attributes
+    ----------
+    kind : str
+        What happened, in one word: ``error``, ``diverged``, ``out-of-memory``, ``killed``.
+    """
+
+    kind = "error"
+
+
+class DivergedError(RunError):
+    """The training loss is no longer a finite number."""
+
+    kind = "diverged"
+
+
+class StudyInterrupted(StormsweepError):
+    """The user stopped the study; everything finished so far is in the journal."""
+
+    exit_code = 130
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word a misspelt one was probably meant to be.
+
+    Parameters
+    ----------
+    word : str
+        What was given.
+    known : iterable of str
+        What is allowed.
+
+    Returns
+    -------
+    str
+        ``" (did you mean 'x'?)"``, or an empty string where nothing is near.
+
+    Examples
+    --------
+    >>> nearest("bach_size", ["batch_size", "epochs"])
+    " (did you mean 'batch_size'?)"
+    >>> nearest("colour", ["batch_size", "epochs"])
+    ''
+    """
+    hits = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {hits[0]!r}?)" if hits else ""

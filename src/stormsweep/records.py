@@ -1,0 +1,270 @@
+"""Plain records of what is to be done and of what happened.
+
+Everything here is a frozen dataclass of numbers, strings, lists and dicts: what crosses from the
+driver to a worker (`TaskOrder`), what comes back (`TaskDone`), and every other line of the journal.
+Times are seconds since 1970 (UTC) where they are instants, seconds where they are durations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+Hyperparameters = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training trajectory: it serves every fit that differs only in ``epochs``.
+
+    Attributes
+    ----------
+    id : str
+        Made from the hyperparameters and the fold; the same in every session.
+    hyperparameters : dict
+        All of them but ``epochs``, ``batch_size`` included.
+    fold : int
+        Which split of the cross-validation, from 0.
+    milestones : tuple of int
+        The epochs at which the run is scored, ascending.
+    """
+
+    id: str
+    hyperparameters: Hyperparameters
+    fold: int
+    milestones: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker gets: a run from one milestone to the next."""
+
+    run: Run
+    from_epoch: int
+    to_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOrder:
+    """A task with all a worker needs to carry it out; numbers and names, never arrays.
+
+    Attributes
+    ----------
+    task : Task
+        The run, and from which to which epoch.
+    build : str
+        The model builder, ``package.module:function`` or ``/path/file.py:function``.
+    parameters : dict
+        Fixed hyperparameters of the model, from ``[model.parameters]``.
+    data : str
+        Folder of the prepared arrays.
+    folds, group_by : int, str
+        How the training part is split.
+    balance_method, balance_ratio : str, float
+        How the classes of the training folds are balanced.
+    seed : int
+        The study's seed.
+    precision : str
+        ``float32`` or ``bfloat16``.
+    checkpoints : str
+        Folder of the checkpoints.
+    """
+
+    task: Task
+    build: str
+    parameters: Hyperparameters
+    data: str
+    folds: int
+    group_by: str
+    balance_method: str
+    balance_ratio: float
+    seed: int
+    precision: str
+    checkpoints: str
+
+
+@dataclass(frozen=True, slots=True)
+class StudyBegun:
+    """First line of a journal: what the study is about."""
+
+    kind: ClassVar[str] = "study"
+    name: str
+    seed: int
+    version: str
+    strategy: str
+    metric: str
+    folds: int
+    group_by: str
+    space: dict[str, Any]
+    #: Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
+    #: test_positives, groups (number of), inputs (names), target, threshold, units.
+    data: dict[str, Any]
+    #: One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
+    #: validation_positives, groups (number in the validation fold).
+    fold_sizes: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlanned:
+    """A run that the study consists of."""
+
+    kind: ClassVar[str] = "run"
+    run: str
+    hyperparameters: Hyperparameters
+    fold: int
+    milestones: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBegun:
+    """A driver started to work on the study."""
+
+    kind: ClassVar[str] = "session"
+    session: int
+    host: str
+    pid: int
+    site: str
+    workers: int
+    threads_per_worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A driver stopped: ``done``, ``failed`` (the study has failed runs) or ``interrupted``."""
+
+    kind: ClassVar[str] = "session-end"
+    session: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvent:
+    """A worker became ready (``ready``), was lost (``lost``) or left as told (``left``)."""
+
+    kind: ClassVar[str] = "worker"
+    session: int
+    worker: str
+    event: str
+    host: str
+    pid: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """A run reached a milestone and was scored there.
+
+    Attributes
+    ----------
+    run : str
+        The run's id.
+    from_epoch, to_epoch : int
+        The stretch that was trained.
+    scores : dict of str to float
+        Scores on the validation fold after `to_epoch` epochs.
+    worker : str
+        Name of the worker that did it.
+    session : int
+        In which session of the driver.
+    submitted, started, stopped : float
+        When the driver sent the task, when the worker began and ended it.
+    phases : dict of str to float
+        Seconds of `started` to `stopped`: ``open`` (data and fold), ``build`` (model, restore),
+        ``compile`` (tracing), ``train``, ``score``, ``checkpoint``.
+    epoch_loss : list of float
+        Mean training loss of each epoch trained, on the balanced training fold.
+    patches : int
+        Patches trained on, copies counted.
+    updates : int
+        Optimizer steps made.
+    memory_mb : float
+        Peak resident memory of the worker process so far.
+    parameters : int
+        Trainable parameters of the model.
+    """
+
+    kind: ClassVar[str] = "task"
+    run: str
+    from_epoch: int
+    to_epoch: int
+    scores: dict[str, float]
+    worker: str
+    session: int
+    submitted: float
+    started: float
+    stopped: float
+    phases: dict[str, float]
+    epoch_loss: list[float]
+    patches: int
+    updates: int
+    memory_mb: float
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """A run ended without reaching all its milestones.
+
+    Attributes
+    ----------
+    failure : str
+        ``error``, ``diverged``, ``out-of-memory`` or ``killed``.
+    reason : str
+        One line.
+    detail : str
+        The traceback, where there is one.
+    """
+
+    kind: ClassVar[str] = "failure"
+    run: str
+    from_epoch: int
+    to_epoch: int
+    failure: str
+    reason: str
+    worker: str
+    session: int
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRetried:
+    """A task was given out again because its worker was lost."""
+
+    kind: ClassVar[str] = "retry"
+    run: str
+    to_epoch: int
+    attempt: int
+    reason: str
+    worker: str
+    session: int
+
+
+Record = (
+    StudyBegun
+    | RunPlanned
+    | SessionBegun
+    | SessionEnded
+    | WorkerEvent
+    | TaskDone
+    | RunFailed
+    | TaskRetried
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the journal: a record and when it was written."""
+
+    time: float
+    record: Record
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One line of `stormsweep doctor`: a fact about the machine and what it means."""
+
+    name: str
+    value: str
+    meaning: str = ""
+    ok: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)

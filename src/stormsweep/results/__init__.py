@@ -1,0 +1,1 @@
+"""The journal and the frames drawn from it."""

@@ -1,0 +1,198 @@
+"""The journal: the study's memory, one checksummed JSON line a record, appended and synced.
+
+One writer, the driver, appends; anybody may read. A line is a JSON object whose last key, ``crc``,
+is the CRC-32 of the rest. A last line that was torn by a crash fails its checksum and is dropped; a
+damaged line before the last is an error, because records after it would be doubtful.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, get_args
+
+from stormsweep.errors import JournalError
+from stormsweep.records import Entry, Record
+
+FORMAT = 1
+T = TypeVar("T", bound=Record)
+_KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in get_args(Record)}
+
+
+def encode(entry: Entry) -> str:
+    """Return the line of the journal that holds `entry`, newline included.
+
+    Floats that are not finite become ``{"$float": "nan"}`` and the like, so that every line is
+    strict JSON.
+    """
+    body = {
+        "v": FORMAT,
+        "time": round(entry.time, 6),
+        "kind": entry.record.kind,
+        **_plain(dataclasses.asdict(entry.record)),
+    }
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return f'{text[:-1]},"crc":"{_crc(text)}"}}\n'
+
+
+def decode(line: str) -> Entry:
+    """Return the entry that a line of the journal holds.
+
+    Raises
+    ------
+    ValueError
+        If the line is torn, damaged, or of a kind this version does not know.
+    """
+    head, mark, tail = line.rstrip("\n").rpartition(',"crc":"')
+    if not mark or len(tail) != 10 or tail[8:] != '"}':
+        raise ValueError("the line is incomplete")
+    text = head + "}"
+    if _crc(text) != tail[:8]:
+        raise ValueError("the checksum does not fit")
+    body = json.loads(text)
+    if body.pop("v") != FORMAT:
+        raise ValueError("written by another version of Stormsweep")
+    kind, when = body.pop("kind"), body.pop("time")
+    if kind not in _KINDS:
+        raise ValueError(f"unknown kind of record {kind!r}")
+    return Entry(when, _KINDS[kind](**{key: _floats(value) for key, value in body.items()}))
+
+
+def read(path: Path) -> list[Entry]:
+    """Read all whole entries of a journal.
+
+    Parameters
+    ----------
+    path : Path
+        The file ``journal.jsonl``.
+
+    Returns
+    -------
+    list of Entry
+        In the order they were written. A torn last line is left out.
+
+    Raises
+    ------
+    JournalError
+        If the file is missing, or a line before the last is damaged.
+    """
+    return _scan(path)[0]
+
+
+def _scan(path: Path) -> tuple[list[Entry], int]:
+    """Return the entries and the number of bytes they take."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise JournalError(f"{path}: there is no journal here") from None
+    entries: list[Entry] = []
+    good = 0
+    lines = raw.splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        try:
+            if not line.endswith(b"\n"):
+                raise ValueError("the line is incomplete")
+            entries.append(decode(line.decode("utf-8")))
+        except (ValueError, TypeError, KeyError) as error:
+            if number == len(lines):
+                break
+            raise JournalError(
+                f"{path}: line {number} of {len(lines)} is damaged ({error}); restore the file "
+                f"from a copy, or cut it off before that line to train again what follows"
+            ) from None
+        good += len(line)
+    return entries, good
+
+
+class JournalWriter:
+    """The one writer of a journal.
+
+    Parameters
+    ----------
+    path : Path
+        The file; created when missing. A torn last line is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[Entry] = []
+        good = 0
+        if path.exists():
+            self.entries, good = _scan(path)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
+        os.ftruncate(self._descriptor, good)
+        os.lseek(self._descriptor, 0, os.SEEK_END)
+        self._size = good
+
+    def append(self, *records: Record) -> None:
+        """Append records and return when they are on the disk.
+
+        Raises
+        ------
+        JournalError
+            If the disk is full or cannot be written to; the journal then ends where it ended.
+        """
+        entries = [Entry(time.time(), record) for record in records]
+        data = "".join(map(encode, entries)).encode()
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:])
+            os.fsync(self._descriptor)
+        except OSError as error:
+            os.ftruncate(self._descriptor, self._size)
+            os.lseek(self._descriptor, 0, os.SEEK_END)
+            raise JournalError(f"{self.path}: cannot be written: {error.strerror}") from None
+        self._size += len(data)
+        self.entries += entries
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def of_kind(entries: Iterable[Entry], kind: type[T]) -> list[T]:
+    """Return the records of one kind, in order."""
+    return [entry.record for entry in entries if isinstance(entry.record, kind)]
+
+
+def _crc(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _floats(value: Any) -> Any:
+    if isinstance(value, dict) and value.keys() == {"$float"}:
+        return float(value["$float"])
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_floats(item) for item in value]
+    return value

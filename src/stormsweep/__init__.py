@@ -1,3 +1,71 @@
 """Stormsweep: tune a model's hyperparameters in parallel, and measure the search while it runs."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from stormsweep.data.prepared import PreparedData
+    from stormsweep.errors import (
+        DataError,
+        JournalError,
+        ModelError,
+        RunError,
+        StormsweepError,
+        StudyBusyError,
+        StudyFileError,
+        StudyInterrupted,
+        UserError,
+    )
+    from stormsweep.report import write_report
+    from stormsweep.search.plan import Plan
+    from stormsweep.study.study import Outcome, Study
+
+#: Where each public name lives: nothing heavy is imported before it is needed.
+_HOMES = {
+    "DataError": "stormsweep.errors",
+    "JournalError": "stormsweep.errors",
+    "ModelError": "stormsweep.errors",
+    "Outcome": "stormsweep.study.study",
+    "Plan": "stormsweep.search.plan",
+    "PreparedData": "stormsweep.data.prepared",
+    "RunError": "stormsweep.errors",
+    "StormsweepError": "stormsweep.errors",
+    "Study": "stormsweep.study.study",
+    "StudyBusyError": "stormsweep.errors",
+    "StudyFileError": "stormsweep.errors",
+    "StudyInterrupted": "stormsweep.errors",
+    "UserError": "stormsweep.errors",
+    "write_report": "stormsweep.report",
+}
+
+__all__ = [
+    "DataError",
+    "JournalError",
+    "ModelError",
+    "Outcome",
+    "Plan",
+    "PreparedData",
+    "RunError",
+    "StormsweepError",
+    "Study",
+    "StudyBusyError",
+    "StudyFileError",
+    "StudyInterrupted",
+    "UserError",
+    "__version__",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

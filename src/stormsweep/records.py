@@ -7,10 +7,34 @@ Times are seconds since 1970 (UTC) where they are instants, seconds where they a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 Hyperparameters = dict[str, Any]
+
+
+def identity(hyperparameters: Hyperparameters) -> str:
+    """Return a short name for a configuration, the same in every session and on every machine.
+
+    Parameters
+    ----------
+    hyperparameters : dict
+        Names and values; their order does not matter.
+
+    Returns
+    -------
+    str
+        Eight hexadecimal digits.
+
+    Examples
+    --------
+    >>> identity({"a": 1, "b": 0.5}) == identity({"b": 0.5, "a": 1})
+    True
+    """
+    text = json.dumps(hyperparameters, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +46,7 @@ class Run:
     id : str
         Made from the hyperparameters and the fold; the same in every session.
     hyperparameters : dict
-        All of them but ``epochs``, ``batch_size`` included.
+        All of them but ``epochs``: those of the space, the fixed ones and ``batch_size``.
     fold : int
         Which split of the cross-validation, from 0.
     milestones : tuple of int
@@ -54,8 +78,6 @@ class TaskOrder:
         The run, and from which to which epoch.
     build : str
         The model builder, ``package.module:function`` or ``/path/file.py:function``.
-    parameters : dict
-        Fixed hyperparameters of the model, from ``[model.parameters]``.
     data : str
         Folder of the prepared arrays.
     folds, group_by : int, str
@@ -68,11 +90,14 @@ class TaskOrder:
         ``float32`` or ``bfloat16``.
     checkpoints : str
         Folder of the checkpoints.
+    threads : int
+        Compute threads of the worker.
+    worker, session, submitted : str, int, float
+        Who was asked, in which session of the driver, and when.
     """
 
     task: Task
     build: str
-    parameters: Hyperparameters
     data: str
     folds: int
     group_by: str
@@ -81,6 +106,10 @@ class TaskOrder:
     seed: int
     precision: str
     checkpoints: str
+    threads: int
+    worker: str
+    session: int
+    submitted: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +286,3 @@ class Entry:
 
     time: float
     record: Record
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """One line of `stormsweep doctor`: a fact about the machine and what it means."""
-
-    name: str
-    value: str
-    meaning: str = ""
-    ok: bool = True
-    extra: dict[str, Any] = field(default_factory=dict)

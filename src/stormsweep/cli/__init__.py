@@ -1,0 +1,73 @@
+"""The command line: it only calls what the Python interface offers too."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stormsweep import __version__
+from stormsweep.errors import StormsweepError
+
+app = typer.Typer(
+    name="stormsweep",
+    help="Tune a model's hyperparameters in parallel, and measure the search while it runs.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"stormsweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Tune a model's hyperparameters in parallel, and measure the search while it runs."""
+
+
+def main() -> None:
+    """Run the command line and leave with the exit code that the README states."""
+    import click
+
+    from stormsweep.cli import begin, data, run, show  # noqa: F401  (they add their commands)
+
+    # As `python` itself does: the user's own modules are found from where the command is given.
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        code = app(standalone_mode=False)
+    except StormsweepError as error:
+        _say(str(error))
+        code = error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        _say(error.format_message())
+        code = 2
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _say("interrupted")
+        code = 130
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
+    print(f"stormsweep: {' '.join(message.split())}", file=sys.stderr)

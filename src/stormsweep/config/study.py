@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -173,6 +174,31 @@ class Range(Table):
         return self
 
 
+def _check_values(key: str, values: Any) -> None:
+    if not isinstance(values, list):
+        raise ValueError(
+            f"{key}: given {values!r}; must be a list of values, "
+            "or for random search a range such as {low = 1e-4, high = 1e-1, log = true}"
+        )
+    if not values:
+        raise ValueError(f"{key}: given []; must have at least one value")
+    for index, value in enumerate(values):
+        parts = value if isinstance(value, list) else [value]
+        if not all(_is_scalar(part) for part in parts):
+            raise ValueError(
+                f"{key}: given {value!r} in the list; "
+                "must be a finite number, a text, true, false, or a list of these"
+            )
+        if any(value == other and type(value) is type(other) for other in values[:index]):
+            raise ValueError(f"{key}: given {value!r} twice; must be different values")
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, bool | int | str)
+
+
 class SearchTable(Table):
     """``[search]``: which configurations are tried, and what the best is best in."""
 
@@ -192,17 +218,12 @@ class SearchTable(Table):
             raise ValueError(f"must be one of {', '.join(METRICS)}")
         return value
 
-    @field_validator("space")
+    @field_validator("space", mode="before")
     @classmethod
-    def _sound_space(cls, space: dict[str, Any]) -> dict[str, Any]:
-        for name, values in space.items():
-            if not isinstance(values, list):
-                continue
-            if not values:
-                raise ValueError(f"{name}: the list is empty; give at least one value")
-            for index, value in enumerate(values):
-                if any(value == other and type(value) is type(other) for other in values[:index]):
-                    raise ValueError(f"{name}: {value!r} stands there twice")
+    def _sound_space(cls, space: Any) -> Any:
+        for name, values in space.items() if isinstance(space, dict) else ():
+            if not isinstance(values, dict):
+                _check_values(f"search.space.{name}", values)
         return space
 
     @model_validator(mode="after")
@@ -210,7 +231,7 @@ class SearchTable(Table):
         ranges = [name for name, values in self.space.items() if isinstance(values, Range)]
         if self.strategy == "grid" and ranges:
             raise ValueError(
-                f"space.{ranges[0]}: a grid needs a list of values; "
+                f"search.space.{ranges[0]}: given a range; a grid needs a list of values; "
                 'ranges are for strategy = "random"'
             )
         return self
@@ -245,15 +266,14 @@ class SiteChoice(Table):
     """Memory a worker may take before it is stopped; none: its share of the machine's memory."""
 
 
-def _check_counts(name: str, values: Any) -> None:
-    entries = values if isinstance(values, list) else [values]
+def _check_counts(key: str, values: Any) -> None:
     if isinstance(values, Range):
         if not values.integer or values.low < 1:
-            raise ValueError(f"search.space.{name}: must be whole numbers from 1")
+            raise ValueError(f"{key}: must be whole numbers from 1; set integer = true")
         return
-    for value in entries:
+    for value in values if isinstance(values, list) else [values]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name}: given {value!r}; must be whole numbers from 1")
+            raise ValueError(f"{key}: given {value!r}; must be a whole number from 1")
 
 
 class StudyFile(Table):
@@ -277,7 +297,8 @@ class StudyFile(Table):
                 f"model.parameters.{min(both)}: is also in search.space; keep one of the two"
             )
         for name in ("batch_size", "epochs"):
-            for table in (self.search.space, self.model.parameters):
-                if name in table:
-                    _check_counts(name, table[name])
+            if name in self.search.space:
+                _check_counts(f"search.space.{name}", self.search.space[name])
+            if name in self.model.parameters:
+                _check_counts(f"model.parameters.{name}", self.model.parameters[name])
         return self

@@ -1,0 +1,1 @@
+"""Prepared data on disk, folds and balance; nothing about storms."""

@@ -1,0 +1,1 @@
+"""Space, strategies and plan: pure, no files, no Keras, no Dask."""

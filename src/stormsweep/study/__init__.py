@@ -1,0 +1,1 @@
+"""Where plan, data, workers and journal meet."""

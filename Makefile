@@ -1,0 +1,64 @@
+# Two commands for everybody: `make study` runs the main job, `make test` all checks.
+# Each sets up all it needs: a virtual environment in .venv with the locked packages.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Worker processes do the parallel work; nothing else should start threads beside them.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help study test test-slow check system lock clean
+
+help:
+	@echo "make study      the main job: synthetic storms, a small grid, a report (minutes)"
+	@echo "make test       lint, types, layering and all tests but the slow ones"
+	@echo "make test-slow  the slow tests"
+	@echo "make lock       resolve the locked packages anew (needs uv)"
+	@echo "make clean      remove the virtual environment and caches"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) or sys.version_info[:2] > (3, 13))' \
+	  || { echo "Stormsweep needs Python 3.11 to 3.13; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The package itself is installed in place, from the locked build tool, without a network.
+$(VENV)/.run: requirements/run.lock pyproject.toml | $(BIN)/python
+	@echo "Installing the locked packages (the first time takes some minutes) ..."
+	$(PIP) --require-hashes -r requirements/run.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock $(VENV)/.run
+	$(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+study: $(VENV)/.run
+	$(BIN)/stormsweep run studies/quickstart.toml
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Slurm and Chromium are what some tests run for real; without them those tests skip and say so.
+system:
+	@sh tests/install-system-packages.sh
+
+test: check system
+	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev system
+	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+lock:
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group build \
+	  --generate-hashes --no-emit-index-url --output-file requirements/run.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev \
+	  --constraint requirements/run.lock \
+	  --generate-hashes --no-emit-index-url --output-file requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

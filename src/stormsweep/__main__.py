@@ -1,0 +1,6 @@
+"""``python -m stormsweep``."""
+
+from stormsweep.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""`init` and `doctor`: before the first study."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stormsweep.cli import app
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the study.")],
+) -> None:
+    """Write a study of one's own, every key commented."""
+    from stormsweep.config.template import template
+    from stormsweep.errors import UserError
+    from stormsweep.files import write_text
+
+    file = folder / "study.toml"
+    if file.exists():
+        raise UserError(f"{file}: exists already; name another folder")
+    name = folder.resolve().name
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")
+    write_text(file, template(safe or "study"))
+    typer.echo(f"Wrote {file}; run it with: stormsweep run {file}")
+
+
+@app.command()
+def doctor(
+    tensorflow: Annotated[
+        bool, typer.Option(help="Import TensorFlow and JAX in a process of their own.")
+    ] = True,
+) -> None:
+    """Say what this machine has, and what that means for a study."""
+    from stormsweep.study.doctor import examine
+
+    ok = True
+    for finding in examine(tensorflow):
+        ok = ok and finding.ok
+        mark = "ok " if finding.ok else "NO "
+        typer.echo(f"{mark}{finding.name:<18}{finding.value}")
+        if finding.meaning:
+            typer.echo(f"{'':<21}{finding.meaning}")
+    if not ok:
+        raise typer.Exit(1)

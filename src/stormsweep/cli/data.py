@@ -1,0 +1,89 @@
+"""`data`: the twin, and prepared arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stormsweep.cli import app
+
+data_app = typer.Typer(
+    help="Storm files and prepared arrays.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def synthesize(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    patches: Annotated[int, typer.Option(min=100, help="How many storm patches.")] = 6000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bits.")] = 0,
+) -> None:
+    """Write the twin: synthetic storm files in the format of the real ones."""
+    from stormsweep.cli.watch import display
+    from stormsweep.errors import UserError
+    from stormsweep.storms.twin import synthesize
+
+    if folder.exists():
+        raise UserError(f"{folder}: exists already; name a folder that does not")
+    with display("") as watcher:
+        synthesize(
+            folder,
+            patches,
+            seed,
+            progress=lambda done, total: watcher.stage("synthesizing", done / max(total, 1)),
+        )
+    typer.echo(f"Twin: {patches:,} synthetic patches in {folder}")
+
+
+@data_app.command()
+def prepare(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
+    again: Annotated[
+        bool, typer.Option("--again", help="Even if prepared arrays are there.")
+    ] = False,
+) -> None:
+    """Turn a study's data into scaled, memory-mapped arrays."""
+    from stormsweep.cli.watch import display
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study)
+    with display("") as watcher:
+        data = chosen.prepare(watcher, again)
+    typer.echo(f"Prepared: {data.path}")
+
+
+@data_app.command()
+def describe(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
+) -> None:
+    """Say what a study's data are; prepares them where they are missing."""
+    from stormsweep.cli.watch import display
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study)
+    with display("") as watcher:
+        data = chosen.prepare(watcher)
+    manifest, summary = data.manifest, data.summary()
+    kind = "synthetic" if data.synthetic else "real"
+    typer.echo(f"{data.path}: {kind} data from {summary['source']}")
+    unit = f" {summary['units']}" if summary["units"] else ""
+    if summary["threshold"] is not None:
+        typer.echo(f"event: {summary['target']} {summary['event']} {summary['threshold']}{unit}")
+    else:
+        typer.echo(f"event: {summary['target']} is 1")
+    for part in ("train", "test"):
+        count, positives = summary[part], summary[f"{part}_positives"]
+        share = f" ({positives / count:.2%})" if count else ""
+        typer.echo(f"{part:<6}{count:>9,} cases, {positives:,} events{share}")
+    for name, count in summary["groups"].items():
+        typer.echo(f"groups by {name}: {count:,} in the training part")
+    typer.echo(f"{'input':<24}{'units':<10}{'mean':>12}{'sd':>12}")
+    for variable in manifest["inputs"]:
+        typer.echo(
+            f"{variable['name']:<24}{variable['units'] or '-':<10}"
+            f"{variable['mean']:>12.5g}{variable['std']:>12.5g}"
+        )
+    typer.echo(f"fingerprint {data.fingerprint}")

@@ -1,0 +1,138 @@
+"""`run` and `plan`: the study itself."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stormsweep.cli import app
+from stormsweep.cli.words import duration, hyperparameters
+
+StudyArgument = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="A study file, or the directory of a study.")
+]
+RunsOption = Annotated[
+    Path, typer.Option("--runs", metavar="DIR", help="Folder of the studies' directories.")
+]
+RUNS = Path("runs")
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    site: Annotated[str | None, typer.Option(help="Where to run, instead of site.use.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes, instead of site.workers.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of each, instead of site.threads_per_worker.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try runs again that failed earlier.")
+    ] = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Train what is not on record yet, then write the report; goes on where it stopped."""
+    from stormsweep.cli.watch import display
+    from stormsweep.errors import StudyInterrupted
+    from stormsweep.study.study import Study
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    chosen = Study.from_toml(study, runs).with_site(
+        use=site, workers=workers, threads_per_worker=threads
+    )
+    try:
+        with display(chosen.file.search.metric) as watcher:
+            outcome = chosen.run(watcher, retry_failed)
+    except (KeyboardInterrupt, StudyInterrupted) as stopped:
+        again = chosen.directory if chosen.journal_path.exists() else study
+        why = str(stopped) or "everything finished so far is kept"
+        raise StudyInterrupted(f"interrupted; {why}; go on with: stormsweep run {again}") from None
+    if not outcome.trained:
+        typer.echo("Nothing was left to train.")
+    _tell(chosen)
+    for failure in outcome.failed:
+        typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
+    if outcome.failed:
+        typer.echo("Try them again with --retry-failed.")
+        raise typer.Exit(1)
+
+
+def _tell(study: Any) -> None:
+    from stormsweep.report import write_report
+
+    summary = study.summary()
+    best = summary.best
+    if best is not None:
+        typer.echo(f"Best: {hyperparameters(best.hyperparameters)}")
+        typer.echo(
+            f"  {summary.metric} {best.mean:.4f}, 95 % interval over {best.folds} folds "
+            f"{best.low:.4f} to {best.high:.4f}"
+        )
+    typer.echo(
+        f"Cost: {duration(summary.wall_seconds)} of wall time, "
+        f"{summary.core_hours_held:.3f} core-hours; {summary.epochs_trained} epochs trained "
+        f"instead of {summary.epochs_separate}"
+    )
+    if summary.synthetic:
+        typer.echo("The data are synthetic (the twin): no score is one of real storms.")
+    typer.echo(f"Report: {write_report(study.directory)}")
+
+
+@app.command()
+def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
+    """Print what would run and what sharing saves, before anything does."""
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study, runs)
+    made = chosen.plan()
+    file = chosen.file
+    space = {
+        name: values if isinstance(values, list) else values.model_dump()
+        for name, values in file.search.space.items()
+    }
+    typer.echo(
+        f"Study {file.study.name}: {file.search.strategy} search, best by {file.search.metric}"
+    )
+    for name, values in space.items():
+        typer.echo(f"  {name}: {_values(values)}")
+    rows = [
+        ("configurations", len(made.configurations), ""),
+        (
+            "folds",
+            made.folds,
+            f"grouped by {file.validation.group_by}"
+            if file.validation.group_by != "none"
+            else "stratified",
+        ),
+        ("fits", made.fits, "configurations x folds"),
+        ("runs", len(made.runs), "fits that differ only in epochs share one"),
+        ("tasks", made.tasks, "from milestone to milestone, longest first"),
+        ("epochs of training", made.epochs, _saving(made.epochs, made.epochs_unshared)),
+    ]
+    for name, value, remark in rows:
+        typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
+    site = file.site
+    typer.echo(
+        f"on {site.use}: {site.workers} workers of {site.threads_per_worker} "
+        f"thread{'s' if site.threads_per_worker > 1 else ''}"
+    )
+
+
+def _saving(epochs: int, unshared: int) -> str:
+    if epochs == unshared:
+        return "nothing to share"
+    return f"instead of {unshared:,}: sharing saves {1 - epochs / unshared:.0%}"
+
+
+def _values(values: Any) -> str:
+    if isinstance(values, list):
+        return ", ".join(map(str, values))
+    kind = "whole numbers " if values["integer"] else ""
+    return f"{kind}{values['low']} to {values['high']}{', log' if values['log'] else ''}"

@@ -1,0 +1,125 @@
+"""Showing a study while it runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from stormsweep.cli.words import duration, hyperparameters
+
+if TYPE_CHECKING:
+    from stormsweep.study.execute import State
+
+#: Plain lines come this often, in seconds.
+_EVERY = 10.0
+
+
+def display(metric: str) -> Plain | Live:
+    """Return the display that suits where standard error goes."""
+    return Live(metric) if sys.stderr.isatty() else Plain(metric)
+
+
+class Plain:
+    """Plain lines: one for each stage, then one every ten seconds."""
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self._stage = ""
+        self._last = 0.0
+        self._done = -1
+
+    def stage(self, what: str, share: float) -> None:
+        """Say once that a stage began."""
+        if what != self._stage:
+            self._stage = what
+            self._print(f"{what} ...")
+
+    def state(self, state: State) -> None:
+        """Say every ten seconds, and at the end, how far the study is."""
+        over = state.tasks_done >= state.tasks
+        if state.tasks_done == self._done or not (over or time.monotonic() - self._last > _EVERY):
+            return
+        self._last, self._done = time.monotonic(), state.tasks_done
+        parts = [f"{state.tasks_done}/{state.tasks} tasks ({state.share:.0%})"]
+        if state.patches_per_second:
+            parts.append(f"{state.patches_per_second:,.0f} patches/s")
+        if not over and not math.isnan(state.seconds_left):
+            parts.append(f"{duration(state.seconds_left)} left")
+        parts += _tail(state, self._metric)
+        self._print(", ".join(parts))
+
+    def note(self, text: str) -> None:
+        """Print the line."""
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+class Live:
+    """A live display: a bar, the rate, the time left, the best so far."""
+
+    def __init__(self, metric: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        self._metric = metric
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[more]}"),
+            console=self._console,
+        )
+        self._bars: dict[str, Any] = {}
+
+    def stage(self, what: str, share: float) -> None:
+        """Move the bar of a stage."""
+        self._progress.update(self._bar(what), completed=share)
+
+    def state(self, state: State) -> None:
+        """Move the bar of the training."""
+        more = f"{state.tasks_done}/{state.tasks} tasks, {state.busy}/{state.workers} workers busy"
+        if state.patches_per_second:
+            more += f", {state.patches_per_second:,.0f} patches/s"
+        if state.tasks_done < state.tasks and not math.isnan(state.seconds_left):
+            more += f", {duration(state.seconds_left)} left"
+        self._progress.update(self._bar("training"), completed=state.share, more=more)
+        best = ", ".join(_tail(state, self._metric))
+        self._progress.update(self._bar("", total=None), more=best)
+
+    def note(self, text: str) -> None:
+        """Print the line above the bars."""
+        self._console.print(text, style="yellow", markup=False, highlight=False)
+
+    def _bar(self, what: str, total: float | None = 1.0) -> Any:
+        if what not in self._bars:
+            self._bars[what] = self._progress.add_task(what, total=total, more="")
+        return self._bars[what]
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _tail(state: State, metric: str) -> list[str]:
+    parts = []
+    if state.leader is not None:
+        folds = f"{state.leader.folds} fold{'s' if state.leader.folds > 1 else ''}"
+        values = hyperparameters(state.leader.hyperparameters)
+        parts.append(f"best {metric} {state.leader.mean:.4f} over {folds} ({values})")
+    if state.failed:
+        parts.append(f"{state.failed} failed run{'s' if state.failed > 1 else ''}")
+    return parts

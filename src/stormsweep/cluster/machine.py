@@ -1,0 +1,80 @@
+"""What this machine has, as far as this process may use it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from pathlib import Path
+
+import psutil
+
+_GIB = 1 << 30
+
+
+def cores() -> int:
+    """Return the number of cores this process may run on (affinity), and its cgroup allows."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    quota = _cgroup_cores()
+    return max(1, int(min(allowed or 1, quota)) if quota else (allowed or 1))
+
+
+def memory_gb() -> float:
+    """Return the memory this process may use in GiB: the machine's, or its cgroup's limit."""
+    total: float = psutil.virtual_memory().total
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        limit = _read(Path("/sys/fs/cgroup") / name)
+        if limit and limit.isdigit():
+            total = min(total, float(limit))
+    return total / _GIB
+
+
+def processor() -> str:
+    """Return the processor's name as the system gives it."""
+    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def instruction_sets() -> list[str]:
+    """Return the vector instruction sets that matter for training, widest last."""
+    for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
+        if line.startswith(("flags", "Features")):
+            flags = set(line.partition(":")[2].split())
+            known = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+            return [flag for flag in known if flag in flags]
+    return []
+
+
+def host() -> str:
+    """Return this machine's name."""
+    return socket.gethostname()
+
+
+def process_started(pid: int) -> float | None:
+    """Return when a process of this machine started, or None when there is none.
+
+    A process that only waits to be reaped counts as gone.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+def _cgroup_cores() -> float | None:
+    quota = (_read(Path("/sys/fs/cgroup/cpu.max")) or "").split()
+    if len(quota) == 2 and quota[0].isdigit():
+        return float(quota[0]) / float(quota[1])
+    return None
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,74 @@
+"""A pool of workers, as the driver sees it: tasks in, events out, one task a worker at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker process joined and waits for work."""
+
+    worker: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker process is gone, and with it the task it had.
+
+    Attributes
+    ----------
+    failure : str
+        ``out-of-memory`` or ``killed``.
+    reason : str
+        One line.
+    token : str or None
+        Of the task that was lost.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    failure: str
+    reason: str
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A task came back with what its function returned."""
+
+    worker: str
+    token: str
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A task's function raised, or its result could not be brought back."""
+
+    worker: str
+    token: str
+    error: BaseException
+
+
+Event = WorkerReady | WorkerLost | Finished | Broken
+
+
+class Pool(Protocol):
+    """What every kind of workers offers the driver."""
+
+    def submit(
+        self, worker: str, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        """Give a worker, which must be idle, a task."""
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Yield what has happened; wait up to `timeout` seconds for the first event."""
+
+    def close(self) -> None:
+        """Stop all workers and wait until their processes are gone."""

@@ -1,0 +1,77 @@
+"""What a worker process does for itself: its log, its memory budget, its signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+from distributed import WorkerPlugin
+
+#: How often a worker looks at its own memory, in seconds.
+_LOOK_SECONDS = 0.05
+OUT_OF_MEMORY_EXIT = 77
+
+
+def farewell_file(logs: Path, pid: int) -> Path:
+    """Return where a worker process leaves the reason of its own end."""
+    return logs / f".worker-{pid}.farewell.json"
+
+
+class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
+    """Set up a worker process before its first task.
+
+    Parameters
+    ----------
+    logs : str
+        Folder of the study's logs; the process writes ``worker-<name>.log`` there.
+    memory_bytes : float
+        The process leaves, saying why, when it takes more than this.
+    paths : list of str
+        Folders in which the user's own modules are looked for.
+    """
+
+    name = "stormsweep-worker-setup"
+
+    def __init__(self, logs: str, memory_bytes: float, paths: list[str]) -> None:
+        self.logs = logs
+        self.memory_bytes = memory_bytes
+        self.paths = paths
+
+    def setup(self, worker: Any) -> None:
+        """Run in the worker's main thread when it joins."""
+        # Ctrl-C reaches the whole foreground group; only the driver decides what it means.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for path in reversed(self.paths):
+            if path not in sys.path:
+                sys.path.insert(0, path)
+        log = os.open(
+            Path(self.logs) / f"worker-{worker.name}.log",
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+            0o640,
+        )
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.close(log)
+        threading.Thread(target=self._watch_memory, name="memory", daemon=True).start()
+
+    def _watch_memory(self) -> None:
+        process = psutil.Process()
+        while True:
+            used = process.memory_info().rss
+            if used > self.memory_bytes:
+                farewell = {
+                    "failure": "out-of-memory",
+                    "reason": f"the worker used {used / 2**30:.2f} GiB of memory; "
+                    f"allowed are {self.memory_bytes / 2**30:.2f} GiB (site.memory_gb)",
+                }
+                path = farewell_file(Path(self.logs), os.getpid())
+                path.write_text(json.dumps(farewell), encoding="utf-8")
+                os._exit(OUT_OF_MEMORY_EXIT)
+            time.sleep(_LOOK_SECONDS)

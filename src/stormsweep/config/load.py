@@ -1,0 +1,241 @@
+"""From TOML to a checked study file and back; every mistake in one line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomlkit
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from stormsweep.config.study import StudyFile
+from stormsweep.errors import StudyFileError, nearest
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_study(path: Path) -> StudyFile:
+    """Read and check a study file.
+
+    Relative paths in it are taken from the file's own folder, except ``data.cache``, which is
+    taken from the current folder; all are absolute in what is returned.
+
+    Parameters
+    ----------
+    path : Path
+        The TOML file.
+
+    Returns
+    -------
+    StudyFile
+
+    Raises
+    ------
+    StudyFileError
+        If the file is missing, is not TOML, or says something that is not allowed.
+    """
+    study = parse(path, read_toml(path), StudyFile)
+    folder = path.resolve().parent
+    data = study.data.model_copy(
+        update={
+            "path": None if study.data.path is None else _absolute(folder, study.data.path),
+            "cache": _absolute(Path.cwd(), study.data.cache),
+            "source": _absolute_function(folder, study.data.source),
+        }
+    )
+    model = study.model.model_copy(update={"build": _absolute_function(folder, study.model.build)})
+    return study.model_copy(update={"data": data, "model": model})
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    StudyFileError
+        If the file is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyFileError(f"{path}: there is no such file") from None
+    except IsADirectoryError:
+        raise StudyFileError(f"{path}: is a folder; a TOML file is expected") from None
+    except OSError as error:
+        raise StudyFileError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise StudyFileError(f"{path}: is not UTF-8 text; a TOML file is expected") from None
+    except tomllib.TOMLDecodeError as error:
+        raise StudyFileError(f"{path}: is not valid TOML: {error}") from None
+
+
+def parse(path: Path, content: dict[str, Any], model: type[M]) -> M:
+    """Check what a TOML file says against a model.
+
+    Raises
+    ------
+    StudyFileError
+        For the first mistake: file, key, what was given, what is allowed.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as failure:
+        # An unknown key explains other mistakes better than they do themselves; lists of the
+        # space are checked beforehand, so what is wrong there is a range.
+        errors = sorted(
+            failure.errors(),
+            key=lambda one: (
+                one["type"] != "extra_forbidden",
+                not any("Range" in str(part) for part in one["loc"]),
+            ),
+        )
+        raise StudyFileError(f"{path}: {_say(errors[0], model)}") from None
+
+
+def dump_study(study: StudyFile) -> str:
+    """Return a study file as TOML with every default written out, in a fixed order."""
+    document = tomlkit.document()
+    for name, table in study.model_dump(mode="json", exclude_none=True).items():
+        document[name] = _toml_table(table)
+    return tomlkit.dumps(document)
+
+
+def differences(old: StudyFile, new: StudyFile) -> list[str]:
+    """Say in which keys two study files differ that decide over scores.
+
+    ``[site]``, where the work runs, and ``data.cache`` may differ between sessions of one study.
+
+    Returns
+    -------
+    list of str
+        ``"search.space.epochs was [5], is [5, 10]"`` and the like.
+    """
+    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    changes = []
+    for key in dict.fromkeys([*before, *after]):
+        if key.startswith("site.") or key == "data.cache" or before.get(key) == after.get(key):
+            continue
+        was, now = (_show(side[key]) if key in side else "unset" for side in (before, after))
+        changes.append(f"{key} was {was}, is {now}")
+    return changes
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            flat |= _flatten(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def _toml_table(values: dict[str, Any]) -> Any:
+    table = tomlkit.table()
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = {k: v for k, v in value.items() if v is not None}
+            table[key] = _toml_table(value)
+        else:
+            table[key] = value
+    return table
+
+
+def _absolute(folder: Path, path: Path) -> Path:
+    return folder / path.expanduser()
+
+
+def _absolute_function(folder: Path, spec: str) -> str:
+    file, _, function = spec.rpartition(":")
+    return f"{_absolute(folder, Path(file))}:{function}" if file.endswith(".py") else spec
+
+
+def _say(error: ErrorDetails, model: type[BaseModel]) -> str:
+    location = _location(error["loc"])
+    key = ".".join(str(part) for part in location)
+    kind, given, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _known_keys(model, location[:-1])
+        where = f"[{'.'.join(map(str, location[:-1]))}]" if location[:-1] else "the file"
+        return (
+            f"unknown key {key!r}{nearest(str(location[-1]), known)}; "
+            f"{where} takes {', '.join(known)}"
+        )
+    if kind == "missing":
+        return f"{key}: is missing"
+    if kind == "value_error":
+        message = str(context.get("error", error["msg"]))
+        head = f"{key}: " if key and not message.startswith(key) else ""
+        scalar = not isinstance(given, dict | list) and f"given {given!r}" not in message
+        return head + (f"given {_show(given)}; {message}" if scalar else message)
+    return f"{key}: given {_show(given)}; {_allowed(kind, context, error['msg'])}"
+
+
+def _allowed(kind: str, context: dict[str, Any], message: str) -> str:
+    match kind:
+        case "literal_error":
+            return f"must be {context['expected']}"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            bound = next(iter(context.values()))
+            words = {
+                "greater_than": "above",
+                "greater_than_equal": "at least",
+                "less_than": "below",
+                "less_than_equal": "at most",
+            }
+            return f"must be {words[kind]} {bound}"
+        case "too_short":
+            return "must have at least one entry"
+        case "string_pattern_mismatch":
+            return "must be letters, digits, '.', '_' or '-', and begin with a letter or digit"
+        case _ if kind.startswith("date"):
+            return "must be a date such as 2015-01-01"
+        case _ if kind.endswith("_type") or kind.endswith("_parsing"):
+            noun = kind.removesuffix("_type").removesuffix("_parsing")
+            names = {
+                "int": "a whole number",
+                "float": "a number",
+                "string": "a text in quotes",
+                "bool": "true or false",
+                "list": "a list",
+                "dict": "a table",
+                "model": "a table",
+                "model_attributes": "a table",
+                "path": "a path in quotes",
+            }
+            return f"must be {names.get(noun, noun)}"
+        case "int_from_float":
+            return "must be a whole number"
+        case _:
+            return message[:1].lower() + message[1:]
+
+
+def _location(parts: tuple[int | str, ...]) -> list[int | str]:
+    """Drop what pydantic adds for unions: names of types, not of keys."""
+    noise = {"int", "float", "str", "bool", "Range", "list", "function-before"}
+    kept: list[int | str] = []
+    for part in parts:
+        if isinstance(part, str) and (part in noise or "[" in part):
+            continue
+        kept.append(part)
+    return kept
+
+
+def _known_keys(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        annotation = None if field is None else field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+        else:
+            from stormsweep.config.study import Range
+
+            return list(Range.model_fields)
+    return list(model.model_fields)
+
+
+def _show(value: Any) -> str:
+    text = repr(value) if not isinstance(value, dict) else "a table"
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,156 @@
+"""The answer in sentences: what is best, how sure that is, what it cost."""
+
+from __future__ import annotations
+
+import math
+
+from stormsweep.report import words
+from stormsweep.report.material import Material
+
+
+def state(material: Material) -> str:
+    """Say how far the study is."""
+    look = material.summary
+    runs = words.count(look.runs_planned, "run")
+    failed = f", {look.runs_failed} failed" if look.runs_failed else ""
+    if look.finished:
+        return f"Finished: {look.runs_finished} of {runs} done{failed}."
+    return (
+        f"Not finished: {look.runs_finished} of {runs} done{failed}; {look.fits_scored} of "
+        f"{words.count(look.fits_planned, 'fit')} scored. Everything below is as of now."
+    )
+
+
+def headline(material: Material) -> str:
+    """Name the best configuration in words."""
+    best = material.summary.best
+    if best is None:
+        return "No configuration has a score yet."
+    names = [name for name in material.columns if name in best.hyperparameters]
+    varied = [name for name in names if name in material.varied] or names
+    return words.capital(words.point(best.hyperparameters, varied))
+
+
+def fixed(material: Material) -> str:
+    """Name the hyperparameters that the study did not vary."""
+    best = material.summary.best
+    if best is None or not material.varied:
+        return ""
+    names = [name for name in material.columns if name in best.hyperparameters]
+    names = [name for name in names if name not in material.varied]
+    return words.point(best.hyperparameters, names) if names else ""
+
+
+def score_line(material: Material) -> tuple[str, str]:
+    """Return the best score and its interval, as text."""
+    best = material.summary.best
+    if best is None:
+        return "", ""
+    folds = words.count(best.folds, "fold")
+    if not math.isfinite(best.low):
+        return words.score(best.mean), f"{folds}: too few for an interval"
+    low, high = words.score(best.low), words.score(best.high)
+    return words.score(best.mean), f"95 % interval {low} to {high}, over {folds}"
+
+
+def how_sure(material: Material) -> list[str]:
+    """Say what the interval can say, what it cannot, and what else may be as good."""
+    best = material.summary.best
+    if best is None:
+        return []
+    texts = []
+    if not best.complete:
+        texts.append(
+            f"No configuration is scored on all its folds yet; this is the best so far, on "
+            f"{best.folds} of {best.folds_expected}."
+        )
+    if math.isfinite(best.low):
+        text = (
+            f"The interval is a t-interval of the mean over {best.folds} validation folds. It says "
+            "how much the score depends on which of these cases validate. The folds share most of "
+            "their training cases, so it is rather too narrow; and the configuration was chosen "
+            "because its score is high, so the score itself is flattered."
+        )
+        low, high = words.BOUNDS.get(material.metric, (-math.inf, math.inf))
+        if best.low < low or best.high > high:
+            text += (
+                " It reaches beyond the values that this score can have: with so few folds the "
+                "spread is poorly known."
+            )
+        texts.append(text)
+    texts.append(_rivals(material))
+    test = material.study.data.get("test")
+    if test:
+        texts.append(
+            f"The {words.count(int(test), 'test case')} were not looked at by the search; only they "
+            "can tell what the score is worth on cases that took no part in the choice."
+        )
+    else:
+        texts.append("No cases were kept apart as a test set.")
+    return [text for text in texts if text]
+
+
+def _rivals(material: Material) -> str:
+    table, best = material.differences, material.summary.best
+    if best is None or not best.complete:
+        return ""
+    if table.empty:
+        return "There is no other complete configuration to compare it with."
+    alike = int((~table["apart"]).sum())
+    others = words.count(len(table), "other configuration")
+    start = (
+        f"None of the {others} can"
+        if alike == len(table) > 1
+        else f"All {others} can"
+        if alike == 0 and len(table) > 1
+        else f"Of the {others}, {alike} cannot"
+    )
+    return (
+        f"{start} be told apart from it: the difference of the scores, paired fold by fold, has a "
+        "95 % t-interval "
+        + ("without zero" if alike == 0 else "with zero in it")
+        + " (variance corrected for overlapping training sets after Nadeau and Bengio 2003; each "
+        "comparison on its own, not corrected for their number)."
+        + (" Among those, take the cheapest, or the simplest." if alike and len(table) > 1 else "")
+    )
+
+
+def costs(material: Material) -> list[tuple[str, str, str]]:
+    """Return what the study cost: what, how much, and a remark."""
+    look = material.summary
+    sessions = words.count(look.sessions, "session")
+    rows = [
+        ("Wall time", words.duration(look.wall_seconds), f"{sessions}, pauses left out"),
+        (
+            "Core-hours used",
+            words.number(look.core_hours, 2),
+            f"time in tasks × threads; {words.number(look.core_hours_held, 2)} held, workers busy "
+            f"{words.percent(look.busy_share)} of the time",
+        ),
+        (
+            "Epochs trained",
+            words.number(look.epochs_trained),
+            _saving(material),
+        ),
+        (
+            "Speed",
+            f"{words.number(look.patches_per_second)} patches/s",
+            f"all workers together, over the whole wall time; {words.number(look.fits_per_hour)} "
+            "fits an hour",
+        ),
+    ]
+    if look.retries:
+        rows.append(("Repeated tasks", words.number(look.retries), "their worker was lost"))
+    return rows
+
+
+def _saving(material: Material) -> str:
+    look = material.summary
+    fits = words.count(look.fits_scored, "fit")
+    if look.epochs_separate <= look.epochs_trained:
+        return f"for {fits}"
+    saved = 1 - look.epochs_trained / look.epochs_separate
+    return (
+        f"{fits} trained separately would have needed {words.number(look.epochs_separate)}; runs "
+        f"shared between numbers of epochs saved {words.percent(saved)}"
+    )

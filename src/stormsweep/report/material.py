@@ -1,0 +1,128 @@
+"""Everything that a report is drawn from, read once from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from stormsweep.records import Entry, StudyBegun, TaskDone
+from stormsweep.report import words
+from stormsweep.results import frames
+from stormsweep.results.summary import Summary, differences, summary, worker_time
+
+
+@dataclass(frozen=True)
+class Material:
+    """The study's frames, each made when first asked for.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+    """
+
+    entries: Sequence[Entry]
+
+    @cached_property
+    def study(self) -> StudyBegun:
+        return frames.study(self.entries)
+
+    @cached_property
+    def summary(self) -> Summary:
+        return summary(self.entries)
+
+    @cached_property
+    def fits(self) -> pd.DataFrame:
+        return frames.fits(self.entries)
+
+    @cached_property
+    def configurations(self) -> pd.DataFrame:
+        return frames.configurations(self.entries)
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        return differences(self.entries)
+
+    @cached_property
+    def tasks(self) -> pd.DataFrame:
+        return frames.tasks(self.entries)
+
+    @cached_property
+    def done(self) -> list[TaskDone]:
+        return frames.tasks_done(self.entries)
+
+    @cached_property
+    def workers(self) -> pd.DataFrame:
+        return frames.workers(self.entries)
+
+    @cached_property
+    def worker_time(self) -> pd.DataFrame:
+        return worker_time(self.entries)
+
+    @cached_property
+    def sessions(self) -> pd.DataFrame:
+        return frames.sessions(self.entries)
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        return frames.failures(self.entries)
+
+    @cached_property
+    def retries(self) -> pd.DataFrame:
+        return frames.retries(self.entries)
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """The column of each hyperparameter."""
+        return frames.hyperparameter_columns(self.entries)
+
+    @cached_property
+    def metric(self) -> str:
+        return self.study.metric
+
+    @cached_property
+    def metric_label(self) -> str:
+        return words.score_label(self.metric)
+
+    @cached_property
+    def higher(self) -> bool:
+        return frames.higher_is_better(self.entries)
+
+    @cached_property
+    def points(self) -> dict[str, dict[str, Any]]:
+        """The hyperparameters of every planned configuration."""
+        return frames.planned_configurations(self.entries)
+
+    @cached_property
+    def varied(self) -> list[str]:
+        """Names of the hyperparameters that the plan varies, ``epochs`` among them."""
+        seen: dict[str, set[str]] = {name: set() for name in self.columns}
+        for point in self.points.values():
+            for name, values in seen.items():
+                values.add(repr(point.get(name)))
+        return [name for name, values in seen.items() if len(values) > 1]
+
+    @cached_property
+    def continuous(self) -> set[str]:
+        """Names of the hyperparameters that are drawn from a range."""
+        return {name for name, values in self.study.space.items() if isinstance(values, dict)}
+
+    @property
+    def synthetic_note(self) -> str:
+        """What stands inside every figure where the data are synthetic, else nothing."""
+        if not self.summary.synthetic:
+            return ""
+        source = words.short(str(self.study.data.get("source", "")), 30)
+        return f"synthetic data ({source})" if source else "synthetic data"
+
+    def in_words(self, configuration: str, varied_only: bool = True) -> str:
+        """Return a configuration in words; only what the study varies, unless asked otherwise."""
+        point = self.points[configuration]
+        names = [name for name in self.columns if name in point]
+        if varied_only and self.varied:
+            names = [name for name in names if name in self.varied]
+        return words.point(point, names)

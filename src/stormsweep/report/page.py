@@ -1,0 +1,237 @@
+"""The page: one HTML file that stands on its own."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+import stormsweep
+from stormsweep.report import answer, tables, words
+from stormsweep.report.material import Material
+from stormsweep.report.style import Picture
+
+MOST_CONFIGURATIONS, MOST_FAILURES = 20, 50
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure as the page shows it: its words and the drawing as a data URI."""
+
+    picture: Picture
+    uri: str
+
+
+def render(
+    material: Material,
+    figures: dict[str, list[Shown]],
+    study_file: str,
+    environment: dict[str, Any],
+    directory: str,
+) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    material : Material
+        The study.
+    figures : dict of str to list of Shown
+        Figures by the section they stand in: ``answer``, ``scores``, ``learning``, ``time``.
+    study_file : str
+        Text of study.toml; may be empty.
+    environment : dict
+        What environment.json holds; may be empty.
+    directory : str
+        The study's directory, as the command to draw the report again names it.
+    """
+    header, rows, _ = tables.configuration_rows(material, MOST_CONFIGURATIONS)
+    value, interval = answer.score_line(material)
+    template = Environment(
+        loader=PackageLoader("stormsweep.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("page.html")
+    return template.render(
+        study=material.study,
+        look=material.summary,
+        version=stormsweep.__version__,
+        state=answer.state(material),
+        metric=words.capital(material.metric_label),
+        headline=answer.headline(material),
+        fixed=answer.fixed(material),
+        score=value,
+        interval=interval,
+        sure=answer.how_sure(material),
+        costs=answer.costs(material),
+        scores=tables.score_rows(material),
+        figures=figures,
+        header=header,
+        rows=rows,
+        configurations=len(material.configurations),
+        time_rows=tables.time_rows(material),
+        sessions=_sessions(material),
+        failures=_failures(material),
+        failures_in_all=len(material.failures),
+        data=_data(material, study_file),
+        folds=_folds(material),
+        environment=_flat(environment),
+        study_file=study_file,
+        directory=directory,
+    )
+
+
+def _sessions(material: Material) -> list[list[str]]:
+    rows = []
+    for row in material.sessions.to_dict("records"):
+        held = row["workers"] * row["seconds"]
+        layout = f"{row['workers']} × {words.count(row['threads'], 'thread')}"
+        rows.append(
+            [
+                str(row["session"]),
+                instant(row["begun"]),
+                words.duration(row["seconds"]),
+                f"{row['host']} ({row['site']})",
+                layout,
+                str(row["tasks"]),
+                words.percent(row["busy_seconds"] / held if held > 0 else math.nan),
+                {"open": "no end on record"}.get(row["outcome"], row["outcome"]),
+            ]
+        )
+    return rows
+
+
+def _failures(material: Material) -> list[dict[str, str]]:
+    shown = []
+    for row in material.failures.head(MOST_FAILURES).to_dict("records"):
+        names = {n: c for n, c in material.columns.items() if n != "epochs" and c in row}
+        varied = {n: row[c] for n, c in names.items() if n in material.varied} or {
+            n: row[c] for n, c in names.items()
+        }
+        shown.append(
+            {
+                "what": words.capital(words.point(varied)) or row["run"],
+                "run": row["run"],
+                "where": f"fold {row['fold'] + 1}, epochs {row['from_epoch']} to {row['to_epoch']}",
+                "failure": row["failure"] + (", got through later" if row["recovered"] else ""),
+                "reason": row["reason"],
+                "detail": row["detail"],
+                "worker": row["worker"],
+                "time": instant(row["time"]),
+            }
+        )
+    return shown
+
+
+def _data(material: Material, study_file: str) -> list[tuple[str, str]]:
+    data = material.study.data
+    rows: list[tuple[str, str]] = []
+
+    def add(name: str, text: str) -> None:
+        if text:
+            rows.append((name, text))
+
+    kind = "synthetic" if data.get("synthetic") else "not synthetic"
+    add("Source", f"{data.get('source', '')} ({kind})" if data.get("source") else kind)
+    inputs = data.get("inputs") or []
+    shown = [str(name) for name in inputs[:12]]
+    more = f" and {len(inputs) - 12} more" if len(inputs) > 12 else ""
+    add("Inputs", ", ".join(shown) + more)
+    target = words.value(data.get("target"))
+    threshold, units = data.get("threshold"), str(data.get("units") or "")
+    if threshold is not None:
+        target += f", an event beyond {words.value(threshold)} {units}".rstrip()
+    add("Target", "" if target == words.NOTHING else target)
+    for part in ("train", "test"):
+        cases, events = data.get(part), data.get(f"{part}_positives")
+        if cases is None:
+            continue
+        text = words.count(int(cases), "case")
+        if events is not None and cases:
+            share = words.percent(events / cases, 1)
+            text += f", {words.count(int(events), 'event')} (frequency {share})"
+        add({"train": "For the search", "test": "Test set, untouched"}[part], text)
+    add("Split off as test set", _split(study_file))
+    by = material.study.group_by
+    groups = data.get("groups")
+    add(
+        "Cross-validation",
+        f"{words.count(material.study.folds, 'fold')}, "
+        + (
+            "stratified by event"
+            if by == "none"
+            else f"grouped by {words.label(by)}: none is in training and validation at once"
+            + (f" ({words.number(groups)} groups)" if isinstance(groups, int) else "")
+        ),
+    )
+    add("Fingerprint", str(data.get("fingerprint", ""))[:16])
+    return rows
+
+
+def _split(study_file: str) -> str:
+    try:
+        table = tomllib.loads(study_file).get("data", {})
+    except tomllib.TOMLDecodeError:
+        return ""
+    if table.get("test_from"):
+        return f"cases of {table['test_from']} and later"
+    if table.get("test_fraction"):
+        return f"{words.percent(float(table['test_fraction']))} of the cases"
+    return ""
+
+
+def _folds(material: Material) -> list[list[str]]:
+    rows = []
+    for number, sizes in enumerate(material.study.fold_sizes, start=1):
+        cells = [str(number)]
+        for part in ("train", "validation"):
+            cases, events = sizes.get(part), sizes.get(f"{part}_positives")
+            cells.append(words.NOTHING if cases is None else words.number(cases))
+            known = bool(cases) and events is not None
+            cells.append(words.percent(events / cases, 1) if known else words.NOTHING)
+        for key in ("epoch_patches", "groups"):
+            value = sizes.get(key)
+            cells.append(words.NOTHING if value is None else words.number(value))
+        rows.append(cells)
+    return rows
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
+    """Return nested facts as rows of name and text."""
+    if isinstance(value, dict):
+        return [
+            row
+            for key, item in value.items()
+            for row in _flat(item, f"{name}: {words.label(str(key))}" if name else _title(str(key)))
+        ]
+    if isinstance(value, list):
+        if any(isinstance(item, dict | list) for item in value):
+            return [row for n, item in enumerate(value, 1) for row in _flat(item, f"{name} {n}")]
+        value = ", ".join(map(words.value, value))
+    text = words.value(value)
+    return [(name, text)] if text and text != words.NOTHING else []
+
+
+def _title(key: str) -> str:
+    return words.capital(words.label(key))
+
+
+def instant(seconds: float) -> str:
+    """Return an instant as a date and time in UTC."""
+    if not math.isfinite(seconds):
+        return words.NOTHING
+    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file, empty where it is missing or no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,354 @@
+"""Figures of the scores: over the space, of the best configurations, and as training goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.lines
+import matplotlib.patches
+import matplotlib.ticker
+import numpy as np
+import pandas as pd
+
+from stormsweep.report import words
+from stormsweep.report.axes import Layout, Scale, grid_layout, places, scale_of
+from stormsweep.report.material import Material
+from stormsweep.report.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    MARKERS,
+    NARROW,
+    PALE,
+    RED,
+    WIDE,
+    Picture,
+    legend_above,
+    new_figure,
+)
+
+MOST_BEST, MOST_CURVES, MOST_SLICES = 15, 5, 9
+
+
+def score_pictures(material: Material) -> list[Picture]:
+    """Return the figures of the score over the space; none where nothing is scored."""
+    table = _sound(material)
+    if table.empty:
+        return []
+    if not material.varied:
+        return [_fold_picture(material)]
+    layout = grid_layout(material)
+    if layout is None:
+        return [_slices(material, table)]
+    pictures = _grid_pictures(material, table, layout)
+    if layout.others:
+        pictures.append(_slices(material, table))
+    return pictures
+
+
+def _sound(material: Material) -> pd.DataFrame:
+    table = material.configurations
+    return table[np.isfinite(table[f"{material.metric}_mean"].to_numpy(dtype=float))]
+
+
+def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> list[Picture]:
+    """Score against `x`, one line for each value of `lines`, standard deviations beneath."""
+    chosen = _best_over_others(material, table, layout)
+    mean, sd = f"{material.metric}_mean", f"{material.metric}_sd"
+    scale = scale_of(material, layout.x, table[material.columns[layout.x]])
+    limits = _limits(chosen[mean]), (0.0, _above(chosen[sd]))
+    pictures = []
+    for epochs in layout.epochs or [None]:
+        part = chosen if epochs is None else chosen[chosen["epochs"] == epochs]
+        figure = new_figure(NARROW, 3.55, material.synthetic_note)
+        top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2.1, 1))
+        handles, texts = _draw_lines(material, (top, low), part, layout, scale)
+        scale.apply(top, label=False)
+        scale.apply(low)
+        top.tick_params(labelbottom=False)
+        top.set(ylabel=words.capital(material.metric_label), ylim=limits[0])
+        low.set(ylabel="SD over folds", ylim=limits[1])
+        low.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, min_n_ticks=3))
+        figure.align_ylabels([top, low])
+        among = "" if epochs is None else words.point({"epochs": epochs})
+        title = words.capital(among) if epochs is not None and len(layout.epochs) > 1 else ""
+        if title:
+            top.set_title(title, loc="left", fontweight="bold")
+        legend = words.capital(words.short(words.label(layout.lines), 40)) if layout.lines else ""
+        legend_above(figure, handles, texts, legend)
+        name = f"score-{_slug(layout.x)}" + (f"-epochs-{epochs}" if epochs is not None else "")
+        heading = f"{words.capital(material.metric_label)} against {words.label(layout.x)}"
+        pictures.append(
+            Picture(
+                name,
+                heading + (f", {among}" if among else ""),
+                _grid_caption(material, part, layout, among),
+                figure,
+            )
+        )
+    return pictures
+
+
+def _best_over_others(material: Material, table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    if not layout.others:
+        return table
+    # The table stands in the order of the ranks: the first of each group is its best.
+    axes = [material.columns[name] for name in (layout.x, layout.lines) if name]
+    return table.drop_duplicates([*axes, "epochs"], keep="first")
+
+
+def _draw_lines(
+    material: Material, axes: tuple[Any, Any], part: pd.DataFrame, layout: Layout, scale: Scale
+) -> tuple[list[Any], list[str]]:
+    """Draw one line for each value of `layout.lines` into both axes; return the legend's entries."""
+    x = material.columns[layout.x]
+    if layout.lines is None:
+        groups: list[tuple[Any, pd.DataFrame]] = [(None, part)]
+        values: list[Any] = [None]
+    else:
+        column = material.columns[layout.lines]
+        values = sorted(material.configurations[column].unique().tolist(), key=_order)
+        groups = [(value, part[part[column] == value]) for value in values]
+    handles, texts = [], []
+    for value, rows in groups:
+        index = values.index(value)
+        style = {"color": COLOURS[index], "marker": MARKERS[index]}
+        at = np.array(places(scale, rows[x]))
+        order = np.argsort(at, kind="stable")
+        for axis, kind in zip(axes, ("mean", "sd"), strict=True):
+            heights = rows[f"{material.metric}_{kind}"].to_numpy(dtype=float)
+            axis.plot(at[order], heights[order], **style, linewidth=1.3 if kind == "mean" else 1.0)
+            hollow = ~rows["complete"].to_numpy(dtype=bool)
+            axis.plot(at[hollow], heights[hollow], **style, linestyle="", markerfacecolor="white")
+        if value is not None:
+            handles.append(mpl.lines.Line2D([], [], **style))
+            texts.append(words.short(words.value(value), 24))
+    return handles, texts
+
+
+def _grid_caption(material: Material, part: pd.DataFrame, layout: Layout, among: str) -> str:
+    folds = material.study.folds
+    text = (
+        f"Mean {material.metric_label} over {words.count(folds, 'validation fold')} against "
+        f"{words.label(layout.x)}{' after ' + among if among else ''}"
+    )
+    if layout.lines:
+        text += f", one line for each {words.label(layout.lines)}"
+    text += "; beneath, the standard deviation over the folds."
+    if layout.others:
+        names = " and ".join(words.label(name) for name in layout.others)
+        text += f" Each point is the best over {names}, and so is flattered by the choice."
+    if not part["complete"].all():
+        text += " Hollow markers: not all folds are scored yet."
+    return text
+
+
+def _slices(material: Material, table: pd.DataFrame) -> Picture:
+    """Score against each hyperparameter, one point for each configuration."""
+    names = material.varied[:MOST_SLICES]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    figure = new_figure(
+        (NARROW, 5.4, WIDE)[columns - 1], 2.35 * rows + 0.3, material.synthetic_note
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    heights = table[f"{material.metric}_mean"].to_numpy(dtype=float)
+    complete = table["complete"].to_numpy(dtype=bool)
+    for axis, name in zip(grid.flat, names, strict=False):
+        values = table[material.columns[name]]
+        scale = scale_of(material, name, values)
+        at = np.array(places(scale, values))
+        if scale.kind == "steps":
+            # Side by side in the order of the ranks, so that equal scores stay apart.
+            at = at + np.linspace(-0.18, 0.18, 7)[np.arange(len(at)) % 7]
+        axis.plot(at[complete], heights[complete], "o", color=BLUE, alpha=0.65, mew=0)
+        axis.plot(at[~complete], heights[~complete], "o", color=BLUE, mfc="white", alpha=0.8)
+        axis.plot(at[:1], heights[:1], "o", ms=9, mfc="none", mec=RED, mew=1.4)
+        scale.apply(axis)
+    for axis in grid.flat[len(names) :]:
+        axis.set_visible(False)
+    for row in grid:
+        row[0].set(ylabel=words.capital(material.metric_label), ylim=_limits(pd.Series(heights)))
+    handles = [mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, alpha=0.65, mew=0)]
+    texts = ["configuration"]
+    if not complete.all():
+        handles.append(mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, mfc="white"))
+        texts.append("not all folds yet")
+    handles.append(mpl.lines.Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec=RED, mew=1.4))
+    texts.append("best")
+    legend_above(figure, handles, texts)
+    left_out = [words.label(name) for name in material.varied[MOST_SLICES:]]
+    return Picture(
+        "score-slices",
+        f"{words.capital(material.metric_label)} against each hyperparameter",
+        f"Each point is one configuration: its mean {material.metric_label} over the validation "
+        "folds. The other hyperparameters differ from point to point, so a trend across a panel "
+        "may be theirs." + (f" Not shown: {', '.join(left_out)}." if left_out else ""),
+        figure,
+    )
+
+
+def _fold_picture(material: Material) -> Picture:
+    """Show the folds of the only configuration."""
+    fits, row = material.fits, material.configurations.iloc[0]
+    figure = new_figure(NARROW, 2.4, material.synthetic_note)
+    axis = figure.subplots()
+    axis.plot(fits["fold"] + 1, fits[material.metric], "o", color=BLUE, ms=6)
+    mean, low, high = (float(row[f"{material.metric}_{x}"]) for x in ("mean", "low", "high"))
+    handles = [mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, ms=6)]
+    texts = ["fold"]
+    axis.axhline(mean, color=GREY, linewidth=1.0)
+    handles.append(mpl.lines.Line2D([], [], color=GREY, linewidth=1.0))
+    texts.append("mean")
+    if np.isfinite(low):
+        axis.axhspan(low, high, color=PALE, alpha=0.45, linewidth=0)
+        handles.append(mpl.patches.Patch(color=PALE, alpha=0.45, linewidth=0))
+        texts.append("95 % interval")
+    plain_folds = list(range(1, material.study.folds + 1))
+    axis.set_xticks(plain_folds)
+    axis.set(xlim=(0.4, plain_folds[-1] + 0.6), xlabel="Validation fold")
+    axis.set_ylabel(words.capital(material.metric_label))
+    legend_above(figure, handles, texts)
+    return Picture(
+        "score-folds",
+        f"{words.capital(material.metric_label)} on each fold",
+        f"The study's only configuration: {material.metric_label} on each validation fold, its "
+        "mean, and the 95 % t-interval of the mean over folds.",
+        figure,
+    )
+
+
+def best_picture(material: Material) -> Picture | None:
+    """Show the best configurations side by side: folds, mean and interval."""
+    table = _sound(material).head(MOST_BEST)
+    if len(table) < 2:
+        return None
+    apart = dict(
+        zip(material.differences["configuration"], material.differences["apart"], strict=True)
+    )
+    names = [name for name in material.columns if name in material.varied]
+    labels = [
+        words.short(" · ".join(words.value(row[material.columns[name]]) for name in names), 44)
+        for _, row in table.iterrows()
+    ]
+    figure = new_figure(WIDE, 0.22 * len(table) + 1.0, material.synthetic_note)
+    axis = figure.subplots()
+    low_shown = []
+    for place, (_, row) in enumerate(table.iterrows()):
+        colour = RED if apart.get(row["configuration"], False) else BLUE
+        own = material.fits.loc[
+            material.fits["configuration"] == row["configuration"], material.metric
+        ]
+        low, high = row[f"{material.metric}_low"], row[f"{material.metric}_high"]
+        axis.plot([low, high], [place, place], color=colour, linewidth=1.2, solid_capstyle="butt")
+        axis.plot(own, [place] * len(own), "|", color="#222222", ms=6, mew=0.9)
+        face = colour if row["complete"] else "white"
+        axis.plot(row[f"{material.metric}_mean"], place, "o", color=colour, mfc=face, ms=5)
+        low_shown += [low, high, *own]
+    axis.set_yticks(range(len(table)), labels)
+    axis.set_ylim(len(table) - 0.4, -0.6)
+    axis.grid(axis="x")
+    axis.grid(axis="y", visible=False)
+    axis.tick_params(axis="y", length=0)
+    axis.set_xlabel(words.capital(material.metric_label))
+    axis.set_xlim(_limits(pd.Series(low_shown)))
+    header = words.short(" · ".join(words.label(name) for name in names), 70)
+    handles = [
+        mpl.lines.Line2D([], [], color=BLUE, marker="o", ms=5),
+        mpl.lines.Line2D([], [], color=RED, marker="o", ms=5),
+        mpl.lines.Line2D([], [], ls="", color="#222222", marker="|", ms=6),
+    ]
+    texts = ["not told apart from the best", "differs from the best", "fold"]
+    if not any(apart.values()):
+        del handles[1], texts[1]
+    legend_above(figure, handles, texts)
+    return Picture(
+        "best-configurations",
+        f"The best {len(table)} configurations",
+        f"Mean {material.metric_label} with its 95 % t-interval over folds, and the folds "
+        f"themselves, the best on top. Configurations are named by {header}. Folds are alike for "
+        "all of them (the same cases), so wide, overlapping intervals do not rule out a difference: "
+        "the colour tells the paired comparison.",
+        figure,
+    )
+
+
+def learning_picture(material: Material) -> Picture | None:
+    """Show the score at the milestones and the training loss of each epoch, for the best runs."""
+    columns = [column for name, column in material.columns.items() if name != "epochs"]
+    table = _sound(material)
+    if table.empty:
+        return None
+    shared = table[columns].astype("object").where(table[columns].notna(), None)
+    best = table[~shared.duplicated()].head(MOST_CURVES)
+    figure = new_figure(NARROW, 3.9, material.synthetic_note)
+    top, low = figure.subplots(2, 1, sharex=True, height_ratios=(1.3, 1))
+    losses = _losses(material)
+    handles, texts = [], []
+    last = 0
+    for index, (_, row) in enumerate(best.iterrows()):
+        own = material.fits
+        for column in columns:
+            own = own[own[column].isna() if pd.isna(row[column]) else own[column] == row[column]]
+        style = {"color": COLOURS[index], "marker": MARKERS[index]}
+        for _, fold in own.groupby("fold"):
+            top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], lw=0.6, alpha=0.4)
+        mean = own.groupby("epochs")[material.metric].mean()
+        top.plot(mean.index, mean, **style)
+        curves = [losses[run] for run in dict.fromkeys(own["run"]) if losses.get(run)]
+        if curves:
+            length = min(map(len, curves))
+            curve = np.mean([curve[:length] for curve in curves], axis=0)
+            low.plot(np.arange(1, length + 1), curve, color=COLOURS[index])
+            last = max(last, length)
+        last = max(last, int(own["epochs"].max()))
+        handles.append(mpl.lines.Line2D([], [], **style))
+        point = material.points[row["configuration"]]
+        varied = [n for n in material.columns if n in material.varied and n != "epochs"]
+        texts.append(words.short(words.point(point, varied), 46) if varied else "the configuration")
+    top.set_ylabel(words.capital(material.metric_label))
+    low.set(ylabel="Training loss", xlabel="Epoch")
+    low.set_xlim(0, last + 0.03 * last)
+    low.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
+    figure.align_ylabels([top, low])
+    legend_above(figure, handles, texts)
+    return Picture(
+        "learning",
+        "Learning of the best runs",
+        f"Above, {material.metric_label} on the validation folds at the milestones: mean (markers) "
+        "and single folds (thin lines). Below, the mean training loss of each epoch, on the "
+        "training folds as balanced, mean over folds. One colour for each of the best "
+        f"{words.count(len(best), 'set')} of hyperparameters.",
+        figure,
+    )
+
+
+def _losses(material: Material) -> dict[str, list[float]]:
+    """Return the training loss of every epoch of each run, as far as it is known from the first."""
+    losses: dict[str, list[float]] = {}
+    for task in sorted(material.done, key=lambda done: done.from_epoch):
+        if len(losses.setdefault(task.run, [])) == task.from_epoch:
+            losses[task.run] += task.epoch_loss
+    return losses
+
+
+def _limits(values: pd.Series[Any]) -> tuple[float, float]:
+    finite = values[np.isfinite(values.to_numpy(dtype=float))].astype(float)
+    low, high = float(finite.min()), float(finite.max())
+    margin = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
+    return low - margin, high + margin
+
+
+def _above(values: pd.Series[Any]) -> float:
+    finite = values[np.isfinite(values.to_numpy(dtype=float))].astype(float)
+    return float(finite.max()) * 1.12 if len(finite) and finite.max() > 0 else 1.0
+
+
+def _order(value: Any) -> tuple[int, Any]:
+    missing = value is None or value != value
+    return (2, "") if missing else (0, value) if isinstance(value, int | float) else (1, str(value))
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())[:40]

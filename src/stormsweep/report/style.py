@@ -1,0 +1,167 @@
+"""How figures look, and how they are saved: for a paper's column, in vectors, colour-blind safe."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.ticker
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+#: One and two columns of a journal's page, in inches (89 mm and 183 mm).
+NARROW, WIDE = 3.5, 7.2
+#: Okabe and Ito's colours, told apart with any colour vision; yellow left out, too pale for lines.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+BLUE, RED, GREY, PALE = COLOURS[0], COLOURS[1], "#6B6B6B", "#C9C9C9"
+#: A drawing larger than this goes into the page as pixels.
+LARGEST_SVG = 600_000
+
+_SETTINGS: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8.5,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": "#333333",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "xtick.minor.visible": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.5,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    # TrueType, which publishers ask for, instead of Type 3; text in the page's drawings as outlines,
+    # so that they look alike on a machine without the font.
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "stormsweep",
+    # What users call their hyperparameters is not mathematics: a dollar is a dollar.
+    "text.parse_math": False,
+    "text.usetex": False,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its words.
+
+    Attributes
+    ----------
+    name : str
+        Of its files.
+    title, caption : str
+        What it shows, and how to read it.
+    figure : matplotlib.figure.Figure
+        The drawing.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Any
+
+    @property
+    def wide(self) -> bool:
+        """Whether it takes two columns."""
+        return bool(self.figure.get_figwidth() > 1.5 * NARROW)
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw and save in the project's style inside this block; settings are as before after it."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_SETTINGS)
+        yield
+
+
+def new_figure(width: float, height: float, note: str = "") -> Any:
+    """Return an empty figure whose layout leaves room for a note at its foot.
+
+    Parameters
+    ----------
+    width, height : float
+        Size in inches.
+    note : str
+        What stands at the foot, such as that the data are synthetic.
+    """
+    foot = 0.19 if note else 0.0
+    figure = Figure(figsize=(width, height + foot), layout="constrained")
+    FigureCanvasAgg(figure)
+    if note:
+        share = foot / (height + foot)
+        figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+        figure.text(0.995, 0.012, note, ha="right", va="bottom", color=GREY, style="italic")
+    return figure
+
+
+def plain_ticks(axis: Any, values: list[float], labels: list[str]) -> None:
+    """Put ticks at these values only, with these labels."""
+    axis.set_ticks(values, labels=labels)
+    axis.set_minor_locator(mpl.ticker.NullLocator())
+
+
+def legend_above(figure: Any, handles: list[Any], labels: list[str], title: str = "") -> None:
+    """Put the legend above all axes, where it covers nothing, in as many columns as fit."""
+    if not handles:
+        return
+    # A leading underscore would hide the entry.
+    labels = [f" {text}" if text.startswith("_") else text for text in labels]
+    room = figure.get_figwidth() * 72 - 16
+    widest = max(len(text) for text in labels) * 5.0 + 34
+    columns = max(1, min(len(labels), int(room // widest)))
+    figure.legend(
+        handles,
+        labels,
+        title=title or None,
+        ncols=columns,
+        loc="outside upper center",
+        borderpad=0.2,
+    )
+
+
+def save(picture: Picture, folder: Path) -> str:
+    """Write ``<name>.png`` and ``<name>.pdf`` to `folder`; return the drawing as a data URI.
+
+    The files are the same to the byte for the same journal and versions: they carry no date.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = picture.figure
+    for kind, metadata in (
+        ("png", {"Title": picture.title}),
+        ("pdf", {"Title": picture.title, "CreationDate": None}),
+    ):
+        figure.savefig(folder / f"{picture.name}.{kind}", dpi=300, metadata=metadata)
+    drawing = io.BytesIO()
+    figure.savefig(drawing, format="svg", metadata={"Date": None})
+    data, kind = drawing.getvalue(), "svg+xml"
+    if len(data) > LARGEST_SVG:
+        data, kind = (folder / f"{picture.name}.png").read_bytes(), "png"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

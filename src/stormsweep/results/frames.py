@@ -1,0 +1,533 @@
+"""Frames: the journal seen as tables. Pure views; nothing is kept, nothing is written.
+
+Every frame holds plain columns (numbers, booleans, strings), so that it goes to CSV, JSON and
+Parquet as it is. Hyperparameters have one column each, named like the hyperparameter; where that
+name is also a score or another column of the frames, it is ``hyperparameter_<name>``. Values that
+are lists are shown as strings such as ``[8, 16, 32]``. Times are seconds, instants are seconds
+since 1970 (UTC).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from stormsweep.config.study import METRICS
+from stormsweep.errors import JournalError
+from stormsweep.records import (
+    Entry,
+    RunFailed,
+    RunPlanned,
+    SessionBegun,
+    SessionEnded,
+    StudyBegun,
+    TaskDone,
+    TaskRetried,
+    WorkerEvent,
+)
+from stormsweep.results.journal import of_kind
+
+#: What a worker does in a task, in the order it does it.
+PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
+CONFIDENCE = 0.95
+
+_OWN = frozenset(
+    [
+        "rank",
+        "configuration",
+        "run",
+        "fold",
+        "folds",
+        "folds_expected",
+        "folds_failed",
+        "complete",
+        "seconds",
+        "session",
+        "worker",
+        "host",
+        "pid",
+        "from_epoch",
+        "to_epoch",
+        "submitted",
+        "started",
+        "stopped",
+        "waited",
+        "threads",
+        "patches",
+        "updates",
+        "patches_per_second",
+        "memory_mb",
+        "parameters",
+        "failure",
+        "reason",
+        "detail",
+        "time",
+        "recovered",
+        "attempt",
+    ]
+) | {f"{phase}_seconds" for phase in PHASES}
+
+
+def configuration_id(hyperparameters: Mapping[str, Any]) -> str:
+    """Return a short name of a configuration, the same in every session and on every machine.
+
+    Parameters
+    ----------
+    hyperparameters : mapping
+        All of them, ``epochs`` included.
+
+    Returns
+    -------
+    str
+        8 hexadecimal digits of the SHA-1 of the sorted JSON.
+
+    Examples
+    --------
+    >>> configuration_id({"epochs": 5, "batch_size": 128})
+    '384ccc62'
+    """
+    text = json.dumps(hyperparameters, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def study(entries: Sequence[Entry]) -> StudyBegun:
+    """Return what the study is about.
+
+    Raises
+    ------
+    JournalError
+        If the journal does not say, because nothing was recorded yet.
+    """
+    begun = of_kind(entries, StudyBegun)
+    if not begun:
+        raise JournalError("journal.jsonl: no study is recorded in it yet; run the study first")
+    return begun[-1]
+
+
+def higher_is_better(entries: Sequence[Entry]) -> bool:
+    """Say whether the study's metric is to be maximized."""
+    return METRICS.get(study(entries).metric, "maximize") == "maximize"
+
+
+def planned_runs(entries: Sequence[Entry]) -> dict[str, RunPlanned]:
+    """Return the planned runs by id; a run planned again has the milestones of both plans."""
+    runs: dict[str, RunPlanned] = {}
+    for record in of_kind(entries, RunPlanned):
+        milestones = set(record.milestones)
+        if record.run in runs:
+            milestones |= set(runs[record.run].milestones)
+        runs[record.run] = RunPlanned(
+            record.run, record.hyperparameters, record.fold, sorted(milestones)
+        )
+    return runs
+
+
+def tasks_done(entries: Sequence[Entry]) -> list[TaskDone]:
+    """Return the tasks that were done, each stretch of a run once, in the order of the journal."""
+    done: dict[tuple[str, int], TaskDone] = {}
+    for record in of_kind(entries, TaskDone):
+        done.setdefault((record.run, record.to_epoch), record)
+    return list(done.values())
+
+
+def score_names(entries: Sequence[Entry]) -> list[str]:
+    """Return the names of the scores, the study's metric first."""
+    names = dict.fromkeys([study(entries).metric])
+    for record in of_kind(entries, TaskDone):
+        names.update(dict.fromkeys(record.scores))
+    return list(names)
+
+
+def hyperparameter_columns(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the column of each hyperparameter, in the order of the space, ``epochs`` last."""
+    names = dict.fromkeys(study(entries).space)
+    for record in of_kind(entries, RunPlanned):
+        names.update(dict.fromkeys(record.hyperparameters))
+    names.pop("epochs", None)
+    scores = score_names(entries)
+    taken = _OWN.union(
+        scores, *({f"{s}_{x}" for x in ("mean", "sd", "low", "high")} for s in scores)
+    )
+    columns = {name: f"hyperparameter_{name}" if name in taken else name for name in names}
+    return {**columns, "epochs": "epochs"}
+
+
+def shown(value: Any) -> Any:
+    """Return a hyperparameter's value as a frame holds it: lists and tables as a string."""
+    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+
+
+def fits(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return one row a fit that was scored.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+
+    Returns
+    -------
+    DataFrame
+        ``configuration``, ``run``, ``fold``, the hyperparameters (``epochs`` is the milestone), the
+        scores on the validation fold, and ``seconds``, the time that the run's tasks took until
+        this milestone.
+    """
+    runs, columns, scores = (
+        planned_runs(entries),
+        hyperparameter_columns(entries),
+        score_names(entries),
+    )
+    by_run: dict[str, list[TaskDone]] = {}
+    for task in tasks_done(entries):
+        by_run.setdefault(task.run, []).append(task)
+    rows: list[dict[str, Any]] = []
+    for run, plan in runs.items():
+        seconds = 0.0
+        for task in sorted(by_run.get(run, []), key=lambda done: done.to_epoch):
+            seconds += task.stopped - task.started
+            if task.to_epoch not in plan.milestones:
+                continue
+            point = {**plan.hyperparameters, "epochs": task.to_epoch}
+            rows.append(
+                {"configuration": configuration_id(point), "run": run, "fold": plan.fold}
+                | {column: shown(point.get(name)) for name, column in columns.items()}
+                | {score: float(task.scores.get(score, np.nan)) for score in scores}
+                | {"seconds": seconds}
+            )
+    order = ["configuration", "run", "fold", *columns.values(), *scores, "seconds"]
+    numbers = dict.fromkeys([*scores, "seconds"], "float64")
+    return _frame(rows, order, numbers | dict.fromkeys(["fold", "epochs"], "int64"))
+
+
+def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return one row a configuration with at least one fold scored, the best first.
+
+    Complete configurations stand before incomplete ones; a configuration with a score that is not
+    a number ranks behind those without.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+
+    Returns
+    -------
+    DataFrame
+        ``rank``, ``configuration``, the hyperparameters, ``folds`` scored of ``folds_expected``,
+        ``complete``, ``<score>_mean`` and ``<score>_sd`` (n - 1 in the denominator) over folds,
+        ``<metric>_low`` and ``<metric>_high``, the 95 % t-interval of the metric's mean over folds,
+        and ``seconds``, the time of all its folds' tasks.
+    """
+    frame, columns, scores = fits(entries), hyperparameter_columns(entries), score_names(entries)
+    about = study(entries)
+    grouped = frame.groupby("configuration", sort=False)
+    table = grouped[[*columns.values()]].first()
+    table["folds"] = grouped["fold"].nunique()
+    expected = _folds_expected(entries)
+    table["folds_expected"] = [expected[name] for name in table.index]
+    table["complete"] = table["folds"] >= table["folds_expected"]
+    for score in scores:
+        # One fold that is not a number leaves no mean: pandas would pass over it in silence.
+        whole = ~frame[score].isna().groupby(frame["configuration"], sort=False).any()
+        table[f"{score}_mean"] = grouped[score].mean().where(whole)
+        table[f"{score}_sd"] = grouped[score].std(ddof=1).where(whole)
+        if score == about.metric:
+            mean, sd = table[f"{score}_mean"], table[f"{score}_sd"]
+            half = t_quantile(table["folds"].to_numpy()) * sd / np.sqrt(table["folds"])
+            table[f"{score}_low"], table[f"{score}_high"] = mean - half, mean + half
+    table["seconds"] = grouped["seconds"].sum()
+    table = table.reset_index()
+    # The order of the plan decides ties, so that equal studies rank equally.
+    planned = {name: place for place, name in enumerate(expected)}
+    table = table.sort_values("configuration", key=lambda ids: ids.map(planned))
+    key = table[f"{about.metric}_mean"] * (-1 if higher_is_better(entries) else 1)
+    table = table.assign(_key=key, _late=~table["complete"].astype(bool))
+    table = table.sort_values(["_late", "_key"], kind="stable", na_position="last")
+    table = table.drop(columns=["_key", "_late"]).reset_index(drop=True)
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    return table
+
+
+def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return one row a task that was done.
+
+    Returns
+    -------
+    DataFrame
+        ``run``, ``fold``, the hyperparameters without ``epochs``, ``from_epoch``, ``to_epoch``,
+        ``session``, ``worker``, ``threads`` of the worker, ``submitted``, ``started``, ``stopped``,
+        ``waited`` and ``seconds``, ``<phase>_seconds``, ``patches``, ``updates``,
+        ``patches_per_second`` while training, ``memory_mb``, ``parameters``.
+    """
+    runs, columns = planned_runs(entries), hyperparameter_columns(entries)
+    columns = {name: column for name, column in columns.items() if name != "epochs"}
+    threads = {s.session: s.threads_per_worker for s in of_kind(entries, SessionBegun)}
+    rows: list[dict[str, Any]] = []
+    for task in tasks_done(entries):
+        plan = runs.get(task.run)
+        point = plan.hyperparameters if plan else {}
+        train = task.phases.get("train", 0.0)
+        rows.append(
+            {"run": task.run, "fold": plan.fold if plan else -1}
+            | {column: shown(point.get(name)) for name, column in columns.items()}
+            | {
+                "from_epoch": task.from_epoch,
+                "to_epoch": task.to_epoch,
+                "session": task.session,
+                "worker": task.worker,
+                "threads": threads.get(task.session, 1),
+                "submitted": task.submitted,
+                "started": task.started,
+                "stopped": task.stopped,
+                "waited": task.started - task.submitted,
+                "seconds": task.stopped - task.started,
+            }
+            | {f"{phase}_seconds": task.phases.get(phase, 0.0) for phase in PHASES}
+            | {
+                "patches": task.patches,
+                "updates": task.updates,
+                "patches_per_second": task.patches / train if train > 0 else np.nan,
+                "memory_mb": task.memory_mb,
+                "parameters": task.parameters,
+            }
+        )
+    reals = ["submitted", "started", "stopped", "waited", "seconds"]
+    reals += [*(f"{phase}_seconds" for phase in PHASES), "patches_per_second", "memory_mb"]
+    whole = ["fold", "from_epoch", "to_epoch", "session", "threads", "patches", "updates"]
+    order = ["run", "fold", *columns.values(), "from_epoch", "to_epoch", "session", "worker"]
+    order += ["threads", *reals[:-2], "patches", "updates", *reals[-2:], "parameters"]
+    types = dict.fromkeys(reals, "float64") | dict.fromkeys([*whole, "parameters"], "int64")
+    return _frame(rows, order, types)
+
+
+def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return one row a session of the driver.
+
+    A session without an end was killed when another follows it, and otherwise runs still or was
+    killed: its outcome is ``killed`` or ``open``, and it counts until its last record.
+
+    Returns
+    -------
+    DataFrame
+        ``session``, ``host``, ``pid``, ``site``, ``workers``, ``threads``, ``begun``, ``ended``,
+        ``seconds``, ``outcome``, ``tasks``, ``busy_seconds`` (of all workers).
+    """
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, SessionBegun):
+            if rows and rows[-1]["outcome"] == "open":
+                rows[-1]["outcome"] = "killed"
+            rows.append(
+                {
+                    "session": record.session,
+                    "host": record.host,
+                    "pid": record.pid,
+                    "site": record.site,
+                    "workers": record.workers,
+                    "threads": record.threads_per_worker,
+                    "begun": entry.time,
+                    "ended": entry.time,
+                    "outcome": "open",
+                    "tasks": 0,
+                    "busy_seconds": 0.0,
+                }
+            )
+        if not rows or rows[-1]["outcome"] != "open":
+            continue
+        rows[-1]["ended"] = max(rows[-1]["ended"], entry.time)
+        if isinstance(record, TaskDone):
+            rows[-1]["tasks"] += 1
+            rows[-1]["busy_seconds"] += record.stopped - record.started
+        elif isinstance(record, SessionEnded):
+            rows[-1]["outcome"] = record.outcome
+    for row in rows:
+        row["seconds"] = row["ended"] - row["begun"]
+    order = "session host pid site workers threads begun ended seconds outcome tasks busy_seconds"
+    types = dict.fromkeys(["session", "pid", "workers", "threads", "tasks"], "int64")
+    types |= dict.fromkeys(["begun", "ended", "seconds", "busy_seconds"], "float64")
+    return _frame(rows, order.split(), types)
+
+
+def workers(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return one row a worker and session.
+
+    Returns
+    -------
+    DataFrame
+        ``session``, ``worker``, ``host``, ``pid``, ``ready`` and ``gone`` (instants),
+        ``available_seconds`` between them (a worker that came back counts its spells),
+        ``startup_seconds`` from the session's begin until ready, ``tasks``, ``busy_seconds``,
+        ``<phase>_seconds``, ``busy_share`` of the time available, ``lost`` (how often),
+        ``memory_mb`` at its peak.
+    """
+    spans = {row["session"]: row for row in sessions(entries).to_dict("records")}
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+
+    def row_of(session: int, worker: str) -> dict[str, Any]:
+        return rows.setdefault(
+            (session, worker),
+            {"session": session, "worker": worker, "host": "", "pid": 0, "ready": np.nan}
+            | {"since": None, "gone": np.nan, "available_seconds": 0.0, "lost": 0},
+        )
+
+    for entry in entries:
+        record = entry.record
+        if not isinstance(record, WorkerEvent):
+            continue
+        row = row_of(record.session, record.worker)
+        if record.event == "ready":
+            row |= {"host": record.host, "pid": record.pid, "since": entry.time}
+            row["ready"] = entry.time if np.isnan(row["ready"]) else row["ready"]
+        elif row["since"] is not None:
+            row["available_seconds"] += entry.time - row["since"]
+            row |= {"since": None, "gone": entry.time}
+        row["lost"] += record.event == "lost"
+    done = tasks(entries)
+    for session, worker in zip(done["session"], done["worker"], strict=True):
+        row_of(int(session), str(worker))
+    sums = done.groupby(["session", "worker"])[
+        ["seconds", *(f"{phase}_seconds" for phase in PHASES)]
+    ].sum()
+    counts = done.groupby(["session", "worker"])["memory_mb"].agg(["size", "max"])
+    for key, row in rows.items():
+        span = spans.get(key[0], {"begun": np.nan, "ended": np.nan})
+        if np.isnan(row["ready"]):
+            row |= {"ready": span["begun"], "since": span["begun"]}
+        if row["since"] is not None:
+            row["available_seconds"] += max(span["ended"] - row["since"], 0.0)
+            row["gone"] = span["ended"]
+        row["startup_seconds"] = max(row["ready"] - span["begun"], 0.0)
+        known = key in sums.index
+        row["tasks"] = int(counts.loc[key, "size"]) if known else 0
+        row["memory_mb"] = float(counts.loc[key, "max"]) if known else np.nan
+        row["busy_seconds"] = float(sums.loc[key, "seconds"]) if known else 0.0
+        for phase in PHASES:
+            name = f"{phase}_seconds"
+            row[name] = float(sums.loc[key, name]) if known else 0.0
+        room = row["available_seconds"]
+        row["busy_share"] = row["busy_seconds"] / room if room > 0 else np.nan
+    order = ["session", "worker", "host", "pid", "ready", "gone", "available_seconds"]
+    reals = ["ready", "gone", "available_seconds", "startup_seconds", "busy_seconds"]
+    reals += [*(f"{phase}_seconds" for phase in PHASES), "busy_share", "memory_mb"]
+    order += ["startup_seconds", "tasks", *reals[4:-1], "lost", "memory_mb"]
+    types = dict.fromkeys(["session", "pid", "tasks", "lost"], "int64")
+    return _frame(list(rows.values()), order, types | dict.fromkeys(reals, "float64"))
+
+
+def failures(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return one row a failure of a run.
+
+    Returns
+    -------
+    DataFrame
+        ``run``, ``fold``, the hyperparameters without ``epochs``, ``from_epoch``, ``to_epoch``,
+        ``failure``, ``reason``, ``detail``, ``session``, ``worker``, ``time``, and ``recovered``:
+        whether the run got through later on.
+    """
+    runs, columns = planned_runs(entries), hyperparameter_columns(entries)
+    columns = {name: column for name, column in columns.items() if name != "epochs"}
+    whole = finished_runs(entries)
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        record = entry.record
+        if not isinstance(record, RunFailed):
+            continue
+        plan = runs.get(record.run)
+        point = plan.hyperparameters if plan else {}
+        rows.append(
+            {"run": record.run, "fold": plan.fold if plan else -1}
+            | {column: shown(point.get(name)) for name, column in columns.items()}
+            | {"from_epoch": record.from_epoch, "to_epoch": record.to_epoch}
+            | {"failure": record.failure, "reason": record.reason, "detail": record.detail}
+            | {"session": record.session, "worker": record.worker, "time": entry.time}
+            | {"recovered": record.run in whole}
+        )
+    order = ["run", "fold", *columns.values(), "from_epoch", "to_epoch", "failure", "reason"]
+    order += ["detail", "session", "worker", "time", "recovered"]
+    types = dict.fromkeys(["fold", "from_epoch", "to_epoch", "session"], "int64")
+    return _frame(rows, order, types | {"time": "float64", "recovered": "bool"})
+
+
+def retries(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Return one row a task that was given out again: when, which, and why."""
+    rows = [
+        {"run": r.run, "to_epoch": r.to_epoch, "attempt": r.attempt, "reason": r.reason}
+        | {"session": r.session, "worker": r.worker, "time": entry.time}
+        for entry in entries
+        if isinstance(r := entry.record, TaskRetried)
+    ]
+    types = dict.fromkeys(["to_epoch", "attempt", "session"], "int64") | {"time": "float64"}
+    order = ["run", "to_epoch", "attempt", "reason", "session", "worker", "time"]
+    return _frame(rows, order, types)
+
+
+def finished_runs(entries: Sequence[Entry]) -> set[str]:
+    """Return the ids of the runs that were scored at all their milestones."""
+    done: dict[str, set[int]] = {}
+    for task in of_kind(entries, TaskDone):
+        done.setdefault(task.run, set()).add(task.to_epoch)
+    runs = planned_runs(entries)
+    return {run for run, plan in runs.items() if done.get(run, set()) >= set(plan.milestones)}
+
+
+def t_quantile(counts: Any) -> Any:
+    """Return the factor of the two-sided 95 % t-interval for so many values; NaN below two."""
+    freedom = np.asarray(counts, dtype=float) - 1
+    factor = stdtrit(np.maximum(freedom, 1), 0.5 + CONFIDENCE / 2)
+    return np.where(freedom >= 1, factor, np.nan)
+
+
+def planned_configurations(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
+    """Return the hyperparameters of every planned configuration by id, in the order of the plan."""
+    points: dict[str, dict[str, Any]] = {}
+    for plan in planned_runs(entries).values():
+        for epochs in plan.milestones:
+            point = {**plan.hyperparameters, "epochs": epochs}
+            points.setdefault(configuration_id(point), point)
+    return points
+
+
+def _folds_expected(entries: Sequence[Entry]) -> dict[str, int]:
+    """Return the number of folds of every planned configuration, in the order of the plan."""
+    folds: dict[str, set[int]] = {}
+    for plan in planned_runs(entries).values():
+        for epochs in plan.milestones:
+            name = configuration_id({**plan.hyperparameters, "epochs": epochs})
+            folds.setdefault(name, set()).add(plan.fold)
+    least = study(entries).folds
+    return {name: max(len(numbers), least) for name, numbers in folds.items()}
+
+
+def _frame(
+    rows: list[dict[str, Any]], columns: Sequence[str], types: Mapping[str, str]
+) -> pd.DataFrame:
+    """Return a frame with these columns; those without a type get the plainest that holds them."""
+    series = {}
+    for column in columns:
+        values = [row.get(column) for row in rows]
+        kind = types.get(column)
+        series[column] = pd.Series(values, dtype=kind) if kind else _plain_series(values)
+    return pd.DataFrame(series, columns=list(columns))
+
+
+def _plain_series(values: Iterable[Any]) -> pd.Series[Any]:
+    """Return a series of one type: whole numbers, numbers, booleans, else strings."""
+    values = list(values)
+    present = [value for value in values if value is not None]
+    if present and len(present) == len(values) and all(type(v) is bool for v in present):
+        return pd.Series(values, dtype="bool")
+    if present and all(type(v) in (int, float) for v in present):
+        whole = all(type(v) is int for v in present) and len(present) == len(values)
+        return pd.Series(values, dtype="int64" if whole else "float64")
+    return pd.Series([None if v is None else _text(v) for v in values], dtype="str")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

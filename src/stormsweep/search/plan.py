@@ -1,0 +1,190 @@
+"""The plan: configurations become fits, fits become runs, runs become tasks.
+
+Everything here is a pure function of plain values, so that a plan can be shown, tested and
+simulated before anything runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from stormsweep.records import Hyperparameters, Run, Task, identity
+from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS
+
+#: What one optimizer step costs beside its patches, in patches: small batches take longer.
+UPDATE_COST = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a study consists of.
+
+    Attributes
+    ----------
+    configurations : tuple of dict
+        Every hyperparameter of each, ``batch_size`` and ``epochs`` included.
+    folds : int
+        Folds of the cross-validation.
+    runs : tuple of Run
+        The training trajectories that serve all fits, in the order they were proposed.
+    """
+
+    configurations: tuple[Hyperparameters, ...]
+    folds: int
+    runs: tuple[Run, ...]
+
+    @property
+    def fits(self) -> int:
+        """Number of fits: configurations times folds."""
+        return len(self.configurations) * self.folds
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of training after sharing."""
+        return sum(run.milestones[-1] for run in self.runs)
+
+    @property
+    def epochs_unshared(self) -> int:
+        """Epochs of training if every fit were trained on its own."""
+        return self.folds * sum(int(values["epochs"]) for values in self.configurations)
+
+    @property
+    def tasks(self) -> int:
+        """Number of tasks: one from milestone to milestone of every run."""
+        return sum(len(run.milestones) for run in self.runs)
+
+
+def make_plan(proposals: Iterable[Hyperparameters], fixed: Hyperparameters, folds: int) -> Plan:
+    """Turn proposed configurations into runs that share what can be shared.
+
+    Fits that differ only in ``epochs`` follow the same trajectory: the same initial weights and the
+    same batches in the same order. One run to the greatest number of epochs, scored on the way,
+    gives the scores of all of them.
+
+    Parameters
+    ----------
+    proposals : iterable of dict
+        Points of the space.
+    fixed : dict
+        Hyperparameters outside the space.
+    folds : int
+        Folds of the cross-validation.
+
+    Returns
+    -------
+    Plan
+    """
+    configurations: list[Hyperparameters] = []
+    milestones: dict[str, set[int]] = {}
+    structures: dict[str, Hyperparameters] = {}
+    for proposal in proposals:
+        values = {"batch_size": DEFAULT_BATCH_SIZE, "epochs": DEFAULT_EPOCHS, **fixed, **proposal}
+        configurations.append(values)
+        structure = {name: value for name, value in values.items() if name != "epochs"}
+        key = identity(structure)
+        structures.setdefault(key, structure)
+        milestones.setdefault(key, set()).add(values["epochs"])
+    runs = tuple(
+        Run(f"{key}-f{fold}", structure, fold, tuple(sorted(milestones[key])))
+        for key, structure in structures.items()
+        for fold in range(folds)
+    )
+    return Plan(tuple(configurations), folds, runs)
+
+
+def cost(epochs: int, patches_per_epoch: int, batch_size: int) -> float:
+    """Estimate what training costs, in patches; only good for comparing tasks.
+
+    Parameters
+    ----------
+    epochs : int
+        Epochs to train.
+    patches_per_epoch : int
+        Patches of the balanced training fold.
+    batch_size : int
+        Patches a step.
+    """
+    updates = -(-patches_per_epoch // batch_size)
+    return epochs * (patches_per_epoch + UPDATE_COST * updates)
+
+
+class Queue:
+    """What is left to do, longest first.
+
+    A run is one chain of tasks; how long it still takes decides when it is its turn. A worker that
+    holds a run in memory keeps it while no waiting run is longer by more than one of its tasks.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        All runs of the study.
+    reached : mapping of str to int
+        Run id to the last milestone that is on record; runs not named start at epoch 0.
+    closed : iterable of str
+        Ids of runs that are not to be trained (failed).
+    patches_per_epoch : sequence of int
+        Patches of the balanced training fold, for each fold.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        reached: Mapping[str, int],
+        closed: Iterable[str],
+        patches_per_epoch: Sequence[int],
+    ) -> None:
+        shut = set(closed)
+        self._patches = patches_per_epoch
+        self._order = {run.id: index for index, run in enumerate(runs)}
+        self._waiting: dict[str, tuple[Run, int]] = {}
+        for run in runs:
+            epoch = reached.get(run.id, 0)
+            if run.id not in shut and epoch < run.milestones[-1]:
+                self._waiting[run.id] = (run, epoch)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self, held: str | None = None) -> Task | None:
+        """Take out the next task for a worker.
+
+        Parameters
+        ----------
+        held : str, optional
+            Id of the run whose state the worker still has in memory.
+
+        Returns
+        -------
+        Task or None
+            None when nothing waits.
+        """
+        if not self._waiting:
+            return None
+        longest = min(self._waiting, key=lambda name: (-self._left(name), self._order[name]))
+        if held in self._waiting and held is not None:
+            slack = self._task_cost(held)
+            if self._left(longest) <= self._left(held) + slack:
+                longest = held
+        run, epoch = self._waiting.pop(longest)
+        return Task(run, epoch, next(stop for stop in run.milestones if stop > epoch))
+
+    def put_back(self, task: Task) -> None:
+        """Return a task that was not done."""
+        self._waiting[task.run.id] = (task.run, task.from_epoch)
+
+    def done(self, task: Task) -> None:
+        """Say that a task is done; the rest of its run waits again."""
+        if task.to_epoch < task.run.milestones[-1]:
+            self._waiting[task.run.id] = (task.run, task.to_epoch)
+
+    def _left(self, name: str) -> float:
+        run, epoch = self._waiting[name]
+        return self._cost(run, run.milestones[-1] - epoch)
+
+    def _task_cost(self, name: str) -> float:
+        run, epoch = self._waiting[name]
+        return self._cost(run, next(stop for stop in run.milestones if stop > epoch) - epoch)
+
+    def _cost(self, run: Run, epochs: int) -> float:
+        return cost(epochs, self._patches[run.fold], run.hyperparameters["batch_size"])

@@ -1,0 +1,74 @@
+"""Where and with what a study was run."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stormsweep import __version__
+from stormsweep.cluster import machine
+from stormsweep.config.study import StudyFile
+
+_PACKAGES = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "numpy",
+    "scikit-learn",
+    "imbalanced-learn",
+    "pandas",
+    "distributed",
+    "netCDF4",
+)
+
+
+def describe(study: StudyFile, session: int) -> dict[str, Any]:
+    """Return versions, processor, memory, site and git commit of a session."""
+    return {
+        "session": session,
+        "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "host": machine.host(),
+        "site": study.site.use,
+        "workers": study.site.workers,
+        "threads_per_worker": study.site.threads_per_worker,
+        "precision": study.engine.precision,
+        "processor": machine.processor(),
+        "instruction_sets": machine.instruction_sets(),
+        "cores": machine.cores(),
+        "memory_gb": round(machine.memory_gb(), 1),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "stormsweep": __version__,
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "git_commit": _git_commit(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the folder the command was given in, ``+`` if it has changes."""
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit.stdout.strip() or None

@@ -1,0 +1,448 @@
+"""The driver's loop: tasks to idle workers, results to the journal, until nothing is left."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
+from stormsweep.config.study import METRICS, StudyFile
+from stormsweep.errors import ModelError, StormsweepError
+from stormsweep.records import (
+    Entry,
+    Record,
+    RunFailed,
+    Task,
+    TaskDone,
+    TaskOrder,
+    TaskRetried,
+    WorkerEvent,
+)
+from stormsweep.results.journal import JournalWriter
+from stormsweep.results.standing import Leader, Standing
+from stormsweep.search.plan import Plan, Queue, cost
+from stormsweep.study import worker
+
+log = logging.getLogger(__name__)
+
+#: How often a task may lose its worker before its run is given up.
+_ATTEMPTS = {"killed": 3, "out-of-memory": 2}
+_WELCOME = "welcome"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a study is, for those who watch it.
+
+    Attributes
+    ----------
+    tasks, tasks_done : int
+        Of the whole study, earlier sessions included.
+    share : float
+        Work done, 0 to 1, by the estimated cost of tasks.
+    failed : int
+        Failed runs.
+    workers, busy : int
+        Workers ready, and those with a task.
+    patches_per_second : float
+        Patches trained in this session per second.
+    seconds, seconds_left : float
+        Since the first task of this session, and the estimate of what is left (NaN before the
+        first task is done).
+    leader : Leader or None
+        The best configuration so far.
+    """
+
+    tasks: int
+    tasks_done: int
+    share: float
+    failed: int
+    workers: int
+    busy: int
+    patches_per_second: float
+    seconds: float
+    seconds_left: float
+    leader: Leader | None
+
+
+class Watcher(Protocol):
+    """Whoever shows the user what goes on."""
+
+    def stage(self, what: str, share: float) -> None:
+        """Something before or after training is being done, `share` of it so far."""
+
+    def state(self, state: State) -> None:
+        """Look again: called a few times a second."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line happened."""
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def stage(self, what: str, share: float) -> None:
+        """Show nothing."""
+
+    def state(self, state: State) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a journal says of the runs.
+
+    Attributes
+    ----------
+    reached : dict of str to int
+        Run to its last milestone on record.
+    failed : dict of str to RunFailed
+        Runs that failed and did not get on since.
+    session : int
+        Number of the last session.
+    """
+
+    reached: dict[str, int]
+    failed: dict[str, RunFailed]
+    session: int
+
+
+def progress_of(entries: Iterable[Entry]) -> Progress:
+    """Read from a journal how far every run is."""
+    reached: dict[str, int] = {}
+    failed: dict[str, RunFailed] = {}
+    session = 0
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, TaskDone):
+            reached[record.run] = max(record.to_epoch, reached.get(record.run, 0))
+            failed.pop(record.run, None)
+        elif isinstance(record, RunFailed):
+            failed[record.run] = record
+        else:
+            session = max(session, getattr(record, "session", 0))
+    return Progress(reached, failed, session)
+
+
+class Execution:
+    """One session of a driver.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    plan : Plan
+        Its runs.
+    directory : Path
+        The study's directory.
+    data : Path
+        The prepared arrays.
+    patches_per_epoch : list of int
+        Patches of the balanced training fold, for each fold.
+    pool : Pool
+        The workers.
+    watcher : Watcher
+        Who shows what goes on.
+    """
+
+    def __init__(
+        self,
+        study: StudyFile,
+        plan: Plan,
+        directory: Path,
+        data: Path,
+        patches_per_epoch: list[int],
+        pool: Pool,
+        watcher: Watcher,
+    ) -> None:
+        self._study, self._plan, self._pool, self._watcher = study, plan, pool, watcher
+        self._checkpoints = directory / "checkpoints"
+        self._data = data
+        self._patches = patches_per_epoch
+        self._idle: list[str] = []
+        self._held: dict[str, str] = {}
+        self._ready: dict[str, WorkerReady] = {}
+        self._running: dict[str, Task] = {}
+        self._attempts: Counter[str] = Counter()
+        self._early: list[WorkerReady] = []
+        self._journal: JournalWriter | None = None
+        self._queue: Queue | None = None
+        self._standing = Standing(METRICS[study.search.metric] == "maximize")
+        self._tasks_done = self._failures = self._losses = 0
+        self._cost_done = self._cost_session = 0.0
+        self._patches_session = 0
+        self._cost_all = sum(self._cost(Task(run, 0, run.milestones[-1])) for run in plan.runs)
+        self._began = time.monotonic()
+        self._session = 0
+
+    def await_first_worker(self) -> None:
+        """Wait until a worker is set up and has found the model.
+
+        Raises
+        ------
+        ModelError
+            If the model's builder cannot be imported or does not take the hyperparameters.
+        StormsweepError
+            If workers die before they are set up.
+        """
+        while not self._idle:
+            for event in self._pool.events(0.5):
+                self._handle(event)
+
+    def train(
+        self,
+        journal: JournalWriter,
+        session: int,
+        retry_failed: bool,
+        still_ours: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Train what the journal does not have yet.
+
+        Parameters
+        ----------
+        journal : JournalWriter
+            Where results go, and what says how far the study is.
+        session : int
+            Number of this session.
+        retry_failed : bool
+            Whether runs that failed earlier are tried again.
+        still_ours : callable
+            Raises if another driver took the study over.
+        """
+        before = progress_of(journal.entries)
+        self._journal, self._session = journal, session
+        self._queue = Queue(
+            self._plan.runs,
+            before.reached,
+            () if retry_failed else before.failed,
+            self._patches,
+        )
+        self._recall(before, retry_failed)
+        for ready in self._early:
+            self._record_worker(ready, "ready")
+        self._began = time.monotonic()
+        while self._queue or self._running:
+            still_ours()
+            self._feed()
+            self._watcher.state(self.state())
+            for event in self._pool.events(0.25):
+                self._handle(event)
+        self._watcher.state(self.state())
+
+    def state(self) -> State:
+        """Return how far the study is."""
+        seconds = time.monotonic() - self._began
+        left = float("nan")
+        if self._cost_session:
+            left = seconds * (self._cost_all - self._cost_done) / self._cost_session
+        return State(
+            tasks=self._plan.tasks,
+            tasks_done=self._tasks_done,
+            share=min(1.0, self._cost_done / self._cost_all) if self._cost_all else 1.0,
+            failed=self._failures,
+            workers=len(self._ready),
+            busy=len(self._running),
+            patches_per_second=self._patches_session / seconds if seconds > 0 else 0.0,
+            seconds=seconds,
+            seconds_left=left,
+            leader=self._standing.leader,
+        )
+
+    def _recall(self, before: Progress, retry_failed: bool) -> None:
+        assert self._journal is not None
+        runs = {run.id: run for run in self._plan.runs}
+        for entry in self._journal.entries:
+            record = entry.record
+            if isinstance(record, TaskDone) and record.run in runs:
+                self._count(Task(runs[record.run], record.from_epoch, record.to_epoch), record)
+        if not retry_failed:
+            for name in before.failed:
+                self._give_up(Task(runs[name], before.reached.get(name, 0), 0))
+
+    def _feed(self) -> None:
+        assert self._queue is not None
+        for name in list(self._idle):
+            task = self._queue.take(self._held.get(name))
+            if task is None:
+                return
+            self._idle.remove(name)
+            self._running[name] = task
+            self._held[name] = task.run.id
+            log.info("%s epochs %d-%d to worker %s", task.run.id, *_stretch(task), name)
+            self._pool.submit(
+                name, f"{task.run.id}-e{task.to_epoch}", worker.train_task, self._order(task, name)
+            )
+
+    def _order(self, task: Task, name: str) -> TaskOrder:
+        study = self._study
+        return TaskOrder(
+            task=task,
+            build=study.model.build,
+            data=str(self._data),
+            folds=study.validation.folds,
+            group_by=study.validation.group_by,
+            balance_method=study.balance.method,
+            balance_ratio=study.balance.ratio,
+            seed=study.study.seed,
+            precision=study.engine.precision,
+            checkpoints=str(self._checkpoints),
+            threads=study.site.threads_per_worker,
+            worker=name,
+            session=self._session,
+            submitted=time.time(),
+        )
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case WorkerReady():
+                self._ready[event.worker] = event
+                self._pool.submit(event.worker, _WELCOME, worker.welcome, self._question())
+            case Finished(name, token, result) if token == _WELCOME:
+                if result is not None:
+                    raise ModelError(str(result))
+                self._idle.append(name)
+                self._losses = 0
+                if self._journal is None:
+                    self._early.append(self._ready[name])
+                else:
+                    self._record_worker(self._ready[name], "ready")
+            case Finished(name, _, result):
+                self._returned(name, result)
+            case Broken(name, token, error) if token == _WELCOME:
+                raise StormsweepError(f"worker {name} could not be set up: {error!r}")
+            case Broken(name, _, error):
+                task = self._running[name]
+                self._returned(
+                    name,
+                    RunFailed(
+                        task.run.id,
+                        *_stretch(task),
+                        "error",
+                        f"the task could not be carried out: {error!r}",
+                        name,
+                        self._session,
+                    ),
+                )
+            case WorkerLost():
+                self._lost(event)
+
+    def _question(self) -> tuple[str, list[str], int, str]:
+        names = sorted({name for values in self._plan.configurations for name in values})
+        engine, site = self._study.engine, self._study.site
+        return (self._study.model.build, names, site.threads_per_worker, engine.precision)
+
+    def _returned(self, name: str, result: TaskDone | RunFailed) -> None:
+        from stormsweep.training import checkpoint
+
+        assert self._journal is not None
+        assert self._queue is not None
+        task = self._running.pop(name)
+        self._idle.append(name)
+        self._journal.append(result)
+        if isinstance(result, RunFailed):
+            self._held.pop(name, None)
+            self._failed(task, result)
+            return
+        self._queue.done(task)
+        self._count(task, result)
+        self._cost_session += self._cost(task)
+        self._patches_session += result.patches
+        if task.to_epoch == task.run.milestones[-1]:
+            checkpoint.remove(self._checkpoints, task.run.id)
+        else:
+            checkpoint.remove(self._checkpoints, task.run.id, below=task.to_epoch)
+        metric = self._study.search.metric
+        log.info("%s epoch %d: %s %.4f", result.run, result.to_epoch, metric, result.scores[metric])
+
+    def _lost(self, event: WorkerLost) -> None:
+        self._ready.pop(event.worker, None)
+        self._held.pop(event.worker, None)
+        if event.worker in self._idle:
+            self._idle.remove(event.worker)
+        self._record_worker(event, "lost", event.reason)
+        log.warning("worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
+        task = self._running.pop(event.worker, None)
+        if task is None:
+            self._losses += 1
+            if self._losses >= 3 * self._study.site.workers:
+                raise StormsweepError(
+                    f"workers die before they can work: {event.reason}; see logs/worker-*.log"
+                )
+            return
+        assert self._queue is not None
+        key = f"{event.failure} {task.run.id}"
+        self._attempts[key] += 1
+        if self._attempts[key] < _ATTEMPTS[event.failure]:
+            self._queue.put_back(task)
+            self._write(
+                TaskRetried(
+                    task.run.id,
+                    task.to_epoch,
+                    self._attempts[key] + 1,
+                    event.reason,
+                    event.worker,
+                    self._session,
+                )
+            )
+            self._watcher.note(
+                f"worker {event.worker} was lost ({event.reason}); "
+                f"run {task.run.id} goes on from epoch {task.from_epoch}"
+            )
+            return
+        times = f", {self._attempts[key]} times" if self._attempts[key] > 1 else ""
+        failure = RunFailed(
+            task.run.id,
+            *_stretch(task),
+            event.failure,
+            f"{event.reason}{times}",
+            event.worker,
+            self._session,
+        )
+        self._write(failure)
+        self._failed(task, failure)
+
+    def _failed(self, task: Task, failure: RunFailed) -> None:
+        self._give_up(task)
+        log.error("run %s failed: %s\n%s", failure.run, failure.reason, failure.detail)
+        self._watcher.note(f"run {failure.run} failed ({failure.failure}): {failure.reason}")
+
+    def _give_up(self, task: Task) -> None:
+        """Count what is left of a failed run as done: nobody will wait for it."""
+        self._failures += 1
+        rest = [stop for stop in task.run.milestones if stop > task.from_epoch]
+        self._tasks_done += len(rest)
+        lost = self._cost(Task(task.run, task.from_epoch, task.run.milestones[-1]))
+        self._cost_all -= lost
+
+    def _count(self, task: Task, done: TaskDone) -> None:
+        self._tasks_done += 1
+        self._cost_done += self._cost(task)
+        values = {**task.run.hyperparameters, "epochs": task.to_epoch}
+        self._standing.add(values, task.run.fold, done.scores[self._study.search.metric])
+
+    def _cost(self, task: Task) -> float:
+        run = task.run
+        return cost(
+            task.to_epoch - task.from_epoch,
+            self._patches[run.fold],
+            run.hyperparameters["batch_size"],
+        )
+
+    def _record_worker(self, who: WorkerReady | WorkerLost, event: str, detail: str = "") -> None:
+        self._write(WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail))
+
+    def _write(self, record: Record) -> None:
+        if self._journal is not None:
+            self._journal.append(record)
+
+
+def _stretch(task: Task) -> tuple[int, int]:
+    return task.from_epoch, task.to_epoch

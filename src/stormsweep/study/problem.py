@@ -1,0 +1,188 @@
+"""The problem of a study: its data, from whatever source, as prepared arrays and folds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormsweep.config.study import STORM_SOURCES, StudyFile
+from stormsweep.data.balance import balance
+from stormsweep.data.folds import folds
+from stormsweep.data.prepared import Part, PreparedData
+from stormsweep.data.provenance import sources_changed
+from stormsweep.data.source import destination
+from stormsweep.errors import DataError, nearest
+
+#: Told what is being done and how much of it, from 0 to 1.
+Progress = Callable[[str, float], None]
+
+
+def twin_folder(study: StudyFile) -> Path:
+    """Return where the twin's files of a study lie."""
+    return study.data.cache / f"twin-{study.data.patches}-seed-{study.study.seed}"
+
+
+def prepared_folder(study: StudyFile) -> Path:
+    """Return where the prepared arrays of a study lie, one folder for each ``[data]``."""
+    return destination(study.data.cache, _request(study))
+
+
+def prepare(
+    study: StudyFile, progress: Progress | None = None, again: bool = False
+) -> PreparedData:
+    """Open the prepared arrays of a study; make them first where they are missing.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    progress : callable, optional
+        Told what is being done.
+    again : bool
+        Prepare anew even if prepared arrays are there.
+
+    Returns
+    -------
+    PreparedData
+        Checked against its checksums.
+
+    Raises
+    ------
+    DataError
+        If data are missing, unfit, or were changed since they were prepared.
+    """
+    folder = prepared_folder(study)
+    if folder.exists() and not again:
+        data = PreparedData.open(folder)
+        data.verify()
+        if changed := sources_changed(data.manifest):
+            raise DataError(f"{changed}; run `stormsweep data prepare --again` with the study file")
+        return data
+    _prepare(study, folder, progress or (lambda _what, _share: None))
+    return PreparedData.open(folder)
+
+
+def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
+    config, seed, group_by = study.data, study.study.seed, study.validation.group_by
+    told = _shares("preparing data", progress)
+    match config.source:
+        case "csv":
+            from stormsweep.data.tables import prepare_csv
+
+            prepare_csv(config, seed, folder, group_by=group_by, progress=told)
+        case "npz":
+            from stormsweep.data.tables import prepare_npz
+
+            prepare_npz(config, seed, folder, group_by=group_by, progress=told)
+        case source if source in STORM_SOURCES:
+            from stormsweep.storms.problem import prepare_storms
+
+            if source == "twin":
+                synthesize_twin(study, progress)
+                config = config.model_copy(update={"path": twin_folder(study)})
+            prepare_storms(config, seed, folder, progress=told)
+        case _:
+            from stormsweep.data.functions import prepare_function
+
+            prepare_function(config, seed, folder, group_by=group_by, progress=told)
+
+
+def _shares(what: str, progress: Progress) -> Callable[[int, int], None]:
+    return lambda done, total: progress(what, done / total if total else 1.0)
+
+
+def synthesize_twin(study: StudyFile, progress: Progress) -> Path:
+    """Write the twin's files of a study unless they are there; return their folder."""
+    from stormsweep.storms.twin import synthesize
+
+    folder = twin_folder(study)
+    if not (folder / "twin.json").is_file():
+        told = _shares("synthesizing the twin", progress)
+        synthesize(folder, study.data.patches, study.study.seed, progress=told)
+    return folder
+
+
+def _request(study: StudyFile) -> dict[str, Any]:
+    """Return everything that decides over the prepared arrays."""
+    request: dict[str, Any] = study.data.model_dump(mode="json", exclude={"cache"})
+    if study.data.source == "twin" or study.data.test_fraction:
+        request["seed"] = study.study.seed
+    if study.data.test_fraction:
+        request["group_by"] = study.validation.group_by
+    if study.data.source != "twin":
+        del request["patches"]
+    return request
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRows:
+    """One fold, as row numbers of the training part.
+
+    Attributes
+    ----------
+    train : ndarray of int64, shape (m,)
+        After balancing: rows may stand there several times.
+    validation : ndarray of int64, shape (v,)
+        In their natural balance.
+    class_weight : tuple of float or None
+        Weights of the classes 0 and 1 in the loss.
+    climatology : float
+        Event frequency of the training side before balancing.
+    natural : int
+        Rows of the training side before balancing.
+    """
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    class_weight: tuple[float, float] | None
+    climatology: float
+    natural: int
+
+
+def fold_rows(
+    part: Part, n_folds: int, group_by: str, method: str, ratio: float, seed: int
+) -> list[FoldRows]:
+    """Split and balance the training part; the same numbers in every process.
+
+    Raises
+    ------
+    DataError
+        If the groups do not exist or are too few, or a fold has one class only.
+    """
+    groups = None
+    if group_by != "none":
+        if group_by not in part.groups:
+            known = [*part.groups, "none"]
+            raise DataError(
+                f"validation.group_by: given {group_by!r}{nearest(group_by, known)}; "
+                f"the data have {', '.join(known)}"
+            )
+        groups = part.groups[group_by]
+    rows = []
+    for number, (train, validation) in enumerate(folds(part.labels, groups, n_folds, seed)):
+        balanced, weight = balance(train, part.labels, method, ratio, seed, number)
+        climatology = float(np.mean(part.labels[train]))
+        rows.append(FoldRows(balanced, validation, weight, climatology, len(train)))
+    return rows
+
+
+def fold_sizes(part: Part, rows: list[FoldRows], group_by: str) -> list[dict[str, Any]]:
+    """Return what the journal says of the folds (`records.StudyBegun.fold_sizes`)."""
+    return [
+        {
+            "train": fold.natural,
+            "train_positives": round(fold.climatology * fold.natural),
+            "epoch_patches": len(fold.train),
+            "validation": len(fold.validation),
+            "validation_positives": int(part.labels[fold.validation].sum()),
+            "groups": len(np.unique(part.groups[group_by][fold.validation]))
+            if group_by != "none"
+            else 0,
+        }
+        for fold in rows
+    ]

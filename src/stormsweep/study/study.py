@@ -1,0 +1,435 @@
+"""A study: one TOML file and the directory of what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stormsweep import __version__
+from stormsweep.config.load import differences, dump_study, load_study
+from stormsweep.config.sites import LOCAL, find_site
+from stormsweep.config.study import Range, StudyFile
+from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted, UserError
+from stormsweep.files import write_json, write_text
+from stormsweep.records import (
+    Entry,
+    RunFailed,
+    RunPlanned,
+    SessionBegun,
+    SessionEnded,
+    StudyBegun,
+)
+from stormsweep.search.plan import Plan, make_plan
+from stormsweep.search.space import Interval, Values
+from stormsweep.search.strategies import propose
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stormsweep.data.prepared import PreparedData
+    from stormsweep.results.summary import Summary
+    from stormsweep.study.execute import Watcher
+    from stormsweep.study.problem import FoldRows
+
+log = logging.getLogger(__name__)
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended.
+
+    Attributes
+    ----------
+    directory : Path
+        The study's directory.
+    failed : list of RunFailed
+        Runs that failed, in this session or before.
+    trained : int
+        Tasks done in this session.
+    """
+
+    directory: Path
+    failed: list[RunFailed]
+    trained: int
+
+
+class Study:
+    """One study file and its directory.
+
+    Parameters
+    ----------
+    file : StudyFile
+        What the study file says.
+    path : Path
+        Where it stands, for messages.
+    directory : Path
+        Where everything that comes of the study goes.
+    """
+
+    def __init__(self, file: StudyFile, path: Path, directory: Path) -> None:
+        self.file = file
+        self.path = path
+        self.directory = directory
+
+    @classmethod
+    def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Study:
+        """Read a study file, or the directory of a study that was begun.
+
+        Parameters
+        ----------
+        path : path
+            A TOML file, or ``runs/<name>``.
+        runs : path
+            The folder of all studies' directories.
+
+        Raises
+        ------
+        StudyFileError
+            If the file is missing, malformed or says what is not allowed.
+        """
+        path = Path(path)
+        if path.is_dir():
+            if not (path / "study.toml").is_file():
+                raise StudyFileError(f"{path}: is no study's directory; it has no study.toml")
+            return cls(load_study(path / "study.toml"), path / "study.toml", path)
+        file = load_study(path)
+        return cls(file, path, Path(runs) / file.study.name)
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's file."""
+        return self.directory / "journal.jsonl"
+
+    def with_site(self, **changes: Any) -> Study:
+        """Return the same study with other keys of ``[site]``."""
+        site = self.file.site.model_copy(
+            update={key: value for key, value in changes.items() if value is not None}
+        )
+        return Study(self.file.model_copy(update={"site": site}), self.path, self.directory)
+
+    def plan(self) -> Plan:
+        """Return what would run; touches neither data nor workers."""
+        search = self.file.search
+        space = {name: _values(values) for name, values in search.space.items()}
+        proposals = propose(search.strategy, space, search.trials, self.file.study.seed)
+        return make_plan(proposals, dict(self.file.model.parameters), self.file.validation.folds)
+
+    def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
+        """Open the study's prepared data, made first where missing.
+
+        Raises
+        ------
+        DataError
+            If data are missing, unfit or changed.
+        """
+        from stormsweep.study.problem import prepare
+
+        return prepare(self.file, watcher.stage if watcher else None, again)
+
+    def entries(self) -> list[Entry]:
+        """Read the journal.
+
+        Raises
+        ------
+        JournalError
+            If there is none, or it is damaged.
+        """
+        from stormsweep.results.journal import read
+
+        if not self.journal_path.is_file():
+            raise JournalError(
+                f"{self.directory}: the study has not been begun; run `stormsweep run {self.path}`"
+            )
+        return read(self.journal_path)
+
+    def results(self, per_fold: bool = False) -> pd.DataFrame:
+        """Return the results so far.
+
+        Parameters
+        ----------
+        per_fold : bool
+            One row a fit instead of one row a configuration.
+
+        Returns
+        -------
+        DataFrame
+            Hyperparameters, scores and times; configurations are ranked, the best first.
+        """
+        from stormsweep.results import frames
+
+        entries = self.entries()
+        return frames.fits(entries) if per_fold else frames.configurations(entries)
+
+    def summary(self) -> Summary:
+        """Return the study in one look, finished or not."""
+        from stormsweep.results.summary import summary
+
+        return summary(self.entries())
+
+    def run(self, watcher: Watcher | None = None, retry_failed: bool = False) -> Outcome:
+        """Train everything that is not on record yet.
+
+        Parameters
+        ----------
+        watcher : Watcher, optional
+            Shown what goes on.
+        retry_failed : bool
+            Try runs again that failed in an earlier session.
+
+        Returns
+        -------
+        Outcome
+
+        Raises
+        ------
+        UserError
+            For any mistake in the study file or the data; nothing is written then.
+        StudyInterrupted
+            On Ctrl-C; everything finished is kept.
+        """
+        from stormsweep.study.execute import Silent, progress_of
+        from stormsweep.study.lock import DriverLock, refuse_if_busy
+        from stormsweep.study.problem import fold_rows
+
+        watcher = watcher or Silent()
+        self._refuse_other_sites()
+        refuse_if_busy(self.directory)
+        self._refuse_edits()
+        plan = self.plan()
+        data = self.prepare(watcher)
+        folds = fold_rows(
+            data.part("train"),
+            self.file.validation.folds,
+            self.file.validation.group_by,
+            self.file.balance.method,
+            self.file.balance.ratio,
+            self.file.study.seed,
+        )
+        self._refuse_other_data(data)
+        with self._own_directory(), DriverLock(self.directory) as lock, self._logging():
+            before = progress_of(self.entries()) if self.journal_path.is_file() else None
+            if before is not None and not _work_left(
+                plan, before.reached, before.failed, retry_failed
+            ):
+                return Outcome(self.directory, list(before.failed.values()), 0)
+            trained = self._session(watcher, plan, data, folds, retry_failed, lock)
+            after = progress_of(self.entries())
+        return Outcome(self.directory, list(after.failed.values()), trained)
+
+    def _session(
+        self,
+        watcher: Watcher,
+        plan: Plan,
+        data: PreparedData,
+        folds: list[FoldRows],
+        retry_failed: bool,
+        lock: Any,
+    ) -> int:
+        from stormsweep.results.journal import JournalWriter
+        from stormsweep.study.execute import Execution, progress_of
+
+        watcher.stage("starting workers", 0.0)
+        with self._pool() as pool:
+            execution = Execution(
+                self.file,
+                plan,
+                self.directory,
+                data.path,
+                [len(fold.train) for fold in folds],
+                pool,
+                watcher,
+            )
+            try:
+                execution.await_first_worker()
+                watcher.stage("starting workers", 1.0)
+            except KeyboardInterrupt:
+                raise StudyInterrupted("stopped before the first run began") from None
+            with JournalWriter(self.journal_path) as journal:
+                session = progress_of(journal.entries).session + 1
+                self._begin(journal, plan, data, folds, session)
+                known = len(journal.entries)
+                outcome = "interrupted"
+                try:
+                    execution.train(journal, session, retry_failed, lock.check)
+                    outcome = "failed" if progress_of(journal.entries).failed else "done"
+                except KeyboardInterrupt:
+                    raise StudyInterrupted("everything finished so far is kept") from None
+                finally:
+                    if not lock.lost:
+                        with contextlib.suppress(JournalError):
+                            journal.append(SessionEnded(session, outcome))
+                return sum(entry.record.kind == "task" for entry in journal.entries[known:])
+
+    def _begin(
+        self,
+        journal: Any,
+        plan: Plan,
+        data: PreparedData,
+        folds: list[FoldRows],
+        session: int,
+    ) -> None:
+        """Write down what the study is, as far as the journal does not have it yet."""
+        from stormsweep.study.environment import describe
+        from stormsweep.study.problem import fold_sizes
+
+        file, site = self.file, self.file.site
+        environment = self.directory / "environment.json"
+        now = describe(file, session)
+        if environment.is_file():
+            first = json.loads(environment.read_text(encoding="utf-8"))
+            write_json(environment, first | {"later": [*first.get("later", []), now]})
+        else:
+            write_json(environment, now)
+        recorded = {entry.record.kind for entry in journal.entries}
+        runs = {e.record.run for e in journal.entries if isinstance(e.record, RunPlanned)}
+        records: list[Any] = []
+        if StudyBegun.kind not in recorded:
+            write_text(self.directory / "study.toml", dump_study(file))
+            space = file.search.model_dump(mode="json")["space"]
+            records.append(
+                StudyBegun(
+                    name=file.study.name,
+                    seed=file.study.seed,
+                    version=__version__,
+                    strategy=file.search.strategy,
+                    metric=file.search.metric,
+                    folds=file.validation.folds,
+                    group_by=file.validation.group_by,
+                    space=space,
+                    data=data.summary(),
+                    fold_sizes=fold_sizes(data.part("train"), folds, file.validation.group_by),
+                )
+            )
+        records += [
+            RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
+            for run in plan.runs
+            if run.id not in runs
+        ]
+        records.append(
+            SessionBegun(
+                session,
+                now["host"],
+                os.getpid(),
+                site.use,
+                site.workers,
+                site.threads_per_worker,
+            )
+        )
+        journal.append(*records)
+
+    def _refuse_other_sites(self) -> None:
+        site = find_site(self.file.site.use, self.path)
+        if site.scheduler != LOCAL:
+            raise StudyFileError(
+                f"{self.path}: site.use: given {self.file.site.use!r}, a {site.scheduler} site; "
+                "this version runs on 'local' only"
+            )
+
+    def _refuse_edits(self) -> None:
+        """Refuse a study file that no longer fits what was begun under its name."""
+        recorded = self.directory / "study.toml"
+        if not recorded.is_file() or not self.journal_path.is_file():
+            return
+        changes = differences(load_study(recorded), self.file)
+        if changes:
+            raise JournalError(
+                f"{self.path}: {'; '.join(changes)}: since {self.directory} was begun; undo the "
+                f"change, or begin another study with study.name = {self._free_name()!r}"
+            )
+
+    def _refuse_other_data(self, data: PreparedData) -> None:
+        if not self.journal_path.is_file():
+            return
+        for entry in self.entries():
+            if isinstance(entry.record, StudyBegun):
+                began = entry.record.data["fingerprint"]
+                if began != data.fingerprint:
+                    raise JournalError(
+                        f"{self.directory}: the data changed since the study was begun "
+                        f"(fingerprint {data.fingerprint[:12]}, was {began[:12]}); restore them, "
+                        f"or begin another study with study.name = {self._free_name()!r}"
+                    )
+
+    def _free_name(self) -> str:
+        number = 2
+        while (self.directory.parent / f"{self.file.study.name}-{number}").exists():
+            number += 1
+        return f"{self.file.study.name}-{number}"
+
+    @contextlib.contextmanager
+    def _own_directory(self) -> Iterator[None]:
+        """Make the directory; take it away again when a mistake stops the study before it began."""
+        created = not self.directory.exists()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except (UserError, StudyInterrupted):
+            if created and not self.journal_path.exists():
+                shutil.rmtree(self.directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    self.directory.parent.rmdir()
+            raise
+
+    @contextlib.contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Keep what the driver and Dask have to say in ``logs/driver.log``."""
+        folder = self.directory / "logs"
+        folder.mkdir(exist_ok=True)
+        handler = logging.FileHandler(folder / "driver.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        loggers = [logging.getLogger("stormsweep"), logging.getLogger("distributed")]
+        levels = [logger.level for logger in loggers]
+        for logger in loggers:
+            logger.addHandler(handler)
+        loggers[0].setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.removeHandler(handler)
+                logger.setLevel(level)
+            handler.close()
+
+    @contextlib.contextmanager
+    def _pool(self) -> Iterator[Any]:
+        from stormsweep.cluster import machine
+        from stormsweep.cluster.local import LocalPool
+
+        site = self.file.site
+        share = 0.9 * machine.memory_gb() / site.workers
+        paths = list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))
+        pool = LocalPool(
+            site.workers,
+            site.threads_per_worker,
+            site.memory_gb or share,
+            (self.directory / "logs").resolve(),
+            paths,
+        )
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+def _values(values: list[Any] | Range) -> Values:
+    if isinstance(values, Range):
+        return Interval(values.low, values.high, values.log, values.integer)
+    return values
+
+
+def _work_left(
+    plan: Plan, reached: dict[str, int], failed: dict[str, RunFailed], retry_failed: bool
+) -> bool:
+    return any(
+        reached.get(run.id, 0) < run.milestones[-1] and (retry_failed or run.id not in failed)
+        for run in plan.runs
+    )

@@ -1,0 +1,213 @@
+"""What a worker does with a task: open the data, train from milestone to milestone, score."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import resource
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from stormsweep.data.prepared import Part, PreparedData
+from stormsweep.errors import ModelError, RunError
+from stormsweep.models.build import check_builder, find_builder
+from stormsweep.records import RunFailed, TaskDone, TaskOrder
+from stormsweep.study.problem import FoldRows, fold_rows
+from stormsweep.training import checkpoint
+from stormsweep.training.engine import Engine, FoldData, Trajectory
+from stormsweep.training.scores import scores
+
+
+def welcome(question: tuple[str, list[str], int, str]) -> str | None:
+    """Set a worker up before its first task: import what trains, find the model's builder.
+
+    Parameters
+    ----------
+    question : tuple of str, list of str, int and str
+        The builder (``package.module:function`` or ``file.py:function``), the names of all
+        hyperparameters, the worker's compute threads, and the precision.
+
+    Returns
+    -------
+    str or None
+        What is wrong with the builder, in one line.
+    """
+    build, names, threads, precision = question
+    _engine(threads, precision)
+    try:
+        check_builder(find_builder(build), names)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def train_task(order: TaskOrder) -> TaskDone | RunFailed:
+    """Carry out one task; whatever goes wrong in it is returned, not raised.
+
+    The state before the task comes from this process's memory when it holds that very run, else
+    from the checkpoint. The checkpoint written after the task holds its result too: a task whose
+    result was lost on the way to the journal is not trained again.
+    """
+    try:
+        return _train_task(order)
+    except MemoryError:
+        return _failed(order, "out-of-memory", "Python could not get the memory it asked for")
+    except RunError as error:
+        return _failed(order, error.kind, str(error))
+    except Exception as error:
+        text = " ".join(str(error).split())
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return _failed(
+            order,
+            "out-of-memory" if type(error).__name__ == "ResourceExhaustedError" else "error",
+            f"{type(error).__name__}: {text[:300]} ({Path(where.filename).name}:{where.lineno})",
+            traceback.format_exc(),
+        )
+
+
+def _failed(order: TaskOrder, kind: str, reason: str, detail: str = "") -> RunFailed:
+    _held.clear()
+    task = order.task
+    return RunFailed(
+        task.run.id,
+        task.from_epoch,
+        task.to_epoch,
+        kind,
+        reason,
+        order.worker,
+        order.session,
+        detail,
+    )
+
+
+def _train_task(order: TaskOrder) -> TaskDone:
+    task, folder = order.task, Path(order.checkpoints)
+    if stored := checkpoint.load(folder, task.run.id, task.to_epoch):
+        return TaskDone(**stored[1])
+    clock = _Clock()
+    data = _fold(
+        order.data,
+        order.folds,
+        order.group_by,
+        order.balance_method,
+        order.balance_ratio,
+        order.seed,
+        task.run.fold,
+    )
+    clock.lap("open")
+    trajectory = _trajectory(order, data, folder)
+    clock.lap("build")
+    trained = trajectory.advance(task.to_epoch)
+    clock.lap("train")
+    clock.move("train", "compile", trained.compile_seconds)
+    probabilities = trajectory.predict(data.validation)
+    result = scores(data.labels[data.validation], probabilities, data.climatology)
+    clock.lap("score")
+    state = trajectory.state()
+    _held.clear()
+    _held[task.run.id] = trajectory
+
+    def record() -> TaskDone:
+        return TaskDone(
+            run=task.run.id,
+            from_epoch=task.from_epoch,
+            to_epoch=task.to_epoch,
+            scores=result,
+            worker=order.worker,
+            session=order.session,
+            submitted=order.submitted,
+            started=clock.started,
+            stopped=time.time(),
+            phases=clock.phases,
+            epoch_loss=trained.losses,
+            patches=trained.patches,
+            updates=trained.updates,
+            memory_mb=_peak_memory_mb(),
+            parameters=trajectory.parameters,
+        )
+
+    checkpoint.save(folder, task.run.id, task.to_epoch, state, dataclasses.asdict(record()))
+    clock.lap("checkpoint")
+    return record()
+
+
+#: The one run whose state this process has in memory, by id.
+_held: dict[str, Trajectory] = {}
+
+
+def _trajectory(order: TaskOrder, data: FoldData, folder: Path) -> Trajectory:
+    run, epoch = order.task.run, order.task.from_epoch
+    held = _held.get(run.id)
+    if held is not None and held.epoch == epoch:
+        return held
+    _held.clear()
+    trajectory = _engine(order.threads, order.precision).start(
+        find_builder(order.build), run.hyperparameters, order.seed, run.fold, data
+    )
+    if epoch:
+        stored = checkpoint.load(folder, run.id, epoch)
+        if stored is None:
+            # Nothing is lost but time: the way to the milestone is trained once more.
+            trajectory.advance(epoch)
+        else:
+            trajectory.restore(stored[0], epoch)
+    return trajectory
+
+
+@functools.cache
+def _engine(threads: int, precision: str) -> Engine:
+    from stormsweep.training.keras_tf import KerasEngine, configure
+
+    configure(threads)
+    return KerasEngine(precision)
+
+
+@functools.cache
+def _part(path: str) -> Part:
+    return PreparedData.open(Path(path)).part("train")
+
+
+@functools.lru_cache(maxsize=4)
+def _rows(
+    path: str, n_folds: int, group_by: str, method: str, ratio: float, seed: int
+) -> list[FoldRows]:
+    return fold_rows(_part(path), n_folds, group_by, method, ratio, seed)
+
+
+def _fold(
+    path: str, n_folds: int, group_by: str, method: str, ratio: float, seed: int, fold: int
+) -> FoldData:
+    part, rows = _part(path), _rows(path, n_folds, group_by, method, ratio, seed)[fold]
+    return FoldData(
+        inputs=part.inputs,
+        labels=part.labels,
+        train=rows.train,
+        validation=rows.validation,
+        class_weight=rows.class_weight,
+        climatology=rows.climatology,
+    )
+
+
+class _Clock:
+    """Where the seconds of a task go."""
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.phases: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        now = time.perf_counter()
+        self.phases[phase] = round(now - self._last, 6)
+        self._last = now
+
+    def move(self, source: str, target: str, seconds: float) -> None:
+        self.phases[target] = round(seconds, 6)
+        self.phases[source] = round(max(0.0, self.phases[source] - seconds), 6)
+
+
+def _peak_memory_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)

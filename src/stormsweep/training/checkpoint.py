@@ -1,0 +1,158 @@
+"""Checkpoints: the state of a run after an epoch, with what is known of it so far.
+
+One file ``<run id>-e<epoch>.npz`` a milestone: the arrays of the state, and one array of bytes that
+is JSON: run, epoch, the result so far and a checksum over everything. No pickle is written or read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormsweep.files import replacing
+from stormsweep.training.engine import State
+
+FORMAT = 1
+_META = "checkpoint.json"
+_log = logging.getLogger(__name__)
+
+
+def path_of(folder: Path, run_id: str, epoch: int) -> Path:
+    """Return the file of a checkpoint."""
+    return folder / f"{run_id}-e{epoch:04d}.npz"
+
+
+def save(folder: Path, run_id: str, epoch: int, state: State, result: dict[str, Any]) -> Path:
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Where checkpoints lie; created when missing.
+    run_id, epoch : str, int
+        Which run, after how many epochs.
+    state : dict of str to ndarray
+        From `Trajectory.state`.
+    result : dict
+        Whatever belongs to it, as JSON can hold it.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to or the disk is full.
+    """
+    meta = {"format": FORMAT, "run": run_id, "epoch": epoch, "result": result}
+    meta["checksum"] = _checksum(state, meta)
+    arrays = {f"state/{name}": value for name, value in state.items()}
+    arrays[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    path = path_of(folder, run_id, epoch)
+    with replacing(path) as beside, beside.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def load(
+    folder: Path,
+    run_id: str,
+    epoch: int,
+    on_damage: Callable[[str], object] = _log.warning,
+) -> tuple[State, dict[str, Any]] | None:
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    folder, run_id, epoch : Path, str, int
+        Which one.
+    on_damage : callable
+        Told in one line about a file that is there but damaged; such a file counts as missing.
+
+    Returns
+    -------
+    tuple of dict and dict, or None
+        The state and the result; None where there is no whole checkpoint.
+    """
+    path = path_of(folder, run_id, epoch)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            meta = json.loads(stored[_META].tobytes())
+            state = {
+                name.removeprefix("state/"): stored[name] for name in stored.files if name != _META
+            }
+        checksum = meta.pop("checksum")
+        if (meta["format"], meta["run"], meta["epoch"]) != (FORMAT, run_id, epoch):
+            raise ValueError("it is of another run, epoch or version")
+        if checksum != _checksum(state, meta):
+            raise ValueError("the checksum does not fit")
+    except FileNotFoundError:
+        return None
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        on_damage(f"{path}: the checkpoint is damaged ({reason}) and counts as missing")
+        return None
+    return state, meta["result"]
+
+
+def latest(folder: Path, run_id: str, at_most: int) -> int | None:
+    """Return the last epoch up to `at_most` that a run has a checkpoint file of."""
+    return max((epoch for epoch in _epochs(folder, run_id) if epoch <= at_most), default=None)
+
+
+def remove(folder: Path, run_id: str, below: int | None = None) -> int:
+    """Remove checkpoints of a run.
+
+    Parameters
+    ----------
+    folder, run_id : Path, str
+        Of which run.
+    below : int, optional
+        Only those of earlier epochs than this; none: all.
+
+    Returns
+    -------
+    int
+        How many were removed.
+    """
+    epochs = [epoch for epoch in _epochs(folder, run_id) if below is None or epoch < below]
+    for epoch in epochs:
+        path_of(folder, run_id, epoch).unlink(missing_ok=True)
+    return len(epochs)
+
+
+def _epochs(folder: Path, run_id: str) -> list[int]:
+    pattern = re.compile(re.escape(run_id) + r"-e(\d{4,})\.npz")
+    if not folder.is_dir():
+        return []
+    return [int(hit[1]) for path in folder.iterdir() if (hit := pattern.fullmatch(path.name))]
+
+
+def _checksum(state: State, meta: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name in sorted(state):
+        value = np.ascontiguousarray(state[name])
+        digest.update(f"{name} {value.dtype.str} {state[name].shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,136 @@
+"""What an engine is: something that starts runs, trains them from epoch to epoch and predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: State of a run between two epochs: plain numpy arrays by name.
+State = dict[str, NDArray[Any]]
+
+#: Keras's own default, for a study that says nothing of the batch size.
+DEFAULT_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FoldData:
+    """The arrays of one fold, as row numbers into arrays that all folds share.
+
+    Attributes
+    ----------
+    inputs : ndarray of float32, shape (n, ...)
+        All cases, usually memory-mapped.
+    labels : ndarray, shape (n,)
+        0 or 1.
+    train : ndarray of int64, shape (m,)
+        Rows to train on, after balancing; rows may stand there several times.
+    validation : ndarray of int64, shape (v,)
+        Rows to score on.
+    class_weight : tuple of float or None
+        Weights of the classes 0 and 1 in the loss.
+    climatology : float
+        Event frequency of the training rows before balancing, 0 to 1.
+    """
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[Any]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    class_weight: tuple[float, float] | None
+    climatology: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdvanceResult:
+    """What a stretch of training did.
+
+    Attributes
+    ----------
+    losses : list of float
+        Mean training loss of each epoch, regularisation included.
+    patches : int
+        Cases trained on, copies counted.
+    updates : int
+        Batches, each one optimizer step.
+    compile_seconds, train_seconds : float
+        Seconds that went into tracing and optimizing the program, and into running it.
+    """
+
+    losses: list[float]
+    patches: int
+    updates: int
+    compile_seconds: float
+    train_seconds: float
+
+
+class Trajectory(Protocol):
+    """One run under way."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained so far."""
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the model."""
+
+    def advance(self, to_epoch: int) -> AdvanceResult:
+        """Train up to and including an epoch.
+
+        Raises
+        ------
+        DivergedError
+            If the mean loss of an epoch is not finite.
+        RunError
+            If the model cannot be trained.
+        """
+
+    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the probability of the event for each row, shape (v,)."""
+
+    def state(self) -> State:
+        """Return a copy of all that training goes on from: weights, optimizer, random state."""
+
+    def restore(self, state: State, epoch: int) -> None:
+        """Go on from a state that was taken after `epoch` epochs.
+
+        Raises
+        ------
+        RunError
+            If the state is that of another model.
+        """
+
+
+class Engine(Protocol):
+    """What starts runs. One engine serves one process for all its tasks."""
+
+    def start(
+        self,
+        builder: Callable[..., Any],
+        hyperparameters: Mapping[str, Any],
+        seed: int,
+        fold: int,
+        data: FoldData,
+    ) -> Trajectory:
+        """Build the model of a run and initialise it; nothing is trained yet.
+
+        Parameters
+        ----------
+        builder : callable
+            From `models.build.find_builder`.
+        hyperparameters : mapping
+            Of the run; ``batch_size`` among them or 32.
+        seed, fold : int
+            The study's seed and the number of the fold.
+        data : FoldData
+            The arrays.
+
+        Raises
+        ------
+        RunError
+            If the builder raises or returns something that is not a model with one output.
+        """

@@ -1,0 +1,296 @@
+"""The TensorFlow engine: Keras models on the CPU, an epoch as one compiled program."""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import sys
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormsweep.errors import DivergedError, RunError
+from stormsweep.models.build import arguments, takes
+from stormsweep.training.engine import DEFAULT_BATCH_SIZE, AdvanceResult, FoldData, State
+from stormsweep.training.seeds import batch_order, initial_seed, seed32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stormsweep.training.program import Program
+
+#: Compiled programs kept; each holds a graph and a model's variables.
+PROGRAMS_KEPT = 4
+#: TensorFlow reads and writes arrays in steps of this many bytes.
+_ALIGNMENT = 64
+_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+def configure(threads: int) -> None:
+    """Set up TensorFlow in this process, before anything is computed with it.
+
+    Parameters
+    ----------
+    threads : int
+        Compute threads.
+
+    Raises
+    ------
+    RuntimeError
+        If TensorFlow already runs with another number of threads, or Keras on another backend.
+    """
+    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
+        raise RuntimeError("Keras is already loaded with another backend than TensorFlow")
+
+    import keras
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.set_visible_devices([], "GPU")
+    tf.config.experimental.enable_op_determinism()
+    # Not what a keras.json in the home folder may say: results must not depend on it.
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+
+
+class KerasEngine:
+    """Train Keras models on TensorFlow.
+
+    Parameters
+    ----------
+    precision : str
+        ``float32``, or ``bfloat16``: mixed precision, weights stay float32.
+    """
+
+    def __init__(self, precision: str = "float32") -> None:
+        self._policy = _POLICIES[precision]
+        self._programs: OrderedDict[Any, Program] = OrderedDict()
+
+    def start(
+        self,
+        builder: Callable[..., Any],
+        hyperparameters: Mapping[str, Any],
+        seed: int,
+        fold: int,
+        data: FoldData,
+    ) -> KerasTrajectory:
+        """Build and initialise the model of a run; see `engine.Engine.start`."""
+        from stormsweep.training.program import Program, snapshot
+        from stormsweep.training.structure import program_key
+
+        shape = data.inputs.shape[1:]
+        batch_size = int(hyperparameters.get("batch_size", DEFAULT_BATCH_SIZE))
+        with _policy(self._policy):
+            model = _build(builder, hyperparameters, shape, initial_seed(seed, fold))
+            flat_output = _check_output(model, data)
+            model.optimizer.build(model.trainable_variables)
+        weighted = data.class_weight is not None
+        key = program_key(
+            builder, hyperparameters, model, batch_size, shape, flat_output, weighted, self._policy
+        )
+        known = self._programs.get(key) if key is not None else None
+        if known is not None and known.reusable:
+            self._programs.move_to_end(key)
+            return KerasTrajectory(known, data, seed, fold, snapshot(model))
+        program = Program(model, batch_size, shape, flat_output, weighted)
+        if key is not None:
+            self._programs[key] = program
+            if len(self._programs) > PROGRAMS_KEPT:
+                self._programs.popitem(last=False)
+                # Keras models and graphs are full of cycles; without this, memory grows.
+                gc.collect()
+        return KerasTrajectory(program, data, seed, fold, None)
+
+
+class KerasTrajectory:
+    """One run under way; see `engine.Trajectory`.
+
+    Several trajectories may share a program: the one in use has its state in the program's
+    variables, the state of the others is parked in numpy arrays.
+    """
+
+    def __init__(
+        self, program: Program, data: FoldData, seed: int, fold: int, initial: State | None
+    ) -> None:
+        import tensorflow as tf
+
+        self._program = program
+        self._parked = initial
+        self._seed, self._fold = seed, fold
+        self._train_rows = data.train
+        self._inputs = alias(data.inputs)
+        self._labels = tf.constant(data.labels, tf.float32)
+        self._weights = tf.constant(data.class_weight or (1.0, 1.0), tf.float32)
+        self._epoch = 0
+        if initial is None:
+            program.owner = weakref.ref(self)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained so far."""
+        return self._epoch
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters of the model."""
+        return self._program.parameters
+
+    def advance(self, to_epoch: int) -> AdvanceResult:
+        """Train up to and including `to_epoch`."""
+        import tensorflow as tf
+
+        self._take_program()
+        compile_seconds = self._program.compile(seed32(self._seed, self._fold, "tracing"))
+        began = time.perf_counter()
+        losses: list[float] = []
+        for epoch in range(self._epoch + 1, to_epoch + 1):
+            rows = tf.constant(batch_order(self._train_rows, self._seed, self._fold, epoch))
+            loss = self._program.train(self._inputs, self._labels, rows, self._weights)
+            self._epoch = epoch
+            if not math.isfinite(loss):
+                raise DivergedError(f"the training loss is {loss} in epoch {epoch}")
+            losses.append(loss)
+        batches = math.ceil(len(self._train_rows) / self._program.batch_size)
+        return AdvanceResult(
+            losses=losses,
+            patches=len(losses) * len(self._train_rows),
+            updates=len(losses) * batches,
+            compile_seconds=compile_seconds,
+            train_seconds=time.perf_counter() - began,
+        )
+
+    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the probability of the event for each row."""
+        self._take_program()
+        return self._program.predict(self._inputs, rows)
+
+    def state(self) -> State:
+        """Return a copy of weights, optimizer and random state."""
+        self._take_program()
+        return self._program.state()
+
+    def restore(self, state: State, epoch: int) -> None:
+        """Go on from a state that was taken after `epoch` epochs."""
+        self._take_program()
+        self._program.load(state)
+        self._epoch = epoch
+
+    def _take_program(self) -> None:
+        """Have this run's state in the program's variables, and park whose was there."""
+        owner = self._program.owner() if self._program.owner is not None else None
+        if owner is self:
+            return
+        if owner is not None:
+            owner._parked = self._program.state()
+        if self._parked is not None:
+            self._program.load(self._parked)
+        self._parked = None
+        self._program.owner = weakref.ref(self)
+
+
+def alias(array: NDArray[np.float32]) -> Any:
+    """Return a tensor on an array's own memory; a copy where TensorFlow cannot use it.
+
+    Parameters
+    ----------
+    array : ndarray of float32
+        Best memory-mapped with mode ``"c"``: pages are read when needed and shared by all
+        processes of the machine.
+
+    Returns
+    -------
+    tensor
+        It keeps the array alive. Nobody may write to the array.
+    """
+    import tensorflow as tf
+
+    flags = array.flags
+    usable = array.dtype == np.float32 and flags.c_contiguous and flags.writeable
+    # TensorFlow takes an unaligned array without a word, and aborts when it computes with it.
+    if usable and array.size and array.ctypes.data % _ALIGNMENT == 0:
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+    return tf.constant(array.astype(np.float32, copy=False))
+
+
+@contextmanager
+def _policy(name: str) -> Iterator[None]:
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(
+    builder: Callable[..., Any],
+    hyperparameters: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    seed: int,
+) -> Any:
+    """Call a builder with all random numbers seeded; compile what it left uncompiled."""
+    import keras
+
+    label = getattr(builder, "__qualname__", repr(builder))
+    keras.utils.set_random_seed(seed)
+    try:
+        model = builder(**arguments(builder, hyperparameters, input_shape))
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise RunError(f"{label} raised {type(error).__name__}: {text[:400]}") from error
+    if not isinstance(model, keras.Model):
+        raise RunError(f"{label} returned {type(model).__name__}; must be a Keras model")
+    if model.compiled and model.optimizer is None:
+        raise RunError(f"{label} compiled its model without an optimizer")
+    if type(model).train_step is not keras.Model.train_step:
+        raise RunError(
+            f"{label} returned a model with a train_step of its own; "
+            "must be trained by the loss and the optimizer it is compiled with"
+        )
+    if not model.compiled:
+        rate = float(hyperparameters.get("learning_rate", 0.001))
+        model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
+    elif "learning_rate" in hyperparameters and not takes(builder, "learning_rate"):
+        raise RunError(
+            f"{label} compiles its model without taking learning_rate, which the study gives; "
+            "take it as a parameter, or return the model uncompiled"
+        )
+    return model
+
+
+def _check_output(model: Any, data: FoldData) -> bool:
+    """Run one case through the model; return whether its output is (n,) rather than (n, 1)."""
+    import tensorflow as tf
+
+    case = tf.constant(data.inputs[data.validation[:1]])
+    try:
+        shape = tuple(getattr(model(case), "shape", ()))
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        text = " ".join(str(error).split())
+        raise RunError(
+            f"the model does not take inputs of shape {tuple(case.shape[1:])}: {text[:400]}"
+        ) from error
+    if shape not in ((1,), (1, 1)):
+        raise RunError(
+            f"the model's output has shape {('n', *shape[1:])}; must be (n, 1) or (n,), "
+            "the probability of the event"
+        )
+    return len(shape) == 1

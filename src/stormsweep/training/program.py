@@ -1,0 +1,251 @@
+"""A compiled TensorFlow program: whole epochs of training, and prediction, in one call each.
+
+A Python loop over batches costs a call, a copy and a wait per batch. Here the loop runs inside the
+graph: rows are gathered by number from the array of all cases, and only the mean loss comes back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from stormsweep.errors import RunError
+from stormsweep.training.engine import State
+
+#: Rows predicted at once. Fixed, because a matrix product may round differently in another shape.
+CHUNK = 512
+
+
+class Program:
+    """A model, its optimizer, and what was compiled of them.
+
+    Scalars that Keras keeps in variables (the learning rate) are inputs of the program: other runs
+    of the same structure take it over by assigning all variables.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built and compiled.
+    batch_size : int
+        Cases of a batch.
+    input_shape : sequence of int
+        Shape of one case.
+    flat_output : bool
+        Whether the model's output is (n,) rather than (n, 1).
+    weighted : bool
+        Whether the classes have weights in the loss.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        batch_size: int,
+        input_shape: Sequence[int],
+        flat_output: bool,
+        weighted: bool,
+    ) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self.flat_output = flat_output
+        self.weighted = weighted
+        self._training = {"training": True} if _takes_training(model) else {}
+        self._predicting = {"training": False} if _takes_training(model) else {}
+        self._inputs = tf.TensorSpec([None, *input_shape], tf.float32)
+        self._rows = tf.TensorSpec([None], tf.int64)
+        self._train: Any = None
+        self._predict: Any = None
+        #: Variables that the program changes beyond model and optimizer, known once it is traced.
+        self._extra: list[Any] = []
+        self._pending_extra: State = {}
+        #: Whether other runs can take the program over: it is traced and all its state is known.
+        self.reusable = False
+        #: The trajectory whose state the variables hold.
+        self.owner: weakref.ref[Any] | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
+
+    def compile(self, seed: int) -> float:
+        """Trace the epoch and let TensorFlow optimize it; return the seconds that took.
+
+        Parameters
+        ----------
+        seed : int
+            Tracing may make a global seed generator of Keras; it starts from this.
+
+        Raises
+        ------
+        RunError
+            If the model or its loss cannot be computed on the data.
+        """
+        if self._train is not None:
+            return 0.0
+        keras.utils.set_random_seed(seed)
+        began = time.perf_counter()
+        labels = tf.TensorSpec([None], tf.float32)
+        weights = tf.TensorSpec([2], tf.float32)
+        try:
+            train = tf.function(
+                self._epoch,
+                input_signature=[self._inputs, labels, self._rows, weights],
+                autograph=False,
+            ).get_concrete_function()
+        except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
+            text = " ".join(str(error).split())
+            raise RunError(f"the model cannot be trained: {text[:400]}") from error
+        self._find_extra(train)
+        # An epoch of no rows changes nothing, but the graph is optimized before its first call.
+        train(
+            tf.zeros([1, *self._inputs.shape[1:]]),
+            tf.zeros([1]),
+            tf.zeros([0], tf.int64),
+            tf.ones([2]),
+        )
+        self._train = train
+        self._assign_extra(self._pending_extra)
+        return time.perf_counter() - began
+
+    def train(self, inputs: Any, labels: Any, rows: Any, weights: Any) -> float:
+        """Train one epoch and return its mean loss; `compile` must have been called.
+
+        Parameters
+        ----------
+        inputs : tensor of float32, shape (n, ...)
+            All cases.
+        labels : tensor of float32, shape (n,)
+            0 or 1.
+        rows : tensor of int64, shape (m,)
+            Rows to train on, in this order; the last batch may be smaller.
+        weights : tensor of float32, shape (2,)
+            Weights of the classes 0 and 1, where the program is weighted.
+        """
+        return float(self._train(inputs, labels, rows, weights))
+
+    def predict(self, inputs: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the model's output for rows, shape (m,), in chunks of fixed size."""
+        if self._predict is None:
+            self._predict = tf.function(
+                self._outputs, input_signature=[self._inputs, self._rows], autograph=False
+            )
+        out = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), CHUNK):
+            chunk = tf.constant(rows[start : start + CHUNK], tf.int64)
+            out[start : start + CHUNK] = self._predict(inputs, chunk).numpy()
+        return out
+
+    def state(self) -> State:
+        """Return copies of all variables, by place, in dtypes that numpy knows."""
+        state = {name: _plain(variable.numpy()) for name, variable in self._variables()}
+        return state | self._pending_extra
+
+    def load(self, state: State) -> None:
+        """Assign all variables.
+
+        Raises
+        ------
+        RunError
+            If the state has other variables or shapes than this program.
+        """
+        own = dict(self._variables())
+        given = {name: value for name, value in state.items() if not name.startswith("extra/")}
+        known = {name: v for name, v in own.items() if not name.startswith("extra/")}
+        shapes = {name: tuple(v.shape) for name, v in known.items()}
+        if shapes != {name: value.shape for name, value in given.items()}:
+            raise RunError("the stored state is of another model; remove the run's checkpoints")
+        for name, variable in known.items():
+            variable.assign(tf.cast(given[name], variable.dtype))
+        self._assign_extra({n: v for n, v in state.items() if n.startswith("extra/")})
+
+    def _assign_extra(self, state: State) -> None:
+        if self._train is None:
+            self._pending_extra = state
+            return
+        self._pending_extra = {}
+        for place, variable in enumerate(self._extra):
+            value = state.get(f"extra/{place:03d}")
+            if value is not None and value.shape == tuple(variable.shape):
+                variable.assign(tf.cast(value, variable.dtype))
+
+    def _variables(self) -> Iterator[tuple[str, Any]]:
+        yield from named_variables(self.model)
+        for place, variable in enumerate(self._extra):
+            yield f"extra/{place:03d}", variable
+
+    def _find_extra(self, train: Any) -> None:
+        """Find what the program captured beyond model and optimizer: seed generators and such."""
+        known = {id(v.handle) for _, v in named_variables(self.model)}
+        captured = [outer for outer, _ in train.graph.captures if outer.dtype == tf.resource]
+        unknown = {id(handle) for handle in captured if id(handle) not in known}
+        self._extra = [v for v in train.graph.variables if id(v.handle) in unknown]
+        self.reusable = not unknown
+
+    def _epoch(self, inputs: Any, labels: Any, rows: Any, weights: Any) -> Any:
+        count = tf.shape(rows)[0]
+
+        def batch(start: Any, total: Any) -> tuple[Any, Any]:
+            chosen = rows[start : tf.minimum(start + self.batch_size, count)]
+            x, y = tf.gather(inputs, chosen), tf.gather(labels, chosen)
+            loss = self._step(x, y, weights)
+            # The last batch is smaller: weigh each by its size, as Keras does.
+            size = tf.cast(tf.shape(chosen)[0], tf.float64)
+            return start + self.batch_size, total + tf.cast(loss, tf.float64) * size
+
+        _, total = tf.while_loop(
+            lambda start, _total: start < count,
+            batch,
+            (tf.constant(0), tf.constant(0.0, tf.float64)),
+            parallel_iterations=1,
+        )
+        return total / tf.cast(tf.maximum(count, 1), tf.float64)
+
+    def _step(self, x: Any, y: Any, weights: Any) -> Any:
+        """One optimizer step, as Keras's own `train_step` without its metrics."""
+        model = self.model
+        sample_weight = None
+        if self.weighted:
+            sample_weight = tf.where(y > 0.5, weights[1], weights[0])
+        if not self.flat_output:
+            y = y[:, tf.newaxis]
+        with tf.GradientTape() as tape:
+            predicted = model(x, **self._training)
+            loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=sample_weight)
+            scaled = model.optimizer.scale_loss(loss)
+        variables = model.trainable_variables
+        gradients = tape.gradient(scaled, variables)
+        model.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return loss
+
+    def _outputs(self, inputs: Any, rows: Any) -> Any:
+        predicted = self.model(tf.gather(inputs, rows), **self._predicting)
+        return tf.reshape(tf.cast(predicted, tf.float32), [-1])
+
+
+def snapshot(model: keras.Model) -> State:
+    """Return copies of all variables of a model and its optimizer, as `Program.state` does."""
+    return {name: _plain(variable.numpy()) for name, variable in named_variables(model)}
+
+
+def named_variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
+    """Give each variable of a model and its optimizer, random state included, a name by place."""
+    for part, owner in (("model", model), ("optimizer", model.optimizer)):
+        for place, variable in enumerate(owner.variables):
+            yield f"{part}/{place:03d}", variable.value
+
+
+def _plain(value: NDArray[Any]) -> NDArray[Any]:
+    # bfloat16 is no dtype of numpy's own; float32 holds each of its values.
+    return value.astype(np.float32) if value.dtype.kind == "V" else value
+
+
+def _takes_training(model: keras.Model) -> bool:
+    return "training" in inspect.signature(model.call).parameters

@@ -1,0 +1,309 @@
+"""Journals of simulated studies, as inputs of tests: made by the real writer with a clock of its own.
+
+Nothing is trained. Scores and times follow simple formulas, so that tests know what a frame or a
+report must say of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from stormsweep.records import (
+    Record,
+    RunFailed,
+    RunPlanned,
+    SessionBegun,
+    SessionEnded,
+    StudyBegun,
+    TaskDone,
+    TaskRetried,
+    WorkerEvent,
+)
+from stormsweep.results import journal
+
+START = 1_780_000_000.0
+GRID_2019: dict[str, Any] = {
+    "batch_size": [128, 256, 512, 1024, 2048, 4096],
+    "learning_rate": [0.001, 0.005, 0.01],
+    "epochs": [5, 10, 15],
+}
+Scores = Callable[[dict[str, Any], int], dict[str, float]]
+
+
+def chance(*key: Any) -> float:
+    """Return a number in [0, 1) that depends on the key alone."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def bell(*key: Any) -> float:
+    """Return a number around 0 with standard deviation 1 that depends on the key alone."""
+    return sum(chance(*key, n) for n in range(12)) - 6
+
+
+def plausible_scores(point: dict[str, Any], fold: int) -> dict[str, float]:
+    """Scores that behave like those of 2019: better with more updates, worse at either extreme rate."""
+    rate, batch = point.get("learning_rate", 0.003), point.get("batch_size", 512)
+    updates = point["epochs"] * 80_000 / batch
+    skill = 1 / (1 + math.exp(-(math.log(updates * rate**0.8) - 1.2)))
+    skill -= 0.05 * max(0.0, math.log10(rate / 0.005)) ** 2 * (1 + 512 / batch)
+    noise = bell("fold", fold) * 0.006 + bell(sorted(point.items(), key=str), fold) * 0.006
+    auc = min(0.72 + 0.25 * skill + noise, 0.999)
+    brier = 0.0487 - 0.02 * skill + 0.0006 * bell("brier", sorted(point.items(), key=str), fold)
+    return {
+        "roc_auc": auc,
+        "average_precision": max(0.05, 1.6 * auc - 1.0),
+        "brier_score": brier,
+        "brier_skill_score": 1 - brier / 0.0487,
+        "csi": max(0.04, auc - 0.57),
+        "csi_threshold": 0.3 + 0.1 * chance("threshold", fold),
+        "accuracy": 0.95 + 0.02 * skill,
+        "loss": 0.19 - 0.09 * skill,
+    }
+
+
+def about(space: dict[str, Any], folds: int, **changes: Any) -> StudyBegun:
+    cases, events = 61_101, 2_780
+    known = {
+        "name": "taki-2019",
+        "seed": 2019,
+        "version": "0.1.0",
+        "strategy": "grid",
+        "metric": "roc_auc",
+        "folds": folds,
+        "group_by": "run_date",
+        "space": space,
+        "data": {
+            "source": "twin",
+            "synthetic": True,
+            "fingerprint": "9f2c" * 16,
+            "train": cases + cases // 4,
+            "train_positives": events + events // 4,
+            "test": 44_760,
+            "test_positives": 2_037,
+            "groups": 211,
+            "inputs": ["REFL_COM_curr", "U10_curr", "V10_curr"],
+            "target": "RVORT1_MAX_future",
+            "threshold": 0.005,
+            "units": "s-1",
+        },
+        "fold_sizes": [
+            {
+                "train": cases * (folds - 1) // folds,
+                "train_positives": events * (folds - 1) // folds,
+                "epoch_patches": 2 * (cases - events) * (folds - 1) // folds,
+                "validation": cases // folds + 13 * fold,
+                "validation_positives": events // folds - 4 * fold,
+                "groups": 211 // folds,
+            }
+            for fold in range(folds)
+        ],
+    }
+    return StudyBegun(**(known | changes))
+
+
+def points_of(space: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the grid of a space, ``epochs`` left out."""
+    axes = {name: values for name, values in space.items() if name != "epochs"}
+    grid = itertools.product(*axes.values())
+    return [dict(zip(axes, values, strict=True)) for values in grid]
+
+
+def plan(points: list[dict[str, Any]], folds: int, milestones: list[int]) -> list[RunPlanned]:
+    """Return the runs of points on all folds, smallest batches (the longest runs) first."""
+    runs = [
+        RunPlanned(
+            hashlib.sha1(json.dumps([point, fold]).encode()).hexdigest()[:10],
+            point,
+            fold,
+            list(milestones),
+        )
+        for point in points
+        for fold in range(folds)
+    ]
+    return sorted(runs, key=lambda run: run.hyperparameters.get("batch_size", 0))
+
+
+def task(
+    run: RunPlanned,
+    from_epoch: int,
+    to_epoch: int,
+    started: float = START,
+    worker: str = "worker-0",
+    session: int = 1,
+    scores: Scores = plausible_scores,
+    pace: float = 1.0,
+) -> TaskDone:
+    """Return a task of a run, with times and a training loss that fit its batch size."""
+    batch = run.hyperparameters.get("batch_size", 512)
+    epochs, patches = to_epoch - from_epoch, 38_000 * (to_epoch - from_epoch)
+    speed = 9_000 * batch / (batch + 90) * (1 + 0.04 * bell("speed", run.run, to_epoch))
+    phases = {
+        "open": 0.12,
+        "build": 0.5,
+        "compile": 2.4 if from_epoch == 0 else 0.9,
+        "train": pace * patches / speed,
+        "score": 0.9 * pace,
+        "checkpoint": 0.1,
+    }
+    point = {**run.hyperparameters, "epochs": to_epoch}
+    loss = [
+        0.35 + 0.33 / (1 + 0.4 * epoch * (512 / batch) ** 0.5) + 0.004 * bell(run.run, epoch)
+        for epoch in range(from_epoch, to_epoch)
+    ]
+    return TaskDone(
+        run=run.run,
+        from_epoch=from_epoch,
+        to_epoch=to_epoch,
+        scores=scores(point, run.fold),
+        worker=worker,
+        session=session,
+        submitted=started - 0.05,
+        started=started,
+        stopped=started + sum(phases.values()) + 0.03,
+        phases=phases,
+        epoch_loss=loss,
+        patches=patches,
+        updates=epochs * math.ceil(38_000 / batch),
+        memory_mb=900.0 + 2 * to_epoch,
+        parameters=17_169,
+    )
+
+
+@contextmanager
+def writer(path: Path) -> Iterator[Callable[[float, Record], None]]:
+    """Give a function that appends a record to a journal as if it were written at an instant."""
+    now = SimpleNamespace(value=START)
+    clock = SimpleNamespace(time=lambda: now.value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        mock.patch.object(journal, "time", clock),
+        mock.patch.object(journal.os, "fsync"),
+        journal.JournalWriter(path) as out,
+    ):
+
+        def append(instant: float, record: Record) -> None:
+            now.value = instant
+            out.append(record)
+
+        yield append
+
+
+def simulate(
+    directory: Path,
+    space: dict[str, Any] | None = None,
+    *,
+    points: list[dict[str, Any]] | None = None,
+    folds: int = 3,
+    milestones: list[int] | None = None,
+    workers: int = 2,
+    stops: tuple[float, ...] = (),
+    go_on: bool = True,
+    fail: dict[int, tuple[str, str, str]] | None = None,
+    lose: tuple[int, ...] = (),
+    scores: Scores = plausible_scores,
+    pace: float = 1.0,
+    **changes: Any,
+) -> Path:
+    """Write the directory of a study as a driver with so many workers would leave it.
+
+    Parameters
+    ----------
+    directory : Path
+        Where ``journal.jsonl``, ``study.toml`` and ``environment.json`` go.
+    space : dict
+        Lists of values; the grid of 2019 unless given. `points` replaces its grid.
+    stops : tuple of float
+        Seconds after the begin of a session at which its driver is stopped; the study goes on an
+        hour later, after the last one only if `go_on`.
+    fail : dict
+        Failure, reason and detail of runs, by their place in the plan.
+    lose : tuple of int
+        Numbers of tasks (in the order of their start) whose worker is lost once.
+    changes
+        Fields of `StudyBegun` that are to be different.
+    """
+    space = GRID_2019 if space is None else space
+    milestones = milestones or space.get("epochs", [10])
+    runs = plan(points_of(space) if points is None else points, folds, milestones)
+    fail, begun = fail or {}, about(space, folds, **changes)
+    place = {run.run: number for number, run in enumerate(runs)}
+    todo = [(r, a, b) for r in runs[::-1] for a, b in list(itertools.pairwise([0, *milestones]))[::-1]]
+    lines: list[tuple[float, Record]] = [(START, begun)]
+    lines += [(START, run) for run in runs]
+    now, started = START, 0
+    for session in range(1, len(stops) + 2):
+        end = now + stops[session - 1] if session <= len(stops) else math.inf
+        lines.append((now, SessionBegun(session, "node17", 4000 + session, "local", workers, 1)))
+        free = {f"worker-{n}": now + 6.5 + 0.8 * n for n in range(workers)}
+        for name, ready in free.items():
+            lines.append((ready, WorkerEvent(session, name, "ready", "node17", 4100 + session)))
+        broken: set[str] = set()
+        unfinished = []
+        while todo:
+            run, a, b = todo.pop()
+            if run.run in broken:
+                continue
+            name = min(free, key=lambda worker: (free[worker], worker))
+            done = task(run, a, b, free[name] + 0.05, name, session, scores, pace)
+            started += 1
+            if done.started >= end or done.stopped > end:
+                unfinished.append((run, a, b))
+                free[name] = math.inf
+                if min(free.values()) == math.inf:
+                    break
+                continue
+            if place[run.run] in fail and b == milestones[-1]:
+                kind, reason, detail = fail[place[run.run]]
+                when = done.started + 0.4 * (done.stopped - done.started)
+                failed = RunFailed(run.run, a, b, kind, reason, name, session, detail)
+                lines.append((when, failed))
+                broken.add(run.run)
+                free[name] = when
+                continue
+            if started in lose:
+                when = done.started + 0.5 * (done.stopped - done.started)
+                reason = "worker was lost: killed by signal 9"
+                lines.append((when, WorkerEvent(session, name, "lost", "node17", 1, "signal 9")))
+                lines.append((when, TaskRetried(run.run, b, 2, reason, name, session)))
+                lines.append((when + 7, WorkerEvent(session, name, "ready", "node17", 2)))
+                todo.append((run, a, b))
+                free[name] = when + 7
+                continue
+            lines.append((done.stopped + 0.02, done))
+            free[name] = done.stopped
+        todo = [*todo, *unfinished[::-1]]
+        if end < math.inf:
+            now = end
+            lines.append((now, SessionEnded(session, "interrupted")))
+            now += 3600.0
+            if session == len(stops) and not go_on:
+                break
+        else:
+            now = max((when for when, _ in lines), default=now) + 0.5
+            lines.append((now, SessionEnded(session, "failed" if fail else "done")))
+    with writer(directory / "journal.jsonl") as append:
+        for when, record in sorted(lines, key=lambda line: line[0]):
+            append(when, record)
+    study = f'[study]\nname = "{begun.name}"\nseed = {begun.seed}\n\n[data]\nsource = "twin"\n'
+    (directory / "study.toml").write_text(study + "test_from = 2015-01-01\n", encoding="utf-8")
+    facts = {
+        "stormsweep": "0.1.0",
+        "python": "3.11.7",
+        "packages": {"keras": "3.15.1", "tensorflow": "2.21.0", "numpy": "2.4.6"},
+        "processor": "Intel(R) Xeon(R) Platinum, 2 cores",
+        "memory_gb": 24.0,
+        "host": "node17",
+        "git_commit": "c739661",
+    }
+    (directory / "environment.json").write_text(json.dumps(facts), encoding="utf-8")
+    return directory

@@ -1,4 +1,4 @@
-"""Journals of simulated studies, as inputs of tests: made by the real writer with a clock of its own.
+"""Journals of simulated studies, as inputs of tests: by the real writer, with a clock of its own.
 
 Nothing is trained. Scores and times follow simple formulas, so that tests know what a frame or a
 report must say of them.
@@ -51,7 +51,7 @@ def bell(*key: Any) -> float:
 
 
 def plausible_scores(point: dict[str, Any], fold: int) -> dict[str, float]:
-    """Scores that behave like those of 2019: better with more updates, worse at either extreme rate."""
+    """Scores that behave like those of 2019: better with more updates, worse at extreme rates."""
     rate, batch = point.get("learning_rate", 0.003), point.get("batch_size", 512)
     updates = point["epochs"] * 80_000 / batch
     skill = 1 / (1 + math.exp(-(math.log(updates * rate**0.8) - 1.2)))
@@ -237,7 +237,8 @@ def simulate(
     runs = plan(points_of(space) if points is None else points, folds, milestones)
     fail, begun = fail or {}, about(space, folds, **changes)
     place = {run.run: number for number, run in enumerate(runs)}
-    todo = [(r, a, b) for r in runs[::-1] for a, b in list(itertools.pairwise([0, *milestones]))[::-1]]
+    stretches = list(itertools.pairwise([0, *milestones]))
+    todo = [(run, a, b) for run in runs[::-1] for a, b in stretches[::-1]]
     lines: list[tuple[float, Record]] = [(START, begun)]
     lines += [(START, run) for run in runs]
     now, started = START, 0

@@ -242,8 +242,9 @@ class ValidationTable(Table):
 
     folds: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=2)] = 3
     """Number of folds."""
-    group_by: StrictStr = "run_date"
-    """No group (run date, track, ...) is on both sides of a fold; ``none``: stratified folds."""
+    group_by: StrictStr = ""
+    """No group of this name is on both sides of a fold; ``none``: stratified folds. Unset:
+    run_date, or none for tables (csv, npz) whose ``data.groups`` have no run_date."""
 
 
 class EngineTable(Table):
@@ -288,6 +289,15 @@ class StudyFile(Table):
     validation: ValidationTable = ValidationTable()
     engine: EngineTable = EngineTable()
     site: SiteChoice = SiteChoice()
+
+    @model_validator(mode="after")
+    def _group_by_default(self) -> StudyFile:
+        if not self.validation.group_by:
+            tables = self.data.source in TABLE_SOURCES
+            group = "none" if tables and "run_date" not in self.data.groups else "run_date"
+            filled = self.validation.model_copy(update={"group_by": group})
+            object.__setattr__(self, "validation", filled)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyFile:

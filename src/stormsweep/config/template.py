@@ -17,6 +17,7 @@ _FILLED: dict[str, Any] = {
     "data.patches": 2000,
     "balance.method": "oversample",
     "validation.folds": 3,
+    "validation.group_by": "run_date",
 }
 _SPACE = """\
 # [search.space]: one line a hyperparameter, each a list of values. Those that the model's builder

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -21,7 +22,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stormsweep import __version__, files
+from stormsweep import files
 from stormsweep.data.layout import (
     CONTENT,
     FORMAT,
@@ -283,7 +284,7 @@ class PreparedWriter:
             "source": self.source,
             "synthetic": self.synthetic,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "stormsweep": __version__,
+            "stormsweep": version("stormsweep"),
             "inputs": [
                 {**asdict(variable), "mean": float(m), "std": float(s)}
                 for variable, m, s in zip(self.inputs, mean, std, strict=True)

@@ -82,8 +82,8 @@ def how_sure(material: Material) -> list[str]:
     test = material.study.data.get("test")
     if test:
         texts.append(
-            f"The {words.count(int(test), 'test case')} were not looked at by the search; only they "
-            "can tell what the score is worth on cases that took no part in the choice."
+            f"The {words.count(int(test), 'test case')} were not looked at by the search; only "
+            "they can tell what the score is worth on cases that took no part in the choice."
         )
     else:
         texts.append("No cases were kept apart as a test set.")
@@ -96,22 +96,20 @@ def _rivals(material: Material) -> str:
         return ""
     if table.empty:
         return "There is no other complete configuration to compare it with."
-    alike = int((~table["apart"]).sum())
-    others = words.count(len(table), "other configuration")
-    start = (
-        f"None of the {others} can"
-        if alike == len(table) > 1
-        else f"All {others} can"
-        if alike == 0 and len(table) > 1
-        else f"Of the {others}, {alike} cannot"
-    )
+    alike, count = int((~table["apart"]).sum()), len(table)
+    many = words.count(count, "other configuration")
+    if count == 1:
+        start = f"The only other configuration {'cannot' if alike else 'can'}"
+    elif alike in (0, count):
+        start = f"{'None of the' if alike else 'All'} {many} can"
+    else:
+        start = f"Of the {many}, {words.number(alike)} cannot"
     return (
         f"{start} be told apart from it: the difference of the scores, paired fold by fold, has a "
-        "95 % t-interval "
-        + ("without zero" if alike == 0 else "with zero in it")
-        + " (variance corrected for overlapping training sets after Nadeau and Bengio 2003; each "
-        "comparison on its own, not corrected for their number)."
-        + (" Among those, take the cheapest, or the simplest." if alike and len(table) > 1 else "")
+        f"95 % t-interval {'with zero in it' if alike else 'without zero'} (variance corrected for "
+        "overlapping training sets after Nadeau and Bengio 2003; each comparison on its own, not "
+        "corrected for their number)."
+        + (" Among those, take the cheapest, or the simplest." if alike else "")
     )
 
 
@@ -124,8 +122,8 @@ def costs(material: Material) -> list[tuple[str, str, str]]:
         (
             "Core-hours used",
             words.number(look.core_hours, 2),
-            f"time in tasks × threads; {words.number(look.core_hours_held, 2)} held, workers busy "
-            f"{words.percent(look.busy_share)} of the time",
+            f"time in tasks {words.TIMES} threads; {words.number(look.core_hours_held, 2)} "
+            f"held, workers busy {words.percent(look.busy_share)} of the time",
         ),
         (
             "Epochs trained",

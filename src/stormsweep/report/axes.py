@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from stormsweep.report import words
 from stormsweep.report.material import Material
 from stormsweep.report.style import plain_ticks
 
-#: More distinct values than these do not go on an axis of steps, into a legend, or on one figure each.
+#: More distinct values than these do not go on an axis, into a legend, or on a figure each.
 MOST_STEPS, MOST_LINES, MOST_FIGURES = 16, 8, 6
 _FIRST_ON_X = ("batch_size", "learning_rate")
 _FIRST_AS_LINES = ("learning_rate", "batch_size")
@@ -140,7 +141,7 @@ class Scale:
 
     def _tilt(self, axes: Any, texts: list[str]) -> None:
         width = axes.figure.get_figwidth() / axes.get_gridspec().ncols - 0.7
-        if sum(map(len, texts)) * 0.075 + 0.08 * len(texts) > width:
+        if sum(map(len, texts)) * 0.066 + 0.07 * len(texts) > width:
             axes.tick_params(axis="x", labelrotation=40)
             for text in axes.get_xticklabels():
                 text.set(ha="right", rotation_mode="anchor")
@@ -158,12 +159,10 @@ class Scale:
 
 def scale_of(material: Material, name: str, values: pd.Series[Any]) -> Scale:
     """Return the scale on which the values of a hyperparameter are best seen."""
-    present = values.dropna()
+    present, declared = values.dropna(), material.study.space.get(name)
     if not _numeric(values) or len(present) < len(values):
-        shown = [words.value(value) for value in values]
-        return Scale(name, sorted(dict.fromkeys(shown)), "steps")
+        return Scale(name, _steps(declared, [words.value(value) for value in values]), "steps")
     distinct = sorted(present.unique().tolist())
-    declared = material.study.space.get(name)
     log = isinstance(declared, dict) and bool(declared.get("log"))
     if min(distinct) > 0:
         if name == "batch_size" or _powers_of_two(distinct):
@@ -180,11 +179,18 @@ def places(scale: Scale, values: pd.Series[Any]) -> list[float]:
     return [scale.place(value) for value in values]
 
 
+def _steps(declared: Any, shown: list[str]) -> list[str]:
+    """Return the distinct values in the order of the study file; others follow, sorted."""
+    order = [words.value(value) for value in declared] if isinstance(declared, list) else []
+    known = set(shown)
+    return [*(text for text in order if text in known), *sorted(known - set(order))]
+
+
 def _powers_of_two(values: list[Any]) -> bool:
     return len(values) > 2 and all(v >= 1 and float(v) == 2 ** round(math.log2(v)) for v in values)
 
 
 def _spread(places: list[float]) -> bool:
     """Say whether labels at these places keep clear of each other."""
-    gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(places)]
     return not gaps or min(gaps) >= 0.09 * (places[-1] - places[0])

@@ -29,50 +29,62 @@ class Material:
 
     @cached_property
     def study(self) -> StudyBegun:
+        """What the study is about."""
         return frames.study(self.entries)
 
     @cached_property
     def summary(self) -> Summary:
+        """The study in one look."""
         return summary(self.entries)
 
     @cached_property
     def fits(self) -> pd.DataFrame:
+        """One row a fit scored."""
         return frames.fits(self.entries)
 
     @cached_property
     def configurations(self) -> pd.DataFrame:
+        """One row a configuration, the best first."""
         return frames.configurations(self.entries)
 
     @cached_property
     def differences(self) -> pd.DataFrame:
+        """Every other configuration against the best."""
         return differences(self.entries)
 
     @cached_property
     def tasks(self) -> pd.DataFrame:
+        """One row a task done."""
         return frames.tasks(self.entries)
 
     @cached_property
     def done(self) -> list[TaskDone]:
+        """The tasks done, as they are recorded."""
         return frames.tasks_done(self.entries)
 
     @cached_property
     def workers(self) -> pd.DataFrame:
+        """One row a worker and session."""
         return frames.workers(self.entries)
 
     @cached_property
     def worker_time(self) -> pd.DataFrame:
+        """Where the workers' time went."""
         return worker_time(self.entries)
 
     @cached_property
     def sessions(self) -> pd.DataFrame:
+        """One row a session of the driver."""
         return frames.sessions(self.entries)
 
     @cached_property
     def failures(self) -> pd.DataFrame:
+        """One row a failure of a run."""
         return frames.failures(self.entries)
 
     @cached_property
     def retries(self) -> pd.DataFrame:
+        """One row a task given out again."""
         return frames.retries(self.entries)
 
     @cached_property
@@ -82,14 +94,17 @@ class Material:
 
     @cached_property
     def metric(self) -> str:
+        """The score that ranks configurations."""
         return self.study.metric
 
     @cached_property
     def metric_label(self) -> str:
+        """What that score is called."""
         return words.score_label(self.metric)
 
     @cached_property
     def higher(self) -> bool:
+        """Whether more of it is better."""
         return frames.higher_is_better(self.entries)
 
     @cached_property

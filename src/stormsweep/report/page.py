@@ -91,7 +91,7 @@ def _sessions(material: Material) -> list[list[str]]:
     rows = []
     for row in material.sessions.to_dict("records"):
         held = row["workers"] * row["seconds"]
-        layout = f"{row['workers']} × {words.count(row['threads'], 'thread')}"
+        layout = f"{row['workers']} {words.TIMES} {words.count(row['threads'], 'thread')}"
         rows.append(
             [
                 str(row["session"]),
@@ -144,7 +144,7 @@ def _data(material: Material, study_file: str) -> list[tuple[str, str]]:
     more = f" and {len(inputs) - 12} more" if len(inputs) > 12 else ""
     add("Inputs", ", ".join(shown) + more)
     target = words.value(data.get("target"))
-    threshold, units = data.get("threshold"), str(data.get("units") or "")
+    threshold, units = data.get("threshold"), words.units(str(data.get("units") or ""))
     if threshold is not None:
         target += f", an event beyond {words.value(threshold)} {units}".rstrip()
     add("Target", "" if target == words.NOTHING else target)
@@ -193,8 +193,8 @@ def _folds(material: Material) -> list[list[str]]:
         for part in ("train", "validation"):
             cases, events = sizes.get(part), sizes.get(f"{part}_positives")
             cells.append(words.NOTHING if cases is None else words.number(cases))
-            known = bool(cases) and events is not None
-            cells.append(words.percent(events / cases, 1) if known else words.NOTHING)
+            share = events / cases if cases and events is not None else math.nan
+            cells.append(words.percent(share, 1))
         for key in ("epoch_patches", "groups"):
             value = sizes.get(key)
             cells.append(words.NOTHING if value is None else words.number(value))

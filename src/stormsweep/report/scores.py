@@ -49,7 +49,8 @@ def score_pictures(material: Material) -> list[Picture]:
 
 def _sound(material: Material) -> pd.DataFrame:
     table = material.configurations
-    return table[np.isfinite(table[f"{material.metric}_mean"].to_numpy(dtype=float))]
+    sound = np.isfinite(table[f"{material.metric}_mean"].to_numpy(dtype=float))
+    return table.iloc[np.flatnonzero(sound)]
 
 
 def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> list[Picture]:
@@ -59,9 +60,10 @@ def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> l
     scale = scale_of(material, layout.x, table[material.columns[layout.x]])
     limits = _limits(chosen[mean]), (0.0, _above(chosen[sd]))
     pictures = []
-    for epochs in layout.epochs or [None]:
+    every: list[int | None] = [*layout.epochs] or [None]
+    for epochs in every:
         part = chosen if epochs is None else chosen[chosen["epochs"] == epochs]
-        figure = new_figure(NARROW, 3.55, material.synthetic_note)
+        figure = new_figure(NARROW, 3.2, material.synthetic_note)
         top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2.1, 1))
         handles, texts = _draw_lines(material, (top, low), part, layout, scale)
         scale.apply(top, label=False)
@@ -74,7 +76,7 @@ def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> l
         among = "" if epochs is None else words.point({"epochs": epochs})
         title = words.capital(among) if epochs is not None and len(layout.epochs) > 1 else ""
         if title:
-            top.set_title(title, loc="left", fontweight="bold")
+            top.set_title(title, loc="left")
         legend = words.capital(words.short(words.label(layout.lines), 40)) if layout.lines else ""
         legend_above(figure, handles, texts, legend)
         name = f"score-{_slug(layout.x)}" + (f"-epochs-{epochs}" if epochs is not None else "")
@@ -101,7 +103,7 @@ def _best_over_others(material: Material, table: pd.DataFrame, layout: Layout) -
 def _draw_lines(
     material: Material, axes: tuple[Any, Any], part: pd.DataFrame, layout: Layout, scale: Scale
 ) -> tuple[list[Any], list[str]]:
-    """Draw one line for each value of `layout.lines` into both axes; return the legend's entries."""
+    """Draw one line for each value of `layout.lines` into both axes; return the legend."""
     x = material.columns[layout.x]
     if layout.lines is None:
         groups: list[tuple[Any, pd.DataFrame]] = [(None, part)]
@@ -109,16 +111,21 @@ def _draw_lines(
     else:
         column = material.columns[layout.lines]
         values = sorted(material.configurations[column].unique().tolist(), key=_order)
+        named = material.study.space.get(layout.lines)
+        if isinstance(named, list) and values and isinstance(values[0], str):
+            order_of = {words.value(value): place for place, value in enumerate(named)}
+            values.sort(key=lambda value: order_of.get(words.value(value), len(named)))
         groups = [(value, part[part[column] == value]) for value in values]
     handles, texts = [], []
     for value, rows in groups:
         index = values.index(value)
-        style = {"color": COLOURS[index], "marker": MARKERS[index]}
+        style: dict[str, Any] = {"color": COLOURS[index], "marker": MARKERS[index]}
         at = np.array(places(scale, rows[x]))
         order = np.argsort(at, kind="stable")
         for axis, kind in zip(axes, ("mean", "sd"), strict=True):
             heights = rows[f"{material.metric}_{kind}"].to_numpy(dtype=float)
-            axis.plot(at[order], heights[order], **style, linewidth=1.3 if kind == "mean" else 1.0)
+            width = 0.0 if scale.kind == "steps" else 1.3 if kind == "mean" else 1.0
+            axis.plot(at[order], heights[order], **style, linewidth=width)
             hollow = ~rows["complete"].to_numpy(dtype=bool)
             axis.plot(at[hollow], heights[hollow], **style, linestyle="", markerfacecolor="white")
         if value is not None:
@@ -140,18 +147,16 @@ def _grid_caption(material: Material, part: pd.DataFrame, layout: Layout, among:
         names = " and ".join(words.label(name) for name in layout.others)
         text += f" Each point is the best over {names}, and so is flattered by the choice."
     if not part["complete"].all():
-        text += " Hollow markers: not all folds are scored yet."
+        text += " Hollow markers: not all folds are scored."
     return text
 
 
 def _slices(material: Material, table: pd.DataFrame) -> Picture:
     """Score against each hyperparameter, one point for each configuration."""
     names = material.varied[:MOST_SLICES]
-    columns = min(3, len(names))
+    columns = 2 if len(names) in (2, 4) else min(3, len(names))
     rows = -(-len(names) // columns)
-    figure = new_figure(
-        (NARROW, 5.4, WIDE)[columns - 1], 2.35 * rows + 0.3, material.synthetic_note
-    )
+    figure = new_figure((NARROW, 5.4, WIDE)[columns - 1], 2.35 * rows, material.synthetic_note)
     grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
     heights = table[f"{material.metric}_mean"].to_numpy(dtype=float)
     complete = table["complete"].to_numpy(dtype=bool)
@@ -174,7 +179,7 @@ def _slices(material: Material, table: pd.DataFrame) -> Picture:
     texts = ["configuration"]
     if not complete.all():
         handles.append(mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, mfc="white"))
-        texts.append("not all folds yet")
+        texts.append("not all folds scored")
     handles.append(mpl.lines.Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec=RED, mew=1.4))
     texts.append("best")
     legend_above(figure, handles, texts)
@@ -192,11 +197,11 @@ def _slices(material: Material, table: pd.DataFrame) -> Picture:
 def _fold_picture(material: Material) -> Picture:
     """Show the folds of the only configuration."""
     fits, row = material.fits, material.configurations.iloc[0]
-    figure = new_figure(NARROW, 2.4, material.synthetic_note)
+    figure = new_figure(NARROW, 2.2, material.synthetic_note)
     axis = figure.subplots()
     axis.plot(fits["fold"] + 1, fits[material.metric], "o", color=BLUE, ms=6)
     mean, low, high = (float(row[f"{material.metric}_{x}"]) for x in ("mean", "low", "high"))
-    handles = [mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, ms=6)]
+    handles: list[Any] = [mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, ms=6)]
     texts = ["fold"]
     axis.axhline(mean, color=GREY, linewidth=1.0)
     handles.append(mpl.lines.Line2D([], [], color=GREY, linewidth=1.0))
@@ -229,14 +234,15 @@ def best_picture(material: Material) -> Picture | None:
     )
     names = [name for name in material.columns if name in material.varied]
     labels = [
-        words.short(" · ".join(words.value(row[material.columns[name]]) for name in names), 44)
+        words.short(" · ".join(words.brief(row[material.columns[name]]) for name in names), 48)
         for _, row in table.iterrows()
     ]
-    figure = new_figure(WIDE, 0.22 * len(table) + 1.0, material.synthetic_note)
+    figure = new_figure(WIDE, 0.22 * len(table) + 0.6, material.synthetic_note)
     axis = figure.subplots()
     low_shown = []
     for place, (_, row) in enumerate(table.iterrows()):
         colour = RED if apart.get(row["configuration"], False) else BLUE
+        colour = colour if row["complete"] else GREY
         own = material.fits.loc[
             material.fits["configuration"] == row["configuration"], material.metric
         ]
@@ -253,22 +259,25 @@ def best_picture(material: Material) -> Picture | None:
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(words.capital(material.metric_label))
     axis.set_xlim(_limits(pd.Series(low_shown)))
-    header = words.short(" · ".join(words.label(name) for name in names), 70)
+    header = words.short(" · ".join(words.label(name) for name in names), 90)
+    axis.set_title(words.capital(header), loc="left", fontsize=8, color=GREY)
+    kinds = [(BLUE, BLUE, "not told apart from the best")] if table["complete"].any() else []
+    if any(apart.get(name, False) for name in table["configuration"]):
+        kinds.append((RED, RED, "differs from the best"))
+    if not table["complete"].all():
+        kinds.append((GREY, "white", "not all folds scored"))
     handles = [
-        mpl.lines.Line2D([], [], color=BLUE, marker="o", ms=5),
-        mpl.lines.Line2D([], [], color=RED, marker="o", ms=5),
-        mpl.lines.Line2D([], [], ls="", color="#222222", marker="|", ms=6),
+        mpl.lines.Line2D([], [], color=line, mfc=face, marker="o", ms=5) for line, face, _ in kinds
     ]
-    texts = ["not told apart from the best", "differs from the best", "fold"]
-    if not any(apart.values()):
-        del handles[1], texts[1]
+    handles.append(mpl.lines.Line2D([], [], ls="", color="#222222", marker="|", ms=6))
+    texts = [*(text for _, _, text in kinds), "fold"]
     legend_above(figure, handles, texts)
     return Picture(
         "best-configurations",
         f"The best {len(table)} configurations",
         f"Mean {material.metric_label} with its 95 % t-interval over folds, and the folds "
-        f"themselves, the best on top. Configurations are named by {header}. Folds are alike for "
-        "all of them (the same cases), so wide, overlapping intervals do not rule out a difference: "
+        f"themselves, the best on top. Configurations are named by {header}. All of them "
+        "were validated on the same cases, so intervals that overlap do not rule out a difference: "
         "the colour tells the paired comparison.",
         figure,
     )
@@ -282,20 +291,22 @@ def learning_picture(material: Material) -> Picture | None:
         return None
     shared = table[columns].astype("object").where(table[columns].notna(), None)
     best = table[~shared.duplicated()].head(MOST_CURVES)
-    figure = new_figure(NARROW, 3.9, material.synthetic_note)
+    figure = new_figure(NARROW, 3.3, material.synthetic_note)
     top, low = figure.subplots(2, 1, sharex=True, height_ratios=(1.3, 1))
     losses = _losses(material)
+    varied = [name for name in material.columns if name in material.varied and name != "epochs"]
     handles, texts = [], []
     last = 0
     for index, (_, row) in enumerate(best.iterrows()):
         own = material.fits
         for column in columns:
             own = own[own[column].isna() if pd.isna(row[column]) else own[column] == row[column]]
-        style = {"color": COLOURS[index], "marker": MARKERS[index]}
+        style: dict[str, Any] = {"color": COLOURS[index], "marker": MARKERS[index]}
         for _, fold in own.groupby("fold"):
-            top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], lw=0.6, alpha=0.4)
+            thin = {"marker": "_", "ls": ""} if len(fold) == 1 else {"lw": 0.6}
+            top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], alpha=0.5, **thin)
         mean = own.groupby("epochs")[material.metric].mean()
-        top.plot(mean.index, mean, **style)
+        top.plot(mean.index, mean, **style, mfc=None if row["complete"] else "white")
         curves = [losses[run] for run in dict.fromkeys(own["run"]) if losses.get(run)]
         if curves:
             length = min(map(len, curves))
@@ -304,22 +315,24 @@ def learning_picture(material: Material) -> Picture | None:
             last = max(last, length)
         last = max(last, int(own["epochs"].max()))
         handles.append(mpl.lines.Line2D([], [], **style))
-        point = material.points[row["configuration"]]
-        varied = [n for n in material.columns if n in material.varied and n != "epochs"]
-        texts.append(words.short(words.point(point, varied), 46) if varied else "the configuration")
+        values = " · ".join(words.brief(row[material.columns[name]]) for name in varied)
+        texts.append(words.short(values, 42))
     top.set_ylabel(words.capital(material.metric_label))
     low.set(ylabel="Training loss", xlabel="Epoch")
     low.set_xlim(0, last + 0.03 * last)
     low.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
     figure.align_ylabels([top, low])
-    legend_above(figure, handles, texts)
+    if varied:
+        title = words.short(" · ".join(words.label(name) for name in varied), 52)
+        legend_above(figure, handles, texts, words.capital(title))
     return Picture(
         "learning",
         "Learning of the best runs",
         f"Above, {material.metric_label} on the validation folds at the milestones: mean (markers) "
-        "and single folds (thin lines). Below, the mean training loss of each epoch, on the "
-        "training folds as balanced, mean over folds. One colour for each of the best "
-        f"{words.count(len(best), 'set')} of hyperparameters.",
+        "and single folds (thin lines or bars). Below, the mean training loss of each epoch, on "
+        "the training folds as balanced, mean over folds. One colour for each of the best "
+        f"{words.count(len(best), 'set')} of hyperparameters."
+        + ("" if best["complete"].all() else " Hollow markers: not all folds are scored."),
         figure,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.textpath
 import matplotlib.ticker
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -23,6 +26,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BLUE, RED, GREY, PALE = COLOURS[0], COLOURS[1], "#6B6B6B", "#C9C9C9"
 #: A drawing larger than this goes into the page as pixels.
 LARGEST_SVG = 600_000
+#: Height of the note at the foot and of a row of the legend, in inches.
+_FOOT, _ROW = 0.19, 0.165
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -56,8 +61,8 @@ _SETTINGS: dict[str, Any] = {
     "lines.markersize": 4.5,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
-    # TrueType, which publishers ask for, instead of Type 3; text in the page's drawings as outlines,
-    # so that they look alike on a machine without the font.
+    # TrueType, which publishers ask for, instead of Type 3; text in the page's drawings as
+    # outlines, so that they look alike on a machine without the font.
     "pdf.fonttype": 42,
     "ps.fonttype": 42,
     "svg.fonttype": "path",
@@ -108,18 +113,25 @@ def new_figure(width: float, height: float, note: str = "") -> Any:
     Parameters
     ----------
     width, height : float
-        Size in inches.
+        Size in inches, without the note and the legend above, which add their own.
     note : str
         What stands at the foot, such as that the data are synthetic.
     """
-    foot = 0.19 if note else 0.0
-    figure = Figure(figsize=(width, height + foot), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     if note:
-        share = foot / (height + foot)
-        figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
-        figure.text(0.995, 0.012, note, ha="right", va="bottom", color=GREY, style="italic")
+        figure.text(0.995, 0.0, note, ha="right", va="bottom", color=GREY)
+        _grow(figure, _FOOT)
     return figure
+
+
+def _grow(figure: Any, by: float) -> None:
+    """Make a figure higher, and keep the room for the note at its foot."""
+    figure.set_figheight(figure.get_figheight() + by)
+    if figure.texts:
+        share = _FOOT / figure.get_figheight()
+        figure.texts[0].set_y(0.12 * share)
+        figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
 
 
 def plain_ticks(axis: Any, values: list[float], labels: list[str]) -> None:
@@ -129,14 +141,16 @@ def plain_ticks(axis: Any, values: list[float], labels: list[str]) -> None:
 
 
 def legend_above(figure: Any, handles: list[Any], labels: list[str], title: str = "") -> None:
-    """Put the legend above all axes, where it covers nothing, in as many columns as fit."""
+    """Put the legend above all axes, where it covers nothing; the figure grows by its rows."""
     if not handles:
         return
     # A leading underscore would hide the entry.
     labels = [f" {text}" if text.startswith("_") else text for text in labels]
-    room = figure.get_figwidth() * 72 - 16
-    widest = max(len(text) for text in labels) * 5.0 + 34
-    columns = max(1, min(len(labels), int(room // widest)))
+    room = figure.get_figwidth() * 72 - 12
+    widths = [_text_width(text) + 34 for text in labels]
+    columns = next(
+        (n for n in range(len(labels), 1, -1) if sum(map(max, _split(widths, n))) <= room), 1
+    )
     figure.legend(
         handles,
         labels,
@@ -145,6 +159,20 @@ def legend_above(figure: Any, handles: list[Any], labels: list[str], title: str 
         loc="outside upper center",
         borderpad=0.2,
     )
+    _grow(figure, _ROW * (math.ceil(len(labels) / columns) + bool(title)) + 0.06)
+
+
+def _text_width(text: str) -> float:
+    """Return the width of a text in points, as the figures set it."""
+    if not text.strip():
+        return 0.0
+    path = mpl.textpath.TextPath((0, 0), text, size=8, usetex=False)
+    return float(path.get_extents().width)
+
+
+def _split(widths: list[float], columns: int) -> list[list[float]]:
+    """Return the entries of each column, as matplotlib fills them."""
+    return [part.tolist() for part in np.array_split(widths, columns)]
 
 
 def save(picture: Picture, folder: Path) -> str:
@@ -154,6 +182,10 @@ def save(picture: Picture, folder: Path) -> str:
     """
     folder.mkdir(parents=True, exist_ok=True)
     figure = picture.figure
+    # Laid out once; every later drawing takes the places as they are. (One font in all figures, for
+    # a like reason: embedding a font takes longer than drawing.)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     for kind, metadata in (
         ("png", {"Title": picture.title}),
         ("pdf", {"Title": picture.title, "CreationDate": None}),

@@ -24,8 +24,8 @@ _SPECIAL = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    "−": "$-$",
-    "–": "--",
+    words.MINUS: "$-$",
+    words.NOTHING: "--",
     "\N{NARROW NO-BREAK SPACE}": r"\,",
     "[": "{[}",
     "]": "{]}",
@@ -129,8 +129,11 @@ def time_rows(material: Material) -> list[list[str]]:
     if total <= 0:
         return []
     rows = [
-        [words.capital(words.PHASES[str(part)]), words.duration(float(seconds))]
-        + [words.percent(float(seconds) / total, 1)]
+        [
+            words.capital(words.PHASES[str(part)]),
+            words.duration(float(seconds)),
+            words.percent(float(seconds) / total, 1),
+        ]
         for part, seconds in sums.items()
         if seconds > 0
     ]

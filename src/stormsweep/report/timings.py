@@ -64,28 +64,31 @@ def train_time_picture(material: Material) -> Picture | None:
     lagging = _unfinished_places(material, scale, column)
     handles, texts = [], []
     for index, (threads, own) in enumerate(tasks.groupby("threads")):
-        style = {
+        style: dict[str, Any] = {
             "color": COLOURS[index % len(COLOURS)],
             "marker": MARKERS[index % len(MARKERS)],
+            "linestyle": "" if scale.kind == "steps" else "-",
         }
         total = own.groupby("_at")["train_seconds"].sum() / size
         top.plot(total.index, total, **style)
         late = total[total.index.isin(lagging)]
-        top.plot(late.index, late, **style, linestyle="", markerfacecolor="white")
-        speed = own.groupby("_at")["patches_per_second"].quantile([0.1, 0.5, 0.9]).unstack()
-        low.fill_between(
-            speed.index, speed[0.1], speed[0.9], color=style["color"], alpha=0.18, lw=0
-        )
-        low.plot(speed.index, speed[0.5], **style)
+        top.plot(late.index, late, **{**style, "linestyle": "", "mfc": "white"})
+        by_place = own.groupby("_at")["patches_per_second"]
+        slow, speed, fast = (by_place.quantile(share) for share in (0.1, 0.5, 0.9))
+        if scale.kind == "steps":
+            low.vlines(speed.index, slow, fast, color=style["color"], alpha=0.35, lw=5)
+        else:
+            low.fill_between(speed.index, slow, fast, color=style["color"], alpha=0.18, lw=0)
+        low.plot(speed.index, speed, **style)
         handles.append(mpl.lines.Line2D([], [], **style))
-        texts.append(words.count(int(threads), "thread") + " a worker")
+        texts.append(words.count(int(str(threads)), "thread") + " a worker")
     scale.apply(top, label=False)
     scale.apply(low)
     top.tick_params(labelbottom=False)
     top.set_ylabel(f"Training time ({unit})")
-    top.set_ylim(0, top.get_ylim()[1])
+    top.set_ylim(0, 1.06 * top.get_ylim()[1])
     low.set_ylabel("Patches per second")
-    low.set_ylim(0, low.get_ylim()[1])
+    low.set_ylim(0, 1.06 * low.get_ylim()[1])
     low.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: words.number(v)))
     figure.align_ylabels([top, low])
     if len(handles) > 1:
@@ -93,7 +96,7 @@ def train_time_picture(material: Material) -> Picture | None:
     runs = tasks.groupby("_at")["run"].nunique()
     each = (
         f"{words.count(int(runs.max()), 'run')} for each value"
-        if runs.nunique() == 1
+        if runs.min() == runs.max()
         else f"{runs.min()} to {runs.max()} runs for each value"
     )
     caption = (
@@ -102,7 +105,8 @@ def train_time_picture(material: Material) -> Picture | None:
         "90th percentile."
     )
     if len(lagging):
-        caption += " Hollow markers: not all runs are finished, the total will grow."
+        more = "" if material.summary.finished else ", the total will grow"
+        caption += f" Hollow markers: not all runs are finished{more}."
     return Picture(
         f"training-time-{name.replace('_', '-')}" if name == "batch_size" else "training-time",
         f"Training time against {words.label(name)}",
@@ -140,7 +144,7 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
     top.set_ylabel("Time per epoch (s)")
     low.set_ylabel("Patches per second")
     for axis in (top, low):
-        axis.set_ylim(0, axis.get_ylim()[1])
+        axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
     figure.align_ylabels([top, low])
     return Picture(
         "training-time",
@@ -160,7 +164,7 @@ def timeline_picture(material: Material) -> Picture | None:
     names = sorted({*tasks["worker"], *material.workers["worker"]}, key=_natural)
     rows = {name: place for place, name in enumerate(names)}
     thin = len(names) > MOST_ROWS
-    height = 1.25 + (MOST_ROWS * 0.09 if thin else max(0.23 * len(names), 0.5))
+    height = 0.75 + (MOST_ROWS * 0.09 if thin else max(0.26 * len(names), 0.5))
     figure = new_figure(WIDE, height, material.synthetic_note)
     axis = figure.subplots()
     unit, size = words.time_unit(clock.length)
@@ -206,7 +210,7 @@ def timeline_picture(material: Material) -> Picture | None:
                 va="bottom",
             )
     step = max(1, -(-len(names) // MOST_ROWS) * 4) if thin else 1
-    axis.set_yticks(range(0, len(names), step), [words.short(n, 24) for n in names[::step]])
+    axis.set_yticks(range(0, len(names), step), [_called(name) for name in names[::step]])
     axis.set_ylim(len(names) - 0.4, -0.6)
     axis.set_xlim(0, clock.length / size)
     axis.tick_params(axis="y", length=0)
@@ -280,7 +284,14 @@ def _marks(
         known = table[table["worker"].isin(list(rows))] if len(table) else table
         if not len(known):
             continue
-        style = {"marker": marker, "color": colour, "mec": "black", "mew": 0.6, "ms": 7, "ls": ""}
+        style: dict[str, Any] = {
+            "marker": marker,
+            "color": colour,
+            "mec": "black",
+            "mew": 0.6,
+            "ms": 7,
+            "ls": "",
+        }
         at = [
             clock.at(session, time) / size
             for session, time in zip(known["session"], known["time"], strict=True)
@@ -299,8 +310,8 @@ def _timeline_caption(material: Material, clock: _Clock, what: str) -> str:
     if clock.pauses:
         total = sum(pause for _, pause in clock.pauses)
         text += (
-            f" Dashed lines: the driver was stopped there ({words.count(len(clock.pauses), 'time')},"
-            f" {words.duration(total)} in all), and the study went on later."
+            f" Dashed lines: the driver was stopped ({words.duration(total)} in all), and the "
+            "study went on later."
         )
     outside = material.failures
     outside = outside[~outside["worker"].isin(list(material.workers["worker"]))]
@@ -321,7 +332,7 @@ def breakdown_picture(material: Material) -> Picture | None:
         by_worker = by_worker.iloc[:0]
     rows = pd.concat([table[parts].sum().to_frame("all workers").T, by_worker])
     shares = 100 * rows.div(rows.sum(axis=1).replace(0, np.nan), axis=0)
-    figure = new_figure(WIDE, 1.15 + 0.25 * len(shares), material.synthetic_note)
+    figure = new_figure(WIDE, 0.6 + 0.26 * len(shares), material.synthetic_note)
     axis = figure.subplots()
     left = np.zeros(len(shares))
     for part in parts:
@@ -335,7 +346,7 @@ def breakdown_picture(material: Material) -> Picture | None:
             linewidth=0.4,
         )
         left += shares[part].fillna(0).to_numpy()
-    axis.set_yticks(range(len(shares)), [words.short(str(name), 24) for name in shares.index])
+    axis.set_yticks(range(len(shares)), [_called(str(name)) for name in shares.index])
     axis.set_ylim(len(shares) - 0.45, -0.55)
     axis.set(xlim=(0, 100), xlabel="Share of the worker's time (%)")
     axis.tick_params(axis="y", length=0)
@@ -349,6 +360,11 @@ def breakdown_picture(material: Material) -> Picture | None:
         "work that was lost with a failed or repeated task, whose length is not on record.",
         figure,
     )
+
+
+def _called(worker: str) -> str:
+    """Return what a worker is called: numbers alone say too little."""
+    return f"worker {worker}" if worker.isdigit() else words.short(worker, 24)
 
 
 def _natural(name: str) -> list[Any]:

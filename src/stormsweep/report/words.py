@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 #: Names of the scores, as an axis or a table calls them.
@@ -50,7 +51,8 @@ PHASES = {
     "other": "other work in tasks",
     "idle": "idle",
 }
-NOTHING = "–"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+NOTHING, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
 def score_label(name: str) -> str:
@@ -66,9 +68,8 @@ def label(name: str) -> str:
     >>> label("batch_size")
     'batch size'
     """
-    return {"l2": "L2 penalty", "l1": "L1 penalty"}.get(
-        name, name.replace("_", " ").strip() or name
-    )
+    known = {"l2": "L2 penalty", "l1": "L1 penalty", "memory_gb": "memory (GB)"}
+    return known.get(name, name.replace("_", " ").strip() or name)
 
 
 def capital(text: str) -> str:
@@ -95,6 +96,17 @@ def value(given: Any) -> str:
     return str(given)
 
 
+def brief(given: Any) -> str:
+    """Return a value as figures name it: numbers with four digits.
+
+    Examples
+    --------
+    >>> brief(0.0024184712), brief(4096), brief("adam")
+    ('0.002418', '4096', 'adam')
+    """
+    return f"{given:.4g}" if isinstance(given, float) and math.isfinite(given) else value(given)
+
+
 def short(text: str, length: int = 48) -> str:
     """Return `text`, cut to `length` characters with an ellipsis."""
     text = " ".join(text.split())
@@ -106,8 +118,8 @@ def score(given: float) -> str:
 
     Examples
     --------
-    >>> score(0.96262), score(float("nan")), score(-0.5)
-    ('0.9626', '–', '−0.5000')
+    >>> score(0.96262)
+    '0.9626'
     """
     return number(given, 4)
 
@@ -115,12 +127,12 @@ def score(given: float) -> str:
 def number(given: float, decimals: int = 0) -> str:
     """Return a number with thin spaces between thousands and a true minus sign, or a dash."""
     if not math.isfinite(given):
-        return NOTHING if math.isnan(given) else ("∞" if given > 0 else "−∞")
+        return NOTHING if math.isnan(given) else ("" if given > 0 else MINUS) + "∞"
     text = f"{given:,.{decimals}f}"
     whole, point, rest = text.partition(".")
     if len(whole.lstrip("-")) <= 5:
         whole = whole.replace(",", "")
-    return (whole.replace(",", "\N{NARROW NO-BREAK SPACE}") + point + rest).replace("-", "−")
+    return (whole.replace(",", "\N{NARROW NO-BREAK SPACE}") + point + rest).replace("-", MINUS)
 
 
 def percent(share: float, decimals: int = 0) -> str:
@@ -161,6 +173,17 @@ def time_unit(seconds: float) -> tuple[str, float]:
         if seconds >= 3 * size:
             return unit, size
     return "s", 1.0
+
+
+def units(given: str) -> str:
+    """Return units with their exponents raised.
+
+    Examples
+    --------
+    >>> units("m2 s-1") == "m\N{SUPERSCRIPT TWO} s\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT ONE}"
+    True
+    """
+    return re.sub(r"(?<=[A-Za-z])-?[0-9]\b", lambda found: found.group().translate(_RAISED), given)
 
 
 def count(how_many: int, noun: str, plural: str = "") -> str:

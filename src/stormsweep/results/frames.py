@@ -9,7 +9,6 @@ since 1970 (UTC).
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -30,6 +29,7 @@ from stormsweep.records import (
     TaskDone,
     TaskRetried,
     WorkerEvent,
+    identity,
 )
 from stormsweep.results.journal import of_kind
 
@@ -37,63 +37,16 @@ from stormsweep.results.journal import of_kind
 PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
 CONFIDENCE = 0.95
 
+#: Columns of the frames themselves; a hyperparameter called like one gives way.
 _OWN = frozenset(
-    [
-        "rank",
-        "configuration",
-        "run",
-        "fold",
-        "folds",
-        "folds_expected",
-        "folds_failed",
-        "complete",
-        "seconds",
-        "session",
-        "worker",
-        "host",
-        "pid",
-        "from_epoch",
-        "to_epoch",
-        "submitted",
-        "started",
-        "stopped",
-        "waited",
-        "threads",
-        "patches",
-        "updates",
-        "patches_per_second",
-        "memory_mb",
-        "parameters",
-        "failure",
-        "reason",
-        "detail",
-        "time",
-        "recovered",
-        "attempt",
-    ]
-) | {f"{phase}_seconds" for phase in PHASES}
-
-
-def configuration_id(hyperparameters: Mapping[str, Any]) -> str:
-    """Return a short name of a configuration, the same in every session and on every machine.
-
-    Parameters
-    ----------
-    hyperparameters : mapping
-        All of them, ``epochs`` included.
-
-    Returns
-    -------
-    str
-        8 hexadecimal digits of the SHA-1 of the sorted JSON.
-
-    Examples
-    --------
-    >>> configuration_id({"epochs": 5, "batch_size": 128})
-    '384ccc62'
-    """
-    text = json.dumps(hyperparameters, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()[:8]
+    (
+        *("rank", "configuration", "run", "fold", "folds", "folds_expected", "complete", "seconds"),
+        *("session", "worker", "from_epoch", "to_epoch", "submitted", "started", "stopped"),
+        *("waited", "threads", "patches", "updates", "patches_per_second", "memory_mb"),
+        *("parameters", "failure", "reason", "detail", "time", "recovered"),
+        *(f"{phase}_seconds" for phase in PHASES),
+    )
+)
 
 
 def study(entries: Sequence[Entry]) -> StudyBegun:
@@ -195,7 +148,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
                 continue
             point = {**plan.hyperparameters, "epochs": task.to_epoch}
             rows.append(
-                {"configuration": configuration_id(point), "run": run, "fold": plan.fold}
+                {"configuration": identity(point), "run": run, "fold": plan.fold}
                 | {column: shown(point.get(name)) for name, column in columns.items()}
                 | {score: float(task.scores.get(score, np.nan)) for score in scores}
                 | {"seconds": seconds}
@@ -208,8 +161,8 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
 def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a configuration with at least one fold scored, the best first.
 
-    Complete configurations stand before incomplete ones; a configuration with a score that is not
-    a number ranks behind those without.
+    Complete configurations stand before incomplete ones, among these the one with the most folds
+    first; a score that is not a number ranks behind those that are.
 
     Parameters
     ----------
@@ -247,9 +200,10 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     planned = {name: place for place, name in enumerate(expected)}
     table = table.sort_values("configuration", key=lambda ids: ids.map(planned))
     key = table[f"{about.metric}_mean"] * (-1 if higher_is_better(entries) else 1)
-    table = table.assign(_key=key, _late=~table["complete"].astype(bool))
-    table = table.sort_values(["_late", "_key"], kind="stable", na_position="last")
-    table = table.drop(columns=["_key", "_late"]).reset_index(drop=True)
+    missing = (table["folds_expected"] - table["folds"]).clip(lower=0)
+    table = table.assign(_missing=missing, _key=key)
+    table = table.sort_values(["_missing", "_key"], kind="stable", na_position="last")
+    table = table.drop(columns=["_missing", "_key"]).reset_index(drop=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
 
@@ -392,10 +346,16 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     done = tasks(entries)
     for session, worker in zip(done["session"], done["worker"], strict=True):
         row_of(int(session), str(worker))
-    sums = done.groupby(["session", "worker"])[
-        ["seconds", *(f"{phase}_seconds" for phase in PHASES)]
-    ].sum()
-    counts = done.groupby(["session", "worker"])["memory_mb"].agg(["size", "max"])
+    sums: dict[tuple[int, str], dict[str, Any]] = {}
+    groups: Any = done.groupby(["session", "worker"])
+    for (session, worker), own in groups:
+        sums[int(session), str(worker)] = {
+            "tasks": len(own),
+            "memory_mb": float(own["memory_mb"].max()),
+            "busy_seconds": float(own["seconds"].sum()),
+        } | {f"{phase}_seconds": float(own[f"{phase}_seconds"].sum()) for phase in PHASES}
+    idle: dict[str, Any] = {"tasks": 0, "memory_mb": np.nan, "busy_seconds": 0.0}
+    idle |= {f"{phase}_seconds": 0.0 for phase in PHASES}
     for key, row in rows.items():
         span = spans.get(key[0], {"begun": np.nan, "ended": np.nan})
         if np.isnan(row["ready"]):
@@ -404,13 +364,7 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
             row["available_seconds"] += max(span["ended"] - row["since"], 0.0)
             row["gone"] = span["ended"]
         row["startup_seconds"] = max(row["ready"] - span["begun"], 0.0)
-        known = key in sums.index
-        row["tasks"] = int(counts.loc[key, "size"]) if known else 0
-        row["memory_mb"] = float(counts.loc[key, "max"]) if known else np.nan
-        row["busy_seconds"] = float(sums.loc[key, "seconds"]) if known else 0.0
-        for phase in PHASES:
-            name = f"{phase}_seconds"
-            row[name] = float(sums.loc[key, name]) if known else 0.0
+        row |= sums.get(key, idle)
         room = row["available_seconds"]
         row["busy_share"] = row["busy_seconds"] / room if room > 0 else np.nan
     order = ["session", "worker", "host", "pid", "ready", "gone", "available_seconds"]
@@ -490,7 +444,7 @@ def planned_configurations(entries: Sequence[Entry]) -> dict[str, dict[str, Any]
     for plan in planned_runs(entries).values():
         for epochs in plan.milestones:
             point = {**plan.hyperparameters, "epochs": epochs}
-            points.setdefault(configuration_id(point), point)
+            points.setdefault(identity(point), point)
     return points
 
 
@@ -499,7 +453,7 @@ def _folds_expected(entries: Sequence[Entry]) -> dict[str, int]:
     folds: dict[str, set[int]] = {}
     for plan in planned_runs(entries).values():
         for epochs in plan.milestones:
-            name = configuration_id({**plan.hyperparameters, "epochs": epochs})
+            name = identity({**plan.hyperparameters, "epochs": epochs})
             folds.setdefault(name, set()).add(plan.fold)
     least = study(entries).folds
     return {name: max(len(numbers), least) for name, numbers in folds.items()}

@@ -7,6 +7,7 @@ damaged line before the last is an error, because records after it would be doub
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -147,8 +148,9 @@ class JournalWriter:
                 written += os.write(self._descriptor, data[written:])
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, self._size)
-            os.lseek(self._descriptor, 0, os.SEEK_END)
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+                os.lseek(self._descriptor, 0, os.SEEK_END)
             raise JournalError(f"{self.path}: cannot be written: {error.strerror}") from None
         self._size += len(data)
         self.entries += entries

@@ -1,0 +1,16 @@
+"""Storm patches: their format, reading and checking them, the synthetic twin, preparing them."""
+
+from stormsweep.storms.patches import Block, RunFiles, RunReader, find_runs
+from stormsweep.storms.problem import prepare_storms, storm_folder
+from stormsweep.storms.twin import TwinSummary, synthesize
+
+__all__ = [
+    "Block",
+    "RunFiles",
+    "RunReader",
+    "TwinSummary",
+    "find_runs",
+    "prepare_storms",
+    "storm_folder",
+    "synthesize",
+]

@@ -28,7 +28,7 @@ _PEAK = np.array([40.6, 43, 45, 47, 52, 60, 66, 68, 74, 81])
 _AREA = np.array([36, 45, 54, 110, 240, 590, 920, 960, 1300, 2700]) / 9
 _ECCENTRICITY = np.array([0.02, 0.36, 0.51, 0.69, 0.82, 0.91, 0.95, 0.97, 0.98, 0.992])
 #: Vorticity maximum over the mask (1/s): lognormal; median before and from 2015, spread of the log.
-_MEDIAN_BEFORE, _MEDIAN_AFTER, _SPREAD = 1.69e-3, 1.76e-3, 0.64
+_MEDIAN_BEFORE, _MEDIAN_AFTER, _SPREAD = 1.65e-3, 1.72e-3, 0.64
 #: How far that maximum follows from intensity, from the rotation now, and from neither.
 _FROM_INTENSITY, _FROM_ROTATION = 0.74, 0.47
 _FROM_CHANCE = float(np.sqrt(1 - _FROM_INTENSITY**2 - _FROM_ROTATION**2))
@@ -205,8 +205,8 @@ def draw(rng: np.random.Generator, date: dt.date, count: int) -> Storms:
         vortex_along=rng.uniform(-0.6, 0.1, count),
         vortex_aside=rng.uniform(-0.7, -0.2, count),
         vortex_radius=rng.uniform(1.6, 2.6, count),
-        decoy=1.5 * np.exp(0.6 * rng.standard_normal(count)),
-        outflow=(1.0 + 4.5 * strong) * np.exp(0.35 * rng.standard_normal(count)),
+        decoy=1.2 * np.exp(0.6 * rng.standard_normal(count)),
+        outflow=(0.7 + 3.3 * strong) * np.exp(0.35 * rng.standard_normal(count)),
         inflow=(0.5 + 1.8 * strong) * np.exp(0.4 * rng.standard_normal(count)),
         cold_pool=(1.2 + 3.6 * strong) * np.exp(0.4 * rng.standard_normal(count)),
         hail=0.9 * np.exp(0.5 * rng.standard_normal(count)),
@@ -216,7 +216,7 @@ def draw(rng: np.random.Generator, date: dt.date, count: int) -> Storms:
         shield_angle=angle + 0.5 * rng.standard_normal(count),
         shield_x=4.5 * rng.standard_normal(count),
         shield_y=4.5 * rng.standard_normal(count),
-        clear=rng.uniform(-30, 12, count),
+        clear=rng.uniform(-32, 16, count),
         near_x=distance * np.cos(bearing),
         near_y=distance * np.sin(bearing),
         near_peak=_quantile(near_intensity, _PEAK),
@@ -295,4 +295,4 @@ def _temperature(
 
 def _quantile(score: Floats, values: Floats) -> Floats:
     """Map standard normal scores to the distribution with the published quantiles `values`."""
-    return np.interp(ndtr(score), _PROBABILITY, values)
+    return np.asarray(np.interp(ndtr(score), _PROBABILITY, values), dtype=np.float64)

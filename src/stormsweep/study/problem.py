@@ -15,7 +15,7 @@ from stormsweep.data.balance import balance
 from stormsweep.data.folds import folds
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.provenance import sources_changed
-from stormsweep.data.source import destination
+from stormsweep.data.source import destination, request
 from stormsweep.errors import DataError, nearest
 
 #: Told what is being done and how much of it, from 0 to 1.
@@ -29,7 +29,8 @@ def twin_folder(study: StudyFile) -> Path:
 
 def prepared_folder(study: StudyFile) -> Path:
     """Return where the prepared arrays of a study lie, one folder for each ``[data]``."""
-    return destination(study.data.cache, _request(study))
+    config = study.data
+    return destination(config.cache, request(config, study.study.seed, study.validation.group_by))
 
 
 def prepare(
@@ -61,7 +62,9 @@ def prepare(
         data = PreparedData.open(folder)
         data.verify()
         if changed := sources_changed(data.manifest):
-            raise DataError(f"{changed}; run `stormsweep data prepare --again` with the study file")
+            raise DataError(
+                f"{changed}; put it back, or prepare anew: `stormsweep data prepare --again STUDY`"
+            )
         return data
     _prepare(study, folder, progress or (lambda _what, _share: None))
     return PreparedData.open(folder)
@@ -105,18 +108,6 @@ def synthesize_twin(study: StudyFile, progress: Progress) -> Path:
         told = _shares("synthesizing the twin", progress)
         synthesize(folder, study.data.patches, study.study.seed, progress=told)
     return folder
-
-
-def _request(study: StudyFile) -> dict[str, Any]:
-    """Return everything that decides over the prepared arrays."""
-    request: dict[str, Any] = study.data.model_dump(mode="json", exclude={"cache"})
-    if study.data.source == "twin" or study.data.test_fraction:
-        request["seed"] = study.study.seed
-    if study.data.test_fraction:
-        request["group_by"] = study.validation.group_by
-    if study.data.source != "twin":
-        del request["patches"]
-    return request
 
 
 @dataclass(frozen=True, slots=True)

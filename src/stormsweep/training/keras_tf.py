@@ -51,6 +51,9 @@ def configure(threads: int) -> None:
     os.environ["TF_NUM_INTEROP_THREADS"] = "1"
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow itself turns oneDNN on for some processors only; without it convolutions
+    # take three times as long on AVX2.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
         raise RuntimeError("Keras is already loaded with another backend than TensorFlow")
 

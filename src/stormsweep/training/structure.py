@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -39,12 +40,15 @@ def program_key(
     """
     others = {name: value for name, value in hyperparameters.items() if name != "learning_rate"}
     try:
-        compiled = model.get_compile_config() or {}
-        structure = {
-            "model": model.get_config(),
-            "loss": [compiled.get("loss"), compiled.get("loss_weights")],
-            "optimizer": _without_rate(compiled["optimizer"]),
-        }
+        with warnings.catch_warnings():
+            # Keras warns that lambdas cannot be loaded again; nothing is loaded again here.
+            warnings.simplefilter("ignore")
+            compiled = model.get_compile_config() or {}
+            structure = {
+                "model": model.get_config(),
+                "loss": [compiled.get("loss"), compiled.get("loss_weights")],
+                "optimizer": _without_rate(compiled["optimizer"]),
+            }
         text = json.dumps([_without_names(structure), others], sort_keys=True)
         key: tuple[Any, ...] = (builder, type(model), text, *rest)
         hash(key)

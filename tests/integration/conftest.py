@@ -1,0 +1,144 @@
+"""Running the command line as users do: in a process of its own, in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from stormsweep.records import TaskDone
+from stormsweep.results.journal import of_kind, read
+
+MODELS = Path(__file__).parent / "small_models.py"
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def command(folder: Path, *arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "stormsweep", *map(str, arguments)]
+
+
+def stormsweep(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in `folder` and wait for it."""
+    return subprocess.run(
+        command(folder, *arguments), cwd=folder, capture_output=True, text=True, timeout=500
+    )
+
+
+def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
+    """Start the command line in `folder`, in a process group of its own."""
+    return subprocess.Popen(
+        command(folder, *arguments),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def tasks(directory: Path) -> list[TaskDone]:
+    """Return the tasks on record, none before the journal is there."""
+    path = directory / "journal.jsonl"
+    return of_kind(read(path), TaskDone) if path.exists() else []
+
+
+def scores(directory: Path) -> dict[tuple[str, int], dict[str, float]]:
+    """Return all scores by run and epoch, having seen that no task was done twice."""
+    done = tasks(directory)
+    found = {(task.run, task.to_epoch): task.scores for task in done}
+    assert len(found) == len(done), "a task was done twice"
+    return found
+
+
+def wait_for(
+    happened: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120
+) -> None:
+    """Wait until something happened; fail when the process ends or the time is over before."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "nothing happened in time"
+        time.sleep(0.05)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the worker processes of a driver."""
+    try:
+        children = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [child for child in children if _is_worker(child)]
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def gone(processes: list[psutil.Process], seconds: float = 30) -> list[psutil.Process]:
+    """Return the processes that still live after a while; none should."""
+    return psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+def digits_study(folder: Path, name: str = "digits", **changes: str) -> Path:
+    """Write scikit-learn's digits ("is it an 8?") and a study of them into `folder`."""
+    from sklearn.datasets import load_digits
+
+    if not (folder / "digits.npz").exists():
+        digits = load_digits()
+        np.savez(
+            folder / "digits.npz",
+            inputs=digits.images.astype("float32"),
+            labels=(digits.target == 8).astype("uint8"),
+        )
+    text = {
+        "data": f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ncache = "{folder}/data"',
+        "balance": 'method = "oversample"',
+        "model": f'build = "{MODELS}:digits_cnn"',
+        "search": "",
+        "search.space": "batch_size = [32, 64]\nlearning_rate = [0.003, 0.01]\nepochs = [1, 2, 4]",
+        "validation": "folds = 2",
+        "site": "workers = 2",
+    } | {key.replace("__", "."): value for key, value in changes.items()}
+    path = folder / f"{name}.toml"
+    tables = "".join(f"\n[{table}]\n{lines}\n" for table, lines in text.items())
+    path.write_text(f'[study]\nname = "{name}"\nseed = 7\n{tables}', encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished study of two workers: what others must come to as well."""
+    folder = tmp_path_factory.mktemp("digits")
+    done = stormsweep(folder, "run", digits_study(folder))
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "digits"
+
+
+@pytest.fixture
+def no_orphans() -> Iterator[None]:
+    """Fail when a test leaves worker processes behind."""
+    before = {process.pid for process in psutil.process_iter()}
+    yield
+    time.sleep(0.2)
+    left = [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in before and _is_worker(process)
+    ]
+    assert gone(left) == [], "worker processes were left behind"
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return os.environ | changes

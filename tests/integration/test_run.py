@@ -1,0 +1,179 @@
+"""Losing these: the main job itself, from the command line to results and report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stormsweep import Study
+from stormsweep.results.journal import read
+
+from .conftest import SHARED, digits_study, scores, stormsweep
+
+HAIL = SHARED / "data" / "hagelslag-ssef-2015"
+
+
+def test_a_study_leaves_everything_the_design_promises(digits: Path) -> None:
+    assert {path.name for path in digits.iterdir()} == {
+        "study.toml",
+        "environment.json",
+        "journal.jsonl",
+        "checkpoints",
+        "logs",
+        "report",
+    }
+    assert not list((digits / "checkpoints").iterdir()), "checkpoints of finished runs remain"
+    report = digits / "report"
+    assert (report / "index.html").stat().st_size > 10_000
+    figures = {path.stem for path in (report / "figures").glob("*.png")}
+    assert figures == {path.stem for path in (report / "figures").glob("*.pdf")}
+    assert {"timeline", "training-time-batch-size"} <= figures
+    assert list((report / "tables").glob("*.csv"))
+    assert list((report / "tables").glob("*.tex"))
+    environment = json.loads((digits / "environment.json").read_text())
+    assert environment["packages"]["keras"]
+    assert environment["cores"] >= 1
+
+
+def test_a_users_own_cnn_learns_real_digits(digits: Path) -> None:
+    table = Study.from_toml(digits).results()
+    assert len(table) == 12
+    assert table["complete"].all()
+    assert table["roc_auc_mean"].iloc[0] == table["roc_auc_mean"].max()
+    assert table["roc_auc_mean"].iloc[0] > 0.9
+
+
+def test_results_come_in_every_format(digits: Path, tmp_path: Path) -> None:
+    runs = ("--runs", digits.parent)
+    table = stormsweep(tmp_path, "results", digits, *runs)
+    assert table.returncode == 0
+    assert "roc_auc_mean" in table.stdout
+    csv = tmp_path / "results.csv"
+    assert stormsweep(tmp_path, "results", digits, "--format", "csv", "-o", csv).returncode == 0
+    frame = pd.read_csv(csv)
+    parquet = tmp_path / "results.parquet"
+    done = stormsweep(tmp_path, "results", digits, "--format", "parquet", "-o", parquet)
+    assert done.returncode == 0, done.stderr
+    assert list(pd.read_parquet(parquet)["roc_auc_mean"]) == list(frame["roc_auc_mean"])
+    text = stormsweep(tmp_path, "results", digits, "--format", "json", "--folds").stdout
+    assert len(json.loads(text)) == 24
+
+
+def test_status_and_a_second_run_say_that_nothing_is_left(digits: Path, tmp_path: Path) -> None:
+    before = (digits / "journal.jsonl").read_bytes()
+    said = stormsweep(tmp_path, "status", digits)
+    assert said.returncode == 0
+    assert "finished" in said.stdout
+    assert "24 of 24" in said.stdout
+    again = stormsweep(tmp_path, "run", digits)
+    assert again.returncode == 0
+    assert "Nothing was left to train" in again.stdout
+    assert (digits / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_orphans")
+def test_one_worker_gives_the_scores_of_two_to_the_bit(digits: Path, tmp_path: Path) -> None:
+    done = stormsweep(tmp_path, "run", digits_study(tmp_path), "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert scores(tmp_path / "runs" / "digits") == scores(digits)
+
+
+def test_separate_studies_of_each_number_of_epochs_give_the_shared_scores_to_the_bit(
+    digits: Path, tmp_path: Path
+) -> None:
+    space = "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [{}]"
+    apart: dict[tuple[str, int], dict[str, float]] = {}
+    for epochs in (1, 2, 4):
+        name = f"alone-{epochs}"
+        study = digits_study(tmp_path, name, search__space=space.format(epochs))
+        assert stormsweep(tmp_path, "run", study, "--workers", "1").returncode == 0
+        apart |= scores(tmp_path / "runs" / name)
+    shared = scores(digits)
+    assert len(apart) == 6
+    assert apart == {key: shared[key] for key in apart}
+
+
+def test_the_twin_runs_to_a_report_that_says_it_is_synthetic(tmp_path: Path) -> None:
+    (tmp_path / "storms.toml").write_text(
+        '[study]\nname = "storms"\n[data]\nsource = "twin"\npatches = 1200\n'
+        '[balance]\nmethod = "oversample"\n'
+        "[search.space]\nbatch_size = [64]\nlearning_rate = [0.005]\nepochs = [1, 2]\n"
+        "[validation]\nfolds = 2\n",
+        encoding="utf-8",
+    )
+    done = stormsweep(tmp_path, "run", "storms.toml")
+    assert done.returncode == 0, done.stderr
+    assert "synthetic" in done.stdout
+    assert "synthetic" in (tmp_path / "runs/storms/report/index.html").read_text().lower()
+    described = stormsweep(tmp_path, "data", "describe", "storms.toml")
+    assert "synthetic data from twin" in described.stdout
+    assert "U10_curr" in described.stdout
+
+    # Data that change under a study are found before anything is trained on them.
+    inputs = next((tmp_path / "data" / "prepared").glob("*/train/inputs.npy"))
+    raw = bytearray(inputs.read_bytes())
+    raw[-1] ^= 1
+    inputs.write_bytes(raw)
+    refused = stormsweep(tmp_path, "run", "storms.toml")
+    assert refused.returncode == 2
+    assert "inputs.npy: changed since it was prepared" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not HAIL.is_dir(), reason="the real storm tables (shared data) are not here")
+def test_real_hail_storms_from_csv_to_report_with_skill_on_other_dates(tmp_path: Path) -> None:
+    (tmp_path / "hail.toml").write_text(
+        f'[study]\nname = "hail"\nseed = 1\n[data]\nsource = "csv"\npath = "{HAIL}"\n'
+        'inputs = ["*_mean", "*_max"]\ntarget = "Hail_Size"\nthreshold = 25\nevent = ">="\n'
+        'groups = {run_date = "file:(\\\\d{8})"}\ntest_from = 2015-06-02\n'
+        '[model]\nbuild = "stormsweep.models:storm_dnn"\n'
+        "[search.space]\nbatch_size = [32]\nlearning_rate = [0.01]\nepochs = [5, 10]\n",
+        encoding="utf-8",
+    )
+    done = stormsweep(tmp_path, "run", "hail.toml")
+    assert done.returncode == 0, done.stderr
+    table = Study.from_toml(tmp_path / "runs" / "hail").results()
+    assert table["roc_auc_mean"].iloc[0] > 0.65
+    began = read(tmp_path / "runs/hail/journal.jsonl")[0].record
+    assert getattr(began, "data")["synthetic"] is False  # noqa: B009
+    assert "synthetic" not in done.stdout
+
+
+def test_a_report_is_drawn_anew_from_the_journal_alone(digits: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "digits"
+    shutil.copytree(digits, copy)
+    shutil.rmtree(copy / "report")
+    done = stormsweep(tmp_path, "report", copy)
+    assert done.returncode == 0, done.stderr
+    assert (copy / "report" / "index.html").is_file()
+
+
+def test_init_writes_a_study_that_plans_and_refuses_to_overwrite(tmp_path: Path) -> None:
+    assert stormsweep(tmp_path, "init", "mine").returncode == 0
+    planned = stormsweep(tmp_path, "plan", "mine/study.toml")
+    assert planned.returncode == 0
+    assert "instead of" in planned.stdout
+    again = stormsweep(tmp_path, "init", "mine")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_plan_of_the_2019_study_needs_no_data(tmp_path: Path) -> None:
+    study = Path(__file__).parents[2] / "studies" / "taki-2019.toml"
+    said = stormsweep(tmp_path, "plan", study).stdout
+    numbers = {line.split("  ")[0]: line.split()[-1] for line in said.splitlines() if line}
+    assert numbers
+    for words in ("configurations            54", "162", "810", "1,620"):
+        assert words in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_doctor_says_what_this_machine_has(tmp_path: Path) -> None:
+    said = stormsweep(tmp_path, "doctor")
+    for name in ("Python", "cores", "memory", "instruction sets", "TensorFlow", "Slurm", "disk"):
+        assert f"{name} " in said.stdout
+    assert said.returncode == 0, said.stdout

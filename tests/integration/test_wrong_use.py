@@ -1,0 +1,164 @@
+"""Losing these: a traceback, a half-written study or a silent nothing for a user's slip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import MODELS, digits_study, stormsweep
+
+
+def refused(folder: Path, *arguments: str | Path) -> str:
+    """Run what must be refused: exit code 2, one line, nothing written but prepared data."""
+    before = {path for path in folder.rglob("*") if "data" not in path.parts[len(folder.parts) :]}
+    done = stormsweep(folder, *arguments)
+    after = {path for path in folder.rglob("*") if "data" not in path.parts[len(folder.parts) :]}
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert after == before, "something was written"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("stormsweep: ")]
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_a_missing_study_file(tmp_path: Path) -> None:
+    assert "none.toml: there is no such file" in refused(tmp_path, "run", "none.toml")
+
+
+def test_bad_toml(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("[study\n")
+    assert "bad.toml: is not valid TOML" in refused(tmp_path, "run", "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("table", "lines", "said"),
+    [
+        ("search", 'stategy = "grid"', "unknown key 'search.stategy' (did you mean 'strategy'?)"),
+        ("search__space", "batch_size = []", "search.space.batch_size: given []"),
+        ("site", 'workers = "two"', "site.workers: given 'two'; must be a whole number"),
+        ("search", 'metric = "auc"', "search.metric: given 'auc'; must be one of"),
+        ("data", 'source = "npz"\npath = "none.npz"', "none.npz"),
+        ("site", 'use = "taki"', "site.use: given 'taki'; known sites are local"),
+    ],
+)
+def test_a_mistake_in_the_study_file(tmp_path: Path, table: str, lines: str, said: str) -> None:
+    study = digits_study(tmp_path, **{table: lines})
+    message = refused(tmp_path, "run", study)
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        ("no_such_package.models:net", "there is no module 'no_such_package'"),
+        ("no_such_file.py:net", "there is no file"),
+        (f"{MODELS}:digits_cn", "has no function 'digits_cn' (did you mean 'digits_cnn'?)"),
+        (f"{MODELS}:dense", "dense does not take 'learning_rat' (did you mean"),
+    ],
+)
+def test_a_builder_that_cannot_be_used(tmp_path: Path, build: str, said: str) -> None:
+    rate = "learning_rat" if said.startswith("dense") else "learning_rate"
+    study = digits_study(
+        tmp_path, model=f'build = "{build}"', search__space=f"{rate} = [0.01]\nepochs = [1]"
+    )
+    message = refused(tmp_path, "run", study)
+    if said.endswith("(did you mean"):
+        said = "dense does not take 'learning_rat'"
+    assert said in message
+
+
+def table(folder: Path, groups: list[int], labels: list[int]) -> None:
+    np.savez(
+        folder / "digits.npz",
+        inputs=np.linspace(0, 1, len(labels) * 3, dtype="float32").reshape(-1, 3),
+        labels=np.array(labels),
+        day=np.array(groups),
+    )
+
+
+def test_more_folds_than_groups(tmp_path: Path) -> None:
+    study = digits_study(
+        tmp_path,
+        data=f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ngroups = {{day = "day"}}\n'
+        f'cache = "{tmp_path}/data"',
+        validation='folds = 4\ngroup_by = "day"',
+    )
+    table(tmp_path, [0] * 10 + [1] * 10 + [2] * 10, [0, 1] * 15)
+    message = refused(tmp_path, "run", study)
+    assert "4" in message
+    assert "3" in message
+    assert "fold" in message
+
+
+def test_a_validation_fold_with_one_class(tmp_path: Path) -> None:
+    study = digits_study(
+        tmp_path,
+        data=f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ngroups = {{day = "day"}}\n'
+        f'cache = "{tmp_path}/data"',
+        validation='folds = 2\ngroup_by = "day"',
+    )
+    table(tmp_path, [0] * 10 + [1] * 10, [0] * 10 + [0, 1] * 5)
+    message = refused(tmp_path, "run", study)
+    assert "fold" in message
+    assert "has no event" in message
+
+
+def test_an_unknown_group(tmp_path: Path) -> None:
+    study = digits_study(tmp_path, validation='folds = 2\ngroup_by = "run_date"')
+    message = refused(tmp_path, "run", study)
+    assert "validation.group_by: given 'run_date'; the data have none" in message
+
+
+def test_an_edited_study_file_no_longer_fits_the_journal(digits: Path, tmp_path: Path) -> None:
+    folder = digits.parent.parent
+    study = digits_study(
+        tmp_path, search__space="batch_size = [32, 64]\nlearning_rate = [0.003]\nepochs = [1, 2]"
+    )
+    study.write_text(
+        study.read_text().replace(f"{tmp_path}/data", f"{folder}/data"), encoding="utf-8"
+    )
+    message = refused(tmp_path, "run", study, "--runs", digits.parent)
+    assert "search.space.learning_rate was [0.003, 0.01], is [0.003]" in message
+    assert "'digits-2'" in message
+
+
+def test_a_damaged_journal(digits: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "digits"
+    shutil.copytree(digits, copy)
+    journal = copy / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    lines[3] = lines[3].replace('"', "'", 1)
+    journal.write_text("".join(lines))
+    for verb in ("run", "status", "results", "report"):
+        assert "journal.jsonl: line 4 of" in refused(tmp_path, verb, copy)
+
+
+def test_a_study_that_was_not_begun(tmp_path: Path) -> None:
+    study = digits_study(tmp_path)
+    for verb in ("status", "results", "report"):
+        assert "the study has not been begun" in refused(tmp_path, verb, study)
+
+
+def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "is no study's directory" in refused(tmp_path, "run", "empty")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rnu",),
+        ("run",),
+        ("run", "x.toml", "--wrokers", "2"),
+        ("run", "x.toml", "--workers", "0"),
+        ("run", "x.toml", "--workers", "two"),
+        ("results", "x", "--format", "xml"),
+        ("data", "synthesize", "folder", "--patches", "3"),
+    ],
+)
+def test_a_mistake_on_the_command_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    refused(tmp_path, *arguments)

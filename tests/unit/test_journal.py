@@ -1,0 +1,128 @@
+"""Losing these: scores lost to a crash, or a damaged journal taken for a whole one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stormsweep.errors import JournalError
+from stormsweep.records import Entry, RunFailed, RunPlanned, TaskDone
+from stormsweep.results.journal import JournalWriter, decode, encode, of_kind, read
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+numbers = st.floats(allow_nan=False) | st.just(math.inf)
+values = st.integers(-(2**53), 2**53) | numbers | st.booleans() | text
+planned = st.builds(
+    RunPlanned,
+    run=text,
+    hyperparameters=st.dictionaries(text, values | st.lists(values, max_size=3), max_size=4),
+    fold=st.integers(0, 9),
+    milestones=st.lists(st.integers(1, 99), max_size=4),
+)
+failed = st.builds(
+    RunFailed, text, st.integers(0, 9), st.integers(0, 9), text, text, text, st.integers(1, 9), text
+)
+done = st.builds(
+    TaskDone,
+    run=text,
+    from_epoch=st.integers(0, 9),
+    to_epoch=st.integers(0, 9),
+    scores=st.dictionaries(text, numbers, max_size=4),
+    worker=text,
+    session=st.integers(1, 9),
+    submitted=numbers,
+    started=numbers,
+    stopped=numbers,
+    phases=st.dictionaries(text, numbers, max_size=3),
+    epoch_loss=st.lists(numbers, max_size=3),
+    patches=st.integers(0, 2**40),
+    updates=st.integers(0, 2**40),
+    memory_mb=numbers,
+    parameters=st.integers(0, 2**40),
+)
+records: Any = planned | failed | done
+entries = st.builds(Entry, st.integers(0, 2**31).map(float), records)
+
+
+@given(entries)
+def test_what_is_written_is_what_is_read(entry: Entry) -> None:
+    line = encode(entry)
+    assert line.count("\n") == 1
+    json.loads(line, parse_constant=lambda _: pytest.fail("not strict JSON"))
+    assert decode(line) == entry
+
+
+def test_scores_that_are_not_numbers_survive() -> None:
+    entry = Entry(1.0, RunPlanned("r", {"x": "nan", "y": -math.inf}, 0, [1]))
+    assert decode(encode(entry)) == entry
+    line = encode(Entry(1.0, RunPlanned("r", {"x": math.nan}, 0, [1])))
+    record = decode(line).record
+    assert isinstance(record, RunPlanned)
+    assert math.isnan(record.hyperparameters["x"])
+
+
+@given(st.lists(records, min_size=1, max_size=6), st.integers(0, 1000))
+def test_a_journal_cut_anywhere_keeps_every_whole_record(
+    tmp_path_factory: pytest.TempPathFactory, what: list[Any], permille: int
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    with JournalWriter(path) as journal:
+        for record in what:
+            journal.append(record)
+    whole = path.read_bytes()
+    cut = len(whole) * permille // 1000
+    path.write_bytes(whole[:cut])
+    kept = whole[:cut].count(b"\n")
+    assert [entry.record for entry in read(path)] == what[:kept]
+    # Whoever goes on appends after the last whole record, and all of it reads back.
+    with JournalWriter(path) as journal:
+        assert [entry.record for entry in journal.entries] == what[:kept]
+        journal.append(what[0])
+    assert [entry.record for entry in read(path)] == [*what[:kept], what[0]]
+
+
+@given(
+    st.lists(records, min_size=2, max_size=4),
+    st.floats(0, 1, exclude_max=True),
+    st.sampled_from([1, 2, 4, 8, 16]),
+)
+def test_a_flipped_bit_before_the_last_line_is_found(
+    tmp_path_factory: pytest.TempPathFactory, what: list[Any], where: float, bit: int
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    with JournalWriter(path) as journal:
+        journal.append(*what)
+    raw = bytearray(path.read_bytes())
+    last_line = raw.rindex(b"\n", 0, len(raw) - 1) + 1
+    raw[int(where * last_line)] ^= bit
+    path.write_bytes(raw)
+    with pytest.raises(JournalError, match=r"journal\.jsonl: line \d+ of \d+ is damaged"):
+        read(path)
+
+
+def test_a_missing_journal_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"journal\.jsonl: there is no journal here"):
+        read(tmp_path / "journal.jsonl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_said_in_one_line_and_loses_nothing_written_before(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with JournalWriter(path) as journal:
+        journal.append(RunPlanned("a", {}, 0, [1]))
+        keep = os.dup(journal._descriptor)
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, journal._descriptor)
+        with pytest.raises(JournalError, match="No space left"):
+            journal.append(RunPlanned("b", {}, 0, [1]))
+        os.dup2(keep, journal._descriptor)
+        os.close(keep)
+        os.close(full)
+    assert [record.run for record in of_kind(read(path), RunPlanned)] == ["a"]

@@ -1,0 +1,327 @@
+"""The report: if these fail, a user hands in a page or a figure that does not tell the truth."""
+
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stormsweep.errors import JournalError
+from stormsweep.report import words, write_report
+from stormsweep.results import frames, journal
+from stormsweep.results.summary import differences, summary
+from tests import journals
+
+SMALL: dict[str, Any] = {
+    "batch_size": [256, 1024],
+    "learning_rate": [0.001, 0.01],
+    "epochs": [2, 4],
+}
+HOSTILE = "<script>alert('x')</script> & \"quoted\" $x_1$ {{ 7 * 7 }} 50%"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with a stop, a failure and a lost worker, and its report."""
+    directory = journals.simulate(
+        tmp_path_factory.mktemp("study"),
+        SMALL,
+        stops=(60.0,),
+        fail={2: ("diverged", "the training loss became nan in epoch 3", "Traceback (most ...)")},
+        lose=(3,),
+    )
+    write_report(directory)
+    return directory
+
+
+def page_of(directory: Path) -> str:
+    return (directory / "report" / "index.html").read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_the_answer_comes_first_and_is_that_of_the_frames(study: Path) -> None:
+    entries, text = journal.read(study / "journal.jsonl"), text_of(page_of(study))
+    best = summary(entries).best
+    assert best is not None
+    answer = text.index(words.capital(words.point(best.hyperparameters)))
+    assert answer < text.index("Scores over the space")
+    assert f"ROC AUC {words.score(best.mean)}" in text
+    interval = f"{words.score(best.low)} to {words.score(best.high)}, over 3 folds"
+    assert f"95 % interval {interval}" in text
+    assert "t-interval" in text
+    for name, (mean, sd) in best.scores.items():
+        label = words.capital(words.score_label(name))
+        assert f"{label} {words.score(mean)} {words.score(sd)}" in text
+    alike = int((~differences(entries)["apart"]).sum())
+    assert f"{alike} cannot be told apart" in text or "None of the" in text or "All " in text
+
+
+def test_costs_are_those_of_the_summary(study: Path) -> None:
+    look, text = summary(journal.read(study / "journal.jsonl")), text_of(page_of(study))
+    assert f"Wall time {words.duration(look.wall_seconds)}" in text
+    assert f"Core-hours used {look.core_hours:.2f}" in text
+    assert f"Epochs trained {look.epochs_trained}" in text
+    assert f"would have needed {look.epochs_separate}" in text
+
+
+def test_tables_hold_the_whole_frames(study: Path) -> None:
+    entries, folder = journal.read(study / "journal.jsonl"), study / "report" / "tables"
+    for name in ("configurations", "fits", "tasks", "workers", "sessions", "failures"):
+        expected = getattr(frames, name)(entries)
+        given = pd.read_csv(folder / f"{name}.csv", dtype={"configuration": str})
+        assert given.columns.tolist() == expected.columns.tolist()
+        assert len(given) == len(expected)
+    given = pd.read_csv(folder / "configurations.csv", dtype={"configuration": str})
+    expected = frames.configurations(entries)
+    assert given["configuration"].tolist() == expected["configuration"].tolist()
+    assert given["roc_auc_mean"].to_numpy() == pytest.approx(expected["roc_auc_mean"].to_numpy())
+    text = text_of(page_of(study))
+    for row in expected.head(20).to_dict("records"):
+        assert words.score(row["roc_auc_mean"]) in text
+
+
+def test_latex_tables_are_balanced_and_escaped(study: Path) -> None:
+    text = (study / "report" / "tables" / "configurations.tex").read_text()
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    rows = [line for line in text.splitlines() if line.endswith(r"\\") and "caption" not in line]
+    assert len({line.count("&") for line in rows}) == 1
+    assert len(rows) == 1 + len(frames.configurations(journal.read(study / "journal.jsonl")))
+    assert "_" not in text.replace("tab:configurations", "")
+
+
+def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) -> None:
+    folder = study / "report" / "figures"
+    names = {path.stem for path in folder.glob("*.png")}
+    assert names == {path.stem for path in folder.glob("*.pdf")}
+    assert names == {
+        "best-configurations",
+        "score-batch-size-epochs-2",
+        "score-batch-size-epochs-4",
+        "training-time-batch-size",
+        "learning",
+        "timeline",
+        "time-breakdown",
+    }
+    for name in names:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        pdf = (folder / f"{name}.pdf").read_bytes()
+        assert b"/Type3" not in pdf
+        assert b"/FontFile2" in pdf
+    captions = (folder / "captions.txt").read_text()
+    assert all(name in captions for name in names)
+
+
+def test_synthetic_data_are_called_so_on_the_page_and_in_figures(study: Path) -> None:
+    assert "Synthetic data." in text_of(page_of(study))
+    assert "synthetic data (twin)" in (study / "report" / "figures" / "captions.txt").read_text()
+
+
+def test_the_page_needs_nothing_from_outside(study: Path) -> None:
+    page = page_of(study)
+    assert "<script" not in page
+    assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
+    assert all(source.startswith("data:") for source in re.findall(r'src="([^"]+)"', page))
+    for target in re.findall(r'href="([^"]+)"', page):
+        assert target.startswith(("data:", "#")) or (study / "report" / target).is_file()
+    assert "default-src 'none'" in page
+
+
+class _Tags(HTMLParser):
+    """Reads every tag; what is left open at the end is a mistake."""
+
+    empty = {"meta", "link", "img", "br"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.ids += [value for name, value in attributes if name == "id" and value]
+        if tag not in self.empty:
+            self.open.append(tag)
+        elif tag == "img":
+            assert dict(attributes).get("alt"), "a figure without words for those who cannot see it"
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed(study: Path) -> None:
+    tags = _Tags()
+    tags.feed(page_of(study))
+    assert tags.open == []
+    assert len(tags.ids) == len(set(tags.ids))
+
+
+def test_failures_and_lost_workers_are_named(study: Path) -> None:
+    text = text_of(page_of(study))
+    assert "diverged : the training loss became nan in epoch 3" in text
+    assert "Traceback (most ...)" in text
+    assert "Repeated tasks 1" in text
+    assert "1 failed" in text
+    assert "interrupted" in text
+
+
+def test_the_same_journal_gives_the_same_page_and_figures(study: Path) -> None:
+    page = page_of(study)
+    figure = (study / "report" / "figures" / "learning.pdf").read_bytes()
+    (study / "report" / "stale.txt").write_text("of an earlier report")
+    assert write_report(study) == study / "report" / "index.html"
+    assert page_of(study) == page
+    assert (study / "report" / "figures" / "learning.pdf").read_bytes() == figure
+    assert not (study / "report" / "stale.txt").exists()
+
+
+def test_a_report_that_fails_leaves_the_old_one(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = page_of(study)
+
+    def broken(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("stormsweep.report.write.write_tables", broken)
+    monkeypatch.setattr("stormsweep.report.write.SECTIONS", {})
+    with pytest.raises(OSError, match="no space"):
+        write_report(study)
+    assert page_of(study) == before
+    assert not list(study.glob(".report*"))
+
+
+def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
+    write_report(journals.simulate(tmp_path, SMALL, stops=(70.0,), go_on=False))
+    text = text_of(page_of(tmp_path))
+    look = summary(journal.read(tmp_path / "journal.jsonl"))
+    assert f"Not finished: {look.runs_finished} of 12 runs done" in text
+    assert "No run failed so far" in text
+
+
+def test_a_study_without_any_score_has_a_page(tmp_path: Path) -> None:
+    runs = journals.plan(journals.points_of(SMALL), 3, [2, 4])
+    with journals.writer(tmp_path / "journal.jsonl") as append:
+        for record in (journals.about(SMALL, 3), *runs):
+            append(journals.START, record)
+    write_report(tmp_path)
+    text = text_of(page_of(tmp_path))
+    assert "No configuration has a score yet." in text
+    assert "study.toml is missing" in text
+    assert not list((tmp_path / "report" / "figures").glob("*.png"))
+
+
+def test_no_journal_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="no journal"):
+        write_report(tmp_path)
+    (tmp_path / "journal.jsonl").write_text("")
+    with pytest.raises(JournalError, match="no study is recorded"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report").exists()
+
+
+def test_hostile_words_stay_words(tmp_path: Path) -> None:
+    space = {"optimizer": [HOSTILE, "_adam"], HOSTILE: [1, 2], "epochs": [3]}
+    journals.simulate(
+        tmp_path,
+        space,
+        fail={0: ("error", HOSTILE, HOSTILE)},
+        data={"source": HOSTILE, "synthetic": True, "inputs": [HOSTILE], "target": HOSTILE},
+        group_by=HOSTILE,
+    )
+    (tmp_path / "study.toml").write_text(f"# {HOSTILE}\n")
+    write_report(tmp_path)
+    page = page_of(tmp_path)
+    assert "<script" not in page
+    assert "{{ 7 * 7 }}" in page
+    assert " 49 " not in text_of(page)
+    assert HOSTILE in html.unescape(page)
+    tags = _Tags()
+    tags.feed(page)
+    assert tags.open == []
+    latex = (tmp_path / "report" / "tables" / "configurations.tex").read_text()
+    assert r"50\%" in latex
+
+
+RANDOM = [
+    {
+        "learning_rate": 10 ** (-4 + 3 * journals.chance("rate", n)),
+        "batch_size": int(2 ** (5 + 7 * journals.chance("batch", n))),
+        "filters": [[8, 16], [16, 32]][n % 2],
+    }
+    for n in range(12)
+]
+RANGES = {
+    "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True, "integer": False},
+    "batch_size": {"low": 32, "high": 4096, "log": True, "integer": True},
+    "filters": [[8, 16], [16, 32]],
+}
+
+
+@pytest.mark.parametrize(
+    ("space", "options", "figure"),
+    [
+        (RANGES, {"points": RANDOM, "milestones": [4]}, "score-slices"),
+        ({}, {"points": [{"batch_size": 64}], "milestones": [4]}, "score-folds"),
+        ({"epochs": [2, 4]}, {"points": [{"batch_size": 64}]}, "score-epochs"),
+        ({"width": [1, 2, 4], "epochs": [3]}, {}, "score-width-epochs-3"),
+        ({"optimizer": ["adam", "sgd"], "epochs": [3]}, {}, "score-optimizer-epochs-3"),
+        ({"early": [True, False], "epochs": [3]}, {"folds": 2}, "score-early-epochs-3"),
+        ({**SMALL, "dropout": [0.0, 0.3]}, {"workers": 3}, "score-slices"),
+    ],
+    ids=["random", "single", "epochs", "number", "word", "switch", "more"],
+)
+def test_every_space_has_a_figure_that_suits_it(
+    space: dict[str, Any], options: dict[str, Any], figure: str, tmp_path: Path
+) -> None:
+    from stormsweep.report import scores, style
+    from stormsweep.report.material import Material
+
+    journals.simulate(tmp_path, space, **options)
+    material = Material(journal.read(tmp_path / "journal.jsonl"))
+    with style.look():
+        pictures = {picture.name: picture for picture in scores.score_pictures(material)}
+        assert figure in pictures
+        style.save(pictures[figure], tmp_path)
+    if space.get("dropout"):
+        other = next(picture for name, picture in pictures.items() if name != figure)
+        assert "the best over dropout" in other.caption
+    assert (tmp_path / f"{figure}.png").stat().st_size > 5000
+
+
+def test_lines_of_the_score_figure_are_the_means(study: Path) -> None:
+    from stormsweep.report import scores, style
+    from stormsweep.report.material import Material
+
+    entries = journal.read(study / "journal.jsonl")
+    table = frames.configurations(entries)
+    with style.look():
+        picture = scores.score_pictures(Material(entries))[0]
+    top, low = picture.figure.axes
+    legend = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert legend == ["0.001", "0.01"]
+    for axis, column in ((top, "roc_auc_mean"), (low, "roc_auc_sd")):
+        drawn = [line for line in axis.lines if len(line.get_xdata()) == 2]
+        for line, rate in zip(drawn, (0.001, 0.01), strict=True):
+            own = table[(table["learning_rate"] == rate) & (table["epochs"] == 2)]
+            own = own.sort_values("batch_size")
+            assert list(line.get_xdata()) == own["batch_size"].tolist()
+            assert list(line.get_ydata()) == pytest.approx(own[column].tolist())
+
+
+def test_drawing_leaves_the_users_matplotlib_as_it_was() -> None:
+    import matplotlib as mpl
+
+    from stormsweep.report import style
+
+    before = mpl.rcParams["font.size"], mpl.rcParams["text.parse_math"]
+    with style.look():
+        assert mpl.rcParams["text.parse_math"] is False
+    assert (mpl.rcParams["font.size"], mpl.rcParams["text.parse_math"]) == before

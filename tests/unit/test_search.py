@@ -1,0 +1,153 @@
+"""Losing these: fits trained twice or never, and a search that nobody asked for."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stormsweep.records import identity
+from stormsweep.search.plan import Queue, cost, make_plan
+from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Interval, grid, size
+from stormsweep.search.strategies import propose
+
+spaces = st.fixed_dictionaries(
+    {
+        "epochs": st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True),
+        "batch_size": st.lists(st.integers(1, 64), min_size=1, max_size=3, unique=True),
+        "rate": st.lists(st.floats(1e-4, 1), min_size=1, max_size=3, unique=True),
+    }
+)
+
+
+def test_the_2019_grid_needs_half_the_training() -> None:
+    space: dict[str, Any] = {
+        "batch_size": [128, 256, 512, 1024, 2048, 4096],
+        "learning_rate": [0.001, 0.005, 0.01],
+        "epochs": [5, 10, 15],
+    }
+    plan = make_plan(grid(space), {}, 3)
+    assert len(plan.configurations) == 54
+    assert plan.fits == 162
+    assert len(plan.runs) == 54
+    assert plan.epochs == 810
+    assert plan.epochs_unshared == 1620
+    assert plan.tasks == 162
+    assert {run.milestones for run in plan.runs} == {(5, 10, 15)}
+
+
+@given(spaces, st.integers(2, 5))
+def test_every_fit_is_a_milestone_of_exactly_one_run(space: dict[str, Any], folds: int) -> None:
+    plan = make_plan(grid(space), {"width": 8}, folds)
+    served = [
+        (identity({**run.hyperparameters, "epochs": epochs}), run.fold)
+        for run in plan.runs
+        for epochs in run.milestones
+    ]
+    wanted = [(identity(values), fold) for values in plan.configurations for fold in range(folds)]
+    assert sorted(served) == sorted(wanted)
+    assert len({run.id for run in plan.runs}) == len(plan.runs)
+    assert plan.epochs <= plan.epochs_unshared
+    assert all("epochs" not in run.hyperparameters for run in plan.runs)
+
+
+def test_batch_size_and_epochs_have_defaults() -> None:
+    plan = make_plan([{"rate": 0.1}], {}, 2)
+    assert plan.configurations[0]["batch_size"] == DEFAULT_BATCH_SIZE
+    assert plan.runs[0].milestones == (DEFAULT_EPOCHS,)
+
+
+@given(spaces, st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_random_search_draws_different_points_of_the_space(
+    space: dict[str, Any], seed: int, trials: int
+) -> None:
+    points = propose("random", space, trials, seed)
+    assert len(points) == min(trials, size(space))
+    assert len({identity(point) for point in points}) == len(points)
+    assert all(point[name] in values for point in points for name, values in space.items())
+    assert points == propose("random", space, trials, seed)
+
+
+@given(
+    st.floats(1e-6, 1e3),
+    st.floats(1.001, 1e3),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_ranges_are_kept(low: float, factor: float, log: bool, seed: int) -> None:
+    interval = Interval(low, low * factor, log)
+    for point in propose("random", {"x": interval}, 10, seed):
+        assert interval.low <= point["x"] <= interval.high * (1 + 1e-5)
+
+
+@given(st.integers(1, 50), st.integers(1, 50), st.booleans(), st.integers(0, 2**32 - 1))
+def test_integer_ranges_reach_both_ends_and_no_further(
+    low: int, width: int, log: bool, seed: int
+) -> None:
+    interval = Interval(low, low + width, log, integer=True)
+    drawn = {point["n"] for point in propose("random", {"n": interval}, 1000, seed)}
+    assert all(isinstance(value, int) for value in drawn)
+    assert drawn == set(range(low, low + width + 1))
+
+
+def test_a_grid_of_a_range_is_refused() -> None:
+    with pytest.raises(TypeError, match="rate is a range"):
+        list(grid({"rate": Interval(0, 1)}))
+
+
+@given(
+    spaces,
+    st.integers(2, 3),
+    st.integers(1, 4),
+    st.integers(0, 2**32),
+)
+def test_any_number_of_workers_does_every_task_once_and_in_order(
+    space: dict[str, Any], folds: int, workers: int, seed: int
+) -> None:
+    """Workers finish in any order, some lose their task; still all is done once, in order."""
+    chance = random.Random(seed)
+    plan = make_plan(grid(space), {}, folds)
+    queue = Queue(plan.runs, {}, (), [1000] * folds)
+    done: dict[str, list[tuple[int, int]]] = {run.id: [] for run in plan.runs}
+    held: list[str | None] = [None] * workers
+    running: dict[int, Any] = {}
+    while queue or running:
+        for number in range(workers):
+            if number not in running and (task := queue.take(held[number])) is not None:
+                running[number] = task
+        number = chance.choice(list(running))
+        task = running.pop(number)
+        if chance.random() < 0.2:
+            queue.put_back(task)
+            held[number] = None
+        else:
+            done[task.run.id].append((task.from_epoch, task.to_epoch))
+            held[number] = task.run.id
+            queue.done(task)
+    for run in plan.runs:
+        steps = list(itertools.pairwise((0, *run.milestones)))
+        assert done[run.id] == steps
+
+
+def test_the_longest_run_goes_first_and_small_batches_count_as_longer() -> None:
+    plan = make_plan(grid({"batch_size": [512, 32], "epochs": [5, 10]}), {}, 2)
+    queue = Queue(plan.runs, {}, (), [1000, 2000])
+    first = queue.take()
+    assert first is not None
+    assert first.run.hyperparameters["batch_size"] == 32
+    assert first.run.fold == 1
+    assert cost(1, 1000, 32) > cost(1, 1000, 512)
+
+
+def test_a_resumed_queue_leaves_out_what_is_done_or_failed() -> None:
+    plan = make_plan(grid({"epochs": [2, 4]}), {}, 3)
+    finished, half, failed = plan.runs
+    queue = Queue(plan.runs, {finished.id: 4, half.id: 2}, [failed.id], [10, 10, 10])
+    task = queue.take()
+    assert task is not None
+    assert (task.run, task.from_epoch, task.to_epoch) == (half, 2, 4)
+    assert queue.take() is None

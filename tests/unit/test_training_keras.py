@@ -1,0 +1,389 @@
+"""The TensorFlow engine: exact sharing, exact resumption, and the weights of Keras's own `fit`."""
+
+import math
+
+import numpy as np
+import pytest
+
+from stormsweep.errors import DivergedError, RunError
+from stormsweep.models import storm_cnn, storm_dnn
+from stormsweep.training import checkpoint
+from stormsweep.training.engine import FoldData
+from stormsweep.training.keras_tf import PROGRAMS_KEPT, KerasEngine, alias, configure
+from stormsweep.training.seeds import batch_order, initial_seed
+
+SEED = 11
+#: 150 rows in batches of 32: the last batch is a partial one.
+PLAIN = {"batch_size": 32, "learning_rate": 0.005, "filters": [4, 8]}
+DROPOUT = {**PLAIN, "dropout": 0.3, "l2": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def keras():
+    configure(1)
+    import keras
+
+    return keras
+
+
+@pytest.fixture
+def engine(keras):
+    return KerasEngine()
+
+
+def aligned(array):
+    """Copy an array to memory that begins where TensorFlow can use it, as .npy maps do."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def fold_data(class_weight=None, shape=(12, 12, 3)):
+    generator = np.random.default_rng(5)
+    inputs = generator.standard_normal((200, *shape), dtype=np.float32)
+    labels = (inputs.reshape(200, -1)[:, :4].sum(1) > 0.3).astype(np.uint8)
+    return FoldData(aligned(inputs), labels, np.arange(150), np.arange(150, 200), class_weight, 0.4)
+
+
+DATA = fold_data()
+ROWS = fold_data(shape=(4,))
+
+
+def trained(engine, milestones, run=PLAIN, builder=storm_cnn, data=DATA, fold=1):
+    """Train a run and return its trajectory and its predictions at the milestones."""
+    trajectory = engine.start(builder, run, SEED, fold, data)
+    predictions = []
+    for epoch in milestones:
+        trajectory.advance(epoch)
+        predictions.append(trajectory.predict(data.validation))
+    return trajectory, predictions
+
+
+def everything(learning_rate=0.01):
+    """A model with all kinds of state, batch norm and a global random generator among them."""
+    import keras
+
+    class Noise(keras.layers.Layer):
+        def call(self, x, training=False):
+            return x + 0.3 * keras.random.normal((4,)) if training else x
+
+    model = keras.Sequential(
+        [
+            keras.layers.Flatten(),
+            Noise(),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(learning_rate), "binary_crossentropy")
+    return model
+
+
+CASES = [
+    pytest.param(storm_cnn, DROPOUT, DATA, id="cnn-dropout"),
+    pytest.param(everything, {"batch_size": 32}, ROWS, id="everything"),
+]
+
+
+@pytest.mark.parametrize(
+    ("builder", "run", "data", "milestones"),
+    [
+        pytest.param(storm_cnn, PLAIN, DATA, [2, 4, 6], id="cnn"),
+        pytest.param(storm_cnn, DROPOUT, DATA, [1, 3], id="cnn-dropout"),
+        pytest.param(everything, {"batch_size": 32}, ROWS, [1, 3], id="everything"),
+    ],
+)
+def test_a_shared_run_scores_like_separate_fits_to_the_bit(keras, builder, run, data, milestones):
+    _, shared = trained(KerasEngine(), milestones, run, builder, data)
+    for epoch, prediction in zip(milestones, shared, strict=True):
+        _, (alone,) = trained(KerasEngine(), [epoch], run, builder, data)
+        assert np.array_equal(alone, prediction), epoch
+
+
+@pytest.mark.parametrize(("builder", "run", "data"), CASES)
+def test_a_run_goes_on_from_its_checkpoint_to_the_bit(keras, tmp_path, builder, run, data):
+    whole, predictions = trained(KerasEngine(), [2, 5], run, builder, data)
+    first, _ = trained(KerasEngine(), [2], run, builder, data)
+    checkpoint.save(tmp_path, "run", 2, first.state(), {})
+    state, _ = checkpoint.load(tmp_path, "run", 2)
+
+    resumed = KerasEngine().start(builder, run, SEED, 1, data)
+    resumed.restore(state, 2)
+    assert resumed.epoch == 2
+    assert np.array_equal(resumed.predict(data.validation), predictions[0])
+    resumed.advance(5)
+    assert np.array_equal(resumed.predict(data.validation), predictions[1])
+    assert any(name.startswith("extra/") for name in state) == (builder is everything)
+    for name, value in whole.state().items():
+        assert np.array_equal(resumed.state()[name], value), name
+
+
+def test_a_run_is_the_same_whatever_the_worker_trained_before(engine):
+    # One compiled program serves all learning rates and folds; nothing of a run may stay in it.
+    fresh = {
+        (rate, fold): trained(KerasEngine(), [2], {**DROPOUT, "learning_rate": rate}, fold=fold)[
+            0
+        ].state()
+        for rate, fold in ((0.002, 0), (0.02, 1))
+    }
+    for (rate, fold), state in [*fresh.items(), *fresh.items()]:
+        reused, _ = trained(engine, [2], {**DROPOUT, "learning_rate": rate}, fold=fold)
+        for name, value in reused.state().items():
+            assert np.array_equal(state[name], value), (rate, fold, name)
+    assert len(engine._programs) == 1
+
+
+def test_only_the_first_run_of_a_structure_is_compiled(engine):
+    seconds = [
+        engine.start(storm_dnn, {"learning_rate": rate}, SEED, fold, ROWS)
+        .advance(1)
+        .compile_seconds
+        for rate in (0.01, 0.1)
+        for fold in (0, 1)
+    ]
+    assert seconds[0] > 0
+    assert seconds[1:] == [0, 0, 0]
+
+
+def test_runs_may_take_turns_on_one_program(engine):
+    alone = [
+        trained(KerasEngine(), [3], {**PLAIN, "learning_rate": rate})[1] for rate in (0.001, 0.01)
+    ]
+    trained(engine, [1])
+    turns = [
+        engine.start(storm_cnn, {**PLAIN, "learning_rate": rate}, SEED, 1, DATA)
+        for rate in (0.001, 0.01)
+    ]
+    for epoch in (1, 2, 3):
+        for trajectory in turns:
+            trajectory.advance(epoch)
+    assert len(engine._programs) == 1
+    for trajectory, (prediction,) in zip(turns, alone, strict=True):
+        assert np.array_equal(trajectory.predict(DATA.validation), prediction)
+
+
+def test_other_settings_are_another_program(engine):
+    # Momentum is a constant of the graph: sharing it would train with the wrong one.
+    for momentum in (0.0, 0.9):
+        run = {"momentum": momentum}
+        reused, _ = trained(engine, [2], run, storm_dnn, ROWS)
+        alone, _ = trained(KerasEngine(), [2], run, storm_dnn, ROWS)
+        for name, value in alone.state().items():
+            assert np.array_equal(reused.state()[name], value)
+    assert len(engine._programs) == 2
+
+
+def with_closure(slope):
+    """Keras writes a lambda down as its name, without what it closes over."""
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.layers.Dense(4, activation=lambda x: keras.ops.leaky_relu(x, slope)),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+
+
+def test_models_that_differ_in_a_closure_only_do_not_share_a_program(engine):
+    for slope in (0.0, 0.5):
+        _, (reused,) = trained(engine, [2], {"slope": slope}, with_closure, ROWS)
+        _, (alone,) = trained(KerasEngine(), [2], {"slope": slope}, with_closure, ROWS)
+        assert np.array_equal(reused, alone)
+
+
+def test_few_programs_are_kept(engine):
+    # Else a study over hundreds of structures would fill the memory.
+    for width in range(1, PROGRAMS_KEPT + 3):
+        trained(engine, [1], {"width": width}, storm_dnn, ROWS)
+    assert len(engine._programs) == PROGRAMS_KEPT
+
+
+@pytest.mark.parametrize(("run", "class_weight"), [(PLAIN, None), (DROPOUT, (0.7, 1.9))])
+def test_training_gives_the_weights_of_keras_fit_to_the_bit(keras, engine, run, class_weight):
+    data = fold_data(class_weight)
+    trajectory = engine.start(storm_cnn, run, SEED, 1, data)
+    losses = trajectory.advance(2).losses
+
+    class Batches(keras.utils.PyDataset):
+        """The engine's own batches, in its own order."""
+
+        epoch = 1
+
+        def __len__(self):
+            return math.ceil(len(data.train) / 32)
+
+        def __getitem__(self, number):
+            order = batch_order(data.train, SEED, 1, self.epoch)
+            rows = order[number * 32 : number * 32 + 32]
+            x, y = data.inputs[rows], data.labels[rows].astype(np.float32)
+            weight = np.array(class_weight or (1, 1), np.float32)[data.labels[rows]]
+            return (x, y, weight) if class_weight else (x, y)
+
+    keras.utils.set_random_seed(initial_seed(SEED, 1))
+    arguments = {name: value for name, value in run.items() if name != "batch_size"}
+    model = storm_cnn(input_shape=data.inputs.shape[1:], **arguments)
+    history = []
+    for epoch in (1, 2):
+        batches = Batches()
+        batches.epoch = epoch
+        history += model.fit(batches, shuffle=False, verbose=0).history["loss"]
+    ours = [value for name, value in trajectory.state().items() if name.startswith("model/")]
+    for variable, value in zip(model.variables, ours, strict=True):
+        assert np.array_equal(variable.numpy(), value), variable.path
+    assert losses == pytest.approx(history, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("builder", "run", "shape", "parameters"),
+    [
+        (storm_cnn, {}, (32, 32, 3), 17_169),
+        (storm_cnn, {"filters": [16, 32, 64], "dropout": 0.2}, (32, 32, 3), 66_337),
+        (storm_dnn, {}, (4,), 61),
+    ],
+)
+def test_the_published_networks_have_their_number_of_parameters(
+    engine, builder, run, shape, parameters
+):
+    data = FoldData(
+        np.zeros((2, *shape), np.float32), np.arange(2), np.arange(2), np.arange(2), None, 0.5
+    )
+    assert engine.start(builder, run, SEED, 0, data).parameters == parameters
+
+
+def test_a_network_learns(engine):
+    trajectory = engine.start(storm_dnn, {"learning_rate": 0.2}, SEED, 0, ROWS)
+    result = trajectory.advance(30)
+    assert result.losses[-1] < 0.3 * result.losses[0]
+    assert (result.patches, result.updates) == (150 * 30, 5 * 30)
+    assert result.train_seconds > 0
+    p = trajectory.predict(ROWS.validation)
+    assert np.mean((p > 0.5) == ROWS.labels[ROWS.validation]) > 0.9
+
+
+def test_copies_of_a_row_are_trained_on_as_often_as_they_stand_there(engine):
+    rows = np.repeat(ROWS.train, np.where(ROWS.labels[ROWS.train], 3, 1))
+    data = FoldData(ROWS.inputs, ROWS.labels, rows, ROWS.validation, None, 0.4)
+    assert engine.start(storm_dnn, {}, SEED, 0, data).advance(2).patches == 2 * len(rows)
+
+
+def test_bfloat16_learns_alike_and_leaves_keras_as_it_was(keras):
+    before = keras.config.dtype_policy().name
+    _, (half,) = trained(KerasEngine("bfloat16"), [3])
+    assert keras.config.dtype_policy().name == before
+    _, (full,) = trained(KerasEngine(), [3])
+    assert half.dtype == np.float32
+    assert not np.array_equal(half, full)
+    assert np.abs(half - full).max() < 0.1
+
+
+def test_a_run_that_diverges_names_the_epoch(engine):
+    run = {**PLAIN, "learning_rate": 1e30}
+    with pytest.raises(DivergedError, match="in epoch 1"):
+        engine.start(storm_cnn, run, SEED, 0, DATA).advance(3)
+    # The next run of the same program is not spoilt by it.
+    _, (after,) = trained(engine, [1])
+    _, (alone,) = trained(KerasEngine(), [1])
+    assert np.array_equal(after, alone)
+
+
+def raises():
+    raise ValueError("two\nlines")
+
+
+def no_model():
+    return 3
+
+
+def two_outputs():
+    import keras
+
+    return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(2)])
+
+
+def no_loss():
+    import keras
+
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("adam")
+    return model
+
+
+def wants_images():
+    import keras
+
+    return keras.Sequential([keras.layers.Input((8, 8, 1)), keras.layers.Conv2D(1, 3)])
+
+
+def own_rate():
+    return storm_dnn((4,))
+
+
+@pytest.mark.parametrize(
+    ("builder", "run", "words"),
+    [
+        (raises, {}, "raises raised ValueError: two lines"),
+        (no_model, {}, "returned int; must be a Keras model"),
+        (two_outputs, {}, r"output has shape \('n', 2\); must be \(n, 1\) or \(n,\)"),
+        (no_loss, {}, "cannot be trained: .*loss"),
+        (wants_images, {}, r"does not take inputs of shape \(4,\)"),
+        (own_rate, {"learning_rate": 0.1}, "compiles its model without taking learning_rate"),
+        (storm_cnn, {}, "storm_cnn takes images"),
+        (storm_dnn, {"width": "ten"}, "storm_dnn raised"),
+    ],
+)
+def test_a_bad_model_fails_its_run_in_one_clear_line(engine, builder, run, words):
+    with pytest.raises(RunError, match=words) as caught:
+        engine.start(builder, run, SEED, 0, ROWS).advance(1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_of_another_model_is_refused(engine):
+    state = engine.start(storm_dnn, {"width": 3}, SEED, 0, ROWS).state()
+    with pytest.raises(RunError, match="another model"):
+        engine.start(storm_dnn, {"width": 4}, SEED, 0, ROWS).restore(state, 1)
+
+
+def flat_and_uncompiled():
+    import keras
+
+    return keras.Sequential([keras.layers.Dense(1, activation="sigmoid"), keras.layers.Reshape(())])
+
+
+def test_an_uncompiled_model_with_flat_output_gets_adam_at_the_given_rate(engine):
+    trajectory, (p,) = trained(
+        engine, [1], {"learning_rate": 0.25, "batch_size": 50}, flat_and_uncompiled, ROWS
+    )
+    assert p.shape == (50,)
+    assert trajectory.state()["optimizer/001"] == np.float32(0.25)
+    assert trajectory.state()["optimizer/000"] == 3
+
+
+def test_a_memory_map_is_used_where_it_lies(keras, tmp_path):
+    # Else every worker of a node would hold a copy of the data.
+    np.save(tmp_path / "inputs.npy", np.zeros((10, 4), np.float32))
+    array = np.load(tmp_path / "inputs.npy", mmap_mode="c")
+    tensor = alias(array)
+    array[3, 2] = 7
+    assert tensor[3, 2] == 7
+
+
+def test_memory_that_tensorflow_cannot_use_is_copied(keras):
+    # TensorFlow would abort the whole process at the first computation.
+    room = np.zeros(65, np.float32)
+    off = room[1:] if room.ctypes.data % 64 == 0 else room[:64][(-room.ctypes.data % 64) // 4 + 1 :]
+    assert off.ctypes.data % 64
+    off += 1
+    for array in (off, np.ones((4, 4), np.float32).T, np.ones(4, np.float64)):
+        array.flags.writeable = False
+        assert np.array_equal(alias(array).numpy() * 2, array * 2)
+
+
+def test_threads_cannot_be_changed_under_a_running_tensorflow(keras):
+    configure(1)
+    with pytest.raises(RuntimeError):
+        configure(3)

@@ -14,7 +14,7 @@ from scipy import stats
 
 from stormsweep.errors import JournalError
 from stormsweep.records import Entry, RunFailed, SessionBegun, TaskDone, identity
-from stormsweep.results import frames, journal
+from stormsweep.results import facts, frames, journal
 from stormsweep.results.summary import differences, summary, worker_time
 from tests import journals
 
@@ -229,7 +229,7 @@ def test_a_failure_is_listed_until_its_run_gets_through(troubled: list[Entry]) -
     assert (look.runs_failed, look.runs_finished, look.finished) == (1, 11, True)
     assert look.retries == 1
     row = table.iloc[0]
-    plan = frames.planned_runs(troubled)[row["run"]]
+    plan = facts.planned_runs(troubled)[row["run"]]
     late = journals.task(plan, 2, 4, started=troubled[-1].time)
     mended = [*troubled, Entry(late.stopped, late)]
     assert frames.failures(mended)["recovered"].all()

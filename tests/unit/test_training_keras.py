@@ -1,5 +1,6 @@
 """The TensorFlow engine: exact sharing, exact resumption, and the weights of Keras's own `fit`."""
 
+import gc
 import math
 
 import numpy as np
@@ -201,6 +202,19 @@ def test_few_programs_are_kept(engine):
     for width in range(1, PROGRAMS_KEPT + 3):
         trained(engine, [1], {"width": width}, storm_dnn, ROWS)
     assert len(engine._programs) == PROGRAMS_KEPT
+
+
+def test_a_program_that_is_dropped_leaves_no_graph_behind(keras):
+    # Keras lets TensorFlow hold every traced graph for ever: megabytes for each structure.
+    def graphs():
+        gc.collect()
+        return sum(type(thing).__name__.endswith("FuncGraph") for thing in gc.get_objects())
+
+    trained(KerasEngine(), [1], {}, storm_dnn, ROWS)
+    before = graphs()
+    for width in (2, 3):
+        trained(KerasEngine(), [1], {"width": width}, storm_dnn, ROWS)
+    assert graphs() == before
 
 
 @pytest.mark.parametrize(("run", "class_weight"), [(PLAIN, None), (DROPOUT, (0.7, 1.9))])

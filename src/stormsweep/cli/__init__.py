@@ -40,8 +40,6 @@ def _common(
 
 def main() -> None:
     """Run the command line and leave with the exit code that the README states."""
-    import click
-
     from stormsweep.cli import begin, data, run, show  # noqa: F401  (they add their commands)
 
     # As `python` itself does: the user's own modules are found from where the command is given.
@@ -53,13 +51,14 @@ def main() -> None:
     except StormsweepError as error:
         _say(str(error))
         code = error.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
+    except typer.TyperException as error:
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(text)
+        else:
+            _say(f"{text} (see --help)")
         code = 2
-    except click.ClickException as error:
-        _say(error.format_message())
-        code = 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")
         code = 130
     except BrokenPipeError:

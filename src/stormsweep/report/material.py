@@ -11,7 +11,7 @@ import pandas as pd
 
 from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
-from stormsweep.results import frames
+from stormsweep.results import facts, frames
 from stormsweep.results.summary import Summary, differences, summary, worker_time
 
 
@@ -30,7 +30,7 @@ class Material:
     @cached_property
     def study(self) -> StudyBegun:
         """What the study is about."""
-        return frames.study(self.entries)
+        return facts.study(self.entries)
 
     @cached_property
     def summary(self) -> Summary:
@@ -60,7 +60,7 @@ class Material:
     @cached_property
     def done(self) -> list[TaskDone]:
         """The tasks done, as they are recorded."""
-        return frames.tasks_done(self.entries)
+        return facts.tasks_done(self.entries)
 
     @cached_property
     def workers(self) -> pd.DataFrame:
@@ -90,7 +90,7 @@ class Material:
     @cached_property
     def columns(self) -> dict[str, str]:
         """The column of each hyperparameter."""
-        return frames.hyperparameter_columns(self.entries)
+        return facts.hyperparameter_columns(self.entries)
 
     @cached_property
     def metric(self) -> str:
@@ -105,12 +105,12 @@ class Material:
     @cached_property
     def higher(self) -> bool:
         """Whether more of it is better."""
-        return frames.higher_is_better(self.entries)
+        return facts.higher_is_better(self.entries)
 
     @cached_property
     def points(self) -> dict[str, dict[str, Any]]:
         """The hyperparameters of every planned configuration."""
-        return frames.planned_configurations(self.entries)
+        return facts.planned_configurations(self.entries)
 
     @cached_property
     def varied(self) -> list[str]:

@@ -27,7 +27,7 @@ from stormsweep.report.style import (
     legend_above,
     new_figure,
 )
-from stormsweep.results import frames
+from stormsweep.results import facts
 
 MOST_ROWS, MOST_VECTORS, MOST_BARS, MOST_LABELS = 48, 3000, 24, 3
 #: Of the parts of a worker's time; waiting is pale, training strong, so that waste is seen.
@@ -116,11 +116,11 @@ def train_time_picture(material: Material) -> Picture | None:
 
 
 def _unfinished_places(material: Material, scale: Any, column: str) -> list[float]:
-    finished = frames.finished_runs(material.entries)
+    finished = facts.finished_runs(material.entries)
     name = next(name for name, own in material.columns.items() if own == column)
     values = [
         plan.hyperparameters.get(name)
-        for run, plan in frames.planned_runs(material.entries).items()
+        for run, plan in facts.planned_runs(material.entries).items()
         if run not in finished
     ]
     known = set(scale.values)

@@ -17,103 +17,30 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from stormsweep.config.study import METRICS
-from stormsweep.errors import JournalError
 from stormsweep.records import (
     Entry,
     RunFailed,
-    RunPlanned,
     SessionBegun,
     SessionEnded,
-    StudyBegun,
     TaskDone,
     TaskRetried,
     WorkerEvent,
     identity,
 )
+from stormsweep.results.facts import (
+    PHASES,
+    finished_runs,
+    higher_is_better,
+    hyperparameter_columns,
+    planned_runs,
+    score_names,
+    shown,
+    study,
+    tasks_done,
+)
 from stormsweep.results.journal import of_kind
 
-#: What a worker does in a task, in the order it does it.
-PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
 CONFIDENCE = 0.95
-
-#: Columns of the frames themselves; a hyperparameter called like one gives way.
-_OWN = frozenset(
-    (
-        *("rank", "configuration", "run", "fold", "folds", "folds_expected", "complete", "seconds"),
-        *("session", "worker", "from_epoch", "to_epoch", "submitted", "started", "stopped"),
-        *("waited", "threads", "patches", "updates", "patches_per_second", "memory_mb"),
-        *("parameters", "failure", "reason", "detail", "time", "recovered"),
-        *(f"{phase}_seconds" for phase in PHASES),
-    )
-)
-
-
-def study(entries: Sequence[Entry]) -> StudyBegun:
-    """Return what the study is about.
-
-    Raises
-    ------
-    JournalError
-        If the journal does not say, because nothing was recorded yet.
-    """
-    begun = of_kind(entries, StudyBegun)
-    if not begun:
-        raise JournalError("journal.jsonl: no study is recorded in it yet; run the study first")
-    return begun[-1]
-
-
-def higher_is_better(entries: Sequence[Entry]) -> bool:
-    """Say whether the study's metric is to be maximized."""
-    return METRICS.get(study(entries).metric, "maximize") == "maximize"
-
-
-def planned_runs(entries: Sequence[Entry]) -> dict[str, RunPlanned]:
-    """Return the planned runs by id; a run planned again has the milestones of both plans."""
-    runs: dict[str, RunPlanned] = {}
-    for record in of_kind(entries, RunPlanned):
-        milestones = set(record.milestones)
-        if record.run in runs:
-            milestones |= set(runs[record.run].milestones)
-        runs[record.run] = RunPlanned(
-            record.run, record.hyperparameters, record.fold, sorted(milestones)
-        )
-    return runs
-
-
-def tasks_done(entries: Sequence[Entry]) -> list[TaskDone]:
-    """Return the tasks that were done, each stretch of a run once, in the order of the journal."""
-    done: dict[tuple[str, int], TaskDone] = {}
-    for record in of_kind(entries, TaskDone):
-        done.setdefault((record.run, record.to_epoch), record)
-    return list(done.values())
-
-
-def score_names(entries: Sequence[Entry]) -> list[str]:
-    """Return the names of the scores, the study's metric first."""
-    names = dict.fromkeys([study(entries).metric])
-    for record in of_kind(entries, TaskDone):
-        names.update(dict.fromkeys(record.scores))
-    return list(names)
-
-
-def hyperparameter_columns(entries: Sequence[Entry]) -> dict[str, str]:
-    """Return the column of each hyperparameter, in the order of the space, ``epochs`` last."""
-    names = dict.fromkeys(study(entries).space)
-    for record in of_kind(entries, RunPlanned):
-        names.update(dict.fromkeys(record.hyperparameters))
-    names.pop("epochs", None)
-    scores = score_names(entries)
-    taken = _OWN.union(
-        scores, *({f"{s}_{x}" for x in ("mean", "sd", "low", "high")} for s in scores)
-    )
-    columns = {name: f"hyperparameter_{name}" if name in taken else name for name in names}
-    return {**columns, "epochs": "epochs"}
-
-
-def shown(value: Any) -> Any:
-    """Return a hyperparameter's value as a frame holds it: lists and tables as a string."""
-    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
 def fits(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -422,30 +349,11 @@ def retries(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, order, types)
 
 
-def finished_runs(entries: Sequence[Entry]) -> set[str]:
-    """Return the ids of the runs that were scored at all their milestones."""
-    done: dict[str, set[int]] = {}
-    for task in of_kind(entries, TaskDone):
-        done.setdefault(task.run, set()).add(task.to_epoch)
-    runs = planned_runs(entries)
-    return {run for run, plan in runs.items() if done.get(run, set()) >= set(plan.milestones)}
-
-
 def t_quantile(counts: Any) -> Any:
     """Return the factor of the two-sided 95 % t-interval for so many values; NaN below two."""
     freedom = np.asarray(counts, dtype=float) - 1
     factor = stdtrit(np.maximum(freedom, 1), 0.5 + CONFIDENCE / 2)
     return np.where(freedom >= 1, factor, np.nan)
-
-
-def planned_configurations(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
-    """Return the hyperparameters of every planned configuration by id, in the order of the plan."""
-    points: dict[str, dict[str, Any]] = {}
-    for plan in planned_runs(entries).values():
-        for epochs in plan.milestones:
-            point = {**plan.hyperparameters, "epochs": epochs}
-            points.setdefault(identity(point), point)
-    return points
 
 
 def _folds_expected(entries: Sequence[Entry]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stormsweep.records import Entry, RunFailed
-from stormsweep.results import frames
+from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
 
 
@@ -121,11 +121,11 @@ def summary(entries: Sequence[Entry]) -> Summary:
     JournalError
         If no study is recorded yet.
     """
-    about = frames.study(entries)
-    runs = frames.planned_runs(entries)
+    about = facts.study(entries)
+    runs = facts.planned_runs(entries)
     table = frames.configurations(entries)
     scored, done, sessions = frames.fits(entries), frames.tasks(entries), frames.sessions(entries)
-    finished = frames.finished_runs(entries)
+    finished = facts.finished_runs(entries)
     failed = {record.run for record in of_kind(entries, RunFailed)} - finished
     wall = float(sessions["seconds"].sum())
     held = sessions["workers"] * sessions["seconds"]
@@ -138,7 +138,7 @@ def summary(entries: Sequence[Entry]) -> Summary:
         runs_planned=len(runs),
         runs_finished=len(finished),
         runs_failed=len(failed),
-        configurations_planned=len(frames.planned_configurations(entries)),
+        configurations_planned=len(facts.planned_configurations(entries)),
         configurations_complete=int(table["complete"].sum()),
         fits_planned=sum(len(plan.milestones) for plan in runs.values()),
         fits_scored=len(scored),
@@ -176,7 +176,7 @@ def differences(entries: Sequence[Entry]) -> pd.DataFrame:
         interval leaves out zero. In the order of the ranks; empty without two configurations to
         compare. The interval is for one comparison, not for all of them at once.
     """
-    about, table = frames.study(entries), frames.configurations(entries)
+    about, table = facts.study(entries), frames.configurations(entries)
     names = table.loc[table["complete"] & table[f"{about.metric}_mean"].notna(), "configuration"]
     scored = frames.fits(entries)
     paired = scored.pivot_table(index="configuration", columns="fold", values=about.metric)
@@ -188,7 +188,7 @@ def differences(entries: Sequence[Entry]) -> pd.DataFrame:
         return pd.DataFrame(empty | {"configuration": pd.Series(dtype="str")}).astype(
             {"apart": "bool"}
         )
-    sign = 1.0 if frames.higher_is_better(entries) else -1.0
+    sign = 1.0 if facts.higher_is_better(entries) else -1.0
     values = paired.to_numpy(dtype=float)
     gaps = sign * (values[0] - values[1:])
     mean, sd = gaps.mean(axis=1), gaps.std(axis=1, ddof=1)
@@ -216,10 +216,10 @@ def worker_time(entries: Sequence[Entry]) -> pd.DataFrame:
         with a failed or repeated task has no record of its length and counts as idle.
     """
     table = frames.workers(entries)
-    phases = [f"{phase}_seconds" for phase in frames.PHASES]
+    phases = [f"{phase}_seconds" for phase in facts.PHASES]
     result = table[["session", "worker"]].copy()
     result["start"] = table["startup_seconds"]
-    for phase, column in zip(frames.PHASES, phases, strict=True):
+    for phase, column in zip(facts.PHASES, phases, strict=True):
         result[phase] = table[column]
     result["other"] = (table["busy_seconds"] - table[phases].sum(axis=1)).clip(lower=0.0)
     result["idle"] = (table["available_seconds"] - table["busy_seconds"]).clip(lower=0.0)
@@ -227,12 +227,12 @@ def worker_time(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def _best(entries: Sequence[Entry], table: pd.DataFrame) -> Best | None:
-    metric = frames.study(entries).metric
+    metric = facts.study(entries).metric
     sound = table[np.isfinite(table[f"{metric}_mean"].to_numpy(dtype=float))]
     if sound.empty:
         return None
     row = sound.iloc[0].to_dict()
-    points = frames.planned_configurations(entries)
+    points = facts.planned_configurations(entries)
     return Best(
         configuration=str(row["configuration"]),
         hyperparameters=points[str(row["configuration"])],
@@ -245,7 +245,7 @@ def _best(entries: Sequence[Entry], table: pd.DataFrame) -> Best | None:
         high=float(row[f"{metric}_high"]),
         scores={
             name: (float(row[f"{name}_mean"]), float(row[f"{name}_sd"]))
-            for name in frames.score_names(entries)
+            for name in facts.score_names(entries)
         },
         seconds=float(row["seconds"]),
     )

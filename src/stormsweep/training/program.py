@@ -69,6 +69,7 @@ class Program:
         self.reusable = False
         #: The trajectory whose state the variables hold.
         self.owner: weakref.ref[Any] | None = None
+        _train_alone(model.optimizer)
 
     @property
     def parameters(self) -> int:
@@ -245,6 +246,22 @@ def named_variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
 def _plain(value: NDArray[Any]) -> NDArray[Any]:
     # bfloat16 is no dtype of numpy's own; float32 holds each of its values.
     return value.astype(np.float32) if value.dtype.kind == "V" else value
+
+
+def _train_alone(optimizer: Any) -> None:
+    """Keep Keras from summing gradients over replicas: there is one.
+
+    The sum would change nothing, but registers a custom gradient with TensorFlow that holds the
+    whole graph for ever, some megabytes of every program.
+    """
+    part: Any
+    for part in (optimizer, getattr(optimizer, "inner_optimizer", None)):
+        if hasattr(part, "_all_reduce_sum_gradients"):
+            part._all_reduce_sum_gradients = _unchanged
+
+
+def _unchanged(gradients_and_variables: Any) -> Any:
+    return gradients_and_variables
 
 
 def _takes_training(model: keras.Model) -> bool:

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
 from stormsweep.errors import ModelError
 from stormsweep.models import storm_cnn
-from stormsweep.models.build import arguments, check_builder, find_builder
+from stormsweep.models.build import check_builder, find_builder
 
 
 def one_line(caught):
@@ -122,10 +121,6 @@ def needs_width(width):
     return width
 
 
-def takes_all(**hyperparameters):
-    return hyperparameters
-
-
 @pytest.mark.parametrize("names", [[], ["filters", "rate"], ["batch_size", "learning_rate"]])
 def test_a_space_that_fits_is_let_through(names):
     check_builder(build, [*names, "epochs"])
@@ -146,13 +141,3 @@ def test_a_space_that_does_not_fit_is_one_clear_line(function, names, words):
     with pytest.raises(ModelError) as caught:
         check_builder(function, names)
     assert words in one_line(caught)
-
-
-def test_a_builder_gets_what_it_asks_for_and_never_epochs():
-    run = {"filters": 4, "learning_rate": 0.1, "batch_size": 64, "epochs": 3}
-    assert arguments(build, run, (8, 8, 3)) == {"filters": 4, "input_shape": (8, 8, 3)}
-    assert arguments(takes_all, {"a": 1, "epochs": 3}, (4,)) == {"a": 1}
-    assert arguments(partial(build, rate=1), {"filters": 2}, [4]) == {
-        "filters": 2,
-        "input_shape": (4,),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,9 @@ def test_the_users_own_sites_count_after_the_projects(
     sites = load_sites(tmp_path / "study.toml")
     assert sites["mine"].nodes == 3
     assert sites["both"].nodes == 5
+
+
+def test_the_reference_page_says_what_the_code_checks() -> None:
+    namespace = runpy.run_path(os.fspath(ROOT / "docs" / "generate_reference.py"))
+    written = namespace["PAGE"].read_text(encoding="utf-8")
+    assert written == namespace["page"](), "run python docs/generate_reference.py"

@@ -2,6 +2,7 @@
 
 import gc
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -397,7 +398,33 @@ def test_memory_that_tensorflow_cannot_use_is_copied(keras):
         assert np.array_equal(alias(array).numpy() * 2, array * 2)
 
 
-def test_threads_cannot_be_changed_under_a_running_tensorflow(keras):
+def test_threads_cannot_be_changed_under_a_running_tensorflow(keras, monkeypatch):
+    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
     configure(1)
     with pytest.raises(RuntimeError):
         configure(3)
+
+
+def takes_some(input_shape, filters=8, *, rate=0.1):
+    return input_shape, filters, rate
+
+
+def takes_all(**hyperparameters):
+    return hyperparameters
+
+
+def test_a_builder_gets_what_it_asks_for_and_never_epochs(keras):
+    from stormsweep.training.building import arguments
+
+    run = {"filters": 4, "learning_rate": 0.1, "batch_size": 64, "epochs": 3}
+    assert arguments(takes_some, run, (8, 8)) == {"filters": 4, "input_shape": (8, 8)}
+    assert arguments(takes_all, {**run, "a": 1}, (4,)) == {
+        "filters": 4,
+        "learning_rate": 0.1,
+        "a": 1,
+    }
+    assert arguments(partial(takes_some, rate=1), {"filters": 2}, [4]) == {
+        "filters": 2,
+        "input_shape": (4,),
+    }

@@ -33,6 +33,11 @@ METRICS: dict[str, Literal["maximize", "minimize"]] = {
     "brier_score": "minimize",
     "loss": "minimize",
 }
+#: Values that a score cannot leave.
+BOUNDS: dict[str, tuple[float, float]] = dict.fromkeys(METRICS, (0.0, 1.0)) | {
+    "brier_skill_score": (-math.inf, 1.0),
+    "loss": (0.0, math.inf),
+}
 STORM_SOURCES = ("twin", "ncar-storms")
 TABLE_SOURCES = ("csv", "npz")
 

@@ -1,4 +1,4 @@
-"""How a model builder is found, checked and called; needs no Keras itself."""
+"""How a model builder is found and checked; needs no Keras itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -155,37 +155,6 @@ def check_builder(function: Builder, names: Iterable[str]) -> None:
                 f"model.build: {label} needs {name!r}{nearest(name, names)}; "
                 "give it in search.space or model.parameters"
             )
-
-
-def arguments(
-    function: Builder, hyperparameters: Mapping[str, Any], input_shape: Sequence[int]
-) -> dict[str, Any]:
-    """Return the keywords with which a builder is called.
-
-    Parameters
-    ----------
-    function : callable
-        The builder.
-    hyperparameters : mapping
-        Of a run. ``epochs`` is never passed; ``batch_size`` and ``learning_rate`` are passed to a
-        builder that asks for them by name.
-    input_shape : sequence of int
-        Shape of one case; passed to a builder that asks for it by name.
-    """
-    taken, _ = _parameters(function)
-    passed = {
-        name: value
-        for name, value in hyperparameters.items()
-        if name != "epochs" and (name in taken or name not in SHARED)
-    }
-    if "input_shape" in taken:
-        passed["input_shape"] = tuple(input_shape)
-    return passed
-
-
-def takes(function: Builder, name: str) -> bool:
-    """Whether a builder asks for a parameter by name."""
-    return name in _parameters(function)[0]
 
 
 def _parameters(function: Builder) -> tuple[dict[str, inspect.Parameter], bool]:

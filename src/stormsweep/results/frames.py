@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from stormsweep.config.study import BOUNDS
 from stormsweep.records import (
     Entry,
     RunFailed,
@@ -101,8 +102,8 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     DataFrame
         ``rank``, ``configuration``, the hyperparameters, ``folds`` scored of ``folds_expected``,
         ``complete``, ``<score>_mean`` and ``<score>_sd`` (n - 1 in the denominator) over folds,
-        ``<metric>_low`` and ``<metric>_high``, the 95 % t-interval of the metric's mean over folds,
-        and ``seconds``, the time of all its folds' tasks.
+        ``<metric>_low`` and ``<metric>_high``, the 95 % t-interval of the metric's mean over folds
+        (cut at the metric's bounds), and ``seconds``, the time of all its folds' tasks.
     """
     frame, columns, scores = fits(entries), hyperparameter_columns(entries), score_names(entries)
     about = study(entries)
@@ -120,7 +121,9 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
         if score == about.metric:
             mean, sd = table[f"{score}_mean"], table[f"{score}_sd"]
             half = t_quantile(table["folds"].to_numpy()) * sd / np.sqrt(table["folds"])
-            table[f"{score}_low"], table[f"{score}_high"] = mean - half, mean + half
+            least, most = BOUNDS[score]
+            table[f"{score}_low"] = (mean - half).clip(lower=least)
+            table[f"{score}_high"] = (mean + half).clip(upper=most)
     table["seconds"] = grouped["seconds"].sum()
     table = table.reset_index()
     # The order of the plan decides ties, so that equal studies rank equally.

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.errors import DivergedError, RunError
-from stormsweep.models.build import arguments, takes
+from stormsweep.errors import DivergedError
 from stormsweep.training.engine import DEFAULT_BATCH_SIZE, AdvanceResult, FoldData, State
 from stormsweep.training.seeds import batch_order, initial_seed, seed32
 
@@ -92,14 +91,15 @@ class KerasEngine:
         data: FoldData,
     ) -> KerasTrajectory:
         """Build and initialise the model of a run; see `engine.Engine.start`."""
+        from stormsweep.training.building import build_model, output_is_flat
         from stormsweep.training.program import Program, snapshot
         from stormsweep.training.structure import program_key
 
         shape = data.inputs.shape[1:]
         batch_size = int(hyperparameters.get("batch_size", DEFAULT_BATCH_SIZE))
         with _policy(self._policy):
-            model = _build(builder, hyperparameters, shape, initial_seed(seed, fold))
-            flat_output = _check_output(model, data)
+            model = build_model(builder, hyperparameters, shape, initial_seed(seed, fold))
+            flat_output = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
         weighted = data.class_weight is not None
         key = program_key(
@@ -239,61 +239,3 @@ def _policy(name: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _build(
-    builder: Callable[..., Any],
-    hyperparameters: Mapping[str, Any],
-    input_shape: tuple[int, ...],
-    seed: int,
-) -> Any:
-    """Call a builder with all random numbers seeded; compile what it left uncompiled."""
-    import keras
-
-    label = getattr(builder, "__qualname__", repr(builder))
-    keras.utils.set_random_seed(seed)
-    try:
-        model = builder(**arguments(builder, hyperparameters, input_shape))
-    except MemoryError:
-        raise
-    except Exception as error:
-        text = " ".join(str(error).split())
-        raise RunError(f"{label} raised {type(error).__name__}: {text[:400]}") from error
-    if not isinstance(model, keras.Model):
-        raise RunError(f"{label} returned {type(model).__name__}; must be a Keras model")
-    if model.compiled and model.optimizer is None:
-        raise RunError(f"{label} compiled its model without an optimizer")
-    if type(model).train_step is not keras.Model.train_step:
-        raise RunError(
-            f"{label} returned a model with a train_step of its own; "
-            "must be trained by the loss and the optimizer it is compiled with"
-        )
-    if not model.compiled:
-        rate = float(hyperparameters.get("learning_rate", 0.001))
-        model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
-    elif "learning_rate" in hyperparameters and not takes(builder, "learning_rate"):
-        raise RunError(
-            f"{label} compiles its model without taking learning_rate, which the study gives; "
-            "take it as a parameter, or return the model uncompiled"
-        )
-    return model
-
-
-def _check_output(model: Any, data: FoldData) -> bool:
-    """Run one case through the model; return whether its output is (n,) rather than (n, 1)."""
-    import tensorflow as tf
-
-    case = tf.constant(data.inputs[data.validation[:1]])
-    try:
-        shape = tuple(getattr(model(case), "shape", ()))
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        text = " ".join(str(error).split())
-        raise RunError(
-            f"the model does not take inputs of shape {tuple(case.shape[1:])}: {text[:400]}"
-        ) from error
-    if shape not in ((1,), (1, 1)):
-        raise RunError(
-            f"the model's output has shape {('n', *shape[1:])}; must be (n, 1) or (n,), "
-            "the probability of the event"
-        )
-    return len(shape) == 1

@@ -1,0 +1,141 @@
+"""How the model of a run is made: the builder called, its model compiled and looked at."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from stormsweep.errors import RunError
+
+_KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def arguments(
+    builder: Callable[..., Any], hyperparameters: Mapping[str, Any], input_shape: Sequence[int]
+) -> dict[str, Any]:
+    """Return the keywords with which a builder is called.
+
+    Parameters
+    ----------
+    builder : callable
+        The builder.
+    hyperparameters : mapping
+        Of a run. ``epochs`` is never passed, because one training serves all numbers of epochs;
+        ``batch_size`` to a builder that asks for it by name, ``learning_rate`` to one that takes
+        it: the engine uses both itself.
+    input_shape : sequence of int
+        Shape of one case; passed to a builder that asks for it by name.
+    """
+    named = _named(builder)
+    unasked = {"epochs"} | ({"batch_size"} - named)
+    if not _takes(builder, "learning_rate"):
+        unasked.add("learning_rate")
+    passed = {name: value for name, value in hyperparameters.items() if name not in unasked}
+    if "input_shape" in named:
+        passed["input_shape"] = tuple(input_shape)
+    return passed
+
+
+def _named(builder: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(builder).parameters.values()
+    return {parameter.name for parameter in parameters if parameter.kind in _KEYWORDS}
+
+
+def _takes(builder: Callable[..., Any], name: str) -> bool:
+    """Whether a builder takes a parameter, by name or as one of ``**hyperparameters``."""
+    parameters = inspect.signature(builder).parameters.values()
+    return name in _named(builder) or any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def build_model(
+    builder: Callable[..., Any],
+    hyperparameters: Mapping[str, Any],
+    input_shape: Sequence[int],
+    seed: int,
+) -> keras.Model:
+    """Call a builder with all random numbers seeded; compile what it left uncompiled.
+
+    Parameters
+    ----------
+    builder : callable
+        From hyperparameters to a Keras model.
+    hyperparameters : mapping
+        Of the run.
+    input_shape : sequence of int
+        Shape of one case.
+    seed : int
+        Initial weights and the states of dropout follow from it.
+
+    Returns
+    -------
+    keras.Model
+        Compiled; where the builder left that out, with Adam and binary cross-entropy.
+
+    Raises
+    ------
+    RunError
+        If the builder raises, or what it returns cannot be trained here.
+    """
+    label = getattr(builder, "__qualname__", repr(builder))
+    keras.utils.set_random_seed(seed)
+    try:
+        model = builder(**arguments(builder, hyperparameters, input_shape))
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise RunError(f"{label} raised {type(error).__name__}: {text[:400]}") from error
+    if not isinstance(model, keras.Model):
+        raise RunError(f"{label} returned {type(model).__name__}; must be a Keras model")
+    if model.compiled and model.optimizer is None:
+        raise RunError(f"{label} compiled its model without an optimizer")
+    if type(model).train_step is not keras.Model.train_step:
+        raise RunError(
+            f"{label} returned a model with a train_step of its own; "
+            "must be trained by the loss and the optimizer it is compiled with"
+        )
+    if not model.compiled:
+        rate = float(hyperparameters.get("learning_rate", 0.001))
+        model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
+    elif "learning_rate" in hyperparameters and not _takes(builder, "learning_rate"):
+        raise RunError(
+            f"{label} compiles its model without taking learning_rate, which the study gives; "
+            "take it as a parameter, or return the model uncompiled"
+        )
+    return model
+
+
+def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
+    """Run one case through a model, which builds it; return whether its output is (n,).
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built or not.
+    case : ndarray of float32, shape (1, ...)
+        One case.
+
+    Raises
+    ------
+    RunError
+        If the model does not take it, or its output is neither (n, 1) nor (n,).
+    """
+    try:
+        shape = tuple(getattr(model(tf.constant(case)), "shape", ()))
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        text = " ".join(str(error).split())
+        raise RunError(
+            f"the model does not take inputs of shape {tuple(case.shape[1:])}: {text[:400]}"
+        ) from error
+    if shape not in ((1,), (1, 1)):
+        raise RunError(
+            f"the model's output has shape {('n', *shape[1:])}; must be (n, 1) or (n,), "
+            "the probability of the event"
+        )
+    return len(shape) == 1

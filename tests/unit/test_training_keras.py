@@ -2,6 +2,8 @@
 
 import gc
 import math
+import random
+import threading
 from functools import partial
 
 import numpy as np
@@ -55,7 +57,7 @@ ROWS = fold_data(shape=(4,))
 
 def trained(engine, milestones, run=PLAIN, builder=storm_cnn, data=DATA, fold=1):
     """Train a run and return its trajectory and its predictions at the milestones."""
-    trajectory = engine.start(builder, run, SEED, fold, data)
+    trajectory = engine.start(builder, {"batch_size": 32, **run}, SEED, fold, data)
     predictions = []
     for epoch in milestones:
         trajectory.advance(epoch)
@@ -141,7 +143,7 @@ def test_a_run_is_the_same_whatever_the_worker_trained_before(engine):
 
 def test_only_the_first_run_of_a_structure_is_compiled(engine):
     seconds = [
-        engine.start(storm_dnn, {"learning_rate": rate}, SEED, fold, ROWS)
+        engine.start(storm_dnn, {"batch_size": 32, "learning_rate": rate}, SEED, fold, ROWS)
         .advance(1)
         .compile_seconds
         for rate in (0.01, 0.1)
@@ -221,7 +223,7 @@ def test_a_program_that_is_dropped_leaves_no_graph_behind(keras):
 @pytest.mark.parametrize(("run", "class_weight"), [(PLAIN, None), (DROPOUT, (0.7, 1.9))])
 def test_training_gives_the_weights_of_keras_fit_to_the_bit(keras, engine, run, class_weight):
     data = fold_data(class_weight)
-    trajectory = engine.start(storm_cnn, run, SEED, 1, data)
+    trajectory = engine.start(storm_cnn, {"batch_size": 32, **run}, SEED, 1, data)
     losses = trajectory.advance(2).losses
 
     class Batches(keras.utils.PyDataset):
@@ -267,11 +269,11 @@ def test_the_published_networks_have_their_number_of_parameters(
     data = FoldData(
         np.zeros((2, *shape), np.float32), np.arange(2), np.arange(2), np.arange(2), None, 0.5
     )
-    assert engine.start(builder, run, SEED, 0, data).parameters == parameters
+    assert engine.start(builder, {"batch_size": 32, **run}, SEED, 0, data).parameters == parameters
 
 
 def test_a_network_learns(engine):
-    trajectory = engine.start(storm_dnn, {"learning_rate": 0.2}, SEED, 0, ROWS)
+    trajectory = engine.start(storm_dnn, {"batch_size": 32, "learning_rate": 0.2}, SEED, 0, ROWS)
     result = trajectory.advance(30)
     assert result.losses[-1] < 0.3 * result.losses[0]
     assert (result.patches, result.updates) == (150 * 30, 5 * 30)
@@ -283,7 +285,9 @@ def test_a_network_learns(engine):
 def test_copies_of_a_row_are_trained_on_as_often_as_they_stand_there(engine):
     rows = np.repeat(ROWS.train, np.where(ROWS.labels[ROWS.train], 3, 1))
     data = FoldData(ROWS.inputs, ROWS.labels, rows, ROWS.validation, None, 0.4)
-    assert engine.start(storm_dnn, {}, SEED, 0, data).advance(2).patches == 2 * len(rows)
+    assert engine.start(storm_dnn, {"batch_size": 32}, SEED, 0, data).advance(2).patches == 2 * len(
+        rows
+    )
 
 
 def test_bfloat16_learns_alike_and_leaves_keras_as_it_was(keras):
@@ -299,7 +303,7 @@ def test_bfloat16_learns_alike_and_leaves_keras_as_it_was(keras):
 def test_a_run_that_diverges_names_the_epoch(engine):
     run = {**PLAIN, "learning_rate": 1e30}
     with pytest.raises(DivergedError, match="in epoch 1"):
-        engine.start(storm_cnn, run, SEED, 0, DATA).advance(3)
+        engine.start(storm_cnn, {"batch_size": 32, **run}, SEED, 0, DATA).advance(3)
     # The next run of the same program is not spoilt by it.
     _, (after,) = trained(engine, [1])
     _, (alone,) = trained(KerasEngine(), [1])
@@ -353,14 +357,14 @@ def own_rate():
 )
 def test_a_bad_model_fails_its_run_in_one_clear_line(engine, builder, run, words):
     with pytest.raises(RunError, match=words) as caught:
-        engine.start(builder, run, SEED, 0, ROWS).advance(1)
+        engine.start(builder, {"batch_size": 32, **run}, SEED, 0, ROWS).advance(1)
     assert "\n" not in str(caught.value)
 
 
 def test_a_state_of_another_model_is_refused(engine):
-    state = engine.start(storm_dnn, {"width": 3}, SEED, 0, ROWS).state()
+    state = engine.start(storm_dnn, {"batch_size": 32, "width": 3}, SEED, 0, ROWS).state()
     with pytest.raises(RunError, match="another model"):
-        engine.start(storm_dnn, {"width": 4}, SEED, 0, ROWS).restore(state, 1)
+        engine.start(storm_dnn, {"batch_size": 32, "width": 4}, SEED, 0, ROWS).restore(state, 1)
 
 
 def flat_and_uncompiled():
@@ -428,3 +432,27 @@ def test_a_builder_gets_what_it_asks_for_and_never_epochs(keras):
         "filters": 2,
         "input_shape": (4,),
     }
+
+
+def test_another_thread_that_draws_random_numbers_changes_nothing(engine):
+    """Dask's own threads do: without care, one run in twenty began with other weights."""
+    quiet, _ = trained(engine, [1], run=DROPOUT)
+    expected = quiet.state()
+    over = threading.Event()
+
+    def draw():
+        while not over.is_set():
+            random.random()
+
+    disturber = threading.Thread(target=draw)
+    disturber.start()
+    try:
+        for _ in range(5):
+            # A fresh engine traces anew: that draws seeds as well.
+            state = trained(KerasEngine(), [1], run=DROPOUT)[0].state()
+            assert state.keys() == expected.keys()
+            for name, value in expected.items():
+                np.testing.assert_array_equal(state[name], value)
+    finally:
+        over.set()
+        disturber.join()

@@ -64,7 +64,9 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
     def _watch_memory(self) -> None:
         process = psutil.Process()
         while True:
-            used = process.memory_info().rss
+            memory = process.memory_info()
+            # Pages of mapped files (the data, libraries) are shared and given back when needed.
+            used = memory.rss - getattr(memory, "shared", 0)
             if used > self.memory_bytes:
                 farewell = {
                     "failure": "out-of-memory",

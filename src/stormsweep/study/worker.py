@@ -55,7 +55,8 @@ def train_task(order: TaskOrder) -> TaskDone | RunFailed:
     except MemoryError:
         return _failed(order, "out-of-memory", "Python could not get the memory it asked for")
     except RunError as error:
-        return _failed(order, error.kind, str(error))
+        detail = traceback.format_exc() if error.__cause__ is not None else ""
+        return _failed(order, error.kind, str(error), detail)
     except Exception as error:
         text = " ".join(str(error).split())
         where = traceback.extract_tb(error.__traceback__)[-1]

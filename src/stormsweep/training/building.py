@@ -57,9 +57,8 @@ def build_model(
     builder: Callable[..., Any],
     hyperparameters: Mapping[str, Any],
     input_shape: Sequence[int],
-    seed: int,
 ) -> keras.Model:
-    """Call a builder with all random numbers seeded; compile what it left uncompiled.
+    """Call a builder; compile what it left uncompiled.
 
     Parameters
     ----------
@@ -69,8 +68,6 @@ def build_model(
         Of the run.
     input_shape : sequence of int
         Shape of one case.
-    seed : int
-        Initial weights and the states of dropout follow from it.
 
     Returns
     -------
@@ -83,7 +80,6 @@ def build_model(
         If the builder raises, or what it returns cannot be trained here.
     """
     label = getattr(builder, "__qualname__", repr(builder))
-    keras.utils.set_random_seed(seed)
     try:
         model = builder(**arguments(builder, hyperparameters, input_shape))
     except MemoryError:

@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 #: State of a run between two epochs: plain numpy arrays by name.
 State = dict[str, NDArray[Any]]
 
-#: Keras's own default, for a study that says nothing of the batch size.
-DEFAULT_BATCH_SIZE = 32
-
 
 @dataclass(frozen=True, slots=True)
 class FoldData:
@@ -123,7 +120,7 @@ class Engine(Protocol):
         builder : callable
             From `models.build.find_builder`.
         hyperparameters : mapping
-            Of the run; ``batch_size`` among them or 32.
+            Of the run; ``batch_size`` among them.
         seed, fold : int
             The study's seed and the number of the fold.
         data : FoldData

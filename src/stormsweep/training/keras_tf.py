@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError
-from stormsweep.training.engine import DEFAULT_BATCH_SIZE, AdvanceResult, FoldData, State
+from stormsweep.training.engine import AdvanceResult, FoldData, State
 from stormsweep.training.seeds import batch_order, initial_seed, seed32
 
 if TYPE_CHECKING:
@@ -93,12 +93,13 @@ class KerasEngine:
         """Build and initialise the model of a run; see `engine.Engine.start`."""
         from stormsweep.training.building import build_model, output_is_flat
         from stormsweep.training.program import Program, snapshot
+        from stormsweep.training.randomness import seeded
         from stormsweep.training.structure import program_key
 
         shape = data.inputs.shape[1:]
-        batch_size = int(hyperparameters.get("batch_size", DEFAULT_BATCH_SIZE))
-        with _policy(self._policy):
-            model = build_model(builder, hyperparameters, shape, initial_seed(seed, fold))
+        batch_size = int(hyperparameters["batch_size"])
+        with _policy(self._policy), seeded(initial_seed(seed, fold)):
+            model = build_model(builder, hyperparameters, shape)
             flat_output = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
         weighted = data.class_weight is not None

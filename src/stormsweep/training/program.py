@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 from stormsweep.training.engine import State
+from stormsweep.training.randomness import seeded
 
 #: Rows predicted at once. Fixed, because a matrix product may round differently in another shape.
 CHUNK = 512
@@ -91,16 +92,16 @@ class Program:
         """
         if self._train is not None:
             return 0.0
-        keras.utils.set_random_seed(seed)
         began = time.perf_counter()
         labels = tf.TensorSpec([None], tf.float32)
         weights = tf.TensorSpec([2], tf.float32)
         try:
-            train = tf.function(
-                self._epoch,
-                input_signature=[self._inputs, labels, self._rows, weights],
-                autograph=False,
-            ).get_concrete_function()
+            with seeded(seed):
+                train = tf.function(
+                    self._epoch,
+                    input_signature=[self._inputs, labels, self._rows, weights],
+                    autograph=False,
+                ).get_concrete_function()
         except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
             text = " ".join(str(error).split())
             raise RunError(f"the model cannot be trained: {text[:400]}") from error

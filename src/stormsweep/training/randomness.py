@@ -1,0 +1,33 @@
+"""Random numbers of Keras that no other thread can disturb."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import keras
+from keras.src.random import seed_generator
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let everything that Keras draws inside the block follow from a seed alone.
+
+    ``keras.utils.set_random_seed`` seeds Python's global generator, from which Keras then takes the
+    seeds of initial weights and of dropout. Other threads of a worker draw from it as well (Dask
+    samples dictionaries to estimate their size), so that now and then a model would begin with
+    other weights. Inside the block Keras has a generator of its own.
+
+    Parameters
+    ----------
+    seed : int
+        From `seeds.seed32`.
+    """
+    keras.utils.set_random_seed(seed)
+    before = seed_generator.python_random
+    seed_generator.python_random = random.Random(seed)
+    try:
+        yield
+    finally:
+        seed_generator.python_random = before

@@ -21,7 +21,8 @@ help:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) or sys.version_info[:2] > (3, 13))' \
 	  || { echo "Stormsweep needs Python 3.11 to 3.13; set PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "Python cannot make a virtual environment (on Debian: apt install python3-venv)"; exit 1; }
 
 # The package itself is installed in place, from the locked build tool, without a network.
 $(VENV)/.run: requirements/run.lock pyproject.toml | $(BIN)/python

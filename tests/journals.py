@@ -81,6 +81,7 @@ def about(space: dict[str, Any], folds: int, **changes: Any) -> StudyBegun:
         "metric": "roc_auc",
         "folds": folds,
         "group_by": "run_date",
+        "model": {"build": "stormsweep.models:storm_cnn", "sha256": "0" * 64},
         "space": space,
         "data": {
             "source": "twin",

@@ -26,7 +26,7 @@ def identity(hyperparameters: Hyperparameters) -> str:
     Returns
     -------
     str
-        Eight hexadecimal digits.
+        Twelve hexadecimal digits.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def identity(hyperparameters: Hyperparameters) -> str:
     True
     """
     text = json.dumps(hyperparameters, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,10 @@ class TaskOrder:
         The run, and from which to which epoch.
     build : str
         The model builder, ``package.module:function`` or ``/path/file.py:function``.
-    data : str
-        Folder of the prepared arrays.
+    model : str
+        SHA-256 of the file that the builder stands in.
+    data, fingerprint : str
+        Folder of the prepared arrays, and what they must be.
     folds, group_by : int, str
         How the training part is split.
     balance_method, balance_ratio : str, float
@@ -98,7 +100,9 @@ class TaskOrder:
 
     task: Task
     build: str
+    model: str
     data: str
+    fingerprint: str
     folds: int
     group_by: str
     balance_method: str
@@ -125,6 +129,8 @@ class StudyBegun:
     folds: int
     group_by: str
     space: dict[str, Any]
+    #: The builder (``build``) and the SHA-256 of the file it stands in (``sha256``).
+    model: dict[str, str]
     #: Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
     #: test_positives, groups (number of), inputs (names), target, threshold, units.
     data: dict[str, Any]
@@ -159,7 +165,7 @@ class SessionBegun:
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """A driver stopped: ``done``, ``failed`` (the study has failed runs) or ``interrupted``."""
+    """A driver stopped: ``done``, ``failed`` (failed runs), ``interrupted`` or ``error``."""
 
     kind: ClassVar[str] = "session-end"
     session: int
@@ -168,7 +174,7 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """A worker became ready (``ready``), was lost (``lost``) or left as told (``left``)."""
+    """A worker became ready (``ready``) or was lost (``lost``)."""
 
     kind: ClassVar[str] = "worker"
     session: int

@@ -26,7 +26,7 @@ def test_a_driver_killed_at_ten_random_instants_ends_with_the_same_scores(
     kills = 0
     while kills < 10:
         done_before = len(tasks(directory))
-        process = start(tmp_path, "run", study)
+        process = start(tmp_path, "run", study, "--no-report")
         # Half of the kills strike at any moment, from start-up on; half right after a result.
         if kills % 2:
             deadline = time.monotonic() + 120
@@ -41,14 +41,14 @@ def test_a_driver_killed_at_ten_random_instants_ends_with_the_same_scores(
         process.communicate()
         kills += 1
         assert gone(workers) == [], "workers outlived their driver"
-    ended = stormsweep(tmp_path, "run", study)
+    ended = stormsweep(tmp_path, "run", study, "--no-report")
     assert ended.returncode == 0, ended.stderr
     assert scores(directory) == scores(digits)
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(digits: Path, tmp_path: Path) -> None:
     study, directory = digits_study(tmp_path), tmp_path / "runs" / "digits"
-    process = start(tmp_path, "run", study)
+    process = start(tmp_path, "run", study, "--no-report")
     wait_for(lambda: len(tasks(directory)) >= 3, process)
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
@@ -61,14 +61,14 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(digits: Path, tmp_p
     assert kept >= 3
     status = stormsweep(tmp_path, "status", directory)
     assert "stopped; go on with: stormsweep run" in status.stdout
-    ended = stormsweep(tmp_path, "run", "runs/digits")
+    ended = stormsweep(tmp_path, "run", "runs/digits", "--no-report")
     assert ended.returncode == 0, ended.stderr
     assert scores(directory) == scores(digits)
 
 
 def test_a_killed_worker_costs_nothing_but_time(digits: Path, tmp_path: Path) -> None:
     study, directory = digits_study(tmp_path), tmp_path / "runs" / "digits"
-    process = start(tmp_path, "run", study)
+    process = start(tmp_path, "run", study, "--no-report")
     wait_for(lambda: len(tasks(directory)) >= 2, process)
     family(process)[0].kill()
     _, stderr = process.communicate(timeout=300)
@@ -110,7 +110,7 @@ def test_each_bad_configuration_is_one_failed_run_and_the_others_finish(tmp_path
 
 def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:
     study, directory = digits_study(tmp_path), tmp_path / "runs" / "digits"
-    process = start(tmp_path, "run", study)
+    process = start(tmp_path, "run", study, "--no-report")
     wait_for(lambda: len(tasks(directory)) >= 1, process)
     second = stormsweep(tmp_path, "run", study)
     assert second.returncode == 2

@@ -77,7 +77,7 @@ def test_status_and_a_second_run_say_that_nothing_is_left(digits: Path, tmp_path
 
 @pytest.mark.usefixtures("no_orphans")
 def test_one_worker_gives_the_scores_of_two_to_the_bit(digits: Path, tmp_path: Path) -> None:
-    done = stormsweep(tmp_path, "run", digits_study(tmp_path), "--workers", "1")
+    done = stormsweep(tmp_path, "run", digits_study(tmp_path), "--workers", "1", "--no-report")
     assert done.returncode == 0, done.stderr
     assert scores(tmp_path / "runs" / "digits") == scores(digits)
 
@@ -90,7 +90,7 @@ def test_separate_studies_of_each_number_of_epochs_give_the_shared_scores_to_the
     for epochs in (1, 2, 4):
         name = f"alone-{epochs}"
         study = digits_study(tmp_path, name, search__space=space.format(epochs))
-        assert stormsweep(tmp_path, "run", study, "--workers", "1").returncode == 0
+        assert stormsweep(tmp_path, "run", study, "--workers", "1", "--no-report").returncode == 0
         apart |= scores(tmp_path / "runs" / name)
     shared = scores(digits)
     assert len(apart) == 6

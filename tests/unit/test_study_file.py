@@ -15,6 +15,7 @@ from stormsweep.config.template import template
 from stormsweep.errors import StudyFileError
 
 ROOT = Path(__file__).parents[2]
+SLURM = '[site.{}]\nscheduler = "slurm"\nnodes = {}\n'
 BASE = '[study]\nname = "a"\n'
 
 
@@ -36,6 +37,12 @@ def write(folder: Path, text: str) -> Path:
         (BASE + "[search.space]\nbatch_size = []", "search.space.batch_size: given []"),
         (BASE + "[search.space]\nbatch_size = [1.5]", "given 1.5; must be a whole number from 1"),
         (BASE + "[search.space]\nbatch_size = 5", "given 5; must be a list of values"),
+        (BASE + '[data]\nthreshold = "0.005"', "data.threshold: given '0.005'; must be a number"),
+        (BASE + "[model.parameters]\nepochs = [1, 2]", "given [1, 2]; must be a whole number"),
+        (
+            BASE + '[data]\nsource = "csv"\ngroups = {storm = "id"}',
+            "validation.group_by: must be given, one of storm or none",
+        ),
         (BASE + "[search.space]\nepochs = [5, 5]", "search.space.epochs: given 5 twice"),
         (BASE + "[search.space]\nrate = [nan]", "given nan in the list; must be a finite number"),
         (BASE + "[search.space]\nrate = {low = 1, high = 2, lo = 3}", "(did you mean 'low'?)"),
@@ -108,6 +115,9 @@ def test_differences_name_the_keys_but_not_where_the_work_runs(tmp_path: Path) -
         write(tmp_path, BASE + "[search.space]\nepochs = [5, 10]\n[site]\nworkers = 7")
     )
     assert differences(old, new) == ["search.space.epochs was [5], is [5, 10]"]
+    zero = load_study(write(tmp_path, BASE + "[search.space]\nepochs = [5]\nrate = [0]"))
+    point = load_study(write(tmp_path, BASE + "[search.space]\nepochs = [5]\nrate = [0.0]"))
+    assert differences(zero, point) == ["search.space.rate was [0], is [0.0]"]
 
 
 @pytest.mark.parametrize("name", ["quickstart", "taki-2019"])
@@ -145,7 +155,9 @@ def test_sites_are_found_beside_the_study_file() -> None:
 
 
 def test_a_site_with_a_line_break_in_it_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "sites.toml").write_text('[site.x]\naccount = "a\\nrm -rf"\n', encoding="utf-8")
+    (tmp_path / "sites.toml").write_text(
+        '[site.x]\nscheduler = "slurm"\naccount = "a\\nrm -rf"\n', encoding="utf-8"
+    )
     with pytest.raises(StudyFileError, match=r"site\.x\.account: .*must be one line"):
         load_sites(tmp_path / "study.toml")
 
@@ -155,8 +167,8 @@ def test_the_users_own_sites_count_after_the_projects(
 ) -> None:
     home = tmp_path / "config" / "stormsweep"
     home.mkdir(parents=True)
-    (home / "sites.toml").write_text("[site.mine]\nnodes = 3\n[site.both]\nnodes = 3\n")
-    (tmp_path / "sites.toml").write_text("[site.both]\nnodes = 5\n")
+    (home / "sites.toml").write_text(SLURM.format("mine", 3) + SLURM.format("both", 3))
+    (tmp_path / "sites.toml").write_text(SLURM.format("both", 5))
     monkeypatch.setenv("XDG_CONFIG_HOME", os.fspath(tmp_path / "config"))
     sites = load_sites(tmp_path / "study.toml")
     assert sites["mine"].nodes == 3

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stormsweep.training.checkpoint import latest, load, path_of, remove, save
+from stormsweep.training.checkpoint import load, path_of, remove, save
 
 STATE = {
     "model/000": np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4),
@@ -97,16 +97,13 @@ def test_a_checkpoint_is_replaced_and_nothing_is_left_beside(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_latest_is_found_and_earlier_ones_are_removed(tmp_path):
+def test_only_the_runs_own_earlier_checkpoints_are_removed(tmp_path):
     for epoch in (5, 10, 15):
         save(tmp_path, "r", epoch, STATE, {})
     save(tmp_path, "r-e0005", 99, STATE, {})
-    assert latest(tmp_path, "r", 14) == 10
-    assert latest(tmp_path, "r", 15) == 15
-    assert latest(tmp_path, "r", 4) is None
-    assert latest(tmp_path / "nowhere", "r", 4) is None
     assert remove(tmp_path, "r", below=15) == 2
-    assert latest(tmp_path, "r", 99) == 15
+    assert load(tmp_path, "r", 10) is None
+    assert load(tmp_path, "r", 15) is not None
     assert remove(tmp_path, "r") == 1
     assert remove(tmp_path, "r") == 0
-    assert latest(tmp_path, "r-e0005", 99) == 99
+    assert load(tmp_path, "r-e0005", 99) is not None

@@ -33,6 +33,9 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try runs again that failed earlier.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option(help="Write the report at the end; it takes some seconds.")
+    ] = True,
     runs: RunsOption = RUNS,
 ) -> None:
     """Train what is not on record yet, then write the report; goes on where it stopped."""
@@ -51,12 +54,12 @@ def run(
         with display(chosen.file.search.metric) as watcher:
             outcome = chosen.run(watcher, retry_failed)
     except (KeyboardInterrupt, StudyInterrupted) as stopped:
-        again = chosen.directory if chosen.journal_path.exists() else study
+        again = chosen.directory if (chosen.directory / "study.toml").exists() else study
         why = str(stopped) or "everything finished so far is kept"
         raise StudyInterrupted(f"interrupted; {why}; go on with: stormsweep run {again}") from None
     if not outcome.trained:
         typer.echo("Nothing was left to train.")
-    _tell(chosen)
+    _tell(chosen, report)
     for failure in outcome.failed:
         typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
     if outcome.failed:
@@ -64,9 +67,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _tell(study: Any) -> None:
-    from stormsweep.report import write_report
-
+def _tell(study: Any, report: bool) -> None:
     summary = study.summary()
     best = summary.best
     if best is not None:
@@ -82,7 +83,10 @@ def _tell(study: Any) -> None:
     )
     if summary.synthetic:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")
-    typer.echo(f"Report: {write_report(study.directory)}")
+    if report:
+        from stormsweep.report import write_report
+
+        typer.echo(f"Report: {write_report(study.directory)}")
 
 
 @app.command()

@@ -39,7 +39,8 @@ class Plain:
     def state(self, state: State) -> None:
         """Say every ten seconds, and at the end, how far the study is."""
         over = state.tasks_done >= state.tasks
-        if state.tasks_done == self._done or not (over or time.monotonic() - self._last > _EVERY):
+        due = time.monotonic() - self._last > _EVERY
+        if not (due or (over and state.tasks_done != self._done)):
             return
         self._last, self._done = time.monotonic(), state.tasks_done
         parts = [f"{state.tasks_done}/{state.tasks} tasks ({state.share:.0%})"]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
 import queue
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, SchedulerPlugin
+from distributed import Client, KilledWorker, LocalCluster, SchedulerPlugin, Security
 
 from stormsweep.cluster.machine import host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
@@ -26,7 +29,23 @@ _THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "TF_NUM_INTRAOP_THREADS",
 )
-_START_SECONDS = 120.0
+_DASK_LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
+
+
+@contextlib.contextmanager
+def dask_logs(handler: logging.Handler) -> Iterator[None]:
+    """Send what Dask has to say to a handler instead of the terminal."""
+    loggers = [logging.getLogger(name) for name in _DASK_LOGGERS]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+            logger.propagate = propagate
 
 
 class LocalPool:
@@ -56,13 +75,26 @@ class LocalPool:
     ) -> None:
         self._logs = logs
         self._events: queue.Queue[Event] = queue.Queue()
-        self._busy: dict[str, str] = {}
-        self._addresses: dict[str, str] = {}
-        self._processes: dict[str, tuple[str, str, int]] = {}
+        #: Name of a worker to its address and process, while it lives.
+        self._current: dict[str, tuple[str, int]] = {}
+        self._names: dict[str, tuple[str, int]] = {}
+        self._busy: dict[tuple[str, int], tuple[str, Any]] = {}
+        self._abandoned: list[Any] = []
+        self._lock = threading.Lock()
         self._closing = False
-        logs.mkdir(parents=True, exist_ok=True)
-        self._scratch = tempfile.TemporaryDirectory(
-            prefix="stormsweep-", ignore_cleanup_errors=True
+        self._open = contextlib.ExitStack()
+        try:
+            self._start(workers, threads_per_worker, memory_gb, paths)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(
+        self, workers: int, threads_per_worker: int, memory_gb: float, paths: list[str]
+    ) -> None:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        scratch = self._open.enter_context(
+            tempfile.TemporaryDirectory(prefix="stormsweep-", ignore_cleanup_errors=True)
         )
         threads = dict.fromkeys(_THREAD_VARIABLES, str(threads_per_worker))
         settings = {
@@ -71,46 +103,61 @@ class LocalPool:
             | {"TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
             # A lost worker is the driver's business, which knows the checkpoints.
             "distributed.scheduler.allowed-failures": 0,
+            # A worker that is lost twice within this time would not be replaced.
+            "distributed.deploy.lost-worker-timeout": "1000 days",
             "distributed.worker.memory.terminate": False,
             "distributed.comm.timeouts.connect": "60s",
             "distributed.admin.tick.limit": "60s",
         }
-        with dask.config.set(settings):
-            self._cluster = LocalCluster(
-                n_workers=0,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                host="127.0.0.1",
-                dashboard_address=None,
-                worker_dashboard_address=None,
-                local_directory=self._scratch.name,
-                silence_logs=logging.CRITICAL,
-            )
-            self._cluster.scheduler.add_plugin(_Reporter(self))
-            self._client = Client(self._cluster, set_as_default=False)
-            self._client.register_plugin(WorkerSetup(str(logs), memory_gb * 2**30, paths))
-            self._cluster.scale(workers)
-            self._client.wait_for_workers(workers, timeout=_START_SECONDS)
+        self._open.enter_context(dask.config.set(settings))
+        # Loopback is open to every user of the machine: certificates keep them out.
+        security = Security.temporary()
+        cluster = LocalCluster(
+            n_workers=0,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=security,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address=None,
+            local_directory=scratch,
+            silence_logs=False,
+        )
+        self._open.callback(_quietly, cluster.close, timeout=10)
+        cluster.scheduler.add_plugin(_Reporter(self))
+        self._client = Client(cluster, security=security, set_as_default=False)
+        self._open.callback(_quietly, self._client.close, timeout=5)
+        self._client.register_plugin(WorkerSetup(str(self._logs), memory_gb * 2**30, paths))
+        cluster.scale(workers)
 
     def submit(
-        self, worker: str, token: str, function: Callable[[Any], Any], argument: Any
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
     ) -> None:
-        """Give a worker, which must be idle, a task."""
-        if worker in self._busy:
-            raise ValueError(f"worker {worker} is busy with {self._busy[worker]}")
-        self._busy[worker] = token
-        future = self._client.submit(
-            function,
-            argument,
-            key=f"{token}-{time.time_ns()}",
-            workers=[self._addresses[worker]],
-            pure=False,
-        )
-        future.add_done_callback(lambda done: self._finished(worker, token, done))
+        """Give an idle worker process a task; if it is gone by now, its `WorkerLost` follows."""
+        with self._lock:
+            address, current = self._current.get(worker, ("", -1))
+            if current != pid:
+                return
+            if (worker, pid) in self._busy:
+                raise ValueError(f"worker {worker} is busy with {self._busy[worker, pid][0]}")
+            future = self._client.submit(
+                function,
+                argument,
+                key=f"{token}-{time.time_ns()}",
+                workers=[address],
+                pure=False,
+            )
+            self._busy[worker, pid] = (token, future)
+        future.add_done_callback(lambda done: self._finished(worker, pid, done))
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""
+        with self._lock:
+            abandoned, self._abandoned = self._abandoned, []
+        if abandoned:
+            self._client.cancel(abandoned, force=True)
         with contextlib.suppress(queue.Empty):
             yield self._events.get(timeout=timeout)
             while True:
@@ -118,48 +165,56 @@ class LocalPool:
 
     def close(self) -> None:
         """Stop all workers and wait until their processes are gone."""
-        self._closing = True
         # Workers hold nothing but what their checkpoints hold: there is nothing to wait for.
-        with contextlib.suppress(Exception):
-            self._client.close(timeout=5)
-        with contextlib.suppress(Exception):
-            self._cluster.close(timeout=10)
-        self._scratch.cleanup()
+        self._closing = True
+        self._open.close()
 
-    def _finished(self, worker: str, token: str, future: Any) -> None:
-        if self._closing or self._busy.get(worker) != token:
+    def _finished(self, worker: str, pid: int, future: Any) -> None:
+        if self._closing or (worker, pid) not in self._busy:
             return
+        outcome: Any
         try:
-            result = future.result()
-        except KilledWorker:
+            outcome = future.result()
+            failed = False
+        except (KilledWorker, CancelledError, asyncio.CancelledError):
             return  # told by the scheduler's plugin, with the reason
         except BaseException as error:
-            if self._closing or self._busy.get(worker) != token:
-                return
-            del self._busy[worker]
-            self._events.put(Broken(worker, token, error))
-        else:
-            self._busy.pop(worker, None)
-            self._events.put(Finished(worker, token, result))
+            outcome, failed = error, True
+        with self._lock:
+            # Either this or the worker's loss is told, never both.
+            token, _ = self._busy.pop((worker, pid), (None, None))
+            if token is not None and not self._closing:
+                kind = Broken if failed else Finished
+                self._events.put(kind(worker, token, outcome))
 
     def _joined(self, address: str, name: str, pid: int) -> None:
-        self._addresses[name] = address
-        self._processes[address] = (name, host(), pid)
-        self._events.put(WorkerReady(name, host(), pid))
+        with self._lock:
+            self._current[name] = (address, pid)
+            self._names[address] = (name, pid)
+            self._events.put(WorkerReady(name, host(), pid))
 
     def _left(self, address: str) -> None:
-        if self._closing or address not in self._processes:
-            return
-        name, machine, pid = self._processes.pop(address)
-        failure, reason = "killed", "its worker process died without a word"
-        farewell = farewell_file(self._logs, pid)
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            told = json.loads(farewell.read_text(encoding="utf-8"))
-            failure, reason = told["failure"], told["reason"]
-            farewell.unlink()
-        self._events.put(
-            WorkerLost(name, machine, pid, failure, reason, self._busy.pop(name, None))
-        )
+        with self._lock:
+            name, pid = self._names.pop(address, ("", -1))
+            if self._closing or not name:
+                return
+            if self._current.get(name) == (address, pid):
+                del self._current[name]
+            token, future = self._busy.pop((name, pid), (None, None))
+            if future is not None:
+                self._abandoned.append(future)
+            failure, reason = "killed", "its worker process died without a word"
+            farewell = farewell_file(self._logs, pid)
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                told = json.loads(farewell.read_text(encoding="utf-8"))
+                failure, reason = told["failure"], told["reason"]
+                farewell.unlink()
+            self._events.put(WorkerLost(name, host(), pid, failure, reason, token))
+
+
+def _quietly(function: Callable[..., Any], **arguments: Any) -> None:
+    with contextlib.suppress(Exception):
+        function(**arguments)
 
 
 class _Reporter(SchedulerPlugin):  # type: ignore[misc]

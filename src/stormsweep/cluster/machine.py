@@ -52,11 +52,26 @@ def host() -> str:
     return socket.gethostname()
 
 
+def process_space() -> str:
+    """Return which process numbers count here: containers of one host have their own."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
+
+
 def process_started(pid: int) -> float | None:
     """Return when a process of this machine started, or None when there is none.
 
-    A process that only waits to be reaped counts as gone.
+    The number is good for telling one process from another, not as a time: where the system
+    counts from its own start, setting the clock does not change it. A process that only waits to
+    be reaped counts as gone.
     """
+    stat = _read(Path(f"/proc/{pid}/stat"))
+    if stat is not None:
+        # The name in parentheses may hold anything; state and start follow it.
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else float(fields[19])
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:

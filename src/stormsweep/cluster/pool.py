@@ -63,9 +63,9 @@ class Pool(Protocol):
     """What every kind of workers offers the driver."""
 
     def submit(
-        self, worker: str, token: str, function: Callable[[Any], Any], argument: Any
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
     ) -> None:
-        """Give a worker, which must be idle, a task."""
+        """Give an idle worker process a task; if it is gone by now, its `WorkerLost` follows."""
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -115,7 +116,10 @@ def differences(old: StudyFile, new: StudyFile) -> list[str]:
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
     changes = []
     for key in dict.fromkeys([*before, *after]):
-        if key.startswith("site.") or key == "data.cache" or before.get(key) == after.get(key):
+        if key.startswith("site.") or key == "data.cache":
+            continue
+        # By their JSON: 0 and 0.0 are equal, but other values of the space.
+        if json.dumps(before.get(key)) == json.dumps(after.get(key)):
             continue
         was, now = (_show(side[key]) if key in side else "unset" for side in (before, after))
         changes.append(f"{key} was {was}, is {now}")

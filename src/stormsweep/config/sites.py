@@ -28,7 +28,7 @@ Walltime = Annotated[Line, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")]
 class Site(Table):
     """One site: this machine, or a partition of a cluster with its account and layout."""
 
-    scheduler: Literal["local", "slurm"] = "local"
+    scheduler: Literal["local", "slurm"]
     """What starts the workers."""
     partition: Line | None = None
     """Partition (queue) of the cluster."""
@@ -95,7 +95,7 @@ def load_sites(study_file: Path | None) -> dict[str, Site]:
     sites: dict[str, Site] = {}
     for path in reversed(sites_files(study_file)):
         sites |= parse(path, read_toml(path), SitesFile).site
-    return {LOCAL: Site()} | sites
+    return sites | {LOCAL: Site(scheduler="local")}
 
 
 def find_site(name: str, study_file: Path | None) -> Site:

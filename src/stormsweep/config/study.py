@@ -48,8 +48,20 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("must be a number")
+    return value
+
+
+def _date(value: Any) -> Any:
+    if isinstance(value, dt.datetime) or not isinstance(value, dt.date | str):
+        raise ValueError("must be a date such as 2015-01-01")
+    return value
+
+
 Count = Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)]
-Real = Annotated[float, BeforeValidator(_no_bool)]
+Real = Annotated[float, BeforeValidator(_number)]
 
 
 class Table(BaseModel):
@@ -90,7 +102,7 @@ class DataTable(Table):
     """Whether a target equal to the threshold is an event (``>=``) or not (``>``)."""
     groups: dict[StrictStr, StrictStr] = {}
     """csv, npz: names of groups, each a column (array) or ``file:REGEX`` on the file's name."""
-    test_from: dt.date | None = None
+    test_from: Annotated[dt.date, BeforeValidator(_date)] | None = None
     """Cases of this date and later are the test set, not touched by the search."""
     test_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     """Without dates: share of the cases (whole groups of ``group_by``) kept as the test set."""
@@ -159,9 +171,9 @@ class ModelTable(Table):
 class Range(Table):
     """A range of the space, for random search: ``{low = 1e-4, high = 1e-1, log = true}``."""
 
-    low: Real | StrictInt
+    low: Real
     """Smallest value."""
-    high: Real | StrictInt
+    high: Real
     """Greatest value."""
     log: StrictBool = False
     """Draw uniformly in the logarithm."""
@@ -249,7 +261,7 @@ class ValidationTable(Table):
     """Number of folds."""
     group_by: StrictStr = ""
     """No group of this name is on both sides of a fold; ``none``: stratified folds. Unset:
-    run_date, or none for tables (csv, npz) whose ``data.groups`` have no run_date."""
+    run_date, or none for tables (csv, npz) without ``data.groups``."""
 
 
 class EngineTable(Table):
@@ -277,7 +289,7 @@ def _check_counts(key: str, values: Any) -> None:
         if not values.integer or values.low < 1:
             raise ValueError(f"{key}: must be whole numbers from 1; set integer = true")
         return
-    for value in values if isinstance(values, list) else [values]:
+    for value in values if isinstance(values, list) and key.startswith("search.") else [values]:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{key}: given {value!r}; must be a whole number from 1")
 
@@ -298,8 +310,12 @@ class StudyFile(Table):
     @model_validator(mode="after")
     def _group_by_default(self) -> StudyFile:
         if not self.validation.group_by:
-            tables = self.data.source in TABLE_SOURCES
-            group = "none" if tables and "run_date" not in self.data.groups else "run_date"
+            groups = self.data.groups
+            if groups and "run_date" not in groups:
+                raise ValueError(
+                    f"validation.group_by: must be given, one of {', '.join(groups)} or none"
+                )
+            group = "none" if self.data.source in TABLE_SOURCES and not groups else "run_date"
             filled = self.validation.model_copy(update={"group_by": group})
             object.__setattr__(self, "validation", filled)
         return self

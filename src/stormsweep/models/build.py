@@ -24,6 +24,24 @@ SHARED = ("batch_size", "learning_rate")
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
+def check_place(spec: str) -> None:
+    """See, without importing anything, whether the file or package of a builder exists.
+
+    Raises
+    ------
+    ModelError
+        If it does not.
+    """
+    place = spec.rpartition(":")[0]
+    if place.endswith(".py"):
+        if not Path(place).is_file():
+            raise _no_file(spec, Path(place))
+    elif importlib.util.find_spec(place.partition(".")[0]) is None:
+        raise ModelError(
+            f"model.build: given {spec!r}; there is no module {place.partition('.')[0]!r}"
+        )
+
+
 def find_builder(spec: str) -> Builder:
     """Import a model builder.
 
@@ -82,10 +100,7 @@ def _load_file(spec: str, path: Path) -> ModuleType:
         path = path.resolve()
         status = path.stat()
     except OSError:
-        known = [entry.name for entry in path.parent.glob("*.py")]
-        raise ModelError(
-            f"model.build: given {spec!r}; there is no file {path}{nearest(path.name, known)}"
-        ) from None
+        raise _no_file(spec, path) from None
     # Another name for another content: an edited file is loaded anew, an unchanged one never twice.
     mark = hashlib.sha256(f"{path} {status.st_mtime_ns} {status.st_size}".encode()).hexdigest()[:12]
     name = f"stormsweep_builder_{path.stem}_{mark}"
@@ -104,6 +119,13 @@ def _load_file(spec: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise _import_failed(str(path), error) from error
     return module
+
+
+def _no_file(spec: str, path: Path) -> ModelError:
+    known = [entry.name for entry in path.parent.glob("*.py")]
+    return ModelError(
+        f"model.build: given {spec!r}; there is no file {path}{nearest(path.name, known)}"
+    )
 
 
 def _submodules(package: ModuleType | None) -> list[str]:

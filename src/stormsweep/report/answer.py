@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stormsweep.config.study import BOUNDS
 from stormsweep.report import words
 from stormsweep.report.material import Material
 
@@ -71,11 +72,11 @@ def how_sure(material: Material) -> list[str]:
             "their training cases, so it is rather too narrow; and the configuration was chosen "
             "because its score is high, so the score itself is flattered."
         )
-        low, high = words.BOUNDS.get(material.metric, (-math.inf, math.inf))
-        if best.low < low or best.high > high:
+        low, high = BOUNDS[material.metric]
+        if best.low <= low or best.high >= high:
             text += (
-                " It reaches beyond the values that this score can have: with so few folds the "
-                "spread is poorly known."
+                " It is cut at the values that this score can have: with so few folds the spread "
+                "is poorly known."
             )
         texts.append(text)
     texts.append(_rivals(material))

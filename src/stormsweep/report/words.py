@@ -18,7 +18,7 @@ SCORES = {
     "brier_score": "Brier score",
     "loss": "cross-entropy",
 }
-#: What a score says, in a few words: its bounds and what a forecast without skill gets.
+#: What a score says, in a few words: its best value and what a forecast without skill gets.
 MEANINGS = {
     "roc_auc": "0.5 without skill, 1 perfect",
     "average_precision": "event frequency without skill, 1 perfect",
@@ -28,16 +28,6 @@ MEANINGS = {
     "csi_threshold": "chosen on the validation fold itself",
     "brier_score": "mean squared error of the probability, 0 perfect",
     "loss": "on the validation fold, lower is better",
-}
-#: The greatest and least value that a score can have.
-BOUNDS = {
-    "roc_auc": (0.0, 1.0),
-    "average_precision": (0.0, 1.0),
-    "accuracy": (0.0, 1.0),
-    "brier_skill_score": (-math.inf, 1.0),
-    "csi": (0.0, 1.0),
-    "brier_score": (0.0, 1.0),
-    "loss": (0.0, math.inf),
 }
 #: What a worker's time goes to.
 PHASES = {

@@ -127,21 +127,30 @@ class JournalWriter:
         good = 0
         if path.exists():
             self.entries, good = _scan(path)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         os.ftruncate(self._descriptor, good)
-        os.lseek(self._descriptor, 0, os.SEEK_END)
         self._size = good
 
-    def append(self, *records: Record) -> None:
+    def append(self, *records: Record, when: float | None = None) -> None:
         """Append records and return when they are on the disk.
+
+        Parameters
+        ----------
+        *records : Record
+            What happened.
+        when : float, optional
+            When it happened, in seconds since 1970; default: now.
 
         Raises
         ------
         JournalError
-            If the disk is full or cannot be written to; the journal then ends where it ended.
+            If the disk is full or cannot be written to, or another process wrote to the journal;
+            it then ends where it ended.
         """
-        entries = [Entry(time.time(), record) for record in records]
+        entries = [Entry(time.time() if when is None else when, record) for record in records]
         data = "".join(map(encode, entries)).encode()
+        if os.fstat(self._descriptor).st_size != self._size:
+            raise JournalError(f"{self.path}: another process wrote to it; this one stops")
         try:
             written = 0
             while written < len(data):
@@ -150,7 +159,6 @@ class JournalWriter:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
-                os.lseek(self._descriptor, 0, os.SEEK_END)
             raise JournalError(f"{self.path}: cannot be written: {error.strerror}") from None
         self._size += len(data)
         self.entries += entries

@@ -83,7 +83,8 @@ def make_plan(proposals: Iterable[Hyperparameters], fixed: Hyperparameters, fold
         configurations.append(values)
         structure = {name: value for name, value in values.items() if name != "epochs"}
         key = identity(structure)
-        structures.setdefault(key, structure)
+        if structures.setdefault(key, structure) != structure:
+            raise ValueError(f"two configurations share the name {key}: {structure}")
         milestones.setdefault(key, set()).add(values["epochs"])
     runs = tuple(
         Run(f"{key}-f{fold}", structure, fold, tuple(sorted(milestones[key])))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
 from stormsweep.config.study import METRICS, StudyFile
+from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
 from stormsweep.records import (
     Entry,
@@ -30,9 +31,11 @@ from stormsweep.study import worker
 
 log = logging.getLogger(__name__)
 
-#: How often a task may lose its worker before its run is given up.
+#: How often a run may lose its worker, in one session, before it is given up.
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2}
 _WELCOME = "welcome"
+#: How long a first worker may take to start, in seconds; a slow file system needs minutes.
+_START_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ class Execution:
         Its runs.
     directory : Path
         The study's directory.
-    data : Path
+    data : PreparedData
         The prepared arrays.
     patches_per_epoch : list of int
         Patches of the balanced training fold, for each fold.
@@ -158,7 +161,7 @@ class Execution:
         study: StudyFile,
         plan: Plan,
         directory: Path,
-        data: Path,
+        data: PreparedData,
         patches_per_epoch: list[int],
         pool: Pool,
         watcher: Watcher,
@@ -172,7 +175,9 @@ class Execution:
         self._ready: dict[str, WorkerReady] = {}
         self._running: dict[str, Task] = {}
         self._attempts: Counter[str] = Counter()
-        self._early: list[WorkerReady] = []
+        self._early: list[tuple[WorkerReady, float]] = []
+        #: SHA-256 of the model's file, as the first worker found it.
+        self.model = ""
         self._journal: JournalWriter | None = None
         self._queue: Queue | None = None
         self._standing = Standing(METRICS[study.search.metric] == "maximize")
@@ -193,9 +198,14 @@ class Execution:
         StormsweepError
             If workers die before they are set up.
         """
+        deadline = time.monotonic() + _START_SECONDS
         while not self._idle:
             for event in self._pool.events(0.5):
                 self._handle(event)
+            if time.monotonic() > deadline:
+                raise StormsweepError(
+                    f"no worker was ready within {_START_SECONDS:.0f} s; see logs/driver.log"
+                )
 
     def train(
         self,
@@ -226,8 +236,9 @@ class Execution:
             self._patches,
         )
         self._recall(before, retry_failed)
-        for ready in self._early:
-            self._record_worker(ready, "ready")
+        for ready, when in self._early:
+            self._record_worker(ready, "ready", when=when)
+        self._sweep(before)
         self._began = time.monotonic()
         while self._queue or self._running:
             still_ours()
@@ -263,8 +274,8 @@ class Execution:
             record = entry.record
             if isinstance(record, TaskDone) and record.run in runs:
                 self._count(Task(runs[record.run], record.from_epoch, record.to_epoch), record)
-        if not retry_failed:
-            for name in before.failed:
+        for name in () if retry_failed else before.failed:
+            if name in runs:
                 self._give_up(Task(runs[name], before.reached.get(name, 0), 0))
 
     def _feed(self) -> None:
@@ -278,7 +289,11 @@ class Execution:
             self._held[name] = task.run.id
             log.info("%s epochs %d-%d to worker %s", task.run.id, *_stretch(task), name)
             self._pool.submit(
-                name, f"{task.run.id}-e{task.to_epoch}", worker.train_task, self._order(task, name)
+                name,
+                self._ready[name].pid,
+                f"{task.run.id}-e{task.to_epoch}",
+                worker.train_task,
+                self._order(task, name),
             )
 
     def _order(self, task: Task, name: str) -> TaskOrder:
@@ -286,7 +301,9 @@ class Execution:
         return TaskOrder(
             task=task,
             build=study.model.build,
-            data=str(self._data),
+            model=self.model,
+            data=str(self._data.path),
+            fingerprint=self._data.fingerprint,
             folds=study.validation.folds,
             group_by=study.validation.group_by,
             balance_method=study.balance.method,
@@ -304,16 +321,11 @@ class Execution:
         match event:
             case WorkerReady():
                 self._ready[event.worker] = event
-                self._pool.submit(event.worker, _WELCOME, worker.welcome, self._question())
+                self._pool.submit(
+                    event.worker, event.pid, _WELCOME, worker.welcome, self._question()
+                )
             case Finished(name, token, result) if token == _WELCOME:
-                if result is not None:
-                    raise ModelError(str(result))
-                self._idle.append(name)
-                self._losses = 0
-                if self._journal is None:
-                    self._early.append(self._ready[name])
-                else:
-                    self._record_worker(self._ready[name], "ready")
+                self._welcomed(name, result)
             case Finished(name, _, result):
                 self._returned(name, result)
             case Broken(name, token, error) if token == _WELCOME:
@@ -333,6 +345,32 @@ class Execution:
                 )
             case WorkerLost():
                 self._lost(event)
+
+    def _welcomed(self, name: str, said: worker.Welcome) -> None:
+        if said.problem:
+            raise ModelError(said.problem)
+        if self.model and said.model != self.model:
+            raise ModelError(
+                f"model.build: the file of {self._study.model.build} was edited while the study "
+                "runs; undo that, or begin another study"
+            )
+        self.model = said.model
+        self._idle.append(name)
+        self._losses = 0
+        if self._journal is None:
+            self._early.append((self._ready[name], said.ready))
+        else:
+            self._record_worker(self._ready[name], "ready", when=said.ready)
+
+    def _sweep(self, before: Progress) -> None:
+        """Remove what earlier sessions left: half-written files, checkpoints of ended runs."""
+        from stormsweep.training import checkpoint
+
+        for leftover in self._checkpoints.glob(".*.partial"):
+            leftover.unlink(missing_ok=True)
+        for run in self._plan.runs:
+            if before.reached.get(run.id, 0) == run.milestones[-1]:
+                checkpoint.remove(self._checkpoints, run.id)
 
     def _question(self) -> tuple[str, list[str], int, str]:
         names = sorted({name for values in self._plan.configurations for name in values})
@@ -365,6 +403,7 @@ class Execution:
     def _lost(self, event: WorkerLost) -> None:
         self._ready.pop(event.worker, None)
         self._held.pop(event.worker, None)
+        self._early = [(who, when) for who, when in self._early if who.pid != event.pid]
         if event.worker in self._idle:
             self._idle.remove(event.worker)
         self._record_worker(event, "lost", event.reason)
@@ -436,12 +475,19 @@ class Execution:
             run.hyperparameters["batch_size"],
         )
 
-    def _record_worker(self, who: WorkerReady | WorkerLost, event: str, detail: str = "") -> None:
-        self._write(WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail))
+    def _record_worker(
+        self,
+        who: WorkerReady | WorkerLost,
+        event: str,
+        detail: str = "",
+        when: float | None = None,
+    ) -> None:
+        record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail)
+        self._write(record, when)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: Record, when: float | None = None) -> None:
         if self._journal is not None:
-            self._journal.append(record)
+            self._journal.append(record, when=when)
 
 
 def _stretch(task: Task) -> tuple[int, int]:

@@ -18,7 +18,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Self
 
-from stormsweep.cluster.machine import host, process_started
+from stormsweep.cluster.machine import host, process_space, process_started
 from stormsweep.errors import StudyBusyError
 from stormsweep.files import write_json
 
@@ -47,7 +47,7 @@ def driver_of(directory: Path) -> dict[str, Any] | None:
 
 def is_alive(directory: Path, driver: dict[str, Any]) -> bool:
     """Tell whether a registered driver still lives; on another host this takes some seconds."""
-    if driver["host"] == host():
+    if (driver["host"], driver.get("space")) == (host(), process_space()):
         started = process_started(driver["pid"])
         return started is not None and abs(started - driver["started"]) < 1.0
     for _ in range(_SILENT_BEATS):
@@ -94,6 +94,7 @@ class DriverLock:
         self._path = directory / FILE
         self._said: dict[str, Any] = {
             "host": host(),
+            "space": process_space(),
             "pid": os.getpid(),
             "started": process_started(os.getpid()) or 0.0,
             "token": uuid.uuid4().hex,
@@ -147,6 +148,13 @@ class DriverLock:
         beside.write_text(json.dumps(self._said), encoding="utf-8")
         try:
             os.link(beside, self._path)
+        except FileExistsError:
+            raise
+        except OSError:
+            # A file system without hard links: made only if absent, written just after.
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            os.write(descriptor, beside.read_bytes())
+            os.close(descriptor)
         finally:
             beside.unlink()
 
@@ -164,7 +172,7 @@ class DriverLock:
             moved = stale["token"]
         if moved != stale["token"]:
             # Another driver was quicker: what was moved is its sign, and goes back.
-            with contextlib.suppress(FileExistsError):
+            with contextlib.suppress(OSError):
                 os.link(aside, self._path)
         aside.unlink()
 

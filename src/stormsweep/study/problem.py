@@ -22,11 +22,6 @@ from stormsweep.errors import DataError, nearest
 Progress = Callable[[str, float], None]
 
 
-def twin_folder(study: StudyFile) -> Path:
-    """Return where the twin's files of a study lie."""
-    return study.data.cache / f"twin-{study.data.patches}-seed-{study.study.seed}"
-
-
 def prepared_folder(study: StudyFile) -> Path:
     """Return where the prepared arrays of a study lie, one folder for each ``[data]``."""
     config = study.data
@@ -85,9 +80,6 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
         case source if source in STORM_SOURCES:
             from stormsweep.storms.problem import prepare_storms
 
-            if source == "twin":
-                synthesize_twin(study, progress)
-                config = config.model_copy(update={"path": twin_folder(study)})
             prepare_storms(config, seed, folder, progress=told)
         case _:
             from stormsweep.data.functions import prepare_function
@@ -97,17 +89,6 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
 
 def _shares(what: str, progress: Progress) -> Callable[[int, int], None]:
     return lambda done, total: progress(what, done / total if total else 1.0)
-
-
-def synthesize_twin(study: StudyFile, progress: Progress) -> Path:
-    """Write the twin's files of a study unless they are there; return their folder."""
-    from stormsweep.storms.twin import synthesize
-
-    folder = twin_folder(study)
-    if not (folder / "twin.json").is_file():
-        told = _shares("synthesizing the twin", progress)
-        synthesize(folder, study.data.patches, study.study.seed, progress=told)
-    return folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted, Us
 from stormsweep.files import write_json, write_text
 from stormsweep.records import (
     Entry,
+    Record,
     RunFailed,
     RunPlanned,
     SessionBegun,
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from stormsweep.data.prepared import PreparedData
+    from stormsweep.results.journal import JournalWriter
     from stormsweep.results.summary import Summary
     from stormsweep.study.execute import Watcher
+    from stormsweep.study.lock import DriverLock
     from stormsweep.study.problem import FoldRows
 
 log = logging.getLogger(__name__)
@@ -196,32 +200,36 @@ class Study:
         StudyInterrupted
             On Ctrl-C; everything finished is kept.
         """
+        from stormsweep.models.build import check_place
         from stormsweep.study.execute import Silent, progress_of
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.problem import fold_rows
 
         watcher = watcher or Silent()
+        file = self.file
         self._refuse_other_sites()
         refuse_if_busy(self.directory)
         self._refuse_edits()
+        check_place(file.model.build)
         plan = self.plan()
-        data = self.prepare(watcher)
-        folds = fold_rows(
-            data.part("train"),
-            self.file.validation.folds,
-            self.file.validation.group_by,
-            self.file.balance.method,
-            self.file.balance.ratio,
-            self.file.study.seed,
-        )
-        self._refuse_other_data(data)
-        with self._own_directory(), DriverLock(self.directory) as lock, self._logging():
-            before = progress_of(self.entries()) if self.journal_path.is_file() else None
-            if before is not None and not _work_left(
-                plan, before.reached, before.failed, retry_failed
-            ):
+        with self._own_directory(), DriverLock(self.directory) as lock:
+            self._refuse_edits()
+            data = self.prepare(watcher)
+            folds = fold_rows(
+                data.part("train"),
+                file.validation.folds,
+                file.validation.group_by,
+                file.balance.method,
+                file.balance.ratio,
+                file.study.seed,
+            )
+            begun = self._begun()
+            self._refuse_other_data(begun, data)
+            before = progress_of(self.entries() if self.journal_path.is_file() else [])
+            if begun and not _work_left(plan, before.reached, before.failed, retry_failed):
                 return Outcome(self.directory, list(before.failed.values()), 0)
-            trained = self._session(watcher, plan, data, folds, retry_failed, lock)
+            with self._logging():
+                trained = self._session(watcher, plan, data, folds, retry_failed, lock)
             after = progress_of(self.entries())
         return Outcome(self.directory, list(after.failed.values()), trained)
 
@@ -232,36 +240,34 @@ class Study:
         data: PreparedData,
         folds: list[FoldRows],
         retry_failed: bool,
-        lock: Any,
+        lock: DriverLock,
     ) -> int:
         from stormsweep.results.journal import JournalWriter
         from stormsweep.study.execute import Execution, progress_of
 
         watcher.stage("starting workers", 0.0)
+        started = time.time()
         with self._pool() as pool:
-            execution = Execution(
-                self.file,
-                plan,
-                self.directory,
-                data.path,
-                [len(fold.train) for fold in folds],
-                pool,
-                watcher,
-            )
+            patches = [len(fold.train) for fold in folds]
+            execution = Execution(self.file, plan, self.directory, data, patches, pool, watcher)
             try:
                 execution.await_first_worker()
                 watcher.stage("starting workers", 1.0)
+                self._refuse_other_model(execution.model)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
+            write_text(self.directory / "study.toml", dump_study(self.file))
             with JournalWriter(self.journal_path) as journal:
                 session = progress_of(journal.entries).session + 1
-                self._begin(journal, plan, data, folds, session)
                 known = len(journal.entries)
-                outcome = "interrupted"
+                outcome = "error"
                 try:
+                    self._begin(journal, plan, data, folds, execution.model)
+                    self._begin_session(journal, session, started)
                     execution.train(journal, session, retry_failed, lock.check)
                     outcome = "failed" if progress_of(journal.entries).failed else "done"
                 except KeyboardInterrupt:
+                    outcome = "interrupted"
                     raise StudyInterrupted("everything finished so far is kept") from None
                 finally:
                     if not lock.lost:
@@ -271,74 +277,75 @@ class Study:
 
     def _begin(
         self,
-        journal: Any,
+        journal: JournalWriter,
         plan: Plan,
         data: PreparedData,
         folds: list[FoldRows],
-        session: int,
+        model: str,
     ) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""
-        from stormsweep.study.environment import describe
         from stormsweep.study.problem import fold_sizes
 
-        file, site = self.file, self.file.site
-        environment = self.directory / "environment.json"
-        now = describe(file, session)
-        if environment.is_file():
-            first = json.loads(environment.read_text(encoding="utf-8"))
-            write_json(environment, first | {"later": [*first.get("later", []), now]})
-        else:
-            write_json(environment, now)
-        recorded = {entry.record.kind for entry in journal.entries}
-        runs = {e.record.run for e in journal.entries if isinstance(e.record, RunPlanned)}
-        records: list[Any] = []
-        if StudyBegun.kind not in recorded:
-            write_text(self.directory / "study.toml", dump_study(file))
-            space = file.search.model_dump(mode="json")["space"]
-            records.append(
-                StudyBegun(
-                    name=file.study.name,
-                    seed=file.study.seed,
-                    version=__version__,
-                    strategy=file.search.strategy,
-                    metric=file.search.metric,
-                    folds=file.validation.folds,
-                    group_by=file.validation.group_by,
-                    space=space,
-                    data=data.summary(),
-                    fold_sizes=fold_sizes(data.part("train"), folds, file.validation.group_by),
-                )
+        file = self.file
+        known = {e.record.run for e in journal.entries if isinstance(e.record, RunPlanned)}
+        records: list[Record] = []
+        if not any(isinstance(entry.record, StudyBegun) for entry in journal.entries):
+            begun = StudyBegun(
+                name=file.study.name,
+                seed=file.study.seed,
+                version=__version__,
+                strategy=file.search.strategy,
+                metric=file.search.metric,
+                folds=file.validation.folds,
+                group_by=file.validation.group_by,
+                space=file.search.model_dump(mode="json")["space"],
+                model={"build": file.model.build, "sha256": model},
+                data=data.summary(),
+                fold_sizes=fold_sizes(data.part("train"), folds, file.validation.group_by),
             )
+            records.append(begun)
         records += [
             RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
             for run in plan.runs
-            if run.id not in runs
+            if run.id not in known
         ]
-        records.append(
-            SessionBegun(
-                session,
-                now["host"],
-                os.getpid(),
-                site.use,
-                site.workers,
-                site.threads_per_worker,
-            )
+        if records:
+            journal.append(*records)
+
+    def _begin_session(self, journal: JournalWriter, session: int, started: float) -> None:
+        from stormsweep.study.environment import describe
+
+        site = self.file.site
+        now = describe(self.file, session)
+        path = self.directory / "environment.json"
+        if session == 1 or not path.is_file():
+            write_json(path, now)
+        else:
+            first = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, first | {"later": [*first.get("later", []), now]})
+        begun = SessionBegun(
+            session, now["host"], os.getpid(), site.use, site.workers, site.threads_per_worker
         )
-        journal.append(*records)
+        journal.append(begun, when=started)
 
     def _refuse_other_sites(self) -> None:
-        site = find_site(self.file.site.use, self.path)
-        if site.scheduler != LOCAL:
+        name = self.file.site.use
+        find_site(name, self.path)
+        if name != LOCAL:
             raise StudyFileError(
-                f"{self.path}: site.use: given {self.file.site.use!r}, a {site.scheduler} site; "
-                "this version runs on 'local' only"
+                f"{self.path}: site.use: given {name!r}; this version runs on 'local' only"
             )
 
     def _refuse_edits(self) -> None:
         """Refuse a study file that no longer fits what was begun under its name."""
         recorded = self.directory / "study.toml"
-        if not recorded.is_file() or not self.journal_path.is_file():
+        if not self.journal_path.is_file() or not self.journal_path.stat().st_size:
             return
+        if not recorded.is_file():
+            raise JournalError(
+                f"{recorded}: is missing, so that nobody knows what {self.journal_path} is about; "
+                "put it back"
+            )
         changes = differences(load_study(recorded), self.file)
         if changes:
             raise JournalError(
@@ -346,18 +353,27 @@ class Study:
                 f"change, or begin another study with study.name = {self._free_name()!r}"
             )
 
-    def _refuse_other_data(self, data: PreparedData) -> None:
+    def _begun(self) -> StudyBegun | None:
         if not self.journal_path.is_file():
-            return
-        for entry in self.entries():
-            if isinstance(entry.record, StudyBegun):
-                began = entry.record.data["fingerprint"]
-                if began != data.fingerprint:
-                    raise JournalError(
-                        f"{self.directory}: the data changed since the study was begun "
-                        f"(fingerprint {data.fingerprint[:12]}, was {began[:12]}); restore them, "
-                        f"or begin another study with study.name = {self._free_name()!r}"
-                    )
+            return None
+        kept = (entry.record for entry in self.entries())
+        return next((record for record in kept if isinstance(record, StudyBegun)), None)
+
+    def _refuse_other_data(self, begun: StudyBegun | None, data: PreparedData) -> None:
+        if begun and begun.data["fingerprint"] != data.fingerprint:
+            raise JournalError(
+                f"{self.directory}: the data changed since the study was begun (fingerprint "
+                f"{data.fingerprint[:12]}, was {begun.data['fingerprint'][:12]}); restore them, "
+                f"or begin another study with study.name = {self._free_name()!r}"
+            )
+
+    def _refuse_other_model(self, model: str) -> None:
+        begun = self._begun()
+        if begun and begun.model["sha256"] != model:
+            raise JournalError(
+                f"{self.file.model.build}: the file was edited since {self.directory} was begun; "
+                f"undo that, or begin another study with study.name = {self._free_name()!r}"
+            )
 
     def _free_name(self) -> str:
         number = 2
@@ -368,12 +384,18 @@ class Study:
     @contextlib.contextmanager
     def _own_directory(self) -> Iterator[None]:
         """Make the directory; take it away again when a mistake stops the study before it began."""
-        created = not self.directory.exists()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        from stormsweep.study import lock
+
+        created = True
+        try:
+            self.directory.mkdir(parents=True)
+        except FileExistsError:
+            created = False
         try:
             yield
-        except (UserError, StudyInterrupted):
-            if created and not self.journal_path.exists():
+        except (UserError, StudyInterrupted, KeyboardInterrupt):
+            begun = self.journal_path.exists() or (self.directory / lock.FILE).exists()
+            if created and not begun:
                 shutil.rmtree(self.directory, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     self.directory.parent.rmdir()
@@ -382,21 +404,24 @@ class Study:
     @contextlib.contextmanager
     def _logging(self) -> Iterator[None]:
         """Keep what the driver and Dask have to say in ``logs/driver.log``."""
+        from stormsweep.cluster.local import dask_logs
+
         folder = self.directory / "logs"
         folder.mkdir(exist_ok=True)
         handler = logging.FileHandler(folder / "driver.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        loggers = [logging.getLogger("stormsweep"), logging.getLogger("distributed")]
-        levels = [logger.level for logger in loggers]
-        for logger in loggers:
-            logger.addHandler(handler)
-        loggers[0].setLevel(logging.INFO)
+        ours = logging.getLogger("stormsweep")
+        level, propagate = ours.level, ours.propagate
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
         try:
-            yield
+            with dask_logs(handler):
+                yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.removeHandler(handler)
-                logger.setLevel(level)
+            ours.removeHandler(handler)
+            ours.setLevel(level)
+            ours.propagate = propagate
             handler.close()
 
     @contextlib.contextmanager

@@ -4,23 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import inspect
+import logging
 import resource
 import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
 
+from stormsweep import files
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.errors import ModelError, RunError
-from stormsweep.models.build import check_builder, find_builder
+from stormsweep.models.build import Builder, check_builder, find_builder
 from stormsweep.records import RunFailed, TaskDone, TaskOrder
 from stormsweep.study.problem import FoldRows, fold_rows
 from stormsweep.training import checkpoint
-from stormsweep.training.engine import Engine, FoldData, Trajectory
+from stormsweep.training.engine import Engine, FoldData, State, Trajectory
 from stormsweep.training.scores import scores
 
+log = logging.getLogger(__name__)
 
-def welcome(question: tuple[str, list[str], int, str]) -> str | None:
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a worker says once it is set up.
+
+    Attributes
+    ----------
+    problem : str
+        What is wrong with the builder, in one line; empty: nothing.
+    model : str
+        SHA-256 of the file that the builder stands in.
+    ready : float
+        When it was set up, in seconds since 1970.
+    """
+
+    problem: str
+    model: str
+    ready: float
+
+
+def welcome(question: tuple[str, list[str], int, str]) -> Welcome:
     """Set a worker up before its first task: import what trains, find the model's builder.
 
     Parameters
@@ -31,16 +57,27 @@ def welcome(question: tuple[str, list[str], int, str]) -> str | None:
 
     Returns
     -------
-    str or None
-        What is wrong with the builder, in one line.
+    Welcome
     """
     build, names, threads, precision = question
     _engine(threads, precision)
     try:
-        check_builder(find_builder(build), names)
+        function, model = _builder(build)
+        check_builder(function, names)
     except ModelError as error:
-        return str(error)
-    return None
+        return Welcome(str(error), "", time.time())
+    return Welcome("", model, time.time())
+
+
+@functools.cache
+def _builder(build: str) -> tuple[Builder, str]:
+    """Import a builder once: what is edited later counts for workers that start later."""
+    function = find_builder(build)
+    try:
+        source = inspect.getsourcefile(inspect.unwrap(function))
+        return function, files.sha256(Path(source or ""))
+    except (TypeError, OSError):
+        return function, ""
 
 
 def train_task(order: TaskOrder) -> TaskDone | RunFailed:
@@ -85,20 +122,12 @@ def _failed(order: TaskOrder, kind: str, reason: str, detail: str = "") -> RunFa
 
 def _train_task(order: TaskOrder) -> TaskDone:
     task, folder = order.task, Path(order.checkpoints)
-    if stored := checkpoint.load(folder, task.run.id, task.to_epoch):
+    if stored := _load(order, task.to_epoch):
         return TaskDone(**stored[1])
     clock = _Clock()
-    data = _fold(
-        order.data,
-        order.folds,
-        order.group_by,
-        order.balance_method,
-        order.balance_ratio,
-        order.seed,
-        task.run.fold,
-    )
+    data = _fold(order)
     clock.lap("open")
-    trajectory = _trajectory(order, data, folder)
+    trajectory = _trajectory(order, data)
     clock.lap("build")
     trained = trajectory.advance(task.to_epoch)
     clock.lap("train")
@@ -129,26 +158,58 @@ def _train_task(order: TaskOrder) -> TaskDone:
             parameters=trajectory.parameters,
         )
 
-    checkpoint.save(folder, task.run.id, task.to_epoch, state, dataclasses.asdict(record()))
+    about = {"protocol": protocol(order), "task": dataclasses.asdict(record())}
+    try:
+        checkpoint.save(folder, task.run.id, task.to_epoch, state, about)
+    except OSError as error:
+        # The score counts all the same; whoever goes on trains the way there once more.
+        log.warning("no checkpoint of %s: %s", task.run.id, error)
     clock.lap("checkpoint")
     return record()
+
+
+def protocol(order: TaskOrder) -> str:
+    """Return a checksum of all that decides over scores beside the run itself.
+
+    A checkpoint that was made under another seed, other data or another model is not taken up.
+    """
+    parts = (
+        order.build,
+        order.model,
+        order.fingerprint,
+        order.folds,
+        order.group_by,
+        order.balance_method,
+        order.balance_ratio,
+        order.seed,
+        order.precision,
+        order.threads,
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _load(order: TaskOrder, epoch: int) -> tuple[State, dict[str, Any]] | None:
+    stored = checkpoint.load(Path(order.checkpoints), order.task.run.id, epoch, log.warning)
+    if stored is None or stored[1].get("protocol") != protocol(order):
+        return None
+    return stored[0], stored[1]["task"]
 
 
 #: The one run whose state this process has in memory, by id.
 _held: dict[str, Trajectory] = {}
 
 
-def _trajectory(order: TaskOrder, data: FoldData, folder: Path) -> Trajectory:
+def _trajectory(order: TaskOrder, data: FoldData) -> Trajectory:
     run, epoch = order.task.run, order.task.from_epoch
     held = _held.get(run.id)
     if held is not None and held.epoch == epoch:
         return held
     _held.clear()
     trajectory = _engine(order.threads, order.precision).start(
-        find_builder(order.build), run.hyperparameters, order.seed, run.fold, data
+        _builder(order.build)[0], run.hyperparameters, order.seed, run.fold, data
     )
     if epoch:
-        stored = checkpoint.load(folder, run.id, epoch)
+        stored = _load(order, epoch)
         if stored is None:
             # Nothing is lost but time: the way to the milestone is trained once more.
             trajectory.advance(epoch)
@@ -166,21 +227,37 @@ def _engine(threads: int, precision: str) -> Engine:
 
 
 @functools.cache
-def _part(path: str) -> Part:
-    return PreparedData.open(Path(path)).part("train")
+def _part(path: str, fingerprint: str) -> Part:
+    data = PreparedData.open(Path(path))
+    if data.fingerprint != fingerprint:
+        raise RunError(f"{path}: the data changed since this session of the study began")
+    return data.part("train")
 
 
 @functools.lru_cache(maxsize=4)
 def _rows(
-    path: str, n_folds: int, group_by: str, method: str, ratio: float, seed: int
+    path: str,
+    fingerprint: str,
+    n_folds: int,
+    group_by: str,
+    method: str,
+    ratio: float,
+    seed: int,
 ) -> list[FoldRows]:
-    return fold_rows(_part(path), n_folds, group_by, method, ratio, seed)
+    return fold_rows(_part(path, fingerprint), n_folds, group_by, method, ratio, seed)
 
 
-def _fold(
-    path: str, n_folds: int, group_by: str, method: str, ratio: float, seed: int, fold: int
-) -> FoldData:
-    part, rows = _part(path), _rows(path, n_folds, group_by, method, ratio, seed)[fold]
+def _fold(order: TaskOrder) -> FoldData:
+    part = _part(order.data, order.fingerprint)
+    rows = _rows(
+        order.data,
+        order.fingerprint,
+        order.folds,
+        order.group_by,
+        order.balance_method,
+        order.balance_ratio,
+        order.seed,
+    )[order.task.run.fold]
     return FoldData(
         inputs=part.inputs,
         labels=part.labels,

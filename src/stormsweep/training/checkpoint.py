@@ -116,11 +116,6 @@ def load(
     return state, meta["result"]
 
 
-def latest(folder: Path, run_id: str, at_most: int) -> int | None:
-    """Return the last epoch up to `at_most` that a run has a checkpoint file of."""
-    return max((epoch for epoch in _epochs(folder, run_id) if epoch <= at_most), default=None)
-
-
 def remove(folder: Path, run_id: str, below: int | None = None) -> int:
     """Remove checkpoints of a run.
 

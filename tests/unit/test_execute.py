@@ -1,0 +1,187 @@
+"""Losing these: a task done twice or never when workers come, go and fail in odd moments.
+
+The pool here is a fake (threads and processes are not what is tested): events come in the order
+that the test says. Real workers, killed for real, are in tests/integration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import PreparedData
+from stormsweep.errors import ModelError, StormsweepError
+from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskRetried
+from stormsweep.results.journal import JournalWriter, of_kind
+from stormsweep.search.plan import make_plan
+from stormsweep.search.space import grid
+from stormsweep.study import execute
+from stormsweep.study.execute import Execution, Silent, progress_of
+from stormsweep.study.worker import Welcome
+
+STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [1, 2]}}})
+PLAN = make_plan(grid({"batch_size": [8, 16], "epochs": [1, 2]}), {}, 2)
+WELCOME = Welcome("", "abc", 1.0)
+
+
+def done(order: TaskOrder) -> TaskDone:
+    task = order.task
+    score = {"roc_auc": 0.5 + 0.1 * task.to_epoch}
+    return TaskDone(
+        task.run.id, task.from_epoch, task.to_epoch, score, order.worker, order.session,
+        order.submitted, 1.0, 2.0, {}, [0.1], 10, 1, 1.0, 5,
+    )  # fmt: skip
+
+
+class FakePool:
+    """Answers every task at once, unless the test has something else happen to it."""
+
+    def __init__(self, *happens: Callable[[FakePool, str, int, Any], Event | None]) -> None:
+        self.happens = list(happens)
+        self.queue: list[Event] = [WorkerReady("0", "h", 1), WorkerReady("1", "h", 2)]
+        self.alive = {"0": 1, "1": 2}
+        self.model = WELCOME
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        if self.alive.get(worker) != pid:
+            return
+        if token == "welcome":
+            self.queue.append(Finished(worker, token, self.model))
+            return
+        happening = self.happens.pop(0) if self.happens else None
+        event = happening(self, worker, pid, argument) if happening else None
+        self.queue.append(event or Finished(worker, token, done(argument)))
+
+    def lose(self, worker: str, pid: int, failure: str = "killed") -> WorkerLost:
+        self.alive[worker] = pid + 10
+        self.queue.append(WorkerLost(worker, "h", pid, failure, "it died", "t"))
+        return cast(WorkerLost, WorkerReady(worker, "h", pid + 10))
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        while self.queue:
+            yield self.queue.pop(0)
+
+    def close(self) -> None:
+        pass
+
+
+def train(
+    folder: Path, pool: FakePool, watch: Callable[[], None] = lambda: None, retry: bool = False
+) -> list[Any]:
+    data = cast(PreparedData, SimpleNamespace(path=folder, fingerprint="f"))
+    run = Execution(STUDY, PLAN, folder, data, [100, 100], cast(Any, pool), Silent())
+    run.await_first_worker()
+    with JournalWriter(folder / "journal.jsonl") as journal:
+        run.train(journal, 1, retry, watch)
+        assert run.state().tasks_done == run.state().tasks
+        return journal.entries
+
+
+def every_task(entries: list[Any]) -> None:
+    found = [(record.run, record.to_epoch) for record in of_kind(entries, TaskDone)]
+    assert sorted(found) == sorted((run.id, stop) for run in PLAN.runs for stop in run.milestones)
+
+
+def test_all_tasks_are_done_once(tmp_path: Path) -> None:
+    every_task(train(tmp_path, FakePool()))
+
+
+def test_a_worker_lost_before_the_driver_looked_is_no_trouble(tmp_path: Path) -> None:
+    pool = FakePool()
+    pool.alive["0"] = 11
+    pool.queue[1:1] = [
+        WorkerLost("0", "h", 1, "killed", "it died", None),
+        WorkerReady("0", "h", 11),
+    ]
+    every_task(train(tmp_path, pool))
+
+
+def test_a_lost_task_is_given_out_again_and_a_third_loss_fails_its_run(tmp_path: Path) -> None:
+    lose = FakePool.lose
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    once = train(tmp_path / "a", FakePool(lambda pool, name, pid, _: lose(pool, name, pid)))
+    every_task(once)
+    assert len(of_kind(once, TaskRetried)) == 1
+
+    run = PLAN.runs[0].id
+
+    def always(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event | None:
+        pool.happens.append(always)
+        return lose(pool, worker, pid) if order.task.run.id == run else None
+
+    entries = train(tmp_path / "b", FakePool(always, always))
+    failure = of_kind(entries, RunFailed)
+    assert [(f.run, f.failure) for f in failure] == [(run, "killed")]
+    assert "3 times" in failure[0].reason
+    assert len(of_kind(entries, TaskDone)) == PLAN.tasks - 2
+
+
+def test_failed_runs_stay_failed_until_they_are_tried_again(tmp_path: Path) -> None:
+    run = PLAN.runs[0].id
+
+    def fail(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event | None:
+        pool.happens.append(fail)
+        if order.task.run.id != run:
+            return None
+        return Finished(worker, "t", RunFailed(run, 0, 1, "error", "no", worker, 1))
+
+    first = train(tmp_path, FakePool(fail, fail))
+    assert set(progress_of(first).failed) == {run}
+    again = train(tmp_path, FakePool())
+    assert set(progress_of(again).failed) == {run}
+    retried = train(tmp_path, FakePool(), retry=True)
+    assert progress_of(retried).failed == {}
+    every_task(retried)
+
+
+def test_a_builder_that_is_no_good_stops_the_study(tmp_path: Path) -> None:
+    pool = FakePool()
+    pool.model = Welcome("model.build: there is no such thing", "", 1.0)
+    with pytest.raises(ModelError, match="no such thing"):
+        train(tmp_path, pool)
+
+
+def test_a_model_edited_while_the_study_runs_stops_it(tmp_path: Path) -> None:
+    def edit(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event:
+        pool.model = Welcome("", "edited", 2.0)
+        return pool.lose(worker, pid)
+
+    with pytest.raises(ModelError, match="edited while the study runs"):
+        train(tmp_path, FakePool(edit))
+
+
+def test_workers_that_die_before_any_work_end_the_study(tmp_path: Path) -> None:
+    pool = FakePool()
+    pool.queue = []
+    for pid in range(1, 9):
+        pool.queue += [WorkerReady("0", "h", pid), WorkerLost("0", "h", pid, "killed", "bad", None)]
+    pool.alive = {}
+    with pytest.raises(StormsweepError, match="workers die before they can work: bad"):
+        train(tmp_path, pool)
+
+
+def test_no_worker_at_all_is_said_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "_START_SECONDS", 0.0)
+    pool = FakePool()
+    pool.queue = []
+    with pytest.raises(StormsweepError, match="no worker was ready"):
+        train(tmp_path, pool)
+
+
+def test_a_driver_that_lost_its_study_stops(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise StormsweepError("taken over")
+
+    with pytest.raises(StormsweepError, match="taken over"):
+        train(tmp_path, FakePool(), watch=lost)

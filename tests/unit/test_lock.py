@@ -1,0 +1,94 @@
+"""Losing these: two drivers on one study, or a study that nobody may go on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stormsweep.errors import StudyBusyError
+from stormsweep.study import lock
+from stormsweep.study.lock import FILE, DriverLock, driver_of, is_alive, refuse_if_busy
+
+
+@pytest.fixture(autouse=True)
+def quick_beats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+
+
+def test_a_live_driver_is_refused_by_name_and_a_released_one_is_forgotten(tmp_path: Path) -> None:
+    with DriverLock(tmp_path):
+        with pytest.raises(StudyBusyError, match=f"process {os.getpid()} on .*last sign of life"):
+            DriverLock(tmp_path)
+        with pytest.raises(StudyBusyError):
+            refuse_if_busy(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    refuse_if_busy(tmp_path)
+
+
+def test_a_killed_driver_is_taken_over_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, os, pathlib\n"
+        "from stormsweep.study.lock import DriverLock\n"
+        "DriverLock(pathlib.Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    said = driver_of(tmp_path)
+    assert said is not None
+    assert not is_alive(tmp_path, said)
+    with DriverLock(tmp_path):
+        pass
+
+
+def test_a_process_that_has_the_number_of_a_dead_driver_is_not_the_driver(tmp_path: Path) -> None:
+    with DriverLock(tmp_path):
+        said = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps(said | {"started": said["started"] - 1000}))
+    with DriverLock(tmp_path):
+        pass
+
+
+def test_a_driver_on_another_host_lives_while_its_count_moves(tmp_path: Path) -> None:
+    elsewhere = DriverLock(tmp_path)
+    elsewhere._said |= {"host": "elsewhere", "pid": 1}
+    time.sleep(0.2)
+    with pytest.raises(StudyBusyError, match="on elsewhere"):
+        refuse_if_busy(tmp_path)
+    elsewhere._stop.set()  # as if its host went down
+    elsewhere._thread.join()
+    refuse_if_busy(tmp_path)
+    with DriverLock(tmp_path) as ours:
+        ours.check()
+
+
+def test_a_driver_that_slept_and_was_taken_over_stops(tmp_path: Path) -> None:
+    sleeper = DriverLock(tmp_path)
+    (tmp_path / FILE).unlink()
+    with DriverLock(tmp_path):
+        time.sleep(0.3)
+        with pytest.raises(StudyBusyError, match="took the study over"):
+            sleeper.check()
+        sleeper.release()
+        assert driver_of(tmp_path) is not None, "the sleeper removed the other driver's sign"
+
+
+def test_a_damaged_sign_of_life_does_not_lock_the_study_for_ever(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text("{")
+    with DriverLock(tmp_path):
+        pass
+
+
+def test_a_file_system_without_hard_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with DriverLock(tmp_path), pytest.raises(StudyBusyError):
+        DriverLock(tmp_path)

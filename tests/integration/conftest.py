@@ -67,7 +67,7 @@ def wait_for(
     while not happened():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end, "nothing happened in time"
-        time.sleep(0.05)
+        time.sleep(0.01)
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -107,7 +107,8 @@ def digits_study(folder: Path, name: str = "digits", **changes: str) -> Path:
         "balance": 'method = "oversample"',
         "model": f'build = "{MODELS}:digits_cnn"',
         "search": "",
-        "search.space": "batch_size = [32, 64]\nlearning_rate = [0.003, 0.01]\nepochs = [1, 2, 4]",
+        "search.space": "batch_size = [16, 32]\nlearning_rate = [0.003, 0.01]\n"
+        "epochs = [12, 24, 36, 48]",
         "validation": "folds = 2",
         "site": "workers = 2",
     } | {key.replace("__", "."): value for key, value in changes.items()}

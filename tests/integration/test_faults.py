@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,31 +19,34 @@ from .conftest import MODELS, digits_study, family, gone, scores, start, stormsw
 pytestmark = pytest.mark.usefixtures("no_orphans")
 
 
+def _more_tasks(directory: Path, than: int) -> bool:
+    return len(tasks(directory)) > than
+
+
 def test_a_driver_killed_at_ten_random_instants_ends_with_the_same_scores(
     digits: Path, tmp_path: Path
 ) -> None:
     study, directory = digits_study(tmp_path), tmp_path / "runs" / "digits"
     chance = random.Random(20190522)
-    kills = 0
-    while kills < 10:
-        done_before = len(tasks(directory))
+    for kill in range(10):
         # The number of workers may change from session to session.
-        workers = "2" if kills in (3, 6) else "1"
+        workers = "2" if kill in (3, 6) else "1"
+        before = len(tasks(directory))
         process = start(tmp_path, "run", study, "--no-report", "--workers", workers)
         # Half of the kills strike at any moment, from start-up on; half right after a result.
-        if kills % 2:
-            deadline = time.monotonic() + 120
-            while len(tasks(directory)) == done_before and process.poll() is None:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            time.sleep(chance.uniform(0, 0.3))
+        # None comes later than two results, or a fast machine would be done before the tenth.
+        if kill % 2:
+            wait_for(partial(_more_tasks, directory, before), process)
+            end = time.monotonic() + chance.uniform(0, 0.3)
         else:
-            time.sleep(chance.uniform(0.5, 9))
+            end = time.monotonic() + chance.uniform(0.5, 9)
+        while time.monotonic() < end and not _more_tasks(directory, before + 1):
+            time.sleep(0.01)
         children = family(process)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
-        kills += 1
         assert gone(children) == [], "workers outlived their driver"
+    assert 0 < len(tasks(directory)) < len(tasks(digits))
     ended = stormsweep(tmp_path, "run", study, "--no-report")
     assert ended.returncode == 0, ended.stderr
     assert scores(directory) == scores(digits)
@@ -112,7 +116,7 @@ def test_each_bad_configuration_is_one_failed_run_and_the_others_finish(tmp_path
 
 def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:
     study, directory = digits_study(tmp_path), tmp_path / "runs" / "digits"
-    process = start(tmp_path, "run", study, "--no-report")
+    process = start(tmp_path, "run", study, "--no-report", "--workers", "1")
     wait_for(lambda: len(tasks(directory)) >= 1, process)
     second = stormsweep(tmp_path, "run", study)
     assert second.returncode == 2

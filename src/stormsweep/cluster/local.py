@@ -108,6 +108,8 @@ class LocalPool:
             "distributed.worker.memory.terminate": False,
             "distributed.comm.timeouts.connect": "60s",
             "distributed.admin.tick.limit": "60s",
+            # Before a worker has its log file, what it writes goes to the user's terminal.
+            "logging.distributed": "warning",
         }
         self._open.enter_context(dask.config.set(settings))
         # Loopback is open to every user of the machine: certificates keep them out.

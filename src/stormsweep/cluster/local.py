@@ -100,7 +100,12 @@ class LocalPool:
         settings = {
             # Dask's nanny would set OpenMP's count to 1 whatever the layout.
             "distributed.nanny.pre-spawn-environ": threads
-            | {"TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            | {
+                "TF_NUM_INTEROP_THREADS": "1",
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                # Until a worker has its log file, what it says goes to the user's terminal.
+                "DASK_LOGGING__DISTRIBUTED": "warning",
+            },
             # A lost worker is the driver's business, which knows the checkpoints.
             "distributed.scheduler.allowed-failures": 0,
             # A worker that is lost twice within this time would not be replaced.
@@ -108,8 +113,6 @@ class LocalPool:
             "distributed.worker.memory.terminate": False,
             "distributed.comm.timeouts.connect": "60s",
             "distributed.admin.tick.limit": "60s",
-            # Before a worker has its log file, what it writes goes to the user's terminal.
-            "logging.distributed": "warning",
         }
         self._open.enter_context(dask.config.set(settings))
         # Loopback is open to every user of the machine: certificates keep them out.

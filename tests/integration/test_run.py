@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -142,6 +143,23 @@ def test_real_hail_storms_from_csv_to_report_with_skill_on_other_dates(tmp_path:
     began = read(tmp_path / "runs/hail/journal.jsonl")[0].record
     assert getattr(began, "data")["synthetic"] is False  # noqa: B009
     assert "synthetic" not in done.stdout
+
+
+def test_data_are_exported_balanced_for_other_tools(digits: Path, tmp_path: Path) -> None:
+    study = digits / "study.toml"
+    done = stormsweep(tmp_path, "data", "export", study, "arrays")
+    assert done.returncode == 0, done.stderr
+    arrays = {path.stem: np.load(path) for path in (tmp_path / "arrays").iterdir()}
+    assert len(arrays) == 6
+    assert arrays["train_out"].mean() < 0.2
+    assert arrays["train_out_new"].mean() == 0.5
+    assert arrays["train_norm_2d_new"].shape == (len(arrays["train_out_new"]), 8, 8, 1)
+    again = stormsweep(tmp_path, "data", "export", study, "arrays")
+    assert again.returncode == 2
+    assert again.stderr == "stormsweep: arrays: exists already; name a folder that does not\n"
+    other = stormsweep(tmp_path, "data", "export", study, "files", "--format", "netcdf")
+    assert other.returncode == 0, other.stderr
+    assert {path.name for path in (tmp_path / "files").iterdir()} == {"train.nc", "test.nc"}
 
 
 def test_a_report_is_drawn_anew_from_the_journal_alone(digits: Path, tmp_path: Path) -> None:

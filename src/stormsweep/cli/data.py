@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,32 @@ def prepare(
     with display("") as watcher:
         data = chosen.prepare(watcher, again)
     typer.echo(f"Prepared: {data.path}")
+
+
+class Format(StrEnum):
+    """What `data export` writes."""
+
+    npy = "npy"
+    netcdf = "netcdf"
+
+
+@data_app.command()
+def export(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
+    format: Annotated[
+        Format, typer.Option(help="NumPy arrays under the 2019 names, or NetCDF.")
+    ] = Format.npy,
+) -> None:
+    """Write a study's prepared data as files for other tools."""
+    from stormsweep.cli.watch import display
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study)
+    with display("") as watcher:
+        written = chosen.export(folder, format.value, watcher)
+    for file in written:
+        typer.echo(f"Wrote: {file}")
 
 
 @data_app.command()

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from stormsweep.config.study import STORM_SOURCES, StudyFile
 from stormsweep.data.balance import balance
+from stormsweep.data.export import Format
+from stormsweep.data.export import export as write_files
 from stormsweep.data.folds import folds
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.provenance import sources_changed
@@ -85,6 +87,29 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
             from stormsweep.data.functions import prepare_function
 
             prepare_function(config, seed, folder, group_by=group_by, progress=told)
+
+
+def export(
+    study: StudyFile, folder: Path, format: Format, progress: Progress | None = None
+) -> list[Path]:
+    """Write a study's data, prepared first where missing, as files for other tools.
+
+    Raises
+    ------
+    DataError
+        If data are missing, unfit or changed, or the folder exists or has no room.
+    """
+    data = prepare(study, progress)
+    balanced = None
+    table, labels = study.balance, data.part("train").labels
+    if table.method in ("oversample", "undersample"):
+        # The folds of the validation have the numbers below this one.
+        everything = study.validation.folds
+        rows = np.arange(len(labels))
+        seed = study.study.seed
+        balanced, _ = balance(rows, labels, table.method, table.ratio, seed, everything)
+    told = _shares("exporting", progress) if progress else None
+    return write_files(data, folder, format, balanced, told)
 
 
 def _shares(what: str, progress: Progress) -> Callable[[int, int], None]:

@@ -36,6 +36,7 @@ from stormsweep.search.strategies import propose
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.journal import JournalWriter
     from stormsweep.results.summary import Summary
@@ -138,6 +139,27 @@ class Study:
         from stormsweep.study.problem import prepare
 
         return prepare(self.file, watcher.stage if watcher else None, again)
+
+    def export(
+        self, folder: Path | str, format: Format = "npy", watcher: Watcher | None = None
+    ) -> list[Path]:
+        """Write the study's data for other tools; see `stormsweep.data.export.export`.
+
+        The balanced arrays of ``npy`` follow ``[balance]``, drawn from the whole training part.
+
+        Returns
+        -------
+        list of Path
+            The files written.
+
+        Raises
+        ------
+        DataError
+            If data are missing, unfit or changed, or the folder exists or has no room.
+        """
+        from stormsweep.study.problem import export
+
+        return export(self.file, Path(folder), format, watcher.stage if watcher else None)
 
     def entries(self) -> list[Entry]:
         """Read the journal.

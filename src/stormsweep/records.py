@@ -135,6 +135,8 @@ class TaskOrder:
         Folder of the prepared arrays, and what they must be.
     protocol : Protocol
         What the cases of the run's fold are, and the study's seed.
+    turned : str
+        Folder of the patches turned ahead of training; empty: there are none.
     precision : str
         ``float32`` or ``bfloat16``.
     checkpoints : str
@@ -151,6 +153,7 @@ class TaskOrder:
     data: str
     fingerprint: str
     protocol: Protocol
+    turned: str
     precision: str
     checkpoints: str
     threads: int

@@ -14,14 +14,18 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stormsweep import files
 from stormsweep.data.prepared import Part, PreparedData
+from stormsweep.data.turned import open_turned, vectors_of
 from stormsweep.errors import ModelError, RunError
 from stormsweep.models.build import Builder, check_builder, find_builder
-from stormsweep.records import Protocol, RunFailed, TaskDone, TaskOrder
+from stormsweep.records import Augmentation, Protocol, RunFailed, TaskDone, TaskOrder
 from stormsweep.study.protocol import FoldRows, fold_rows
 from stormsweep.training import checkpoint
-from stormsweep.training.engine import Engine, FoldData, State, Trajectory
+from stormsweep.training.engine import Engine, FoldData, State, Trajectory, Turning
 from stormsweep.training.scores import scores
 
 log = logging.getLogger(__name__)
@@ -238,13 +242,44 @@ def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
 def _fold(order: TaskOrder) -> FoldData:
     part = _part(order.data, order.fingerprint)
     rows = _rows(order.data, order.fingerprint, order.protocol)[order.task.run.fold]
+    inputs, labels, versions = part.inputs, part.labels, range(1)
+    augmentation = order.protocol.augmentation
+    if augmentation is not None and augmentation.copies:
+        inputs = _turned(order.turned, order.fingerprint)
+        labels = np.tile(labels, 1 + augmentation.copies)
+        # In 2019 all patches were turned and none was left as it was.
+        versions = range(augmentation.method != "physical", 1 + augmentation.copies)
     return FoldData(
-        inputs=part.inputs,
-        labels=part.labels,
+        inputs=inputs,
+        labels=labels,
         train=rows.train,
         validation=rows.validation,
         class_weight=rows.class_weight,
         climatology=rows.climatology,
+        versions=versions,
+        turning=_turning(order.data, augmentation),
+    )
+
+
+@functools.cache
+def _turned(path: str, fingerprint: str) -> NDArray[np.float32]:
+    return open_turned(Path(path), fingerprint)
+
+
+@functools.cache
+def _turning(path: str, augmentation: Augmentation | None) -> Turning | None:
+    if augmentation is None or augmentation.copies:
+        return None
+    manifest = PreparedData.open(Path(path)).manifest
+    physical = augmentation.method == "physical"
+    mean, std = (tuple(v[key] for v in manifest["inputs"]) for key in ("mean", "std"))
+    return Turning(
+        rotate_degrees=augmentation.rotate_degrees,
+        flip=augmentation.flip,
+        turns_vectors=physical,
+        vectors=tuple(vectors_of(manifest)) if physical else (),
+        mean=mean,
+        std=std,
     )
 
 

@@ -137,6 +137,8 @@ class TaskOrder:
         What the cases of the run's fold are, and the study's seed.
     turned : str
         Folder of the patches turned ahead of training; empty: there are none.
+    score_test : bool
+        Whether the test part is scored at each milestone too: for an audit, never for a search.
     precision : str
         ``float32`` or ``bfloat16``.
     checkpoints : str
@@ -154,6 +156,7 @@ class TaskOrder:
     fingerprint: str
     protocol: Protocol
     turned: str
+    score_test: bool
     precision: str
     checkpoints: str
     threads: int
@@ -264,6 +267,8 @@ class TaskDone:
         Peak resident memory of the worker process so far.
     parameters : int
         Trainable parameters of the model.
+    test_scores : dict of str to float
+        Scores on the test part, in an audit; else empty.
     """
 
     kind: ClassVar[str] = "task"
@@ -282,6 +287,7 @@ class TaskDone:
     updates: int
     memory_mb: float
     parameters: int
+    test_scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep import files
+from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.turned import open_turned, vectors_of
 from stormsweep.errors import ModelError, RunError
@@ -138,6 +139,7 @@ def _train_task(order: TaskOrder) -> TaskDone:
     clock.move("train", "compile", trained.compile_seconds)
     probabilities = trajectory.predict(data.validation)
     result = scores(data.labels[data.validation], probabilities, data.climatology)
+    on_test = _test_scores(order, trajectory, data.climatology) if order.score_test else {}
     clock.lap("score")
     state = trajectory.state()
     _held.clear()
@@ -160,6 +162,7 @@ def _train_task(order: TaskOrder) -> TaskDone:
             updates=trained.updates,
             memory_mb=_peak_memory_mb(),
             parameters=trajectory.parameters,
+            test_scores=on_test,
         )
 
     about = {"protocol": fingerprint(order), "task": dataclasses.asdict(record())}
@@ -182,6 +185,7 @@ def fingerprint(order: TaskOrder) -> str:
         order.model,
         order.fingerprint,
         order.protocol,
+        order.score_test,
         order.precision,
         order.threads,
     )
@@ -226,12 +230,18 @@ def _engine(threads: int, precision: str) -> Engine:
     return KerasEngine(precision)
 
 
+def _test_scores(order: TaskOrder, trajectory: Trajectory, climatology: float) -> dict[str, float]:
+    test = _part(order.data, order.fingerprint, "test")
+    probabilities = trajectory.predict(np.arange(len(test.labels)), test.inputs)
+    return scores(test.labels, probabilities, climatology)
+
+
 @functools.cache
-def _part(path: str, fingerprint: str) -> Part:
+def _part(path: str, fingerprint: str, name: PartName = "train") -> Part:
     data = PreparedData.open(Path(path))
     if data.fingerprint != fingerprint:
         raise RunError(f"{path}: the data changed since this session of the study began")
-    return data.part("train")
+    return data.part(name)
 
 
 @functools.lru_cache(maxsize=4)

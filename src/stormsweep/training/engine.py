@@ -120,8 +120,18 @@ class Trajectory(Protocol):
             If the model cannot be trained.
         """
 
-    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the probability of the event for each row, shape (v,)."""
+    def predict(
+        self, rows: NDArray[np.int64], inputs: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probability of the event for each row, shape (v,).
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (v,)
+            Rows of the run's own inputs, or of `inputs`.
+        inputs : ndarray of float32, shape (n, ...), optional
+            Other cases, scaled as the run's own: those of the test part.
+        """
 
     def state(self) -> State:
         """Return a copy of all that training goes on from: weights, optimizer, random state."""

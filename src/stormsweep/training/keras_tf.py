@@ -204,10 +204,12 @@ class KerasTrajectory:
             turns = draw_turns(len(rows), how.rotate_degrees, how.flip, *chance)
         return tf.constant(rows), tf.constant(turns)
 
-    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def predict(
+        self, rows: NDArray[np.int64], inputs: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Return the probability of the event for each row."""
         self._take_program()
-        return self._program.predict(self._inputs, rows)
+        return self._program.predict(self._inputs if inputs is None else alias(inputs), rows)
 
     def state(self) -> State:
         """Return a copy of weights, optimizer and random state."""

@@ -2,9 +2,9 @@
 
     python benchmarks/augmentation.py [--patches 8192] [--repeats 5] [--output FILE]
 
-Trains the storm CNN, one process of one thread, whole epochs at batch 512 on random patches (what they
-show does not matter for time), and prints a Markdown table. Disk is read through the memory map, as
-in a study.
+Trains the storm CNN, one process of one thread, whole epochs at batch 512 on random patches (what
+they show does not matter for time), and prints a Markdown table. Disk is read through the memory
+map, as in a study.
 """
 
 from __future__ import annotations

@@ -374,7 +374,7 @@ def test_two_at_once_are_refused(tmp_path: Path, mirror: Path) -> None:
     folder.mkdir()
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_SH)
         assert "another `stormsweep data fetch` is at work here" in refused(folder, mirror)
     finally:
         os.close(handle)

@@ -137,6 +137,16 @@ def test_more_bytes_stated_than_there_are(tmp_path: Path) -> None:
         assert len(site.gets()) == 3
 
 
+def test_an_end_too_early_is_noticed_without_a_stated_length(tmp_path: Path) -> None:
+    """The rest of a file then has no length of its own; that of the whole is known."""
+    with serving(files={"storms": CONTENT}, breaks=[300_000]) as site:
+        Download(tmp_path, waits=()).refused(site.url("storms"))
+        site.lengths, site.breaks = False, [200_000]
+        download = Download(tmp_path)
+        assert download(site.url("storms")) == CONTENT
+    assert "ended at" in download.said[0]
+
+
 def test_waits_grow() -> None:
     assert list(WAITS) == sorted(set(WAITS))
 

@@ -102,15 +102,9 @@ def check_space(path: Path, needed: int) -> None:
     DataError
         If the file system has fewer bytes free.
     """
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
+    free = free_bytes(path)
     if needed > free:
-        raise DataError(
-            f"{path}: needs {needed / 2**20:,.1f} MiB, and {parent} has "
-            f"{free / 2**20:,.1f} MiB free"
-        )
+        raise DataError(f"{path}: needs {readable(needed)}, and the disk has {readable(free)} free")
 
 
 def sha256(path: Path) -> str:

@@ -46,13 +46,19 @@ def prepare(
         bool, typer.Option("--again", help="Even if prepared arrays are there.")
     ] = False,
 ) -> None:
-    """Turn a study's data into scaled, memory-mapped arrays."""
+    """Turn a study's data into scaled, memory-mapped arrays; goes on where it was interrupted."""
     from stormsweep.cli.watch import display
+    from stormsweep.errors import StudyInterrupted
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study)
-    with display("") as watcher:
-        data = chosen.prepare(watcher, again)
+    try:
+        with display("") as watcher:
+            data = chosen.prepare(watcher, again)
+    except KeyboardInterrupt:
+        raise StudyInterrupted(
+            f"interrupted; go on with: stormsweep data prepare {study}"
+        ) from None
     typer.echo(f"Prepared: {data.path}")
 
 
@@ -104,7 +110,9 @@ def describe(
     for part in ("train", "test"):
         count, positives = summary[part], summary[f"{part}_positives"]
         share = f" ({positives / count:.2%})" if count else ""
-        typer.echo(f"{part:<6}{count:>9,} cases, {positives:,} events{share}")
+        left_out = manifest["parts"][part]["left_out"]
+        of = f", {left_out:,} of {count + left_out:,} left out: missing values" if left_out else ""
+        typer.echo(f"{part:<6}{count:>9,} cases, {positives:,} events{share}{of}")
     for name, count in summary["groups"].items():
         typer.echo(f"groups by {name}: {count:,} in the training part")
     typer.echo(f"{'input':<24}{'units':<10}{'mean':>12}{'sd':>12}")

@@ -80,9 +80,10 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
 
             prepare_npz(config, seed, folder, group_by=group_by, progress=told)
         case source if source in STORM_SOURCES:
+            from stormsweep.cluster import machine
             from stormsweep.storms.problem import prepare_storms
 
-            prepare_storms(config, seed, folder, progress=told)
+            prepare_storms(config, seed, folder, progress=told, cores=machine.cores())
         case _:
             from stormsweep.data.functions import prepare_function
 

@@ -67,6 +67,7 @@ class Format(StrEnum):
 
     npy = "npy"
     netcdf = "netcdf"
+    zarr = "zarr"
 
 
 @data_app.command()
@@ -74,7 +75,7 @@ def export(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     format: Annotated[
-        Format, typer.Option(help="NumPy arrays under the 2019 names, or NetCDF.")
+        Format, typer.Option(help="NumPy arrays under the 2019 names, NetCDF or Zarr.")
     ] = Format.npy,
 ) -> None:
     """Write a study's prepared data as files for other tools."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 Hyperparameters = dict[str, Any]
@@ -69,6 +69,57 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How training patches are turned.
+
+    Attributes
+    ----------
+    method : str
+        ``physical``, ``2019-ahead`` or ``2019-on-the-fly``.
+    rotate_degrees : float
+        Largest rotation either way.
+    flip : bool
+        Whether patches are mirrored at random, west to east.
+    copies : int
+        Turned versions of each patch that lie on disk; 0: patches are turned on the fly.
+    """
+
+    method: str
+    rotate_degrees: float
+    flip: bool
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How the training part is split, balanced and turned: what a fold's cases are.
+
+    Attributes
+    ----------
+    folds, split, group_by : int, str, str
+        Number of folds, how they are made, and of which group.
+    balance, ratio, repeats : str, float, int
+        How the classes are balanced.
+    before_split : bool
+        Whether they are balanced before the folds are made, which leaks.
+    augmentation : Augmentation or None
+        How training patches are turned; None: not at all.
+    seed : int
+        What folds and draws follow from.
+    """
+
+    folds: int
+    split: str
+    group_by: str
+    balance: str
+    ratio: float
+    repeats: int
+    before_split: bool
+    augmentation: Augmentation | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskOrder:
     """A task with all a worker needs to carry it out; numbers and names, never arrays.
 
@@ -82,12 +133,8 @@ class TaskOrder:
         SHA-256 of the file that the builder stands in.
     data, fingerprint : str
         Folder of the prepared arrays, and what they must be.
-    folds, group_by : int, str
-        How the training part is split.
-    balance_method, balance_ratio : str, float
-        How the classes of the training folds are balanced.
-    seed : int
-        The study's seed.
+    protocol : Protocol
+        What the cases of the run's fold are, and the study's seed.
     precision : str
         ``float32`` or ``bfloat16``.
     checkpoints : str
@@ -103,11 +150,7 @@ class TaskOrder:
     model: str
     data: str
     fingerprint: str
-    folds: int
-    group_by: str
-    balance_method: str
-    balance_ratio: float
-    seed: int
+    protocol: Protocol
     precision: str
     checkpoints: str
     threads: int
@@ -137,6 +180,8 @@ class StudyBegun:
     #: One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
     #: validation_positives, groups (number in the validation fold).
     fold_sizes: list[dict[str, Any]]
+    #: How the validation sees what training saw, one line each; empty: it does not.
+    leaks: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Folds and balance: if these fail, validation sees what training saw, and scores flatter."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -70,6 +72,55 @@ def test_stratified_folds_keep_the_share_of_events(problem):
     assert all((a[1] == b[1]).all() for a, b in zip(split, again, strict=True))
 
 
+@given(grouped())
+def test_stratified_groups_stay_whole(problem):
+    labels, groups, n_folds, seed = problem
+    try:
+        split = folds(labels, groups, n_folds, seed, "stratified-grouped")
+    except DataError:
+        assume(False)
+    check(split, len(labels), n_folds)
+    for train, validation in split:
+        assert not set(groups[train]) & set(groups[validation])
+
+
+@given(grouped())
+def test_chronological_folds_train_on_the_past_only(problem):
+    labels, groups, n_folds, seed = problem
+    try:
+        split = folds(labels, groups, n_folds, seed, "chronological")
+    except DataError:
+        assume(False)
+    assert len(split) == n_folds
+    validated = np.concatenate([validation for _, validation in split])
+    assert len(set(validated.tolist())) == len(validated)
+    for train, validation in split:
+        assert groups[train].max() < groups[validation].min()
+    # What was validated trains the next fold.
+    for (train, validation), (following, _) in itertools.pairwise(split):
+        assert sorted([*train, *validation]) == following.tolist()
+
+
+def test_consecutive_folds_are_those_of_plain_k_fold_even_with_one_class():
+    labels = [0, 1, 0, 0, 1, 0, 1, 1, 1]
+    split = folds(labels, None, 3, 0, "consecutive")
+    assert [validation.tolist() for _, validation in split] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_k_fold_draws_cases_at_random_and_the_same_each_time():
+    labels = np.arange(90) % 3 == 0
+    split, again = (folds(labels, None, 3, 5, "k-fold") for _ in range(2))
+    check(split, 90, 3)
+    assert all((a[1] == b[1]).all() for a, b in zip(split, again, strict=True))
+    assert split[0][1].tolist() != list(range(30))
+
+
+@pytest.mark.parametrize("split", ["grouped", "stratified-grouped", "chronological"])
+def test_folds_of_groups_need_groups(split):
+    with pytest.raises(DataError, match=f"'{split}', which needs groups"):
+        folds([0, 1, 0, 1], None, 2, 0, split)
+
+
 def test_another_seed_draws_other_stratified_folds():
     labels = np.arange(200) % 2
     one, other = (folds(labels, None, 3, seed)[0][1] for seed in (1, 2))
@@ -79,7 +130,7 @@ def test_another_seed_draws_other_stratified_folds():
 @pytest.mark.parametrize(
     ("labels", "groups", "n_folds", "message"),
     [
-        ([0, 1] * 4, [0, 0, 0, 0, 1, 1, 1, 1], 3, "folds: given 3; .* has 2 groups"),
+        ([0, 1] * 4, [0, 0, 0, 0, 1, 1, 1, 1], 3, "folds: given 3; .* allow at most 2"),
         ([0, 1] * 4, None, 1, "must be 2 or more"),
         ([0, 0, 0, 0, 0, 1, 1], None, 3, "rarer class .* has 2 of 7 cases"),
         ([0, 1, 0, 1, 0, 0], [0, 0, 1, 1, 2, 2], 3, r"validation side of fold 2 .*no event \(0 ev"),
@@ -187,3 +238,10 @@ def test_no_balance_is_no_change():
 def test_what_cannot_be_balanced_is_refused(method, ratio, labels, message):
     with pytest.raises(DataError, match=message):
         balance([0, 1], labels, method, ratio, 0, 1)
+
+
+def test_repeating_appends_the_rare_class_in_order():
+    labels = np.array([0, 1, 0, 0, 1, 0, 0])
+    drawn, weights = balance([1, 2, 3, 4, 5], labels, "repeat", 1.0, 0, 0, repeats=2)
+    assert drawn.tolist() == [1, 2, 3, 4, 5, 1, 4, 1, 4]
+    assert weights is None

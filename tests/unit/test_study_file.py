@@ -57,10 +57,20 @@ def write(folder: Path, text: str) -> Path:
         (BASE + "[data]\ntest_from = 3", "data.test_from: given 3; must be a date"),
         (BASE + '[data]\nsource = "foo"', "data.source: given 'foo'; must be"),
         (BASE + "[balance]\nratio = 2", "balance.ratio: given 2; must be at most 1"),
-        (BASE + '[balance]\nscope = "before-split"', "must be 'training-folds'"),
+        (BASE + '[balance]\nscope = "before"', "must be 'training-folds' or 'before-split'"),
+        (BASE + "[augment]\nrotate_degrees = 181", "given 181; must be at most 180"),
+        (BASE + "[augment]\nflip = true", "augment.flip: given True; a mirror image turns"),
         (
-            BASE + "[augment]\nrotate_degrees = 5",
-            "augment.rotate_degrees: given 5; must be at most",
+            BASE + '[augment]\nmethod = "2019-ahead"\nrotate_degrees = 5',
+            "augment.rotate_degrees: given 5.0 beside method = '2019-ahead', which fixes it",
+        ),
+        (
+            BASE + '[validation]\nsplit = "k-fold"\ngroup_by = "track"',
+            "is 'track', but validation.split = 'k-fold' knows no groups; must be none",
+        ),
+        (
+            BASE + '[validation]\nsplit = "grouped"\ngroup_by = "none"',
+            "is 'none', but validation.split = 'grouped' needs a group",
         ),
         (BASE + '[model]\nbuild = "foo"', "model.build: given 'foo'; must be"),
         (BASE + "[validation]\nfolds = 1", "validation.folds: given 1; must be at least 2"),

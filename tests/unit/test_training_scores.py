@@ -87,6 +87,14 @@ def test_a_prediction_that_is_no_probability_says_so():
         scores(LABELS, np.array([-1, 0.1, 0.2, 0.3, 2]), 0.4)
 
 
-def test_one_class_only_cannot_be_scored():
-    with pytest.raises(RunError, match="one class"):
-        scores(np.zeros(3), np.full(3, 0.5), 0.5)
+def test_cases_of_one_class_get_the_scores_that_mean_something_there():
+    result = scores(np.ones(3), np.array([0.4, 0.6, 0.9]), 0.5)
+    assert result["accuracy"] == pytest.approx(2 / 3)
+    assert result["brier_score"] == pytest.approx((0.36 + 0.16 + 0.01) / 3)
+    assert not {"roc_auc", "average_precision", "csi", "csi_threshold"} & set(result)
+    assert scores(np.zeros(3), np.full(3, 0.5), 0.5)["loss"] == pytest.approx(math.log(2))
+
+
+def test_no_cases_cannot_be_scored():
+    with pytest.raises(RunError, match="no validation cases"):
+        scores(np.zeros(0), np.zeros(0), 0.5)

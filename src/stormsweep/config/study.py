@@ -40,6 +40,8 @@ BOUNDS: dict[str, tuple[float, float]] = dict.fromkeys(METRICS, (0.0, 1.0)) | {
 }
 STORM_SOURCES = ("twin", "ncar-storms")
 TABLE_SOURCES = ("csv", "npz")
+#: Ways to make folds that keep groups whole.
+GROUPED_SPLITS = ("grouped", "stratified-grouped", "chronological")
 
 
 def _no_bool(value: Any) -> Any:
@@ -132,23 +134,57 @@ class DataTable(Table):
 
 
 class BalanceTable(Table):
-    """``[balance]``: how the rare class is given weight, in the training folds only."""
+    """``[balance]``: how the rare class is given weight in training."""
 
-    method: Literal["none", "oversample", "undersample", "class-weight"] = "none"
-    """Random over- or undersampling by index, or weights in the loss."""
+    method: Literal["none", "oversample", "undersample", "class-weight", "repeat"] = "none"
+    """Random over- or undersampling by index, weights in the loss, or every case of the rare class
+    `repeats` times more (as in 2019)."""
     ratio: Annotated[Real, Field(gt=0, le=1)] = 1.0
-    """Minority to majority after balancing."""
-    scope: Literal["training-folds"] = "training-folds"
-    """Balancing before the split leaks copies into the validation, and is not offered here."""
+    """Minority to majority after balancing; ``repeat`` has no use for it."""
+    repeats: Count = 18
+    """``repeat``: how often each case of the rare class is appended to the cases."""
+    scope: Literal["training-folds", "before-split"] = "training-folds"
+    """``before-split`` balances before the folds are made, as in 2019: copies of a case may then be
+    in the training and the validation of a fold, which flatters the score."""
 
 
 class AugmentTable(Table):
-    """``[augment]``: not part of this version; only its neutral values are taken."""
+    """``[augment]``: training patches turned at random; what is scored is never turned."""
 
-    rotate_degrees: Annotated[Real, Field(ge=0, le=0)] = 0.0
-    """Largest rotation of a patch; 0 is none, the only value of this version."""
-    when: Literal["on-the-fly"] = "on-the-fly"
-    """When patches are rotated."""
+    method: Literal["physical", "2019-ahead", "2019-on-the-fly"] = "physical"
+    """``physical`` turns the wind vectors with the image. The two ways of the 2019 scripts, for
+    comparison: every patch by 2 degrees with zeros in the corners; up to 5 degrees and mirrored at
+    random; both leave the winds as they are."""
+    rotate_degrees: Annotated[Real, Field(ge=0, le=180)] = 0.0
+    """Largest rotation of a patch, either way, drawn evenly; 0 is none. Corners are reflected."""
+    flip: StrictBool = False
+    """Mirror patches at random, west to east. Refused for storms: a mirror image turns cyclonic
+    rotation into anticyclonic, and the label would no longer be true."""
+    flip_anyway: StrictBool = False
+    """Mirror storms all the same."""
+    when: Literal["on-the-fly", "ahead"] = "on-the-fly"
+    """Another rotation in every epoch, inside the compiled program; or `copies` rotations of each
+    patch made once, on disk, one of which (or the patch itself) each epoch takes."""
+    copies: Count = 4
+    """``ahead``: rotated versions of each patch on disk."""
+
+    @model_validator(mode="after")
+    def _fixed_by_name(self) -> AugmentTable:
+        if self.method == "physical":
+            return self
+        if self.rotate_degrees or self.flip:
+            key = "rotate_degrees" if self.rotate_degrees else "flip"
+            raise ValueError(
+                f"augment.{key}: given {getattr(self, key)!r} beside method = {self.method!r}, "
+                'which fixes it; remove it, or use method = "physical"'
+            )
+        when: Any = self.method.removeprefix("2019-")
+        if "when" in self.model_fields_set and self.when != when:
+            raise ValueError(
+                f"augment.when: given {self.when!r} beside method = {self.method!r}; remove it"
+            )
+        object.__setattr__(self, "when", when)
+        return self
 
 
 class ModelTable(Table):
@@ -259,9 +295,26 @@ class ValidationTable(Table):
 
     folds: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=2)] = 3
     """Number of folds."""
+    split: (
+        Literal[
+            "grouped", "stratified-grouped", "chronological", "stratified", "k-fold", "consecutive"
+        ]
+        | None
+    ) = None
+    """``grouped``: no group of `group_by` is on both sides of a fold; ``stratified-grouped``: with
+    the share of events alike, too; ``chronological``: earlier groups train, later ones validate.
+    Without regard to groups: ``stratified``, ``k-fold`` (at random) and ``consecutive`` (rows as
+    they stand: the folds that the 2019 scripts really had). Unset: ``grouped``, or ``stratified``
+    where `group_by` is ``none``."""
     group_by: StrictStr = ""
-    """No group of this name is on both sides of a fold; ``none``: stratified folds. Unset:
-    run_date, or none for tables (csv, npz) without ``data.groups``."""
+    """Name of the group, such as ``run_date`` or ``track``, or ``none``. Unset: ``none`` for
+    ``stratified``, ``k-fold``, ``consecutive`` and for tables (csv, npz) without ``data.groups``,
+    else ``run_date``."""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether no group is on both sides of a fold."""
+        return self.split in GROUPED_SPLITS
 
 
 class EngineTable(Table):
@@ -308,16 +361,37 @@ class StudyFile(Table):
     site: SiteChoice = SiteChoice()
 
     @model_validator(mode="after")
-    def _group_by_default(self) -> StudyFile:
-        if not self.validation.group_by:
+    def _validation_defaults(self) -> StudyFile:
+        split, group = self.validation.split, self.validation.group_by
+        whole = split is None or split in GROUPED_SPLITS
+        if not group:
             groups = self.data.groups
-            if groups and "run_date" not in groups:
+            if whole and groups and "run_date" not in groups:
                 raise ValueError(
                     f"validation.group_by: must be given, one of {', '.join(groups)} or none"
                 )
-            group = "none" if self.data.source in TABLE_SOURCES and not groups else "run_date"
-            filled = self.validation.model_copy(update={"group_by": group})
-            object.__setattr__(self, "validation", filled)
+            plain = not whole or (self.data.source in TABLE_SOURCES and not groups)
+            group = "none" if plain else "run_date"
+        split = split or ("stratified" if group == "none" else "grouped")
+        if (split in GROUPED_SPLITS) != (group != "none"):
+            needs = "needs a group" if group == "none" else "knows no groups"
+            raise ValueError(
+                f"validation.group_by: is {group!r}, but validation.split = {split!r} {needs}; "
+                f"must be {'the name of a group' if group == 'none' else 'none'}"
+            )
+        filled = self.validation.model_copy(update={"group_by": group, "split": split})
+        object.__setattr__(self, "validation", filled)
+        return self
+
+    @model_validator(mode="after")
+    def _true_labels(self) -> StudyFile:
+        augment = self.augment
+        if augment.flip and self.data.source in STORM_SOURCES and not augment.flip_anyway:
+            raise ValueError(
+                "augment.flip: given True; a mirror image turns cyclonic rotation into "
+                "anticyclonic, so that the label of a storm would no longer be true; remove it, or "
+                "set augment.flip_anyway = true"
+            )
         return self
 
     @model_validator(mode="after")

@@ -84,6 +84,7 @@ _EXAMPLES = {
     "data.groups": '{run_date = "file:(\\\\d{8})"}',
     "data.test_from": "2015-01-01",
     "model.parameters": "{filters = [8, 16, 32], dropout = 0.1}",
+    "validation.split": '"grouped"',
     "site.memory_gb": "4.0",
 }
 

@@ -9,18 +9,24 @@ from numpy.typing import ArrayLike, NDArray
 
 from stormsweep.errors import DataError
 
-Method = Literal["none", "oversample", "undersample", "class-weight"]
-METHODS: tuple[Method, ...] = ("none", "oversample", "undersample", "class-weight")
+Method = Literal["none", "oversample", "undersample", "class-weight", "repeat"]
+METHODS: tuple[Method, ...] = ("none", "oversample", "undersample", "class-weight", "repeat")
 _TAG = 0xBA1A
 
 
 def balance(
-    indices: ArrayLike, labels: ArrayLike, method: str, ratio: float, seed: int, fold: int
+    indices: ArrayLike,
+    labels: ArrayLike,
+    method: str,
+    ratio: float,
+    seed: int,
+    fold: int,
+    repeats: int = 18,
 ) -> tuple[NDArray[np.int64], tuple[float, float] | None]:
     """Balance the classes among the training cases of one fold.
 
     Only `indices` are drawn from, so no copy of a validation case can come in. Where the natural
-    ratio already is `ratio` or above, nothing changes.
+    ratio already is `ratio` or above, nothing changes, except by ``repeat``.
 
     Parameters
     ----------
@@ -28,13 +34,16 @@ def balance(
         The training cases of the fold.
     labels : array_like of 0 and 1, shape (n,)
         The classes of all cases of the training part, folds or not.
-    method : {"none", "oversample", "undersample", "class-weight"}
+    method : {"none", "oversample", "undersample", "class-weight", "repeat"}
         Draw copies of the rarer class, leave out cases of the other one (imbalanced-learn's
-        ``RandomOverSampler`` and ``RandomUnderSampler``), or weight the loss.
+        ``RandomOverSampler`` and ``RandomUnderSampler``), weight the loss, or append all cases of
+        the rarer class several times, in their order.
     ratio : float
         Rarer class to the other one after balancing, above 0 and at most 1.
     seed, fold : int
         The draw depends on them alone.
+    repeats : int
+        How often ``repeat`` appends the rarer class: 18 in the scripts of the 2019 study.
 
     Returns
     -------
@@ -65,21 +74,21 @@ def balance(
             f"balance.method: fold {fold} has one class only ({positives} events in {len(cases)} "
             "training cases)"
         )
+    rare_class = int(positives == rare)
+    if method == "repeat":
+        return np.concatenate([cases, np.tile(cases[classes == rare_class], repeats)]), None
     if rare >= ratio * common:
         return cases, None
     if method == "class-weight":
         common_weight = len(cases) / ((1 + ratio) * common)
         rare_weight = ratio * len(cases) / ((1 + ratio) * rare)
-        weights = (
-            (common_weight, rare_weight) if positives == rare else (rare_weight, common_weight)
-        )
+        weights = (common_weight, rare_weight) if rare_class else (rare_weight, common_weight)
         return cases, weights
 
     from imblearn.over_sampling import RandomOverSampler
     from imblearn.under_sampling import RandomUnderSampler
 
     # Numbers instead of the ratio: the samplers cut its result off where it should be rounded.
-    rare_class = int(positives == rare)
     if method == "oversample":
         sampler, wanted = RandomOverSampler, {rare_class: round(ratio * common)}
     else:

@@ -1,6 +1,8 @@
-"""Folds of the cross-validation: by whole groups, or stratified by class."""
+"""Folds of the cross-validation: by whole groups, or without regard to them."""
 
 from __future__ import annotations
+
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,10 +10,19 @@ from numpy.typing import ArrayLike, NDArray
 from stormsweep.errors import DataError
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+Split = Literal[
+    "grouped", "stratified-grouped", "chronological", "stratified", "k-fold", "consecutive"
+]
 _TAG = 0xF01D
 
 
-def folds(labels: ArrayLike, groups: ArrayLike | None, n_folds: int, seed: int) -> list[Fold]:
+def folds(
+    labels: ArrayLike,
+    groups: ArrayLike | None,
+    n_folds: int,
+    seed: int,
+    split: Split | None = None,
+) -> list[Fold]:
     """Split the training part for cross-validation.
 
     Parameters
@@ -19,26 +30,36 @@ def folds(labels: ArrayLike, groups: ArrayLike | None, n_folds: int, seed: int) 
     labels : array_like of 0 and 1, shape (n,)
         The classes.
     groups : array_like of int, shape (n,), or None
-        Codes of the groups; no group is on both sides of a fold. None: stratified by class.
+        Codes of the groups, which no fold has on both sides; None where folds know no groups.
     n_folds : int
         Number of folds, at least 2.
     seed : int
-        Stratified folds are drawn with it; folds by groups need no chance.
+        Folds that are drawn follow from it; ``grouped``, ``chronological`` and ``consecutive`` need
+        no chance.
+    split : str, optional
+        ``grouped``: groups are dealt out so that folds have about the same number of cases.
+        ``stratified-grouped``: and about the same share of events (scikit-learn's
+        ``StratifiedGroupKFold``). ``chronological``: codes ascend in time; fold k trains on the
+        first k + 1 of n_folds + 1 stretches of groups and validates on the next. ``stratified``,
+        ``k-fold`` (cases at random) and ``consecutive`` (cases as they stand: plain ``KFold``) take
+        no groups. By default ``grouped`` where there are groups, else ``stratified``.
 
     Returns
     -------
     list of (ndarray of int64, ndarray of int64)
         Indices of the training and of the validation cases of each fold, ascending. Every case is
-        in the validation of exactly one fold.
+        in the validation of exactly one fold, but for ``chronological``, where the first stretch
+        is in none.
 
     Raises
     ------
     DataError
         If there are more folds than groups (or cases), or one side of a fold has one class only.
+        The validation of a ``consecutive`` fold may: so it was in 2019.
 
     Notes
     -----
-    Groups are dealt out by the rule of scikit-learn's ``GroupKFold``: the largest first, each to
+    ``grouped`` follows the rule of scikit-learn's ``GroupKFold``: the largest group first, each to
     the fold with the fewest cases so far. Among groups of equal size the one with the lower code
     comes first; ``GroupKFold`` leaves that to an unstable sort, whose order differs between
     processors, and then workers on different nodes would not agree on the folds.
@@ -46,18 +67,23 @@ def folds(labels: ArrayLike, groups: ArrayLike | None, n_folds: int, seed: int) 
     classes = np.asarray(labels).astype(np.int8)
     if n_folds < 2:
         raise DataError(f"validation.folds: given {n_folds}; must be 2 or more")
-    if groups is None:
-        assigned = _stratified(classes, n_folds, seed)
+    codes = None if groups is None else np.asarray(groups)
+    if codes is not None and codes.shape != classes.shape:
+        raise DataError(f"groups have shape {codes.shape}, labels {classes.shape}")
+    split = split or ("stratified" if codes is None else "grouped")
+    if split == "chronological":
+        made = _chronological(_given(codes, split), n_folds)
     else:
-        codes = np.asarray(groups)
-        if codes.shape != classes.shape:
-            raise DataError(f"groups have shape {codes.shape}, labels {classes.shape}")
-        assigned = _grouped(codes, n_folds)
-    split: list[Fold] = []
-    for fold in range(n_folds):
-        validation = assigned == fold
-        for side, mask in (("training", ~validation), ("validation", validation)):
-            count, positives = int(mask.sum()), int(classes[mask].sum())
+        assigned = _assigned(split, classes, codes, n_folds, seed)
+        made = [
+            (np.flatnonzero(assigned != fold), np.flatnonzero(assigned == fold))
+            for fold in range(n_folds)
+        ]
+    for fold, (train, validation) in enumerate(made):
+        for side, rows in (("training", train), ("validation", validation)):
+            if side == "validation" and split == "consecutive":
+                continue
+            count, positives = len(rows), int(classes[rows].sum())
             if positives in (0, count):
                 what = "no event" if positives == 0 else "events only"
                 raise DataError(
@@ -65,17 +91,51 @@ def folds(labels: ArrayLike, groups: ArrayLike | None, n_folds: int, seed: int) 
                     f"{what} ({positives} events in {count} cases); use fewer folds, another "
                     "validation.group_by or another data.threshold"
                 )
-        split.append((np.flatnonzero(~validation), np.flatnonzero(validation)))
-    return split
+    return made
 
 
-def _grouped(codes: NDArray[np.generic], n_folds: int) -> NDArray[np.int64]:
+def _given(codes: NDArray[Any] | None, split: str) -> NDArray[Any]:
+    if codes is None:
+        raise DataError(f"validation.split: given {split!r}, which needs groups")
+    return codes
+
+
+def _assigned(
+    split: Split, classes: NDArray[np.int8], codes: NDArray[Any] | None, n_folds: int, seed: int
+) -> NDArray[np.int64]:
+    """Return the fold that each case is validated in."""
+    from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
+
+    state = int(np.random.SeedSequence([seed, _TAG]).generate_state(1)[0])
+    splitter: Any
+    match split:
+        case "grouped":
+            return _grouped(_given(codes, split), n_folds)
+        case "stratified-grouped":
+            _enough_groups(len(np.unique(_given(codes, split))), n_folds)
+            _enough_of_both(classes, n_folds)
+            splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=state)
+        case "stratified":
+            _enough_of_both(classes, n_folds)
+            splitter = StratifiedKFold(n_folds, shuffle=True, random_state=state)
+        case _:
+            if n_folds > len(classes):
+                raise DataError(
+                    f"validation.folds: given {n_folds}; there are {len(classes)} cases"
+                )
+            splitter = KFold(n_folds, shuffle=True, random_state=state)
+            if split == "consecutive":
+                splitter = KFold(n_folds)
+    assigned = np.empty(len(classes), np.int64)
+    cases = splitter.split(np.zeros(len(classes)), classes, codes)
+    for fold, (_, validation) in enumerate(cases):
+        assigned[validation] = fold
+    return assigned
+
+
+def _grouped(codes: NDArray[Any], n_folds: int) -> NDArray[np.int64]:
     _, inverse, sizes = np.unique(codes, return_inverse=True, return_counts=True)
-    if n_folds > len(sizes):
-        raise DataError(
-            f"validation.folds: given {n_folds}; the training part has {len(sizes)} groups, so at "
-            f"most {len(sizes)} are possible"
-        )
+    _enough_groups(len(sizes), n_folds)
     load = np.zeros(n_folds, np.int64)
     fold_of = np.empty(len(sizes), np.int64)
     for group in np.argsort(-sizes, kind="stable"):
@@ -86,9 +146,32 @@ def _grouped(codes: NDArray[np.generic], n_folds: int) -> NDArray[np.int64]:
     return dealt
 
 
-def _stratified(classes: NDArray[np.int8], n_folds: int, seed: int) -> NDArray[np.int64]:
-    from sklearn.model_selection import StratifiedKFold
+def _chronological(codes: NDArray[Any], n_folds: int) -> list[Fold]:
+    """Cut the groups, in their order, into stretches of about the same number of cases."""
+    _, inverse, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    # The first stretch of groups only trains.
+    _enough_groups(len(sizes) - 1, n_folds)
+    middle = np.cumsum(sizes) - sizes / 2
+    stretch = np.minimum(middle * (n_folds + 1) // len(codes), n_folds).astype(np.int64)
+    if len(np.unique(stretch)) <= n_folds:
+        # One group outweighs whole stretches: count groups instead of cases.
+        stretch = np.arange(len(sizes)) * (n_folds + 1) // len(sizes)
+    of_case = stretch[inverse]
+    return [
+        (np.flatnonzero(of_case <= fold), np.flatnonzero(of_case == fold + 1))
+        for fold in range(n_folds)
+    ]
 
+
+def _enough_groups(most: int, n_folds: int) -> None:
+    if n_folds > most:
+        raise DataError(
+            f"validation.folds: given {n_folds}; the groups of the training part allow at most "
+            f"{most}"
+        )
+
+
+def _enough_of_both(classes: NDArray[np.int8], n_folds: int) -> None:
     positives = int(classes.sum())
     rarer = min(positives, len(classes) - positives)
     if n_folds > rarer:
@@ -96,9 +179,3 @@ def _stratified(classes: NDArray[np.int8], n_folds: int, seed: int) -> NDArray[n
             f"validation.folds: given {n_folds}; the rarer class of the training part has {rarer} "
             f"of {len(classes)} cases, so at most {rarer} are possible"
         )
-    state = int(np.random.SeedSequence([seed, _TAG]).generate_state(1)[0])
-    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=state)
-    assigned = np.empty(len(classes), np.int64)
-    for fold, (_, validation) in enumerate(splitter.split(np.zeros(len(classes)), classes)):
-        assigned[validation] = fold
-    return assigned

@@ -28,6 +28,7 @@ from stormsweep.results.journal import JournalWriter
 from stormsweep.results.standing import Leader, Standing
 from stormsweep.search.plan import Plan, Queue, cost
 from stormsweep.study import worker
+from stormsweep.study.protocol import protocol_of
 
 log = logging.getLogger(__name__)
 
@@ -168,6 +169,7 @@ class Execution:
     ) -> None:
         self._study, self._plan, self._pool, self._watcher = study, plan, pool, watcher
         self._checkpoints = directory / "checkpoints"
+        self._protocol = protocol_of(study)
         self._data = data
         self._patches = patches_per_epoch
         self._idle: list[str] = []
@@ -304,11 +306,7 @@ class Execution:
             model=self.model,
             data=str(self._data.path),
             fingerprint=self._data.fingerprint,
-            folds=study.validation.folds,
-            group_by=study.validation.group_by,
-            balance_method=study.balance.method,
-            balance_ratio=study.balance.ratio,
-            seed=study.study.seed,
+            protocol=self._protocol,
             precision=study.engine.precision,
             checkpoints=str(self._checkpoints),
             threads=study.site.threads_per_worker,

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from stormsweep.results.summary import Summary
     from stormsweep.study.execute import Watcher
     from stormsweep.study.lock import DriverLock
-    from stormsweep.study.problem import FoldRows
+    from stormsweep.study.protocol import FoldRows
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -225,7 +225,7 @@ class Study:
         from stormsweep.models.build import check_place
         from stormsweep.study.execute import Silent, progress_of
         from stormsweep.study.lock import DriverLock, refuse_if_busy
-        from stormsweep.study.problem import fold_rows
+        from stormsweep.study.protocol import check_metric, fold_rows, leaks, protocol_of
 
         watcher = watcher or Silent()
         file = self.file
@@ -234,17 +234,14 @@ class Study:
         self._refuse_edits()
         check_place(file.model.build)
         plan = self.plan()
+        for leak in leaks(file):
+            watcher.note(f"The validation leaks: {leak}.")
         with self._own_directory(), DriverLock(self.directory) as lock:
             self._refuse_edits()
             data = self.prepare(watcher)
-            folds = fold_rows(
-                data.part("train"),
-                file.validation.folds,
-                file.validation.group_by,
-                file.balance.method,
-                file.balance.ratio,
-                file.study.seed,
-            )
+            part = data.part("train")
+            folds = fold_rows(part, protocol_of(file))
+            check_metric(part, folds, file.search.metric)
             begun = self._begun()
             self._refuse_other_data(begun, data)
             before = progress_of(self.entries() if self.journal_path.is_file() else [])
@@ -306,7 +303,7 @@ class Study:
         model: str,
     ) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""
-        from stormsweep.study.problem import fold_sizes
+        from stormsweep.study.protocol import fold_sizes, leaks
 
         file = self.file
         known = {e.record.run for e in journal.entries if isinstance(e.record, RunPlanned)}
@@ -324,6 +321,7 @@ class Study:
                 model={"build": file.model.build, "sha256": model},
                 data=data.summary(),
                 fold_sizes=fold_sizes(data.part("train"), folds, file.validation.group_by),
+                leaks=leaks(file),
             )
             records.append(begun)
         records += [

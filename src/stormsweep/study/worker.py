@@ -18,8 +18,8 @@ from stormsweep import files
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.errors import ModelError, RunError
 from stormsweep.models.build import Builder, check_builder, find_builder
-from stormsweep.records import RunFailed, TaskDone, TaskOrder
-from stormsweep.study.problem import FoldRows, fold_rows
+from stormsweep.records import Protocol, RunFailed, TaskDone, TaskOrder
+from stormsweep.study.protocol import FoldRows, fold_rows
 from stormsweep.training import checkpoint
 from stormsweep.training.engine import Engine, FoldData, State, Trajectory
 from stormsweep.training.scores import scores
@@ -158,7 +158,7 @@ def _train_task(order: TaskOrder) -> TaskDone:
             parameters=trajectory.parameters,
         )
 
-    about = {"protocol": protocol(order), "task": dataclasses.asdict(record())}
+    about = {"protocol": fingerprint(order), "task": dataclasses.asdict(record())}
     try:
         checkpoint.save(folder, task.run.id, task.to_epoch, state, about)
     except OSError as error:
@@ -168,7 +168,7 @@ def _train_task(order: TaskOrder) -> TaskDone:
     return record()
 
 
-def protocol(order: TaskOrder) -> str:
+def fingerprint(order: TaskOrder) -> str:
     """Return a checksum of all that decides over scores beside the run itself.
 
     A checkpoint that was made under another seed, other data or another model is not taken up.
@@ -177,11 +177,7 @@ def protocol(order: TaskOrder) -> str:
         order.build,
         order.model,
         order.fingerprint,
-        order.folds,
-        order.group_by,
-        order.balance_method,
-        order.balance_ratio,
-        order.seed,
+        order.protocol,
         order.precision,
         order.threads,
     )
@@ -190,7 +186,7 @@ def protocol(order: TaskOrder) -> str:
 
 def _load(order: TaskOrder, epoch: int) -> tuple[State, dict[str, Any]] | None:
     stored = checkpoint.load(Path(order.checkpoints), order.task.run.id, epoch, log.warning)
-    if stored is None or stored[1].get("protocol") != protocol(order):
+    if stored is None or stored[1].get("protocol") != fingerprint(order):
         return None
     return stored[0], stored[1]["task"]
 
@@ -206,7 +202,7 @@ def _trajectory(order: TaskOrder, data: FoldData) -> Trajectory:
         return held
     _held.clear()
     trajectory = _engine(order.threads, order.precision).start(
-        _builder(order.build)[0], run.hyperparameters, order.seed, run.fold, data
+        _builder(order.build)[0], run.hyperparameters, order.protocol.seed, run.fold, data
     )
     if epoch:
         stored = _load(order, epoch)
@@ -235,29 +231,13 @@ def _part(path: str, fingerprint: str) -> Part:
 
 
 @functools.lru_cache(maxsize=4)
-def _rows(
-    path: str,
-    fingerprint: str,
-    n_folds: int,
-    group_by: str,
-    method: str,
-    ratio: float,
-    seed: int,
-) -> list[FoldRows]:
-    return fold_rows(_part(path, fingerprint), n_folds, group_by, method, ratio, seed)
+def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
+    return fold_rows(_part(path, fingerprint), protocol)
 
 
 def _fold(order: TaskOrder) -> FoldData:
     part = _part(order.data, order.fingerprint)
-    rows = _rows(
-        order.data,
-        order.fingerprint,
-        order.folds,
-        order.group_by,
-        order.balance_method,
-        order.balance_ratio,
-        order.seed,
-    )[order.task.run.fold]
+    rows = _rows(order.data, order.fingerprint, order.protocol)[order.task.run.fold]
     return FoldData(
         inputs=part.inputs,
         labels=part.labels,

@@ -21,7 +21,7 @@ def scores(
     Parameters
     ----------
     labels : ndarray, shape (n,)
-        1 where the event happened, else 0; both must occur.
+        1 where the event happened, else 0.
     probabilities : ndarray, shape (n,)
         Forecast probability of the event, 0 to 1.
     climatology : float
@@ -34,14 +34,16 @@ def scores(
         ``loss`` (binary cross-entropy, nats), ``accuracy`` (event where the probability is above
         0.5), ``roc_auc``, ``average_precision``, ``brier_score``, ``brier_skill_score``, ``csi``
         (the best critical success index over all thresholds) and ``csi_threshold`` (where it is
-        reached: forecast the event where the probability is at least this).
+        reached: forecast the event where the probability is at least this). Where all labels are
+        the same, ``roc_auc``, ``average_precision``, ``csi`` and ``csi_threshold`` mean nothing
+        and are left out.
 
     Raises
     ------
     DivergedError
         If a probability is not a finite number.
     RunError
-        If a probability is outside 0 to 1, or the labels are all the same.
+        If a probability is outside 0 to 1, or there are no cases.
     """
     from sklearn import metrics
 
@@ -50,23 +52,27 @@ def scores(
     if not np.isfinite(p).all():
         count = int(np.count_nonzero(~np.isfinite(p)))
         raise DivergedError(f"the model predicts no number for {count} of {p.size} cases")
-    if p.size == 0 or event.all() or not event.any():
-        raise RunError("the validation cases are all of one class; nothing can be scored on them")
+    if p.size == 0:
+        raise RunError("there are no validation cases; nothing can be scored")
     if p.min() < 0 or p.max() > 1:
         raise RunError(
             f"the model predicts values from {p.min():.4g} to {p.max():.4g}; must be "
             "probabilities from 0 to 1: end it with a sigmoid"
         )
-    brier = float(metrics.brier_score_loss(event, p))
+    brier = float(metrics.brier_score_loss(event, p, pos_label=True))
     reference = float(np.mean((climatology - event) ** 2))
-    best_csi, threshold = csi(event, p)
-    return {
-        "loss": float(metrics.log_loss(event, np.clip(p, EPSILON, 1 - EPSILON))),
+    result = {
+        "loss": float(metrics.log_loss(event, np.clip(p, EPSILON, 1 - EPSILON), labels=[0, 1])),
         "accuracy": float(metrics.accuracy_score(event, p > 0.5)),
-        "roc_auc": float(metrics.roc_auc_score(event, p)),
-        "average_precision": float(metrics.average_precision_score(event, p)),
         "brier_score": brier,
         "brier_skill_score": 1 - brier / reference,
+    }
+    if event.all() or not event.any():
+        return result
+    best_csi, threshold = csi(event, p)
+    return result | {
+        "roc_auc": float(metrics.roc_auc_score(event, p)),
+        "average_precision": float(metrics.average_precision_score(event, p)),
         "csi": best_csi,
         "csi_threshold": threshold,
     }

@@ -1,0 +1,226 @@
+"""The protocol of a study: how the training part is split, balanced and turned; does it leak?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormsweep.config.study import STORM_SOURCES, AugmentTable, StudyFile
+from stormsweep.data.balance import balance
+from stormsweep.data.folds import Split, folds
+from stormsweep.data.prepared import Part
+from stormsweep.errors import DataError, nearest
+from stormsweep.records import Augmentation, Protocol
+
+#: Metrics that cases of one class alone can be scored with.
+_ONE_CLASS_METRICS = ("accuracy", "loss", "brier_score")
+
+
+def protocol_of(study: StudyFile) -> Protocol:
+    """Return the protocol that a study file asks for."""
+    validation, balancing = study.validation, study.balance
+    return Protocol(
+        folds=validation.folds,
+        split=str(validation.split),
+        group_by=validation.group_by,
+        balance=balancing.method,
+        ratio=balancing.ratio,
+        repeats=balancing.repeats,
+        before_split=balancing.scope == "before-split",
+        augmentation=_augmentation(study.augment),
+        seed=study.study.seed,
+    )
+
+
+def _augmentation(table: AugmentTable) -> Augmentation | None:
+    if table.method == "2019-ahead":
+        return Augmentation(table.method, 2.0, flip=False, copies=1)
+    if table.method == "2019-on-the-fly":
+        return Augmentation(table.method, 5.0, flip=True, copies=0)
+    if not table.rotate_degrees and not table.flip:
+        return None
+    copies = table.copies if table.when == "ahead" else 0
+    return Augmentation(table.method, table.rotate_degrees, table.flip, copies)
+
+
+def leaks(study: StudyFile) -> list[str]:
+    """Say how the validation of a study sees what training saw, one line each.
+
+    Returns
+    -------
+    list of str
+        Empty where no copy, no group and, for storms, no track and no run date is on both sides
+        of a fold.
+    """
+    validation, found = study.validation, []
+    copied = study.balance.method in ("oversample", "repeat")
+    if study.balance.scope == "before-split" and copied and not validation.grouped:
+        found.append(
+            f'balance.scope = "before-split" with validation.split = "{validation.split}": copies '
+            "of one case are in the training and in the validation of a fold"
+        )
+    if study.data.source in STORM_SOURCES or "run_date" in study.data.groups:
+        if not validation.grouped:
+            found.append(
+                f'validation.split = "{validation.split}": cases of one run date are on both sides '
+                "of a fold"
+            )
+        elif validation.group_by != "run_date":
+            found.append(
+                f'validation.group_by = "{validation.group_by}": other cases of the same run date '
+                "are on the other side of a fold"
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class FoldRows:
+    """One fold, as row numbers of the training part.
+
+    Attributes
+    ----------
+    train : ndarray of int64, shape (m,)
+        After balancing: rows may stand there several times.
+    validation : ndarray of int64, shape (v,)
+        In their natural balance.
+    class_weight : tuple of float or None
+        Weights of the classes 0 and 1 in the loss.
+    climatology : float
+        Event frequency of the training side before balancing.
+    natural : int
+        Rows of the training side before balancing (after it, where that comes first).
+    """
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    class_weight: tuple[float, float] | None
+    climatology: float
+    natural: int
+
+
+def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
+    """Split and balance the training part; the same numbers in every process.
+
+    Parameters
+    ----------
+    part : Part
+        The training part.
+    protocol : Protocol
+        How.
+
+    Raises
+    ------
+    DataError
+        If the groups do not exist or are too few, or a fold has one class only.
+    """
+    groups = None
+    if protocol.group_by != "none":
+        if protocol.group_by not in part.groups:
+            known = [*part.groups, "none"]
+            raise DataError(
+                f"validation.group_by: given {protocol.group_by!r}"
+                f"{nearest(protocol.group_by, known)}; the data have {', '.join(known)}"
+            )
+        groups = part.groups[protocol.group_by]
+    if protocol.before_split:
+        return _balanced_first(part, groups, protocol)
+    made = _folds(part.labels, groups, protocol)
+    return [
+        _fold(part, train, validation, protocol, number)
+        for number, (train, validation) in enumerate(made)
+    ]
+
+
+def whole_rows(part: Part, protocol: Protocol) -> NDArray[np.int64]:
+    """Return the rows of the whole training part, balanced: what a final model is trained on.
+
+    Shape (m,); with class weights or without balancing every row once. The draw has a number of its
+    own, that of the fold after the last.
+    """
+    return _balance(np.arange(len(part.labels)), part.labels, protocol, protocol.folds)[0]
+
+
+def _folds(
+    labels: NDArray[Any], groups: NDArray[Any] | None, protocol: Protocol
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    split = cast(Split, protocol.split)
+    return folds(labels, groups, protocol.folds, protocol.seed, split)
+
+
+def _balance(
+    rows: NDArray[np.int64], labels: NDArray[Any], protocol: Protocol, number: int
+) -> tuple[NDArray[np.int64], tuple[float, float] | None]:
+    return balance(
+        rows,
+        labels,
+        protocol.balance,
+        protocol.ratio,
+        protocol.seed,
+        number,
+        protocol.repeats,
+    )
+
+
+def _fold(
+    part: Part,
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    protocol: Protocol,
+    number: int,
+) -> FoldRows:
+    balanced, weight = _balance(train, part.labels, protocol, number)
+    climatology = float(np.mean(part.labels[train]))
+    return FoldRows(balanced, validation, weight, climatology, len(train))
+
+
+def _balanced_first(part: Part, groups: NDArray[Any] | None, protocol: Protocol) -> list[FoldRows]:
+    """Balance, then split what came of it: copies of a case are split as if they were others."""
+    rows, weight = _balance(np.arange(len(part.labels)), part.labels, protocol, protocol.folds)
+    labels = part.labels[rows]
+    made = _folds(labels, None if groups is None else groups[rows], protocol)
+    return [
+        FoldRows(rows[train], rows[held], weight, float(np.mean(labels[train])), len(train))
+        for train, held in made
+    ]
+
+
+def check_metric(part: Part, rows: Sequence[FoldRows], metric: str) -> None:
+    """Refuse a metric that has no value on the validation of a fold.
+
+    Raises
+    ------
+    DataError
+        If a fold validates on one class only and the metric needs both.
+    """
+    if metric in _ONE_CLASS_METRICS:
+        return
+    for number, fold in enumerate(rows):
+        events = int(part.labels[fold.validation].sum())
+        if events in (0, len(fold.validation)):
+            raise DataError(
+                f"search.metric: given {metric!r}, which needs both classes; the validation of "
+                f"fold {number} (of 0 to {len(rows) - 1}) has {events} events in "
+                f"{len(fold.validation)} cases; must be one of {', '.join(_ONE_CLASS_METRICS)}, or "
+                'validation.split another than "consecutive"'
+            )
+
+
+def fold_sizes(part: Part, rows: list[FoldRows], group_by: str) -> list[dict[str, Any]]:
+    """Return what the journal says of the folds (`records.StudyBegun.fold_sizes`)."""
+    return [
+        {
+            "train": fold.natural,
+            "train_positives": round(fold.climatology * fold.natural),
+            "epoch_patches": len(fold.train),
+            "validation": len(fold.validation),
+            "validation_positives": int(part.labels[fold.validation].sum()),
+            "groups": len(np.unique(part.groups[group_by][fold.validation]))
+            if group_by != "none"
+            else 0,
+        }
+        for fold in rows
+    ]

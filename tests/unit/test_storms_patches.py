@@ -13,7 +13,8 @@ import pytest
 
 from stormsweep.errors import DataError
 from stormsweep.storms import schema, twin, writing
-from stormsweep.storms.patches import RunReader, find_runs
+from stormsweep.storms.patches import PatchFile
+from stormsweep.storms.runs import RunReader, find_runs
 
 DATE = dt.date(2011, 4, 14)
 INPUTS = ("REFL_COM_curr", "U10_curr", "V10_curr")
@@ -317,3 +318,91 @@ def test_a_file_in_both_places_is_refused(folder):
 
 def test_an_unknown_variable_names_the_nearest(folder):
     refused(folder, "'U10_cur'", "did you mean 'U10_curr'?", inputs=("U10_cur",))
+
+
+@pytest.fixture
+def new(folder, run):
+    """A file to predict from: another name and title, no table, nothing of the next hour."""
+    arrays, _ = run
+    path = folder / "tonight.nc"
+    with netCDF4.Dataset(path, "w") as file:
+        for name, size in (("p", 60), ("row", 32), ("col", 32)):
+            file.createDimension(name, size)
+        for name, array in arrays.items():
+            if not name.endswith("_future"):
+                known = schema.VARIABLES[name]
+                variable = file.createVariable(name, known.dtype, known.dims)
+                variable.units = "" if known.units is None else schema.units_of(name, DATE)
+                variable[:] = array
+        file["time"].units = "hours since 2019-05-20 12:00:00"
+        file.title = "Storm patches of tonight"
+    return path
+
+
+def test_a_file_to_predict_from_needs_neither_table_nor_target(new, run):
+    arrays, _ = run
+    with PatchFile(new, INPUTS) as file:
+        assert (file.count, file.start) == (60, dt.datetime(2019, 5, 20, 12))
+        blocks = list(file.blocks(25))
+    assert [len(block.inputs) for block in blocks] == [25, 25, 10]
+    inputs = np.concatenate([block.inputs for block in blocks])
+    assert np.array_equal(inputs, np.stack([arrays[name] for name in INPUTS], axis=-1))
+    for name, key in (
+        ("track", "track_id"),
+        ("hour", "time"),
+        ("lon", "centroid_lon"),
+        ("lat", "centroid_lat"),
+    ):
+        assert np.array_equal(np.concatenate([getattr(b, name) for b in blocks]), arrays[key])
+    assert all(block.complete.all() for block in blocks)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: file["U10_curr"].setncattr("units", "knots"), ("U10_curr", "'knots'")),
+        (lambda file: file.renameVariable("V10_curr", "V_curr"), ("'V10_curr' is missing",)),
+        (lambda file: file["time"].setncattr("units", "days"), ("time has units 'days'",)),
+        (lambda file: file["time"].delncattr("units"), ("time has units None",)),
+        (lambda file: file.renameDimension("p", "patch"), ("dimension p is missing",)),
+    ],
+)
+def test_a_file_to_predict_from_is_checked_too(new, change, words):
+    with netCDF4.Dataset(new, "a") as file:
+        change(file)
+    with pytest.raises(DataError) as caught, PatchFile(new, INPUTS):
+        pass
+    for word in (str(new), *words):
+        assert word in str(caught.value)
+
+
+def test_missing_values_are_told_where_they_are_allowed(new):
+    with netCDF4.Dataset(new, "a") as file:
+        file.set_auto_mask(False)
+        file["U10_curr"][31, 4, 4] = netCDF4.default_fillvals["f4"]
+        file["V10_curr"][31, 4, 5] = np.nan
+        file["V10_curr"][58, 0, 0] = np.inf
+        file["T2_curr"][3] = np.nan
+    with PatchFile(new, INPUTS, allow_missing=True) as file:
+        (block,) = file.blocks(60)
+    assert np.flatnonzero(~block.complete).tolist() == [31, 58]
+
+
+def test_how_a_file_is_cut_into_chunks_does_not_matter(new, run, monkeypatch):
+    """The archive's files have chunks of part of a patch; some tools write one chunk a file."""
+    import stormsweep.storms.patches as module
+
+    arrays, _ = run
+    monkeypatch.setattr(module, "_MOST", 16)
+    monkeypatch.setattr(module, "_BLOCK", 7)
+    for chunks in ((8, 16, 16), (60, 32, 32), (16, 32, 32), (60, 5, 32)):
+        with netCDF4.Dataset(new, "a") as file:
+            file.renameVariable("U10_curr", f"old_{chunks[0]}_{chunks[1]}")
+            made = file.createVariable(
+                "U10_curr", "f4", ("p", "row", "col"), zlib=True, chunksizes=chunks
+            )
+            made.units = ""
+            made[:] = arrays["U10_curr"]
+        with PatchFile(new, ("U10_curr",)) as file:
+            inputs = np.concatenate([block.inputs for block in file.blocks()])
+        assert np.array_equal(inputs[..., 0], arrays["U10_curr"])

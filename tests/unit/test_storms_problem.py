@@ -13,7 +13,7 @@ from stormsweep.config.study import DataTable
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import DataError
 from stormsweep.storms import find_runs, prepare_storms, schema, synthesize
-from stormsweep.storms.patches import RunReader
+from stormsweep.storms.runs import RunReader
 
 INPUTS = ("V10_curr", "REFL_COM_curr")
 

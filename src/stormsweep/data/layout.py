@@ -32,10 +32,20 @@ CONTENT = (
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """An input variable: a channel of an image, or a column of a table."""
+    """An input variable: a channel of an image, or a column of a table.
+
+    Attributes
+    ----------
+    name, units : str
+        The variable and its units.
+    vector : str
+        ``NAME:x`` or ``NAME:y``: the channel is the component along columns or rows of a vector of
+        that name, which turns with the image. Empty: a scalar.
+    """
 
     name: str
     units: str = ""
+    vector: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from stormsweep.data.provenance import of_files
 from stormsweep.data.source import request
 from stormsweep.errors import DataError
 from stormsweep.storms import patches, schema, twin
+from stormsweep.storms.runs import RunFiles, RunReader, find_runs, read_table
 
 Progress = Callable[[int, int], None]
 
@@ -53,18 +54,21 @@ def prepare_storms(
     _check_settings(config)
     folder = storm_folder(config, seed, progress)
     inputs, target = list(config.inputs or ()), str(config.target)
-    runs = patches.find_runs(folder)
+    runs = find_runs(folder)
     _check_ranges(config, folder, runs)
     paths = [path for run in runs for path in (run.table, run.patches)]
     provenance = of_files(folder, paths)
     mark = _verified_mark(folder, provenance)
-    total = sum(len(patches.read_table(run, ())) for run in runs)
+    total = sum(len(read_table(run, ())) for run in runs)
     done = 0
     with PreparedWriter(
         destination,
         source=config.source,
         synthetic=mark is not None,
-        inputs=[Variable(name, schema.PHYSICAL_UNITS[name]) for name in inputs],
+        inputs=[
+            Variable(name, schema.PHYSICAL_UNITS[name], schema.VECTORS.get(name, ""))
+            for name in inputs
+        ],
         target=Target(
             target,
             schema.PHYSICAL_UNITS[target],
@@ -79,7 +83,7 @@ def prepare_storms(
     ) as writer:
         for run in runs:
             is_test = config.test_from is not None and run.date >= config.test_from
-            with patches.RunReader(run, inputs, target) as reader:
+            with RunReader(run, inputs, target) as reader:
                 for block in reader.blocks():
                     n = len(block.track)
                     value = block.mask_max if config.label_from == "mask" else block.patch_max
@@ -152,7 +156,7 @@ def _check_settings(config: DataTable) -> None:
         raise DataError("data.threshold: not given; storms need one, such as 0.005 (1/s)")
 
 
-def _check_ranges(config: DataTable, folder: Path, runs: list[patches.RunFiles]) -> None:
+def _check_ranges(config: DataTable, folder: Path, runs: list[RunFiles]) -> None:
     first, last = runs[0].date, runs[-1].date
     if config.test_from is None:
         return

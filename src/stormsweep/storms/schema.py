@@ -124,6 +124,8 @@ PHYSICAL_UNITS = {
     "RVORT1_MAX_future": "s-1",
     "HAIL_MAXK1_future": "m",
 }
+#: Which fields are components of a vector: along x (columns, eastward) and y (rows, northward).
+VECTORS = {"U10_curr": "wind:x", "V10_curr": "wind:y"}
 
 STATISTICS = (
     "mean",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,8 +87,34 @@ class Trajectory(Protocol):
             If the model cannot be trained.
         """
 
-    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the probability of the event for each row, shape (v,)."""
+    def predict(
+        self, rows: NDArray[np.int64], inputs: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probability of the event for each row, shape (v,).
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (v,)
+            Row numbers.
+        inputs : ndarray of float32, shape (n, ...), optional
+            Other cases than those of the fold, scaled in the same way.
+        """
+
+    def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
+        """Write the model down for later predictions.
+
+        Parameters
+        ----------
+        folder : Path
+            Where to.
+        cases : ndarray of float32, shape (m, ...)
+            Some cases on which the saved model must predict the same.
+
+        Returns
+        -------
+        tuple of str and str
+            The file's name, and its form: see `records.Delivered`.
+        """
 
     def state(self) -> State:
         """Return a copy of all that training goes on from: weights, optimizer, random state."""

@@ -22,6 +22,7 @@ from stormsweep.training.seeds import batch_order, initial_seed, seed32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stormsweep.training.program import Program
 
@@ -177,10 +178,19 @@ class KerasTrajectory:
             train_seconds=time.perf_counter() - began,
         )
 
-    def predict(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the probability of the event for each row."""
+    def predict(
+        self, rows: NDArray[np.int64], inputs: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probability of the event for each row; see `engine.Trajectory.predict`."""
         self._take_program()
-        return self._program.predict(self._inputs, rows)
+        return self._program.predict(self._inputs if inputs is None else alias(inputs), rows)
+
+    def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
+        """Write the model down for later predictions; see `engine.Trajectory.save`."""
+        from stormsweep.training.inference import save_model
+
+        self._take_program()
+        return save_model(self._program.model, folder, cases)
 
     def state(self) -> State:
         """Return a copy of weights, optimizer and random state."""

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stormsweep.errors import DataError
+
 _CHUNK = 1 << 20
 
 
@@ -83,6 +85,32 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Parameters
+    ----------
+    path : Path
+        What is to be written; it need not exist.
+    needed : int
+        Bytes.
+
+    Raises
+    ------
+    DataError
+        If the file system has fewer bytes free.
+    """
+    parent = path.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise DataError(
+            f"{path}: needs {needed / 2**20:,.1f} MiB, and {parent} has "
+            f"{free / 2**20:,.1f} MiB free"
+        )
 
 
 def sha256(path: Path) -> str:

@@ -135,6 +135,10 @@ class TaskOrder:
         Folder of the prepared arrays, and what they must be.
     protocol : Protocol
         What the cases of the run's fold are, and the study's seed.
+    turned : str
+        Folder of the patches turned ahead of training; empty: there are none.
+    score_test : bool
+        Whether the test part is scored at each milestone too: for an audit, never for a search.
     precision : str
         ``float32`` or ``bfloat16``.
     checkpoints : str
@@ -151,6 +155,8 @@ class TaskOrder:
     data: str
     fingerprint: str
     protocol: Protocol
+    turned: str
+    score_test: bool
     precision: str
     checkpoints: str
     threads: int
@@ -296,6 +302,8 @@ class TaskDone:
         Peak resident memory of the worker process so far.
     parameters : int
         Trainable parameters of the model.
+    test_scores : dict of str to float
+        Scores on the test part, in an audit; else empty.
     """
 
     kind: ClassVar[str] = "task"
@@ -314,6 +322,7 @@ class TaskDone:
     updates: int
     memory_mb: float
     parameters: int
+    test_scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

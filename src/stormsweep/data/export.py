@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +66,7 @@ def export(
     total = sum(part.inputs.nbytes for part in parts.values())
     if format == "npy" and balanced is not None:
         total += len(balanced) * parts["train"].inputs[:1].nbytes
-    _check_space(destination, total)
+    files.check_space(destination, total)
     done = 0
 
     def tell(more: int) -> None:
@@ -87,18 +86,6 @@ def export(
                 _write_netcdf(folder / f"{name}.nc", data, name, part, tell)
         names = sorted(file.name for file in folder.iterdir())
     return [destination / name for name in names]
-
-
-def _check_space(destination: Path, needed: int) -> None:
-    parent = destination.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        raise DataError(
-            f"{destination}: needs {needed / 2**20:,.1f} MiB, and {parent} has "
-            f"{free / 2**20:,.1f} MiB free"
-        )
 
 
 def _blocks(count: int, row_bytes: int) -> Iterator[slice]:

@@ -338,12 +338,12 @@ class PreparedWriter:
                 yield block
 
         folder = self._folder / part
-        facts = _write_npy(folder / f"{name}.npy", (self._count[part], *shape), dtype, blocks())
+        facts = write_npy(folder / f"{name}.npy", (self._count[part], *shape), dtype, blocks())
         (folder / f"{name}.raw").unlink()
         return facts
 
 
-def _write_npy(
+def write_npy(
     path: Path, shape: tuple[int, ...], dtype: type[np.generic], blocks: Iterable[NDArray[Any]]
 ) -> dict[str, Any]:
     """Write an array block by block; return its shape, dtype, bytes and checksum.

@@ -155,6 +155,10 @@ class Execution:
         The workers.
     watcher : Watcher
         Who shows what goes on.
+    turned : Path, optional
+        Folder of the patches turned ahead of training.
+    score_test : bool, optional
+        Whether the test part is scored too: for an audit only.
     """
 
     def __init__(
@@ -166,10 +170,14 @@ class Execution:
         patches_per_epoch: list[int],
         pool: Pool,
         watcher: Watcher,
+        turned: Path | None = None,
+        score_test: bool = False,
     ) -> None:
         self._study, self._plan, self._pool, self._watcher = study, plan, pool, watcher
         self._checkpoints = directory / "checkpoints"
         self._protocol = protocol_of(study)
+        self._turned = str(turned or "")
+        self._score_test = score_test
         self._data = data
         self._patches = patches_per_epoch
         self._idle: list[str] = []
@@ -307,6 +315,8 @@ class Execution:
             data=str(self._data.path),
             fingerprint=self._data.fingerprint,
             protocol=self._protocol,
+            turned=self._turned,
+            score_test=self._score_test,
             precision=study.engine.precision,
             checkpoints=str(self._checkpoints),
             threads=study.site.threads_per_worker,

@@ -11,6 +11,13 @@ from stormsweep.data.export import export as write_files
 from stormsweep.data.prepared import PreparedData
 from stormsweep.data.provenance import sources_changed
 from stormsweep.data.source import destination, request
+from stormsweep.data.turned import (
+    check_images,
+    folder_of,
+    open_turned,
+    vectors_of,
+    write_turned,
+)
 from stormsweep.errors import DataError
 from stormsweep.study.protocol import protocol_of, whole_rows
 
@@ -81,6 +88,40 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
             from stormsweep.data.functions import prepare_function
 
             prepare_function(config, seed, folder, group_by=group_by, progress=told)
+
+
+def turned_folder(study: StudyFile, data: PreparedData) -> Path | None:
+    """Return where the patches turned ahead of training lie; None where a study has none."""
+    augmentation = protocol_of(study).augmentation
+    if augmentation is None or not augmentation.copies:
+        return None
+    return folder_of(data, augmentation, study.study.seed)
+
+
+def prepare_turned(
+    study: StudyFile, data: PreparedData, progress: Progress | None = None, again: bool = False
+) -> None:
+    """Make the patches turned ahead of training where they are missing, and check them.
+
+    Raises
+    ------
+    DataError
+        If the inputs cannot be turned, or turned patches changed since they were made.
+    """
+    augmentation, seed = protocol_of(study).augmentation, study.study.seed
+    if augmentation is None:
+        return
+    check_images(data.manifest)
+    if augmentation.method == "physical":
+        vectors_of(data.manifest)
+    folder = turned_folder(study, data)
+    if folder is None:
+        return
+    if folder.exists() and not again:
+        open_turned(folder, data.fingerprint, check=True)
+        return
+    told = _shares("turning patches", progress) if progress else None
+    write_turned(data, augmentation, seed, told)
 
 
 def export(

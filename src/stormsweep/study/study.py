@@ -137,9 +137,12 @@ class Study:
         DataError
             If data are missing, unfit or changed.
         """
-        from stormsweep.study.problem import prepare
+        from stormsweep.study.problem import prepare, prepare_turned
 
-        return prepare(self.file, watcher.stage if watcher else None, again)
+        told = watcher.stage if watcher else None
+        data = prepare(self.file, told, again)
+        prepare_turned(self.file, data, told, again)
+        return data
 
     def export(
         self, folder: Path | str, format: Format = "npy", watcher: Watcher | None = None
@@ -321,12 +324,16 @@ class Study:
     ) -> int:
         from stormsweep.results.journal import JournalWriter
         from stormsweep.study.execute import Execution, progress_of
+        from stormsweep.study.problem import turned_folder
 
         watcher.stage("starting workers", 0.0)
         started = time.time()
         with self._pool() as pool:
             patches = [len(fold.train) for fold in folds]
-            execution = Execution(self.file, plan, self.directory, data, patches, pool, watcher)
+            turned = turned_folder(self.file, data)
+            execution = Execution(
+                self.file, plan, self.directory, data, patches, pool, watcher, turned
+            )
             try:
                 execution.await_first_worker()
                 watcher.stage("starting workers", 1.0)

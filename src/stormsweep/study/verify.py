@@ -35,6 +35,7 @@ from stormsweep.results.summary import Summary, summary
 from stormsweep.study import worker
 from stormsweep.study.delivery import FOLDER, write_delivery
 from stormsweep.study.execute import Watcher
+from stormsweep.study.problem import turned_folder
 from stormsweep.study.protocol import protocol_of
 from stormsweep.training import checkpoint
 from stormsweep.verification.forecasts import CASE, Forecasts, forecasts
@@ -367,6 +368,8 @@ class Verification:
             data=str(self._data.path),
             fingerprint=self._data.fingerprint,
             protocol=self._protocol,
+            turned=str(turned_folder(study, self._data) or ""),
+            score_test=False,
             precision=study.engine.precision,
             checkpoints=str(self._checkpoints),
             threads=study.site.threads_per_worker,

@@ -16,16 +16,26 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stormsweep import files
 from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
+from stormsweep.data.turned import open_turned, vectors_of
 from stormsweep.errors import ModelError, RunError
 from stormsweep.models.build import Builder, check_builder, find_builder
-from stormsweep.records import Delivered, Delivery, Protocol, RunFailed, TaskDone, TaskOrder
+from stormsweep.records import (
+    Augmentation,
+    Delivered,
+    Delivery,
+    Protocol,
+    RunFailed,
+    TaskDone,
+    TaskOrder,
+)
 from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
 from stormsweep.training import checkpoint
-from stormsweep.training.engine import Engine, FoldData, State, Trajectory
+from stormsweep.training.engine import Engine, FoldData, State, Trajectory, Turning
 from stormsweep.training.scores import check_probabilities, scores
 
 log = logging.getLogger(__name__)
@@ -158,6 +168,7 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
     if score:
         probabilities = trajectory.predict(data.validation)
         result = scores(data.labels[data.validation], probabilities, data.climatology)
+    on_test = _test_scores(order, trajectory, data.climatology) if order.score_test else {}
     clock.lap("score")
     state = trajectory.state()
     _held.clear()
@@ -180,6 +191,7 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
             updates=trained.updates,
             memory_mb=_peak_memory_mb(),
             parameters=trajectory.parameters,
+            test_scores=on_test,
         )
 
     about = {"protocol": fingerprint(order), "task": dataclasses.asdict(record())}
@@ -213,6 +225,7 @@ def fingerprint(order: TaskOrder) -> str:
         order.model,
         order.fingerprint,
         order.protocol,
+        order.score_test,
         order.precision,
         order.threads,
     )
@@ -257,6 +270,12 @@ def _engine(threads: int, precision: str) -> Engine:
     return KerasEngine(precision)
 
 
+def _test_scores(order: TaskOrder, trajectory: Trajectory, climatology: float) -> dict[str, float]:
+    test = _part(order.data, order.fingerprint, "test")
+    probabilities = trajectory.predict(np.arange(len(test.labels)), test.inputs)
+    return scores(test.labels, probabilities, climatology)
+
+
 @functools.cache
 def _part(path: str, fingerprint: str, name: PartName = "train") -> Part:
     data = PreparedData.open(Path(path))
@@ -275,13 +294,44 @@ def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
 def _fold(order: TaskOrder) -> FoldData:
     part = _part(order.data, order.fingerprint)
     rows = _rows(order.data, order.fingerprint, order.protocol)[order.task.run.fold]
+    inputs, labels, versions = part.inputs, part.labels, range(1)
+    augmentation = order.protocol.augmentation
+    if augmentation is not None and augmentation.copies:
+        inputs = _turned(order.turned, order.fingerprint)
+        labels = np.tile(labels, 1 + augmentation.copies)
+        # In 2019 all patches were turned and none was left as it was.
+        versions = range(augmentation.method != "physical", 1 + augmentation.copies)
     return FoldData(
-        inputs=part.inputs,
-        labels=part.labels,
+        inputs=inputs,
+        labels=labels,
         train=rows.train,
         validation=rows.validation,
         class_weight=rows.class_weight,
         climatology=rows.climatology,
+        versions=versions,
+        turning=_turning(order.data, augmentation),
+    )
+
+
+@functools.cache
+def _turned(path: str, fingerprint: str) -> NDArray[np.float32]:
+    return open_turned(Path(path), fingerprint)
+
+
+@functools.cache
+def _turning(path: str, augmentation: Augmentation | None) -> Turning | None:
+    if augmentation is None or augmentation.copies:
+        return None
+    manifest = PreparedData.open(Path(path)).manifest
+    physical = augmentation.method == "physical"
+    mean, std = (tuple(v[key] for v in manifest["inputs"]) for key in ("mean", "std"))
+    return Turning(
+        rotate_degrees=augmentation.rotate_degrees,
+        flip=augmentation.flip,
+        turns_vectors=physical,
+        vectors=tuple(vectors_of(manifest)) if physical else (),
+        mean=mean,
+        std=std,
     )
 
 

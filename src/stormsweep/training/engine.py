@@ -15,13 +15,41 @@ State = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Turning:
+    """How patches are turned on the fly, in every epoch anew.
+
+    Attributes
+    ----------
+    rotate_degrees : float
+        Largest rotation either way.
+    flip : bool
+        Whether patches are mirrored at random.
+    turns_vectors : bool
+        Whether vectors turn with the image and its edges are reflected. False: the way of the 2019
+        scripts, which left winds as they are and let the edges go on.
+    vectors : tuple of (int, int)
+        Channels that are the x and y components of a vector.
+    mean, std : tuple of float
+        What the channels were scaled with.
+    """
+
+    rotate_degrees: float
+    flip: bool
+    turns_vectors: bool
+    vectors: tuple[tuple[int, int], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FoldData:
     """The arrays of one fold, as row numbers into arrays that all folds share.
 
     Attributes
     ----------
     inputs : ndarray of float32, shape (n, ...)
-        All cases, usually memory-mapped.
+        All cases, usually memory-mapped; where there are turned versions of them on disk, all cases
+        of each version after those of the one before.
     labels : ndarray, shape (n,)
         0 or 1.
     train : ndarray of int64, shape (m,)
@@ -32,6 +60,10 @@ class FoldData:
         Weights of the classes 0 and 1 in the loss.
     climatology : float
         Event frequency of the training rows before balancing, 0 to 1.
+    versions : range
+        Versions of a case that an epoch may take, one at random; 0 is the case itself.
+    turning : Turning or None
+        How patches are turned on the fly.
     """
 
     inputs: NDArray[np.float32]
@@ -40,6 +72,8 @@ class FoldData:
     validation: NDArray[np.int64]
     class_weight: tuple[float, float] | None
     climatology: float
+    versions: range = range(1)
+    turning: Turning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +129,9 @@ class Trajectory(Protocol):
         Parameters
         ----------
         rows : ndarray of int64, shape (v,)
-            Row numbers.
+            Rows of the run's own inputs, or of `inputs`.
         inputs : ndarray of float32, shape (n, ...), optional
-            Other cases than those of the fold, scaled in the same way.
+            Other cases, scaled as the run's own: those of the test part.
         """
 
     def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError
 from stormsweep.training.engine import AdvanceResult, FoldData, State
-from stormsweep.training.seeds import batch_order, initial_seed, seed32
+from stormsweep.training.seeds import (
+    batch_order,
+    draw_turns,
+    draw_versions,
+    initial_seed,
+    seed32,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,13 +111,21 @@ class KerasEngine:
             model.optimizer.build(model.trainable_variables)
         weighted = data.class_weight is not None
         key = program_key(
-            builder, hyperparameters, model, batch_size, shape, flat_output, weighted, self._policy
+            builder,
+            hyperparameters,
+            model,
+            batch_size,
+            shape,
+            flat_output,
+            weighted,
+            data.turning,
+            self._policy,
         )
         known = self._programs.get(key) if key is not None else None
         if known is not None and known.reusable:
             self._programs.move_to_end(key)
             return KerasTrajectory(known, data, seed, fold, snapshot(model))
-        program = Program(model, batch_size, shape, flat_output, weighted)
+        program = Program(model, batch_size, shape, flat_output, weighted, data.turning)
         if key is not None:
             self._programs[key] = program
             if len(self._programs) > PROGRAMS_KEPT:
@@ -137,6 +151,8 @@ class KerasTrajectory:
         self._parked = initial
         self._seed, self._fold = seed, fold
         self._train_rows = data.train
+        self._versions, self._turning = data.versions, data.turning
+        self._cases = len(data.labels) // data.versions.stop
         self._inputs = alias(data.inputs)
         self._labels = tf.constant(data.labels, tf.float32)
         self._weights = tf.constant(data.class_weight or (1.0, 1.0), tf.float32)
@@ -156,15 +172,13 @@ class KerasTrajectory:
 
     def advance(self, to_epoch: int) -> AdvanceResult:
         """Train up to and including `to_epoch`."""
-        import tensorflow as tf
-
         self._take_program()
         compile_seconds = self._program.compile(seed32(self._seed, self._fold, "tracing"))
         began = time.perf_counter()
         losses: list[float] = []
         for epoch in range(self._epoch + 1, to_epoch + 1):
-            rows = tf.constant(batch_order(self._train_rows, self._seed, self._fold, epoch))
-            loss = self._program.train(self._inputs, self._labels, rows, self._weights)
+            rows, turns = self._order(epoch)
+            loss = self._program.train(self._inputs, self._labels, rows, self._weights, turns)
             self._epoch = epoch
             if not math.isfinite(loss):
                 raise DivergedError(f"the training loss is {loss} in epoch {epoch}")
@@ -178,10 +192,23 @@ class KerasTrajectory:
             train_seconds=time.perf_counter() - began,
         )
 
+    def _order(self, epoch: int) -> tuple[Any, Any]:
+        """Return the rows of an epoch in order, and how their patches are turned."""
+        import tensorflow as tf
+
+        chance = (self._seed, self._fold, epoch)
+        rows = batch_order(self._train_rows, *chance)
+        if self._versions != range(1):
+            rows = rows + self._cases * draw_versions(len(rows), self._versions, *chance)
+        turns = np.ones((0, 2), np.float32)
+        if (how := self._turning) is not None:
+            turns = draw_turns(len(rows), how.rotate_degrees, how.flip, *chance)
+        return tf.constant(rows), tf.constant(turns)
+
     def predict(
         self, rows: NDArray[np.int64], inputs: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Return the probability of the event for each row; see `engine.Trajectory.predict`."""
+        """Return the probability of the event for each row."""
         self._take_program()
         return self._program.predict(self._inputs if inputs is None else alias(inputs), rows)
 

@@ -18,8 +18,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
-from stormsweep.training.engine import State
+from stormsweep.training.engine import State, Turning
 from stormsweep.training.randomness import seeded
+from stormsweep.training.turning import turn
 
 #: Rows predicted at once. Fixed, because a matrix product may round differently in another shape.
 CHUNK = 512
@@ -43,6 +44,8 @@ class Program:
         Whether the model's output is (n,) rather than (n, 1).
     weighted : bool
         Whether the classes have weights in the loss.
+    turning : Turning or None
+        How patches are turned before a step.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class Program:
         input_shape: Sequence[int],
         flat_output: bool,
         weighted: bool,
+        turning: Turning | None = None,
     ) -> None:
         self.model = model
         self.batch_size = batch_size
         self.flat_output = flat_output
         self.weighted = weighted
+        self.turning = turning
         self._training = {"training": True} if _takes_training(model) else {}
         self._predicting = {"training": False} if _takes_training(model) else {}
         self._inputs = tf.TensorSpec([None, *input_shape], tf.float32)
@@ -95,11 +100,12 @@ class Program:
         began = time.perf_counter()
         labels = tf.TensorSpec([None], tf.float32)
         weights = tf.TensorSpec([2], tf.float32)
+        turns = tf.TensorSpec([None, 2], tf.float32)
         try:
             with seeded(seed):
                 train = tf.function(
                     self._epoch,
-                    input_signature=[self._inputs, labels, self._rows, weights],
+                    input_signature=[self._inputs, labels, self._rows, weights, turns],
                     autograph=False,
                 ).get_concrete_function()
         except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
@@ -112,12 +118,13 @@ class Program:
             tf.zeros([1]),
             tf.zeros([0], tf.int64),
             tf.ones([2]),
+            tf.ones([0, 2]),
         )
         self._train = train
         self._assign_extra(self._pending_extra)
         return time.perf_counter() - began
 
-    def train(self, inputs: Any, labels: Any, rows: Any, weights: Any) -> float:
+    def train(self, inputs: Any, labels: Any, rows: Any, weights: Any, turns: Any) -> float:
         """Train one epoch and return its mean loss; `compile` must have been called.
 
         Parameters
@@ -130,8 +137,10 @@ class Program:
             Rows to train on, in this order; the last batch may be smaller.
         weights : tensor of float32, shape (2,)
             Weights of the classes 0 and 1, where the program is weighted.
+        turns : tensor of float32, shape (m, 2)
+            How the patch of each row is turned, where the program turns patches.
         """
-        return float(self._train(inputs, labels, rows, weights))
+        return float(self._train(inputs, labels, rows, weights, turns))
 
     def predict(self, inputs: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the model's output for rows, shape (m,), in chunks of fixed size."""
@@ -191,12 +200,15 @@ class Program:
         self._extra = [v for v in train.graph.variables if id(v.handle) in unknown]
         self.reusable = not unknown
 
-    def _epoch(self, inputs: Any, labels: Any, rows: Any, weights: Any) -> Any:
+    def _epoch(self, inputs: Any, labels: Any, rows: Any, weights: Any, turns: Any) -> Any:
         count = tf.shape(rows)[0]
 
         def batch(start: Any, total: Any) -> tuple[Any, Any]:
-            chosen = rows[start : tf.minimum(start + self.batch_size, count)]
+            stop = tf.minimum(start + self.batch_size, count)
+            chosen = rows[start:stop]
             x, y = tf.gather(inputs, chosen), tf.gather(labels, chosen)
+            if self.turning is not None:
+                x = turn(x, turns[start:stop], self.turning)
             loss = self._step(x, y, weights)
             # The last batch is smaller: weigh each by its size, as Keras does.
             size = tf.cast(tf.shape(chosen)[0], tf.float64)

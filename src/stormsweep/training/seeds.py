@@ -60,5 +60,46 @@ def batch_order(rows: NDArray[np.int64], seed: int, fold: int, epoch: int) -> ND
     return generator.permutation(rows)
 
 
+def draw_versions(
+    rows: int, versions: range, seed: int, fold: int, epoch: int
+) -> NDArray[np.int64]:
+    """Draw which version of each row's case an epoch takes, shape (rows,).
+
+    Where `versions` holds one number only, it is that.
+    """
+    generator = np.random.Generator(np.random.PCG64(_sequence(seed, fold, "versions", epoch)))
+    return generator.integers(versions.start, versions.stop, rows)
+
+
+def draw_turns(
+    rows: int, rotate_degrees: float, flip: bool, seed: int, fold: int, epoch: int
+) -> NDArray[np.float32]:
+    """Draw how the patch of each row is turned in one epoch.
+
+    Parameters
+    ----------
+    rows : int
+        How many.
+    rotate_degrees : float
+        Largest rotation either way.
+    flip : bool
+        Whether half of the patches are mirrored.
+    seed, fold, epoch : int
+        What the draw depends on, and nothing else.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, 2)
+        Angle in radians, and -1 where the patch is mirrored, else 1.
+    """
+    generator = np.random.Generator(np.random.PCG64(_sequence(seed, fold, "turns", epoch)))
+    most = np.radians(rotate_degrees)
+    turns = np.ones((rows, 2), np.float32)
+    turns[:, 0] = generator.uniform(-most, most, rows)
+    if flip:
+        turns[:, 1] -= 2 * (generator.random(rows) < 0.5)
+    return turns
+
+
 def _sequence(seed: int, fold: int, purpose: str, epoch: int) -> np.random.SeedSequence:
     return np.random.SeedSequence((seed, fold, zlib.crc32(purpose.encode()), epoch))

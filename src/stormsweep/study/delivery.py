@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,9 +189,16 @@ def _write_cases(
     found = telling_cases(probabilities, part.labels, threshold, part.groups.get("track"))
     rows = np.array([row for kind in found.values() for row in kind], np.int64)
     kinds = [kind for kind, own in found.items() for _ in own]
-    np.savez_compressed(
-        path,
-        rows=rows,
-        kinds=np.array(kinds, dtype="U16"),
-        inputs=unscale(part.inputs[rows], manifest["inputs"]),
-    )
+    inputs = unscale(part.inputs[rows], manifest["inputs"])
+    labels = {
+        name: [manifest["groups"][name][code] for code in codes[rows]]
+        for name, codes in part.groups.items()
+    }
+    more: dict[str, Any] = {}
+    if {"run_date", "track"} <= labels.keys():
+        from stormsweep.storms.originals import originals
+
+        looked = originals(manifest, labels["run_date"], labels["track"], inputs)
+        more = dataclasses.asdict(looked)
+    kept: dict[str, Any] = {"rows": rows, "kinds": np.array(kinds, dtype="U16"), "inputs": inputs}
+    np.savez_compressed(path, **kept, **more)

@@ -221,6 +221,8 @@ class StudyBegun:
     #: One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
     #: validation_positives, groups (number in the validation fold).
     fold_sizes: list[dict[str, Any]]
+    #: How the folds are made; empty in journals of the first sessions of 0.1.
+    split: str = ""
     #: How the validation sees what training saw, one line each; empty: it does not.
     leaks: list[str] = field(default_factory=list)
 

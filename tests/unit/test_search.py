@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormsweep.records import identity
+from stormsweep.records import Run, identity
 from stormsweep.search.plan import Queue, cost, make_plan
 from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Interval, grid, size
 from stormsweep.search.strategies import propose
@@ -151,3 +151,40 @@ def test_a_resumed_queue_leaves_out_what_is_done_or_failed() -> None:
     assert task is not None
     assert (task.run, task.from_epoch, task.to_epoch) == (half, 2, 4)
     assert queue.take() is None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([32, 128, 512]), st.integers(1, 4)), min_size=1, max_size=8),
+    st.integers(0, 2**32),
+)
+def test_whatever_comes_back_the_longest_run_is_taken(
+    made: list[tuple[int, int]], seed: int
+) -> None:
+    """A worker without a run in memory always gets the one with the most left."""
+    chance = random.Random(seed)
+    runs = [
+        Run(f"r{number}", {"batch_size": batch}, 0, tuple(range(1, stops + 1)))
+        for number, (batch, stops) in enumerate(made)
+    ]
+    queue = Queue(runs, {}, (), [1000])
+    left = {run.id: run.milestones[-1] for run in runs}
+
+    def cost_left(name: str) -> float:
+        run = next(run for run in runs if run.id == name)
+        return cost(left[name], 1000, run.hyperparameters["batch_size"])
+
+    out: list[Any] = []
+    while queue or out:
+        if queue and (not out or chance.random() < 0.6):
+            waiting = [name for name in left if left[name] and name not in {t.run.id for t in out}]
+            task = queue.take()
+            assert task is not None
+            assert cost_left(task.run.id) == max(cost_left(name) for name in waiting)
+            out.append(task)
+            continue
+        task = out.pop(chance.randrange(len(out)))
+        if chance.random() < 0.3:
+            queue.put_back(task)
+        else:
+            queue.done(task)
+            left[task.run.id] -= 1

@@ -92,6 +92,7 @@ def _tell(study: Any, report: bool) -> None:
 @app.command()
 def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     """Print what would run and what sharing saves, before anything does."""
+    from stormsweep.study.protocol import leaks
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
@@ -111,9 +112,9 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         (
             "folds",
             made.folds,
-            f"grouped by {file.validation.group_by}"
-            if file.validation.group_by != "none"
-            else "stratified",
+            f"{file.validation.split} by {file.validation.group_by}"
+            if file.validation.grouped
+            else str(file.validation.split),
         ),
         ("fits", made.fits, "configurations x folds"),
         ("runs", len(made.runs), "fits that differ only in epochs share one"),
@@ -122,6 +123,8 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     ]
     for name, value, remark in rows:
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
+    for leak in leaks(file):
+        typer.echo(f"The validation leaks: {leak}.")
     site = file.site
     typer.echo(
         f"on {site.use}: {site.workers} workers of {site.threads_per_worker} "

@@ -160,18 +160,7 @@ def _data(material: Material, study_file: str) -> list[tuple[str, str]]:
             text += f", {words.count(int(events), 'event')} (frequency {share})"
         add({"train": "For the search", "test": _test_set(material)}[part], text)
     add("Split off as test set", _split(study_file))
-    by = material.study.group_by
-    groups = data.get("groups")
-    add(
-        "Cross-validation",
-        f"{words.count(material.study.folds, 'fold')}, "
-        + (
-            "stratified by event"
-            if by == "none"
-            else f"grouped by {words.label(by)}: none is in training and validation at once"
-            + (f" ({words.number(groups)} groups)" if isinstance(groups, int) else "")
-        ),
-    )
+    add("Cross-validation", _folds_in_words(material))
     add("Fingerprint", str(data.get("fingerprint", ""))[:16])
     return rows
 
@@ -198,6 +187,24 @@ def _verification(material: Material) -> dict[str, Any] | None:
         "group_header": group_header,
         "groups": groups,
     }
+
+
+def _folds_in_words(material: Material) -> str:
+    """Say how the folds were made, and what that keeps apart."""
+    study = material.study
+    by, groups = study.group_by, study.data.get("groups")
+    split = study.split or ("stratified" if by == "none" else "grouped")
+    how = {
+        "stratified": "stratified by event",
+        "k-fold": "cases at random",
+        "consecutive": "cases as they stand in the files",
+        "chronological": f"earlier {words.label(by)}s train, the next ones validate",
+        "stratified-grouped": f"stratified by event, grouped by {words.label(by)}",
+    }.get(split, f"grouped by {words.label(by)}")
+    if by != "none":
+        how += ": none is in training and validation at once"
+        how += f" ({words.number(groups)} groups)" if isinstance(groups, int) else ""
+    return f"{words.count(study.folds, 'fold')}, {how}"
 
 
 def _split(study_file: str) -> str:

@@ -6,6 +6,7 @@ simulated before anything runs.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -139,10 +140,13 @@ class Queue:
         self._patches = patches_per_epoch
         self._order = {run.id: index for index, run in enumerate(runs)}
         self._waiting: dict[str, tuple[Run, int]] = {}
+        #: Runs by what they have left, the longest first; entries of runs that no longer wait there
+        #: are passed over when they come up.
+        self._heap: list[tuple[float, int, str, int]] = []
         for run in runs:
             epoch = reached.get(run.id, 0)
             if run.id not in shut and epoch < run.milestones[-1]:
-                self._waiting[run.id] = (run, epoch)
+                self._wait(run, epoch)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -162,7 +166,7 @@ class Queue:
         """
         if not self._waiting:
             return None
-        longest = min(self._waiting, key=lambda name: (-self._left(name), self._order[name]))
+        longest = self._longest()
         if held in self._waiting and held is not None:
             slack = self._task_cost(held)
             if self._left(longest) <= self._left(held) + slack:
@@ -172,12 +176,24 @@ class Queue:
 
     def put_back(self, task: Task) -> None:
         """Return a task that was not done."""
-        self._waiting[task.run.id] = (task.run, task.from_epoch)
+        self._wait(task.run, task.from_epoch)
 
     def done(self, task: Task) -> None:
         """Say that a task is done; the rest of its run waits again."""
         if task.to_epoch < task.run.milestones[-1]:
-            self._waiting[task.run.id] = (task.run, task.to_epoch)
+            self._wait(task.run, task.to_epoch)
+
+    def _wait(self, run: Run, epoch: int) -> None:
+        self._waiting[run.id] = (run, epoch)
+        place = self._order[run.id]
+        heapq.heappush(self._heap, (-self._left(run.id), place, run.id, epoch))
+
+    def _longest(self) -> str:
+        while True:
+            _, _, name, epoch = self._heap[0]
+            if self._waiting.get(name, (None, -1))[1] == epoch:
+                return name
+            heapq.heappop(self._heap)
 
     def _left(self, name: str) -> float:
         run, epoch = self._waiting[name]

@@ -79,12 +79,21 @@ class Study:
         Where it stands, for messages.
     directory : Path
         Where everything that comes of the study goes.
+    audited : PreparedData, optional
+        For a protocol of an audit only: the data of the audited study. The test part is scored.
     """
 
-    def __init__(self, file: StudyFile, path: Path, directory: Path) -> None:
+    def __init__(
+        self,
+        file: StudyFile,
+        path: Path,
+        directory: Path,
+        audited: PreparedData | None = None,
+    ) -> None:
         self.file = file
         self.path = path
         self.directory = directory
+        self._audited = audited
 
     @classmethod
     def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Study:
@@ -242,11 +251,11 @@ class Study:
         self._refuse_edits()
         check_place(file.model.build)
         plan = self.plan()
-        for leak in leaks(file):
+        for leak in leaks(file) if self._audited is None else ():
             watcher.note(f"The validation leaks: {leak}.")
         with self._own_directory(), DriverLock(self.directory) as lock:
             self._refuse_edits()
-            data = self.prepare(watcher)
+            data = self._audited or self.prepare(watcher)
             part = data.part("train")
             folds = fold_rows(part, protocol_of(file))
             check_metric(part, folds, file.search.metric)
@@ -332,7 +341,15 @@ class Study:
             patches = [len(fold.train) for fold in folds]
             turned = turned_folder(self.file, data)
             execution = Execution(
-                self.file, plan, self.directory, data, patches, pool, watcher, turned
+                self.file,
+                plan,
+                self.directory,
+                data,
+                patches,
+                pool,
+                watcher,
+                turned,
+                score_test=self._audited is not None,
             )
             try:
                 execution.await_first_worker()
@@ -386,6 +403,7 @@ class Study:
                 model={"build": file.model.build, "sha256": model},
                 data=data.summary(),
                 fold_sizes=fold_sizes(data.part("train"), folds, file.validation.group_by),
+                split=str(file.validation.split),
                 leaks=leaks(file),
             )
             records.append(begun)

@@ -1,0 +1,48 @@
+"""`audit`: how much a leaky protocol flatters the score."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stormsweep.cli import app
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
+from stormsweep.cli.words import hyperparameters
+
+
+@app.command()
+def audit(
+    study: StudyArgument,
+    configuration: Annotated[
+        str | None,
+        typer.Option(help="Id of the configuration to train; default: the best on record."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes, instead of site.workers.")
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Train one configuration under this protocol and leaky ones; compare with the test years."""
+    from stormsweep.cli.watch import display
+    from stormsweep.report.audit import HEADER, read_audit, rows, write_audit
+    from stormsweep.study.audit import audit
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study, runs).with_site(workers=workers)
+    with display(chosen.file.search.metric) as watcher:
+        found = audit(chosen, configuration, watcher)
+    typer.echo(f"Configuration: {hyperparameters(found.configuration)}")
+    material = read_audit(chosen.directory)
+    assert material is not None
+    cells = [HEADER, *rows(material)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
+    for row in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
+    if material.about["synthetic"]:
+        typer.echo("The data are synthetic (the twin): no score is one of real storms.")
+    typer.echo(f"Figure: {write_audit(chosen.directory)}")
+    for failure in found.failed:
+        typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
+    if found.failed:
+        raise typer.Exit(1)

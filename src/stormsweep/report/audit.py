@@ -1,0 +1,184 @@
+"""The audit drawn: each protocol's score on its validation beside that on the test years."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stormsweep import files
+from stormsweep.errors import DataError
+from stormsweep.report import style, words
+from stormsweep.report.style import BLUE, GREY, RED, WIDE, Picture, legend_above, new_figure
+from stormsweep.report.tables import latex
+from stormsweep.results import audit, journal
+
+FOLDER, FILE, NAME = "audit", "audit.json", "audit"
+HEADER = ["Protocol", "Score", "Validation", "Test years", "Flattered by", "95 % interval"]
+
+
+@dataclass(frozen=True)
+class AuditMaterial:
+    """What an audit is drawn from.
+
+    Attributes
+    ----------
+    about : dict
+        What ``audit.json`` says: study, metric, configuration, synthetic, source, protocols.
+    folds, table : DataFrame
+        From `stormsweep.results.audit`.
+    """
+
+    about: dict[str, Any]
+    folds: pd.DataFrame
+    table: pd.DataFrame
+
+    @property
+    def scores(self) -> list[str]:
+        """The scores that are shown: the study's metric, and accuracy as in 2019."""
+        return list(dict.fromkeys([str(self.about["metric"]), "accuracy"]))
+
+    @property
+    def note(self) -> str:
+        """What stands in the figure where the data are synthetic."""
+        return f"synthetic data ({self.about['source']})" if self.about["synthetic"] else ""
+
+
+def read_audit(directory: Path) -> AuditMaterial | None:
+    """Read the audit of a study's directory; None where there is no finished one.
+
+    Raises
+    ------
+    DataError
+        If ``audit.json`` is damaged.
+    JournalError
+        If a protocol's journal is missing or damaged.
+    """
+    folder = directory / FOLDER
+    try:
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        titles = dict(about["protocols"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{folder / FILE}: is damaged; run the audit again") from None
+    journals = {
+        title: journal.read(folder / name / "journal.jsonl") for name, title in titles.items()
+    }
+    return AuditMaterial(about, audit.folds(journals), audit.flattery(journals))
+
+
+def rows(material: AuditMaterial) -> list[list[str]]:
+    """Return the rows of the table as they are read, in the order of `HEADER`."""
+    cells = []
+    shown = material.table[material.table["score"].isin(material.scores)]
+    for row in shown.to_dict("records"):
+        low, high = row["flattery_low"], row["flattery_high"]
+        interval = f"{signed(low)} to {signed(high)}" if np.isfinite(low) else words.NOTHING
+        cells.append(
+            [
+                words.capital(str(row["protocol"])),
+                words.score_label(row["score"]),
+                words.score(row["validation"]),
+                words.score(row["test"]),
+                signed(row["flattery"]) if np.isfinite(row["flattery"]) else words.NOTHING,
+                interval,
+            ]
+        )
+    return cells
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign.
+
+    Examples
+    --------
+    >>> signed(0.1234)
+    '+0.1234'
+    """
+    text = words.score(value)
+    return f"+{text}" if value > 0 else text
+
+
+def picture(material: AuditMaterial) -> Picture:
+    """Draw validation beside test, one row a protocol, one panel a score."""
+    names = list(dict.fromkeys(material.table["protocol"]))
+    scores = material.scores
+    figure = new_figure(WIDE, 0.9 + 0.42 * len(names), material.note)
+    axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+    handles: list[Any] = []
+    for axis, score in zip(axes, scores, strict=True):
+        part = material.folds[material.folds["score"] == score]
+        for place, name in enumerate(names):
+            own = part[part["protocol"] == name]
+            sides = [("validation", RED, "o"), ("test", BLUE, "s")]
+            if own["validation"].isna().any():
+                sides = sides[1:]
+                axis.annotate(
+                    "a fold holds one class only: no validation",
+                    (0.02, place - 0.3),
+                    xycoords=axis.get_yaxis_transform(),
+                    va="center",
+                    color=GREY,
+                )
+            means = [float(own[side].mean()) for side, *_ in sides]
+            axis.plot(means, [place] * len(means), color=GREY, linewidth=1)
+            marks = []
+            for side, colour, marker in sides:
+                axis.plot(own[side], [place] * len(own), "|", color=colour, markersize=8)
+                marks += axis.plot(own[side].mean(), place, marker, color=colour, markersize=6)
+            handles = max(handles, marks, key=len)
+        axis.set_xlabel(words.capital(words.score_label(score)))
+        axis.grid(axis="x")
+        axis.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(names)), [words.capital(name) for name in names])
+    axes[0].invert_yaxis()
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    legend_above(figure, handles, ["validation", "test years"])
+    chosen = words.point(material.about["configuration"])
+    return Picture(
+        NAME,
+        "What the protocol flatters",
+        f"One configuration ({chosen}) under each protocol: the same models scored on their "
+        "validation folds and on the test years, which none of them trained on. Large marks are "
+        "means over folds, strokes single folds. The farther validation lies on the good side of "
+        "the test years, the more the protocol flatters.",
+        figure,
+    )
+
+
+def write_audit(directory: Path) -> Path:
+    """Write the figure (PNG, PDF) and the table (CSV, LaTeX) of an audit beside its journals.
+
+    Parameters
+    ----------
+    directory : Path
+        The study's directory.
+
+    Returns
+    -------
+    Path
+        ``audit/audit.png``.
+
+    Raises
+    ------
+    DataError
+        If there is no audit, or it is damaged.
+    """
+    material = read_audit(directory)
+    if material is None:
+        raise DataError(f"{directory}: has no audit; run `stormsweep audit` first")
+    folder = directory / FOLDER
+    with style.look():
+        style.save(picture(material), folder)
+    with files.replacing(folder / f"{NAME}.csv") as beside:
+        material.table.to_csv(beside, index=False)
+    note = f" ({material.note.capitalize()}.)" if material.note else ""
+    caption = f"Study {material.about['study']}: what each protocol flatters.{note}"
+    text = latex(HEADER, rows(material), caption, "llrrrr", NAME)
+    files.write_text(folder / f"{NAME}.tex", text)
+    return folder / f"{NAME}.png"

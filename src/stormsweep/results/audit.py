@@ -1,0 +1,79 @@
+"""What an audit's journals say: scores on the validation beside those on the test part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from stormsweep.config.study import METRICS
+from stormsweep.records import Entry
+from stormsweep.results.facts import planned_runs, score_names, study, tasks_done
+from stormsweep.results.frames import t_quantile
+
+
+def folds(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
+    """Return one row a protocol, fold and score.
+
+    Parameters
+    ----------
+    journals : mapping of str to list of Entry
+        The journal of each protocol, by its title.
+
+    Returns
+    -------
+    DataFrame
+        ``protocol``, ``fold``, ``score``, ``validation`` and ``test`` (the same model's score on
+        its validation and on the test part; NaN where it has none), and ``flattery``: by how much
+        the validation looks better than the test part.
+    """
+    rows = []
+    for title, entries in journals.items():
+        fold_of = {run: plan.fold for run, plan in planned_runs(entries).items()}
+        scored = sorted(tasks_done(entries), key=lambda task: fold_of[task.run])
+        for name in (name for name in score_names(entries) if name in METRICS):
+            sign = 1 if METRICS[name] == "maximize" else -1
+            for task in scored:
+                validation = float(task.scores.get(name, np.nan))
+                test = float(task.test_scores.get(name, np.nan))
+                gain = sign * (validation - test)
+                rows.append((title, fold_of[task.run], name, validation, test, gain))
+    columns = ["protocol", "fold", "score", "validation", "test", "flattery"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
+    """Return by how much each protocol's validation flatters its models against the test part.
+
+    Parameters
+    ----------
+    journals : mapping of str to list of Entry
+        The journal of each protocol, by its title.
+
+    Returns
+    -------
+    DataFrame
+        One row a protocol and score: ``protocol``, ``score``, ``folds`` scored of
+        ``folds_expected``, ``validation``, ``validation_sd``, ``test``, ``test_sd`` (mean and
+        standard deviation over folds), ``flattery``, and ``flattery_low`` and ``flattery_high``,
+        the 95 % t-interval of its mean over folds. NaN where a fold has no such score.
+    """
+    single = folds(journals)
+    rows = []
+    expected = {title: study(entries).folds for title, entries in journals.items()}
+    for (title, score), part in single.groupby(["protocol", "score"], sort=False):
+        count = len(part)
+        means = {name: part[name].mean(skipna=False) for name in ("validation", "test")}
+        spread = {f"{name}_sd": part[name].std(skipna=False) for name in ("validation", "test")}
+        gain, sd = part["flattery"].mean(skipna=False), part["flattery"].std(skipna=False)
+        half = float(t_quantile(count)) * sd / np.sqrt(count)
+        rows.append(
+            {"protocol": title, "score": score, "folds": count}
+            | {"folds_expected": expected[str(title)]}
+            | means
+            | spread
+            | {"flattery": gain, "flattery_low": gain - half, "flattery_high": gain + half}
+        )
+    order = "protocol score folds folds_expected validation validation_sd test test_sd flattery"
+    return pd.DataFrame(rows, columns=[*order.split(), "flattery_low", "flattery_high"])

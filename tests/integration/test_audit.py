@@ -1,0 +1,79 @@
+"""The audit through the command line: what a leak is worth, on real digits and on the twin."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from .conftest import digits_study, stormsweep, tasks
+
+ONE = "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [2]"
+DATA = 'source = "npz"\npath = "digits.npz"\ntarget = "labels"\n'
+
+
+def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) -> None:
+    study = digits_study(
+        tmp_path, data=DATA + "test_fraction = 0.3", search__space=ONE, validation="folds = 3"
+    )
+    done = stormsweep(tmp_path, "audit", study)
+    assert done.returncode == 0, done.stderr
+    # Digits have no dates: random folds are what the study does anyway.
+    folder = tmp_path / "runs" / "digits" / "audit"
+    listed = json.loads((folder / "audit.json").read_text())["protocols"]
+    assert list(listed) == ["study", "balanced-first", "2019-as-coded"]
+    for name in listed:
+        scored = tasks(folder / name)
+        assert len(scored) == 3
+        assert all(0 < task.test_scores["roc_auc"] <= 1 for task in scored)
+    table = pd.read_csv(folder / "audit.csv")
+    assert set(table["protocol"]) == set(listed.values())
+    for title in listed.values():
+        assert title.lower() in done.stdout.lower()
+    assert (folder / "audit.png").stat().st_size > 10_000
+    assert (folder / "audit.tex").read_text().count(r"\\") > len(listed)
+
+    # Again: nothing is trained twice.
+    before = (folder / "study" / "journal.jsonl").read_bytes()
+    again = stormsweep(tmp_path, "audit", study)
+    assert again.returncode == 0, again.stderr
+    assert (folder / "study" / "journal.jsonl").read_bytes() == before
+
+
+def test_an_audit_without_a_test_part_is_refused_in_one_line(tmp_path: Path) -> None:
+    done = stormsweep(tmp_path, "audit", digits_study(tmp_path, search__space=ONE))
+    assert done.returncode == 2
+    assert "an audit compares with a test part" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_configuration_is_refused_in_one_line(tmp_path: Path) -> None:
+    study = digits_study(tmp_path, search__space=ONE)
+    done = stormsweep(tmp_path, "audit", study, "--configuration", "0123456789ab")
+    assert done.returncode == 2
+    assert "--configuration: given '0123456789ab'; must be one of the ids" in done.stderr
+
+
+@pytest.mark.slow
+def test_on_the_twin_the_way_of_2019_flatters_and_the_default_does_not(tmp_path: Path) -> None:
+    study = tmp_path / "storms.toml"
+    study.write_text(
+        '[study]\nname = "storms"\nseed = 2019\n[data]\npatches = 20000\n'
+        '[balance]\nmethod = "oversample"\n[search.space]\n'
+        "batch_size = [512]\nlearning_rate = [0.005]\nepochs = [15]\n"
+    )
+    done = stormsweep(tmp_path, "audit", study)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "runs" / "storms" / "audit" / "audit.csv")
+    rows = table.set_index(["protocol", "score"])
+    honest, coded = (
+        rows.loc[(protocol, "accuracy")] for protocol in ("as the study says", "2019 as coded")
+    )
+    assert coded["validation"] > honest["validation"] + 0.01
+    assert coded["validation"] > coded["test"] + 0.01
+    own = rows.loc[("as the study says", "roc_auc")]
+    assert own["flattery_low"] < 0 < own["flattery_high"] or own["flattery"] < 0
+    first = rows.loc[("oversampled before random folds", "roc_auc")]
+    assert first["flattery_low"] > 0

@@ -1,0 +1,90 @@
+"""The audit: if these fail, a leak looks harmless, or an honest protocol looks like a leak."""
+
+import numpy as np
+import pytest
+
+from stormsweep.config.study import StudyFile
+from stormsweep.records import Entry, RunPlanned, TaskDone
+from stormsweep.results.audit import flattery, folds
+from stormsweep.study.audit import variants
+from stormsweep.study.protocol import leaks
+from tests import journals
+
+POINT = {"batch_size": 512, "learning_rate": 0.005, "epochs": 15}
+
+
+def study(**tables):
+    return StudyFile.model_validate({"study": {"name": "x"}, **tables})
+
+
+def test_an_honest_study_is_compared_with_three_leaky_protocols():
+    made = {one.name: one.file for one in variants(study(), POINT)}
+    assert list(made) == ["study", "random-folds", "balanced-first", "2019-as-coded"]
+    assert not leaks(made["study"])
+    assert all(leaks(made[name]) for name in list(made)[1:])
+    for file in made.values():
+        assert {name: values for name, (values,) in file.search.space.items()} == POINT
+    coded = made["2019-as-coded"]
+    assert (coded.validation.split, coded.validation.folds) == ("consecutive", 3)
+    assert (coded.balance.method, coded.balance.repeats) == ("repeat", 18)
+    assert coded.balance.scope == "before-split"
+    assert coded.search.metric == "accuracy"
+    # Only the protocol differs: the same data, model and engine.
+    assert {file.data.model_dump_json() for file in made.values()} == {
+        study().data.model_dump_json()
+    }
+
+
+def test_a_leaky_study_is_compared_with_an_honest_protocol_too():
+    leaky = study(
+        validation={"split": "consecutive"},
+        balance={"method": "repeat", "scope": "before-split"},
+        search={"metric": "accuracy"},
+    )
+    names = [one.name for one in variants(leaky, POINT)]
+    assert names == ["study", "grouped", "random-folds", "balanced-first"]
+
+
+def journal(validation, test, metric="roc_auc"):
+    begun = journals.about({"epochs": [1]}, len(validation), metric=metric)
+    records = [begun]
+    for fold, (scores, on_test) in enumerate(zip(validation, test, strict=True)):
+        records.append(RunPlanned(f"r{fold}", {"batch_size": 8}, fold, [1]))
+        done = TaskDone(
+            f"r{fold}", 0, 1, scores, "0", 1, 0.0, 0.0, 1.0, {}, [0.1], 8, 1, 100.0, 17, on_test
+        )
+        records.append(done)
+    return [Entry(float(n), record) for n, record in enumerate(records)]
+
+
+def test_flattery_is_the_paired_difference_with_its_interval():
+    honest = journal(
+        [{"roc_auc": 0.90, "loss": 0.3}, {"roc_auc": 0.92, "loss": 0.2}],
+        [{"roc_auc": 0.91, "loss": 0.3}, {"roc_auc": 0.91, "loss": 0.3}],
+    )
+    leaky = journal([{"roc_auc": 0.98}, {"roc_auc": 0.99}], [{"roc_auc": 0.9}, {"roc_auc": 0.89}])
+    table = flattery({"honest": honest, "leaky": leaky}).set_index(["protocol", "score"])
+    row = table.loc["honest", "roc_auc"]
+    assert row["flattery"] == pytest.approx(0)
+    assert row["flattery_low"] < 0 < row["flattery_high"]
+    # A smaller loss on the validation flatters as well.
+    assert table.loc[("honest", "loss"), "flattery"] == pytest.approx(0.05)
+    row = table.loc["leaky", "roc_auc"]
+    assert row["flattery"] == pytest.approx(0.09)
+    # t-interval of two differences, 0.08 and 0.10: half width 12.706 * sd / sqrt(2).
+    half = 12.7062 * np.std([0.08, 0.10], ddof=1) / np.sqrt(2)
+    assert row["flattery_high"] == pytest.approx(0.09 + half, abs=1e-4)
+
+
+def test_a_fold_of_one_class_leaves_no_mean_but_its_test_score():
+    coded = journal(
+        [{"accuracy": 0.9, "roc_auc": 0.9}, {"accuracy": 1.0}],
+        [{"accuracy": 0.8, "roc_auc": 0.8}, {"accuracy": 0.8, "roc_auc": 0.82}],
+        metric="accuracy",
+    )
+    table = flattery({"2019": coded}).set_index("score")
+    assert np.isnan(table.loc["roc_auc", "validation"])
+    assert np.isnan(table.loc["roc_auc", "flattery"])
+    assert table.loc["roc_auc", "test"] == pytest.approx(0.81)
+    assert table.loc["accuracy", "flattery"] == pytest.approx(0.15)
+    assert len(folds({"2019": coded})) == 4

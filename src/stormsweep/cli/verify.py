@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -94,3 +95,30 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
     if study.summary().synthetic:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")
     typer.echo(f"Model and predictions: {study.directory / 'model'}")
+
+
+@app.command()
+def predict(
+    study: Annotated[
+        Path, typer.Argument(metavar="RUNDIR", help="The directory of a verified study.")
+    ],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="New patch files, or tables.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The NetCDF file to write.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+    ] = False,
+) -> None:
+    """Write the probabilities of new cases to a CF-conforming NetCDF file."""
+    from stormsweep.cli.watch import display
+    from stormsweep.study.predict import predict
+
+    with display("") as watcher:
+        done = predict(study, sources, output, overwrite, watcher.stage)
+    typer.echo(
+        f"{done.path}: {done.cases:,} cases, the event forecast in {done.forecast:,} "
+        f"(probability of {done.threshold:.4f} or more)"
+    )
+    if done.synthetic:
+        typer.echo("The model was trained on synthetic data: no probability is of real storms.")

@@ -79,6 +79,7 @@ def write_delivery(
         "event": manifest["target"],
         "decision_threshold": choice.threshold,
         "source": manifest["source"],
+        "array": (study.data.inputs or ["inputs"])[0] if manifest["source"] == "npz" else None,
         "inputs": manifest["inputs"],
         "input_shape": manifest["input_shape"],
         "trained_on": {

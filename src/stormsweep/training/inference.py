@@ -90,7 +90,10 @@ def load_model(
             model = build_model(find(), hyperparameters, input_shape)
             if not model.built:
                 model.build((None, *input_shape))
-            model.load_weights(path)
+            with warnings.catch_warnings():
+                # It tells that the optimizer's variables are not loaded; nothing is trained here.
+                warnings.simplefilter("ignore")
+                model.load_weights(path)
             return model
         try:
             return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -73,7 +73,7 @@ class DivergedError(RunError):
 
 
 class StudyInterrupted(StormsweepError):
-    """The user stopped the study; everything finished so far is in the journal."""
+    """The user stopped a command; what was finished or downloaded so far is kept."""
 
     exit_code = 130
 

@@ -102,15 +102,9 @@ def check_space(path: Path, needed: int) -> None:
     DataError
         If the file system has fewer bytes free.
     """
-    parent = path.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
+    free = free_bytes(path)
     if needed > free:
-        raise DataError(
-            f"{path}: needs {needed / 2**20:,.1f} MiB, and {parent} has "
-            f"{free / 2**20:,.1f} MiB free"
-        )
+        raise DataError(f"{path}: needs {readable(needed)}, and the disk has {readable(free)} free")
 
 
 def sha256(path: Path) -> str:
@@ -120,3 +114,26 @@ def sha256(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def free_bytes(path: Path) -> int:
+    """Return how many bytes are free on the disk that `path` lies, or would lie, on."""
+    parent = path.absolute()
+    while not parent.exists():
+        parent = parent.parent
+    return shutil.disk_usage(parent).free
+
+
+def readable(size: float) -> str:
+    """Word a number of bytes.
+
+    Examples
+    --------
+    >>> readable(1), readable(65_536), readable(2_041_000_000)
+    ('1 byte', '65.5 kB', '2.0 GB')
+    """
+    if size < 1000:
+        return f"{size:.0f} byte{'' if round(size) == 1 else 's'}"
+    units = ("kB", "MB", "GB")
+    power = next((power for power in (1, 2) if size < 999.95 * 1000**power), 3)
+    return f"{size / 1000**power:,.1f} {units[power - 1]}"

@@ -1,5 +1,7 @@
 """Exported data: if these fail, another tool trains on other data than Stormsweep does."""
 
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -93,8 +95,8 @@ def test_an_interrupted_export_leaves_nothing(prepared, tmp_path, format):
 
 def test_a_full_disk_is_seen_before_anything_is_written(prepared, tmp_path, monkeypatch):
     # No real disk can be filled here: what the system says of it is replaced.
-    usage = export_module.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(export_module.shutil, "disk_usage", lambda _path: usage)
-    with pytest.raises(DataError, match=r"needs 0\.0 MiB, and .* has 0\.0 MiB free"):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    with pytest.raises(DataError, match=r"needs .*, and the disk has 1.0 kB free"):
         export(prepared, tmp_path / "far" / "out", "npy")
     assert not (tmp_path / "far").exists()

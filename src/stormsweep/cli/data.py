@@ -1,7 +1,9 @@
-"""`data`: the twin, and prepared arrays."""
+"""`data`: the real storm files, the twin, and prepared arrays."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +16,50 @@ data_app = typer.Typer(
     help="Storm files and prepared arrays.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(data_app, name="data")
+
+
+@data_app.command()
+def fetch(
+    folder: Annotated[
+        Path, typer.Argument(help="Data folder; what data.path of a study names.")
+    ] = Path("data/ncar-storms"),
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from",
+            metavar="URL_OR_PATH",
+            help="Instead of NCAR's place: a mirror's URL, or a folder with the two archives, or "
+            "the archives themselves (give it twice).",
+        ),
+    ] = None,
+    keep_archives: Annotated[
+        bool,
+        typer.Option(
+            "--keep-archives/--remove-archives", help="Whether downloads stay once unpacked."
+        ),
+    ] = True,
+) -> None:
+    """Download, check and unpack the NCAR storm files; goes on where it stopped."""
+    from stormsweep.cli.watch import display
+    from stormsweep.errors import StudyInterrupted
+    from stormsweep.storms.archive import fetch
+
+    try:
+        with display("") as watcher:
+            fetched = fetch(
+                folder,
+                sources or (),
+                keep_archives=keep_archives,
+                progress=watcher.stage,
+                say=watcher.note,
+            )
+    except (KeyboardInterrupt, StudyInterrupted) as stopped:
+        why = str(stopped) or "everything finished so far is kept"
+        again = shlex.join(["stormsweep", *sys.argv[1:]])
+        raise StudyInterrupted(f"interrupted; {why}; go on with: {again}") from None
+    if not fetched.unpacked:
+        typer.echo("Nothing was left to fetch: everything is there, and whole.")
+    typer.echo(f"Storms: {fetched}")
 
 
 @data_app.command()
@@ -86,8 +132,9 @@ def export(
 def describe(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
 ) -> None:
-    """Say what a study's data are; prepares them where they are missing."""
+    """Say what a study's data are and where they lie; prepares them where they are missing."""
     from stormsweep.cli.watch import display
+    from stormsweep.files import readable
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study)
@@ -96,6 +143,10 @@ def describe(
     manifest, summary = data.manifest, data.summary()
     kind = "synthetic" if data.synthetic else "real"
     typer.echo(f"{data.path}: {kind} data from {summary['source']}")
+    raw = manifest["provenance"]
+    if raw.get("files"):
+        count, size = len(raw["files"]), readable(sum(file["bytes"] for file in raw["files"]))
+        typer.echo(f"made from {count} file{'s' * (count > 1)} ({size}) in {raw['folder']}")
     unit = f" {summary['units']}" if summary["units"] else ""
     if summary["threshold"] is not None:
         typer.echo(f"event: {summary['target']} {summary['event']} {summary['threshold']}{unit}")
@@ -105,6 +156,9 @@ def describe(
         count, positives = summary[part], summary[f"{part}_positives"]
         share = f" ({positives / count:.2%})" if count else ""
         typer.echo(f"{part:<6}{count:>9,} cases, {positives:,} events{share}")
+    split = manifest["split"]
+    if summary["test"] and "test_from" in split:
+        typer.echo(f"the test part is {split['group']} {split['test_from']} and later")
     for name, count in summary["groups"].items():
         typer.echo(f"groups by {name}: {count:,} in the training part")
     typer.echo(f"{'input':<24}{'units':<10}{'mean':>12}{'sd':>12}")

@@ -31,10 +31,13 @@ class Plain:
         self._done = -1
 
     def stage(self, what: str, share: float) -> None:
-        """Say once that a stage began."""
+        """Say that a stage began, and every ten seconds how far it is."""
         if what != self._stage:
-            self._stage = what
+            self._stage, self._last = what, time.monotonic()
             self._print(f"{what} ...")
+        elif 0 < share < 1 and time.monotonic() - self._last > _EVERY:
+            self._last = time.monotonic()
+            self._print(f"{what}: {share:.0%}")
 
     def state(self, state: State) -> None:
         """Say every ten seconds, and at the end, how far the study is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,11 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
         case source if source in STORM_SOURCES:
             from stormsweep.storms.problem import prepare_storms
 
+            if config.source == "ncar-storms" and config.path and not config.path.exists():
+                raise DataError(
+                    f"data.path: {config.path}: no such folder of storm files; fetch them with: "
+                    f"stormsweep data fetch {shlex.quote(str(config.path))}"
+                )
             prepare_storms(config, seed, folder, progress=told)
         case _:
             from stormsweep.data.functions import prepare_function

@@ -166,6 +166,41 @@ class TaskOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """Predict the test part with a fully trained model, and write both down.
+
+    Attributes
+    ----------
+    order : TaskOrder
+        Its task starts and ends at the last epoch.
+    folder : str
+        An empty folder for the model's file and ``probabilities.npy``.
+    """
+
+    order: TaskOrder
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What a `Delivery` wrote.
+
+    Attributes
+    ----------
+    file : str
+        Name of the model's file in the folder.
+    form : str
+        ``keras``: the whole model; ``weights``: to be loaded into what the builder returns.
+    seconds : float
+        How long it took.
+    """
+
+    file: str
+    form: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class StudyBegun:
     """First line of a journal: what the study is about."""
 
@@ -330,6 +365,58 @@ class TaskRetried:
     session: int
 
 
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The best configuration was trained on the whole training part and scored on the test part.
+
+    Attributes
+    ----------
+    look : int
+        How often the test part has been scored, this time included.
+    configuration, hyperparameters : str, dict
+        What was the best, ``epochs`` included.
+    finished : bool
+        Whether every planned run was finished or failed when it was chosen.
+    threshold : float
+        Probability at which the event counts as forecast; chosen in cross-validation.
+    climatology : float
+        Event frequency of the training part.
+    cases, events : int
+        Of the test part.
+    block, blocks : str, int
+        What was resampled for the intervals (``run_date``, another group, ``case``), how many.
+    resamples, level : int, float
+        Samples drawn, and the level of the intervals.
+    scores : dict of str to list of float
+        Value, lower and upper end of the interval; NaN where there is none.
+    model_sha256, predictions_sha256 : str
+        Checksums of the model and of the test predictions in ``model/``.
+    epoch_loss : list of float
+        Mean training loss of each epoch on the whole training part.
+    seconds : float
+        Time in the worker's tasks, training and prediction.
+    """
+
+    kind: ClassVar[str] = "verified"
+    look: int
+    configuration: str
+    hyperparameters: Hyperparameters
+    finished: bool
+    threshold: float
+    climatology: float
+    cases: int
+    events: int
+    block: str
+    blocks: int
+    resamples: int
+    level: float
+    scores: dict[str, list[float]]
+    model_sha256: str
+    predictions_sha256: str
+    epoch_loss: list[float]
+    seconds: float
+
+
 Record = (
     StudyBegun
     | RunPlanned
@@ -339,6 +426,7 @@ Record = (
     | TaskDone
     | RunFailed
     | TaskRetried
+    | Verified
 )
 
 

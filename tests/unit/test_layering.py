@@ -20,6 +20,7 @@ def test_command_line_and_driver_never_load_tensorflow() -> None:
     code = (
         "import sys, stormsweep.cli.run, stormsweep.study.study, stormsweep.study.execute\n"
         "import stormsweep.study.problem, stormsweep.cluster.local\n"
+        "import stormsweep.cli.verify, stormsweep.study.verify, stormsweep.study.predict\n"
         "heavy = {'tensorflow', 'keras', 'jax', 'torch'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -29,7 +30,7 @@ def test_command_line_and_driver_never_load_tensorflow() -> None:
 def test_help_loads_nothing_numerical() -> None:
     code = (
         "import sys, stormsweep.cli\n"
-        "from stormsweep.cli import begin, data, run, show\n"
+        "from stormsweep.cli import audit, begin, data, run, show, verify\n"
         "heavy = {'numpy', 'pandas', 'pydantic', 'distributed', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

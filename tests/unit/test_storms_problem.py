@@ -213,9 +213,9 @@ def test_new_data_are_scaled_as_the_training_part_was(storms, tmp_path):
     data = prepare_storms(table(storms), 1, tmp_path / "out")
     for part, before in (("train", True), ("test", False)):
         raw = values(storms, before)[0]
-        assert np.array_equal(scale(raw, data.manifest), data.part(part).inputs)
-    with pytest.raises(DataError, match=r"inputs have shape \(5, 32, 32, 3\)"):
-        scale(np.zeros((5, 32, 32, 3)), data.manifest)
+        assert np.array_equal(scale(raw, data.manifest["inputs"]), data.part(part).inputs)
+    with pytest.raises(DataError, match=r"inputs have shape \(5, 32, 32, 9\)"):
+        scale(np.zeros((5, 32, 32, 9)), data.manifest["inputs"])
 
 
 def test_the_wind_is_known_as_a_vector(storms, tmp_path):
@@ -268,7 +268,7 @@ def test_inputs_can_be_columns_of_the_table(storms, tmp_path, label_from):
     for name, before in (("train", True), ("test", False)):
         part, rows = data.part(name), tables(storms, before)
         assert part.inputs.shape == (len(rows), 6)
-        assert np.array_equal(part.inputs, scale(rows[columns].to_numpy(), data.manifest))
+        assert np.array_equal(part.inputs, scale(rows[columns].to_numpy(), data.manifest["inputs"]))
         maxima = values(storms, before)[1 if label_from == "mask" else 2]
         assert np.array_equal(part.targets, maxima.astype("f4"))
 
@@ -309,7 +309,7 @@ def test_storms_with_missing_values_are_left_out_and_counted(storms, real, tmp_p
     assert np.delete(tracks[0], lost).tolist() == tracks[1]
     given = first.inputs * np.array([v["std"] for v in whole.manifest["inputs"]])
     given = given + np.array([v["mean"] for v in whole.manifest["inputs"]])
-    rescaled = scale(np.delete(given, lost, axis=0), data.manifest)
+    rescaled = scale(np.delete(given, lost, axis=0), data.manifest["inputs"])
     assert np.allclose(rescaled, second.inputs, atol=1e-4)
 
 

@@ -40,7 +40,8 @@ def _common(
 
 def main() -> None:
     """Run the command line and leave with the exit code that the README states."""
-    from stormsweep.cli import audit, begin, data, run, show  # noqa: F401  (they add their commands)
+    # They add their commands.
+    from stormsweep.cli import audit, begin, data, run, show, verify  # noqa: F401
 
     # As `python` itself does: the user's own modules are found from where the command is given.
     here = str(Path.cwd())

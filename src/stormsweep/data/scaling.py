@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,16 @@ from stormsweep.errors import DataError
 _BLOCK = 1 << 19  # values computed at a time: what a processor's cache holds
 
 
-def scale(raw: ArrayLike, manifest: Mapping[str, Any]) -> NDArray[np.float32]:
+def scale(raw: ArrayLike, inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
     """Scale new inputs as the prepared ones were: with the training part's mean and deviation.
 
     Parameters
     ----------
     raw : array_like of numbers, shape (n, height, width, channels) or (n, columns)
-        Inputs in their own units, the variables in the manifest's order.
-    manifest : mapping
-        Manifest of the prepared data that a model was trained on.
+        Inputs in their own units.
+    inputs : sequence of mapping
+        The inputs as the manifest of the prepared data has them, one a channel or column, each with
+        its ``mean`` and ``std``.
 
     Returns
     -------
@@ -31,21 +32,32 @@ def scale(raw: ArrayLike, manifest: Mapping[str, Any]) -> NDArray[np.float32]:
     Raises
     ------
     DataError
-        If the shape is not that of the prepared data.
+        If there are more or fewer variables.
 
     Examples
     --------
-    >>> scale([[1.0], [9.0]], {"inputs": [{"mean": 5.0, "std": 2.0}], "input_shape": [1]}).tolist()
+    >>> scale([[1.0], [9.0]], [{"mean": 5.0, "std": 2.0}]).tolist()
     [[-2.0], [2.0]]
     """
     given = np.asarray(raw).astype(np.float32, copy=False)
-    expected = tuple(manifest["input_shape"])
-    if given.shape[1:] != expected or not given.ndim:
-        raise DataError(f"inputs have shape {given.shape}; the prepared data have (n, {expected})")
-    mean, std = (
-        np.array([variable[key] for variable in manifest["inputs"]]) for key in ("mean", "std")
-    )
-    return standardized(given, mean, std)
+    if given.ndim < 2 or given.shape[-1] != len(inputs):
+        raise DataError(f"inputs have shape {given.shape}; {len(inputs)} variables are expected")
+    return standardized(given, *moments_of(inputs))
+
+
+def unscale(scaled: NDArray[Any], inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+    """Return scaled values in their own units, as exactly as float32 kept them."""
+    mean, std = moments_of(inputs)
+    raw: NDArray[np.float32] = (scaled * std + mean).astype(np.float32)
+    return raw
+
+
+def moments_of(
+    inputs: Sequence[Mapping[str, Any]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of the inputs of a manifest, shape (channels,) each."""
+    mean, std = (np.array([one[key] for one in inputs], np.float64) for key in ("mean", "std"))
+    return mean, std
 
 
 def standardized(

@@ -6,7 +6,7 @@ import fnmatch
 import glob
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,12 +145,7 @@ def prepare_npz(
     if not path.is_file():
         raise DataError(f"data.path: there is no file {path}")
     with path.open("rb") as stream:
-        try:
-            archive: Any = np.load(stream, allow_pickle=False)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-            raise DataError(f"{path}: is not an .npz file") from None
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path}: is not an .npz file")
+        archive = _archive(path, stream)
         inputs = _array(path, archive, names[0], "data.inputs")
         targets = _array(path, archive, target, "data.target")
         groups = {
@@ -172,6 +167,80 @@ def prepare_npz(
         groups=groups,
         provenance=of_files(path.parent, [path]),
     )
+
+
+def input_blocks(path: Path, columns: Sequence[str]) -> Iterator[NDArray[np.float32]]:
+    """Read the input columns of a new table, in blocks of rows.
+
+    Parameters
+    ----------
+    path : Path
+        The table. It needs neither the target nor groups, and may have other columns besides.
+    columns : sequence of str
+        Names of the inputs.
+
+    Yields
+    ------
+    ndarray of float32, shape (n, columns)
+
+    Raises
+    ------
+    DataError
+        In one line, if a column is missing, or a value is missing or not a number.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    header = _header(path)
+    for name in columns:
+        if name not in header:
+            raise DataError(f"{path}: column {name!r} is missing{nearest(name, header)}")
+    for block in _blocks(path, list(columns)):
+        yield block[list(columns)].to_numpy(np.float64).astype(np.float32)
+
+
+def input_array(path: Path, name: str, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Read the input array of a new ``.npz`` file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        Of the array.
+    shape : sequence of int
+        Shape of one case; a single channel may be left out.
+
+    Raises
+    ------
+    DataError
+        In one line, if the file or the array is missing, or does not fit.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    with path.open("rb") as stream:
+        values = _array(path, _archive(path, stream), name, "predict")
+    if values.dtype.kind not in "biuf":
+        raise DataError(f"{path}: array {name!r} has type {values.dtype}; must be numbers")
+    given = values.shape[1:]
+    if tuple(given) not in (tuple(shape), tuple(shape[:-1]) if shape[-1] == 1 else tuple(shape)):
+        raise DataError(
+            f"{path}: cases of array {name!r} have shape {tuple(given)}; the model takes "
+            f"{tuple(shape)}"
+        )
+    numbers = values.astype(np.float32).reshape(-1, *shape)
+    if not np.isfinite(numbers).all():
+        raise DataError(f"{path}: array {name!r} has missing or infinite values; none are allowed")
+    return numbers
+
+
+def _archive(path: Path, stream: Any) -> Any:
+    try:
+        archive: Any = np.load(stream, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        raise DataError(f"{path}: is not an .npz file") from None
+    if not isinstance(archive, np.lib.npyio.NpzFile):
+        raise DataError(f"{path}: is not an .npz file")
+    return archive
 
 
 def _array(path: Path, archive: Any, name: str, key: str) -> NDArray[Any]:

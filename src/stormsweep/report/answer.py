@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from stormsweep.config.study import BOUNDS
-from stormsweep.report import words
+from stormsweep.report import tested_words, words
 from stormsweep.report.material import Material
 
 
@@ -81,7 +81,9 @@ def how_sure(material: Material) -> list[str]:
         texts.append(text)
     texts.append(_rivals(material))
     test = material.study.data.get("test")
-    if test:
+    if material.tested is not None:
+        texts.append(tested_words.summary_line(material))
+    elif test:
         texts.append(
             f"The {words.count(int(test), 'test case')} were not looked at by the search; only "
             "they can tell what the score is worth on cases that took no part in the choice."

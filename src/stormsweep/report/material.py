@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
+from stormsweep.report.tested import Tested, tested
 from stormsweep.results import facts, frames
 from stormsweep.results.summary import Summary, differences, summary, worker_time
 
@@ -23,9 +25,12 @@ class Material:
     ----------
     entries : list of Entry
         The journal.
+    directory : Path, optional
+        The study's directory, for ``model/``.
     """
 
     entries: Sequence[Entry]
+    directory: Path | None = None
 
     @cached_property
     def study(self) -> StudyBegun:
@@ -125,6 +130,11 @@ class Material:
     def continuous(self) -> set[str]:
         """Names of the hyperparameters that are drawn from a range."""
         return {name for name, values in self.study.space.items() if isinstance(values, dict)}
+
+    @cached_property
+    def tested(self) -> Tested | None:
+        """The last look at the test part; None before there was one."""
+        return tested(self.entries, self.directory, self.study.seed)
 
     @property
     def synthetic_note(self) -> str:

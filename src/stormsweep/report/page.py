@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import stormsweep
-from stormsweep.report import answer, tables, words
+from stormsweep.report import answer, tables, tested_words, words
 from stormsweep.report.material import Material
 from stormsweep.report.style import Picture
 
@@ -41,7 +41,8 @@ def render(
     material : Material
         The study.
     figures : dict of str to list of Shown
-        Figures by the section they stand in: ``answer``, ``scores``, ``learning``, ``time``.
+        Figures by the section they stand in: ``answer``, ``verification``, ``scores``,
+        ``training``, ``learning``, ``time``.
     study_file : str
         Text of study.toml; may be empty.
     environment : dict
@@ -71,6 +72,7 @@ def render(
         sure=answer.how_sure(material),
         costs=answer.costs(material),
         scores=tables.score_rows(material),
+        verification=_verification(material),
         figures=figures,
         header=header,
         rows=rows,
@@ -156,11 +158,35 @@ def _data(material: Material, study_file: str) -> list[tuple[str, str]]:
         if events is not None and cases:
             share = words.percent(events / cases, 1)
             text += f", {words.count(int(events), 'event')} (frequency {share})"
-        add({"train": "For the search", "test": "Test set, untouched"}[part], text)
+        add({"train": "For the search", "test": _test_set(material)}[part], text)
     add("Split off as test set", _split(study_file))
     add("Cross-validation", _folds_in_words(material))
     add("Fingerprint", str(data.get("fingerprint", ""))[:16])
     return rows
+
+
+def _test_set(material: Material) -> str:
+    if material.tested is None:
+        return "Test set, untouched"
+    look = material.tested.record.look
+    return f"Test set, scored {'once' if look == 1 else f'{look} times'}"
+
+
+def _verification(material: Material) -> dict[str, Any] | None:
+    found = material.tested
+    if found is None:
+        return None
+    threshold_header, thresholds = tested_words.threshold_rows(found)
+    group_header, groups = tested_words.group_rows(found)
+    return {
+        "warning": tested_words.warning(found),
+        "remarks": tested_words.remarks(material, found),
+        "scores": tested_words.score_rows(found),
+        "threshold_header": threshold_header,
+        "thresholds": thresholds,
+        "group_header": group_header,
+        "groups": groups,
+    }
 
 
 def _folds_in_words(material: Material) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stormsweep.report import words
+from stormsweep.report import tested_words, words
 from stormsweep.report.material import Material
 
 #: Longer LaTeX tables run over several pages.
@@ -154,6 +154,8 @@ def write_tables(material: Material, folder: Path) -> list[str]:
         "failures": material.failures,
         "retries": material.retries,
     }
+    if material.tested is not None:
+        csv |= tested_words.frames(material.tested)
     for name, frame in csv.items():
         frame.to_csv(folder / f"{name}.csv", index=False)
     note = f" ({material.synthetic_note.capitalize()}.)" if material.synthetic_note else ""
@@ -165,6 +167,13 @@ def write_tables(material: Material, folder: Path) -> list[str]:
         caption = f"Study {material.study.name}: scores of the best configuration.{note}"
         cells = [row[:3] for row in scores]
         texts["best-scores"] = latex(["Score", "Mean", "SD"], cells, caption, "lrr", "best-scores")
+    if material.tested is not None:
+        caption = f"Study {material.study.name}: scores on the test set.{note}"
+        rows = [
+            row[:3] for part in tested_words.score_rows(material.tested).values() for row in part
+        ]
+        header = ["Score", "Value", f"{words.percent(material.tested.record.level)} interval"]
+        texts["verification-scores"] = latex(header, rows, caption, "lrc", "verification-scores")
     times = time_rows(material)
     if times:
         caption = f"Study {material.study.name}: where the workers' time went."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stormsweep import files
-from stormsweep.report import page, scores, style, timings
+from stormsweep.report import cases, groups, page, scores, style, timings, verification
 from stormsweep.report.material import Material
 from stormsweep.report.style import Picture
 from stormsweep.report.tables import write_tables
@@ -17,6 +17,11 @@ from stormsweep.results import journal
 #: The figures of each section of the page, in order; a maker returns none where it has no data.
 SECTIONS: dict[str, list[Callable[[Material], list[Picture] | Picture | None]]] = {
     "answer": [scores.best_picture],
+    "verification": [
+        verification.curve_pictures,
+        groups.group_picture,
+        cases.case_picture,
+    ],
     "scores": [scores.score_pictures],
     "training": [timings.train_time_picture],
     "learning": [scores.learning_picture],
@@ -25,7 +30,7 @@ SECTIONS: dict[str, list[Callable[[Material], list[Picture] | Picture | None]]] 
 
 
 def write_report(directory: Path) -> Path:
-    """Write ``report/`` into a study's directory, from its journal.
+    """Write ``report/`` into a study's directory, from its journal and its verified model.
 
     Parameters
     ----------
@@ -44,7 +49,7 @@ def write_report(directory: Path) -> Path:
     JournalError
         If there is no journal, it is damaged, or no study is recorded in it.
     """
-    material = Material(journal.read(directory / "journal.jsonl"))
+    material = Material(journal.read(directory / "journal.jsonl"), directory)
     _ = material.study
     with files.replacing_folder(directory / "report") as folder:
         figures = _figures(material, folder / "figures")

@@ -135,13 +135,20 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
     ]
 
 
-def whole_rows(part: Part, protocol: Protocol) -> NDArray[np.int64]:
-    """Return the rows of the whole training part, balanced: what a final model is trained on.
+def whole_part(part: Part, protocol: Protocol) -> FoldRows:
+    """Return the whole training part, balanced: what a final model is trained on.
 
-    Shape (m,); with class weights or without balancing every row once. The draw has a number of its
-    own, that of the fold after the last.
+    With class weights or without balancing every row stands there once. The draw has a number of
+    its own, that of the fold after the last. Its validation is the part itself.
     """
-    return _balance(np.arange(len(part.labels)), part.labels, protocol, protocol.folds)[0]
+    rows = np.arange(len(part.labels))
+    balanced, weight = _balance(rows, part.labels, protocol, protocol.folds)
+    return FoldRows(balanced, rows, weight, float(np.mean(part.labels)), len(rows))
+
+
+def whole_rows(part: Part, protocol: Protocol) -> NDArray[np.int64]:
+    """Return the rows of `whole_part`, shape (m,)."""
+    return whole_part(part, protocol).train
 
 
 def _folds(

@@ -28,6 +28,7 @@ from stormsweep.records import (
     SessionBegun,
     SessionEnded,
     StudyBegun,
+    Verified,
 )
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import Interval, Values
@@ -207,6 +208,10 @@ class Study:
         entries = self.entries()
         return frames.fits(entries) if per_fold else frames.configurations(entries)
 
+    def looks(self) -> int:
+        """Return how often the test part was scored."""
+        return sum(isinstance(entry.record, Verified) for entry in self.entries())
+
     def summary(self) -> Summary:
         """Return the study in one look, finished or not."""
         from stormsweep.results.summary import summary
@@ -263,6 +268,59 @@ class Study:
                 trained = self._session(watcher, plan, data, folds, retry_failed, lock)
             after = progress_of(self.entries())
         return Outcome(self.directory, list(after.failed.values()), trained)
+
+    def verify(
+        self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
+    ) -> Verified:
+        """Train the best configuration on all training cases and score it on the test part, once.
+
+        The model and its test predictions go to ``model/``, the scores into the journal. A study
+        that was verified already returns the recorded scores.
+
+        Parameters
+        ----------
+        watcher : Watcher, optional
+            Shown what goes on.
+        again : bool
+            Score the test part another time; the journal counts how often.
+        unfinished : bool
+            Verify the best configuration so far.
+
+        Returns
+        -------
+        Verified
+
+        Raises
+        ------
+        UserError
+            If there is no test part, no configuration to verify, or the study is not finished.
+        RunError
+            If the model cannot be trained on the whole training part.
+        StudyInterrupted
+            On Ctrl-C; the same call goes on where it stopped.
+        """
+        from stormsweep.results.journal import JournalWriter
+        from stormsweep.study.execute import Silent
+        from stormsweep.study.lock import DriverLock, refuse_if_busy
+        from stormsweep.study.verify import Choice, Verification, choose
+
+        watcher = watcher or Silent()
+        self._refuse_other_sites()
+        choice = choose(self.directory, self.entries(), again, unfinished)
+        if not isinstance(choice, Choice):
+            return choice
+        refuse_if_busy(self.directory)
+        self._refuse_edits()
+        try:
+            with DriverLock(self.directory) as lock:
+                data = self.prepare(watcher)
+                self._refuse_other_data(self._begun(), data)
+                with self._logging(), self.with_site(workers=1)._pool() as pool:
+                    look = Verification(self.file, self.directory, data, choice, pool, watcher)
+                    with JournalWriter(self.journal_path) as journal:
+                        return look.carry_out(journal, self._refuse_other_model, lock.check)
+        except KeyboardInterrupt:
+            raise StudyInterrupted("what was trained so far is kept") from None
 
     def _session(
         self,

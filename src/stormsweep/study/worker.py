@@ -11,8 +11,9 @@ import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +24,22 @@ from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.turned import open_turned, vectors_of
 from stormsweep.errors import ModelError, RunError
 from stormsweep.models.build import Builder, check_builder, find_builder
-from stormsweep.records import Augmentation, Protocol, RunFailed, TaskDone, TaskOrder
-from stormsweep.study.protocol import FoldRows, fold_rows
+from stormsweep.records import (
+    Augmentation,
+    Delivered,
+    Delivery,
+    Protocol,
+    RunFailed,
+    TaskDone,
+    TaskOrder,
+)
+from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
 from stormsweep.training import checkpoint
 from stormsweep.training.engine import Engine, FoldData, State, Trajectory, Turning
-from stormsweep.training.scores import scores
+from stormsweep.training.scores import check_probabilities, scores
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,8 +102,25 @@ def train_task(order: TaskOrder) -> TaskDone | RunFailed:
     from the checkpoint. The checkpoint written after the task holds its result too: a task whose
     result was lost on the way to the journal is not trained again.
     """
+    return _guarded(order, lambda: _train_task(order, score=True))
+
+
+def fit_task(order: TaskOrder) -> TaskDone | RunFailed:
+    """Train without scoring: the whole training part leaves nothing to validate on.
+
+    The order's fold is the number after the last; all else is as in `train_task`.
+    """
+    return _guarded(order, lambda: _train_task(order, score=False))
+
+
+def deliver_task(delivery: Delivery) -> Delivered | RunFailed:
+    """Predict the test part with the trained model, and write predictions and model down."""
+    return _guarded(delivery.order, lambda: _deliver(delivery))
+
+
+def _guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
     try:
-        return _train_task(order)
+        return work()
     except MemoryError:
         return _failed(order, "out-of-memory", "Python could not get the memory it asked for")
     except RunError as error:
@@ -125,7 +152,7 @@ def _failed(order: TaskOrder, kind: str, reason: str, detail: str = "") -> RunFa
     )
 
 
-def _train_task(order: TaskOrder) -> TaskDone:
+def _train_task(order: TaskOrder, score: bool) -> TaskDone:
     task, folder = order.task, Path(order.checkpoints)
     if stored := _load(order, task.to_epoch):
         return TaskDone(**stored[1])
@@ -137,8 +164,10 @@ def _train_task(order: TaskOrder) -> TaskDone:
     trained = trajectory.advance(task.to_epoch)
     clock.lap("train")
     clock.move("train", "compile", trained.compile_seconds)
-    probabilities = trajectory.predict(data.validation)
-    result = scores(data.labels[data.validation], probabilities, data.climatology)
+    result: dict[str, float] = {}
+    if score:
+        probabilities = trajectory.predict(data.validation)
+        result = scores(data.labels[data.validation], probabilities, data.climatology)
     on_test = _test_scores(order, trajectory, data.climatology) if order.score_test else {}
     clock.lap("score")
     state = trajectory.state()
@@ -173,6 +202,17 @@ def _train_task(order: TaskOrder) -> TaskDone:
         log.warning("no checkpoint of %s: %s", task.run.id, error)
     clock.lap("checkpoint")
     return record()
+
+
+def _deliver(delivery: Delivery) -> Delivered:
+    clock, order, folder = _Clock(), delivery.order, Path(delivery.folder)
+    trajectory = _trajectory(order, _fold(order))
+    inputs = _part(order.data, order.fingerprint, "test").inputs
+    probabilities = trajectory.predict(np.arange(len(inputs)), inputs)
+    check_probabilities(probabilities)
+    np.save(folder / "probabilities.npy", probabilities)
+    file, form = trajectory.save(folder, inputs[:64])
+    return Delivered(file, form, round(time.time() - clock.started, 3))
 
 
 def fingerprint(order: TaskOrder) -> str:
@@ -246,7 +286,9 @@ def _part(path: str, fingerprint: str, name: PartName = "train") -> Part:
 
 @functools.lru_cache(maxsize=4)
 def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
-    return fold_rows(_part(path, fingerprint), protocol)
+    """Return the folds, and after the last of them the whole training part."""
+    part = _part(path, fingerprint)
+    return [*fold_rows(part, protocol), whole_part(part, protocol)]
 
 
 def _fold(order: TaskOrder) -> FoldData:

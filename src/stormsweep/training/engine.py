@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -131,6 +132,22 @@ class Trajectory(Protocol):
             Rows of the run's own inputs, or of `inputs`.
         inputs : ndarray of float32, shape (n, ...), optional
             Other cases, scaled as the run's own: those of the test part.
+        """
+
+    def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
+        """Write the model down for later predictions.
+
+        Parameters
+        ----------
+        folder : Path
+            Where to.
+        cases : ndarray of float32, shape (m, ...)
+            Some cases on which the saved model must predict the same.
+
+        Returns
+        -------
+        tuple of str and str
+            The file's name, and its form: see `records.Delivered`.
         """
 
     def state(self) -> State:

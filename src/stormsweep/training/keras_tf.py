@@ -28,6 +28,7 @@ from stormsweep.training.seeds import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from stormsweep.training.program import Program
 
@@ -210,6 +211,13 @@ class KerasTrajectory:
         """Return the probability of the event for each row."""
         self._take_program()
         return self._program.predict(self._inputs if inputs is None else alias(inputs), rows)
+
+    def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
+        """Write the model down for later predictions; see `engine.Trajectory.save`."""
+        from stormsweep.training.inference import save_model
+
+        self._take_program()
+        return save_model(self._program.model, folder, cases)
 
     def state(self) -> State:
         """Return a copy of weights, optimizer and random state."""

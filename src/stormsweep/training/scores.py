@@ -49,16 +49,7 @@ def scores(
 
     event = np.asarray(labels).ravel() != 0
     p = np.asarray(probabilities, dtype=np.float64).ravel()
-    if not np.isfinite(p).all():
-        count = int(np.count_nonzero(~np.isfinite(p)))
-        raise DivergedError(f"the model predicts no number for {count} of {p.size} cases")
-    if p.size == 0:
-        raise RunError("there are no validation cases; nothing can be scored")
-    if p.min() < 0 or p.max() > 1:
-        raise RunError(
-            f"the model predicts values from {p.min():.4g} to {p.max():.4g}; must be "
-            "probabilities from 0 to 1: end it with a sigmoid"
-        )
+    check_probabilities(p)
     brier = float(metrics.brier_score_loss(event, p, pos_label=True))
     reference = float(np.mean((climatology - event) ** 2))
     result = {
@@ -76,6 +67,28 @@ def scores(
         "csi": best_csi,
         "csi_threshold": threshold,
     }
+
+
+def check_probabilities(p: NDArray[Any]) -> None:
+    """Refuse what a model predicts where it is no probability.
+
+    Raises
+    ------
+    DivergedError
+        If a value is not a finite number.
+    RunError
+        If a value is outside 0 to 1, or there are none.
+    """
+    if not np.isfinite(p).all():
+        count = int(np.count_nonzero(~np.isfinite(p)))
+        raise DivergedError(f"the model predicts no number for {count} of {p.size} cases")
+    if p.size == 0:
+        raise RunError("there are no validation cases; nothing can be scored")
+    if p.min() < 0 or p.max() > 1:
+        raise RunError(
+            f"the model predicts values from {p.min():.4g} to {p.max():.4g}; must be "
+            "probabilities from 0 to 1: end it with a sigmoid"
+        )
 
 
 def csi(event: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> tuple[float, float]:

@@ -1,0 +1,124 @@
+"""`verify` and `predict`: what the study was for."""
+
+from __future__ import annotations
+
+import math
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stormsweep.cli import app
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
+from stormsweep.cli.words import hyperparameters
+
+#: What `verify` prints, in this order; the journal has the rest.
+_SHOWN = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
+    "brier_score": "Brier score",
+    "brier_skill_score": "Brier skill score",
+    "log_loss": "cross-entropy",
+    "csi": "critical success index",
+    "pod": "probability of detection",
+    "far": "false alarm ratio",
+    "pofd": "probability of false detection",
+    "hss": "Heidke skill score",
+    "peirce": "Peirce skill score",
+    "bias": "frequency bias",
+}
+
+
+@app.command()
+def verify(
+    study: StudyArgument,
+    again: Annotated[
+        bool, typer.Option("--again", help="Score the test part another time; it is counted.")
+    ] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Verify the best configuration so far.")
+    ] = False,
+    report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Train the best configuration on all training cases; score it on the test part, once."""
+    from stormsweep.cli.watch import display
+    from stormsweep.errors import StudyInterrupted
+    from stormsweep.study.study import Study
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    chosen = Study.from_toml(study, runs)
+    before = chosen.looks()
+    try:
+        with display(chosen.file.search.metric) as watcher:
+            look = chosen.verify(watcher, again, unfinished)
+    except (KeyboardInterrupt, StudyInterrupted) as stopped:
+        why = str(stopped) or "what was trained so far is kept"
+        raise StudyInterrupted(f"interrupted; {why}; go on with the same command") from None
+    _tell(chosen, look, recorded=before >= look.look)
+    if report:
+        from stormsweep.report import write_report
+
+        typer.echo(f"Report: {write_report(chosen.directory)}")
+
+
+def _tell(study: Any, look: Any, recorded: bool) -> None:
+    if recorded:
+        typer.echo("Verified before; nothing was scored again (--again would, and be counted).")
+    typer.echo(f"Test part: {look.cases:,} cases, {look.events:,} events")
+    typer.echo(f"Model: {hyperparameters(look.hyperparameters)}")
+    if not look.finished:
+        typer.echo("The study was not finished: this was the best configuration so far.")
+    for name, label in _SHOWN.items():
+        value, low, high = look.scores[name]
+        interval = f"{low:8.4f} to {high:.4f}" if math.isfinite(low) else ""
+        typer.echo(f"  {label:<32}{value:8.4f}  {interval}".rstrip())
+    what = look.block.replace("_", " ")
+    if math.isfinite(look.scores["brier_score"][1]):
+        typer.echo(
+            f"  {look.level:.0%} intervals from {look.resamples:,} resamples of "
+            f"{look.blocks:,} {what}s"
+            + ("; cases are taken for independent" if look.block == "case" else "")
+        )
+    else:
+        typer.echo(f"  {look.blocks} {what}s: too few for intervals")
+    typer.echo(f"  yes-or-no scores at probability {look.threshold:.4f}, from cross-validation")
+    if look.look > 1:
+        typer.echo(
+            f"The test set has been looked at {look.look} times: its score is no longer that of "
+            "unseen data."
+        )
+    if study.summary().synthetic:
+        typer.echo("The data are synthetic (the twin): no score is one of real storms.")
+    typer.echo(f"Model and predictions: {study.directory / 'model'}")
+
+
+@app.command()
+def predict(
+    study: Annotated[
+        Path, typer.Argument(metavar="RUNDIR", help="The directory of a verified study.")
+    ],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="New patch files, or tables.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The NetCDF file to write.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it is there.")
+    ] = False,
+) -> None:
+    """Write the probabilities of new cases to a CF-conforming NetCDF file."""
+    from stormsweep.cli.watch import display
+    from stormsweep.study.predict import predict
+
+    with display("") as watcher:
+        done = predict(study, sources, output, overwrite, watcher.stage)
+    typer.echo(
+        f"{done.path}: {done.cases:,} cases, the event forecast in {done.forecast:,} "
+        f"(probability of {done.threshold:.4f} or more)"
+    )
+    if done.synthetic:
+        typer.echo("The model was trained on synthetic data: no probability is of real storms.")

@@ -1,0 +1,379 @@
+"""The test part, looked at once: the best configuration, trained on all training data, scored."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
+from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import PreparedData
+from stormsweep.errors import ModelError, RunError, StormsweepError, UserError
+from stormsweep.files import replacing_folder
+from stormsweep.records import (
+    Delivered,
+    Delivery,
+    Entry,
+    Run,
+    RunFailed,
+    Task,
+    TaskDone,
+    TaskOrder,
+    Verified,
+    identity,
+)
+from stormsweep.results import facts
+from stormsweep.results.journal import JournalWriter, of_kind
+from stormsweep.results.summary import Summary, summary
+from stormsweep.study import worker
+from stormsweep.study.delivery import FOLDER, write_delivery
+from stormsweep.study.execute import Watcher
+from stormsweep.study.problem import turned_folder
+from stormsweep.study.protocol import protocol_of
+from stormsweep.training import checkpoint
+from stormsweep.verification.forecasts import CASE, Forecasts, forecasts
+from stormsweep.verification.resampling import LEVEL, RESAMPLES
+from stormsweep.verification.scores import estimate
+
+log = logging.getLogger(__name__)
+
+#: How often the one worker may be lost before the fit is given up.
+_ATTEMPTS = 3
+_WELCOME = "welcome"
+_TRAINING = "training on the whole training part"
+#: The threshold where no fold has one: that of the more likely of two outcomes.
+_EVEN = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is to be verified.
+
+    Attributes
+    ----------
+    configuration, hyperparameters : str, dict
+        The best configuration, ``epochs`` included.
+    stops : tuple of int
+        Epochs after which a checkpoint is kept, the last one that of the configuration.
+    threshold : float
+        Decision threshold: the mean over folds of the one with the best CSI.
+    look : int
+        How often the test part will have been scored.
+    finished : bool
+        Whether every planned run is finished or failed.
+    """
+
+    configuration: str
+    hyperparameters: dict[str, Any]
+    stops: tuple[int, ...]
+    threshold: float
+    look: int
+    finished: bool
+
+
+def looks(entries: Sequence[Entry]) -> list[Verified]:
+    """Return all looks at the test part, in order."""
+    return of_kind(entries, Verified)
+
+
+def choose(
+    directory: Path, entries: Sequence[Entry], again: bool = False, unfinished: bool = False
+) -> Choice | Verified:
+    """Decide what to verify; a look that was taken stands unless another one is asked for.
+
+    Parameters
+    ----------
+    directory : Path
+        The study's directory, for messages.
+    entries : sequence of Entry
+        The journal.
+    again : bool
+        Whether the test part may be scored another time.
+    unfinished : bool
+        Whether the best so far will do.
+
+    Returns
+    -------
+    Choice or Verified
+        What to do, or the last look, which stands.
+
+    Raises
+    ------
+    UserError
+        If there is no test part, nothing to choose from, or the study is not finished.
+    """
+    known = looks(entries)
+    if known and not again:
+        return known[-1]
+    look = summary(entries)
+    if not facts.study(entries).data.get("test"):
+        raise UserError(
+            f"{directory}: the study keeps no cases as a test part, so nothing can be verified; "
+            "set data.test_from or data.test_fraction in another study"
+        )
+    best = look.best
+    if best is None:
+        raise UserError(_nothing(directory, look))
+    if not (look.finished and best.complete) and not unfinished:
+        raise UserError(
+            f"{directory}: {_open(look)}; finish it with `stormsweep run {directory}`, or verify "
+            "the best so far with --unfinished"
+        )
+    threshold = best.scores.get("csi_threshold", (math.nan, math.nan))[0]
+    return Choice(
+        configuration=best.configuration,
+        hyperparameters=best.hyperparameters,
+        stops=stops(int(best.hyperparameters["epochs"])),
+        threshold=threshold if math.isfinite(threshold) else _EVEN,
+        look=len(known) + 1,
+        finished=look.finished,
+    )
+
+
+def stops(epochs: int, most: int = 8) -> tuple[int, ...]:
+    """Return the epochs after which the final fit keeps a checkpoint, evenly spread.
+
+    Examples
+    --------
+    >>> stops(15), stops(3)
+    ((2, 4, 6, 8, 10, 12, 14, 15), (1, 2, 3))
+    """
+    return tuple(sorted({math.ceil(epochs * k / most) for k in range(1, most + 1)}))
+
+
+def _nothing(directory: Path, look: Summary) -> str:
+    if look.runs_failed and look.finished:
+        return f"{directory}: all {look.runs_failed} runs failed; there is no model to verify"
+    return (
+        f"{directory}: no configuration has a score yet; run the study first: "
+        f"`stormsweep run {directory}`"
+    )
+
+
+def _open(look: Summary) -> str:
+    if not look.finished:
+        return f"{look.runs_finished} of {look.runs_planned} runs are done"
+    return f"{look.runs_failed} runs failed, and no configuration is scored on all its folds"
+
+
+def test_forecasts(probabilities: Any, data: PreparedData, group_by: str) -> Forecasts:
+    """Put probabilities of the test part beside what happened there.
+
+    Whole run dates are resampled, where the data have them, else the groups of the folds, else
+    single cases.
+    """
+    part, train = data.part("test"), data.part("train")
+    climatology = float(np.mean(train.labels))
+    name = next((name for name in ("run_date", group_by) if name in part.groups), CASE)
+    blocks = None if name == CASE else part.groups[name]
+    return forecasts(probabilities, part.labels, climatology, blocks, name)
+
+
+class Verification:
+    """One look at the test part.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    directory : Path
+        Its directory.
+    data : PreparedData
+        The prepared arrays.
+    choice : Choice
+        What to verify.
+    pool : Pool
+        One worker.
+    watcher : Watcher
+        Who shows what goes on.
+    """
+
+    def __init__(
+        self,
+        study: StudyFile,
+        directory: Path,
+        data: PreparedData,
+        choice: Choice,
+        pool: Pool,
+        watcher: Watcher,
+    ) -> None:
+        self._study, self._directory, self._data = study, directory, data
+        self._choice, self._pool, self._watcher = choice, pool, watcher
+        self._protocol = protocol_of(study)
+        structure = {n: v for n, v in choice.hyperparameters.items() if n != "epochs"}
+        # The whole training part has the number of the fold after the last.
+        number = self._protocol.folds
+        key = f"{identity(structure)}-f{number}"
+        self._run = Run(key, structure, number, choice.stops)
+        self._checkpoints = directory / "checkpoints"
+        self._worker: WorkerReady | None = None
+        self._model = ""
+
+    def carry_out(
+        self,
+        journal: JournalWriter,
+        known_model: Callable[[str], None],
+        still_ours: Callable[[], None],
+    ) -> Verified:
+        """Train, predict, write ``model/`` and record the scores.
+
+        Parameters
+        ----------
+        journal : JournalWriter
+            Where the look is recorded.
+        known_model : callable
+            Given the SHA-256 of the builder's file; raises if the study was begun with another.
+        still_ours : callable
+            Raises if another driver took the study over.
+
+        Raises
+        ------
+        RunError
+            If the model cannot be trained on the whole training part.
+        """
+        self._still_ours = still_ours
+        self._watcher.stage("starting a worker", 0.0)
+        self._await_worker()
+        known_model(self._model)
+        losses, seconds, start = [], 0.0, 0
+        for epoch in self._run.milestones:
+            self._watcher.stage(
+                "training on the whole training part", start / max(self._run.milestones)
+            )
+            done: TaskDone = self._do(worker.fit_task, self._order(start, epoch))
+            losses += done.epoch_loss
+            seconds += sum(done.phases.values())
+            start = epoch
+        self._watcher.stage(_TRAINING, 1.0)
+        with replacing_folder(self._directory / FOLDER) as folder:
+            self._watcher.stage("predicting the test part", 0.0)
+            delivery = Delivery(self._order(start, start), str(folder.resolve()))
+            delivered: Delivered = self._do(worker.deliver_task, delivery)
+            record = self._record(folder, delivered, losses, seconds + delivered.seconds)
+            still_ours()
+        journal.append(record)
+        checkpoint.remove(self._checkpoints, self._run.id)
+        self._watcher.stage("predicting the test part", 1.0)
+        return record
+
+    def _record(
+        self, folder: Path, delivered: Delivered, losses: list[float], seconds: float
+    ) -> Verified:
+        raw = folder / "probabilities.npy"
+        probabilities = np.load(raw)
+        raw.unlink()
+        choice, group_by = self._choice, self._study.validation.group_by
+        known = test_forecasts(probabilities, self._data, group_by)
+        self._watcher.stage("scoring the test part", 0.0)
+        found = estimate(known, choice.threshold, seed=self._study.study.seed)
+        self._watcher.stage("scoring the test part", 1.0)
+        written = write_delivery(
+            folder, self._study, self._data, choice, delivered, probabilities, self._model
+        )
+        return Verified(
+            look=choice.look,
+            configuration=choice.configuration,
+            hyperparameters=choice.hyperparameters,
+            finished=choice.finished,
+            threshold=choice.threshold,
+            climatology=known.climatology,
+            cases=len(known),
+            events=known.events,
+            block=known.block_name,
+            blocks=known.blocks,
+            resamples=RESAMPLES,
+            level=LEVEL,
+            scores={name: [e.value, e.low, e.high] for name, e in found.items()},
+            model_sha256=written["model_sha256"],
+            predictions_sha256=written["predictions_sha256"],
+            epoch_loss=losses,
+            seconds=round(seconds, 3),
+        )
+
+    def _await_worker(self) -> None:
+        while self._worker is None or not self._model:
+            for event in self._events():
+                match event:
+                    case WorkerReady():
+                        self._worker = event
+                        self._pool.submit(
+                            event.worker, event.pid, _WELCOME, worker.welcome, self._question()
+                        )
+                    case Finished(_, token, said) if token == _WELCOME:
+                        if said.problem:
+                            raise ModelError(said.problem)
+                        self._model = said.model or "unknown"
+                    case Broken(_, _, error):
+                        raise StormsweepError(f"the worker could not be set up: {error!r}")
+                    case WorkerLost():
+                        self._worker = None
+
+    def _do(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Have the worker do something; begin again from the last checkpoint when it is lost."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            if self._worker is None:
+                self._await_worker()
+            ready = self._worker
+            assert ready is not None
+            token = f"{self._run.id}-{function.__name__}-{attempt}"
+            self._pool.submit(ready.worker, ready.pid, token, function, argument)
+            outcome = self._outcome(token)
+            if isinstance(outcome, RunFailed):
+                log.error("%s\n%s", outcome.reason, outcome.detail)
+                raise RunError(
+                    f"{self._directory}: the best configuration failed on the whole training part "
+                    f"({outcome.failure}): {outcome.reason}"
+                )
+            if not isinstance(outcome, WorkerLost):
+                return outcome
+            self._worker, self._model = None, ""
+            self._watcher.note(f"the worker was lost ({outcome.reason}); it goes on")
+        raise RunError(
+            f"{self._directory}: the worker was lost {_ATTEMPTS} times ({outcome.reason}); see logs"
+        )
+
+    def _outcome(self, token: str) -> Any:
+        while True:
+            for event in self._events():
+                match event:
+                    case Finished(_, own, result) if own == token:
+                        return result
+                    case Broken(_, own, error) if own == token:
+                        raise StormsweepError(f"the task could not be carried out: {error!r}")
+                    case WorkerLost():
+                        return event
+
+    def _events(self) -> list[Event]:
+        self._still_ours()
+        return list(self._pool.events(0.25))
+
+    def _question(self) -> tuple[str, list[str], int, str]:
+        study = self._study
+        names = sorted(self._choice.hyperparameters)
+        return (study.model.build, names, study.site.threads_per_worker, study.engine.precision)
+
+    def _order(self, from_epoch: int, to_epoch: int) -> TaskOrder:
+        study = self._study
+        return TaskOrder(
+            task=Task(self._run, from_epoch, to_epoch),
+            build=study.model.build,
+            model=self._model,
+            data=str(self._data.path),
+            fingerprint=self._data.fingerprint,
+            protocol=self._protocol,
+            turned=str(turned_folder(study, self._data) or ""),
+            score_test=False,
+            precision=study.engine.precision,
+            checkpoints=str(self._checkpoints),
+            threads=study.site.threads_per_worker,
+            worker="verify",
+            session=0,
+            submitted=time.time(),
+        )

@@ -1,0 +1,138 @@
+"""Models that were trained: written down, loaded again, asked for probabilities."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from stormsweep.errors import ModelError, RunError
+from stormsweep.training.building import build_model
+from stormsweep.training.program import CHUNK
+
+log = logging.getLogger(__name__)
+WHOLE, WEIGHTS = "model.keras", "model.weights.h5"
+
+
+def save_model(model: keras.Model, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
+    """Write a model to a folder, whole where Keras can, else its weights.
+
+    Some models of users (custom layers that cannot be written down) are saved without complaint
+    and fail when they are loaded, so the file is loaded at once and compared.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Trained.
+    folder : Path
+        Where to.
+    cases : ndarray of float32, shape (m, ...)
+        Some cases on which the loaded model must predict the same.
+
+    Returns
+    -------
+    tuple of str and str
+        The file's name and its form: ``keras`` or ``weights``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.save(folder / WHOLE)
+            again = keras.saving.load_model(folder / WHOLE, compile=False, safe_mode=True)
+        if np.array_equal(Predictor(model)(cases), Predictor(again)(cases)):
+            return WHOLE, "keras"
+        reason = "the loaded model predicts otherwise"
+    except Exception as error:  # a user's layer may raise anything when it is written or read
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    log.warning("the model cannot be saved whole (%s); its weights are", reason)
+    (folder / WHOLE).unlink(missing_ok=True)
+    model.save_weights(folder / WEIGHTS)
+    return WEIGHTS, "weights"
+
+
+def load_model(
+    path: Path,
+    form: str,
+    find: Callable[[], Callable[..., Any]],
+    hyperparameters: Mapping[str, Any],
+    input_shape: Sequence[int],
+) -> keras.Model:
+    """Load a model that `save_model` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The model's file.
+    form : str
+        ``keras`` or ``weights``.
+    find : callable
+        Finds the builder; called only where the file alone does not do. May raise ModelError.
+    hyperparameters : mapping
+        With which the builder is called.
+    input_shape : sequence of int
+        Shape of one case.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be loaded, or the builder's model does not fit it.
+    """
+    try:
+        if form == "weights":
+            model = build_model(find(), hyperparameters, input_shape)
+            if not model.built:
+                model.build((None, *input_shape))
+            with warnings.catch_warnings():
+                # It tells that the optimizer's variables are not loaded; nothing is trained here.
+                warnings.simplefilter("ignore")
+                model.load_weights(path)
+            return model
+        try:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        except (ValueError, TypeError):
+            find()  # which registers the layers that its module defines
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ModelError, MemoryError):
+        raise
+    except (RunError, Exception) as error:
+        text = " ".join(str(error).split())
+        raise ModelError(f"{path}: the model cannot be loaded ({text[:300]})") from None
+
+
+class Predictor:
+    """Asks a model for probabilities.
+
+    Cases go through in batches of one size, the last one filled up: the probability of a case does
+    not depend on how many others there are.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built and trained.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        takes = "training" in inspect.signature(model.call).parameters
+        keywords = {"training": False} if takes else {}
+        self._call = tf.function(lambda x: model(x, **keywords), reduce_retracing=True)
+
+    def __call__(self, cases: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probability of the event, shape (n,), for cases scaled as in training."""
+        out = np.empty(len(cases), np.float32)
+        for start in range(0, len(cases), CHUNK):
+            part = cases[start : start + CHUNK]
+            count = len(part)
+            if count < CHUNK:
+                filling = np.zeros((CHUNK - count, *part.shape[1:]), part.dtype)
+                part = np.concatenate([part, filling])
+            predicted = tf.cast(self._call(tf.constant(part)), tf.float32)
+            out[start : start + count] = tf.reshape(predicted, [-1]).numpy()[:count]
+        return out

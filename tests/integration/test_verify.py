@@ -1,0 +1,271 @@
+"""Losing this: the test set is scored twice without a word, or a model predicts something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pandas as pd
+import pytest
+
+from stormsweep.errors import UserError
+from stormsweep.files import sha256
+from stormsweep.records import Verified
+from stormsweep.results.journal import of_kind, read
+from stormsweep.storms import schema
+from stormsweep.study.predict import predict
+from stormsweep.study.study import Study
+from tests.integration.conftest import digits_study, family, gone, start, stormsweep, wait_for
+
+SPACE = "batch_size = [16]\nlearning_rate = [0.01]\nepochs = [16]"
+TWIN = """
+[study]
+name = "twin"
+seed = 5
+[data]
+source = "twin"
+patches = 700
+cache = "{folder}/data"
+[balance]
+method = "oversample"
+ratio = 0.3
+[model]
+build = "stormsweep.models:storm_dnn"
+[search.space]
+batch_size = [64]
+learning_rate = [0.01]
+epochs = [2]
+[validation]
+folds = 2
+[site]
+workers = 1
+"""
+
+
+def looks(directory: Path) -> list[Verified]:
+    return of_kind(read(directory / "journal.jsonl"), Verified)
+
+
+def test_a_killed_verification_goes_on_and_a_second_look_is_counted(tmp_path, no_orphans):
+    data = (
+        f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ntest_fraction = 0.3\n'
+        f'cache = "{tmp_path}/data"'
+    )
+    study = digits_study(tmp_path, data=data, search__space=SPACE, site="workers = 1")
+    directory = tmp_path / "runs" / "digits"
+    assert stormsweep(tmp_path, "run", study, "--no-report").returncode == 0
+
+    process = start(tmp_path, "verify", directory, "--no-report")
+    wait_for(lambda: len(list((directory / "checkpoints").glob("*-f2-e*.npz"))) > 1, process)
+    workers = family(process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert gone(workers) == []
+    assert looks(directory) == []
+    assert not (directory / "model").exists()
+
+    first = stormsweep(tmp_path, "verify", directory, "--no-report")
+    assert first.returncode == 0, first.stderr
+    (look,) = looks(directory)
+    assert look.look == 1
+    assert len(look.epoch_loss) == 16, "an epoch's loss was lost with the kill"
+    predictions = pd.read_parquet(directory / "model" / "test_predictions.parquet")
+    assert len(predictions) == look.cases == 540
+    assert predictions["event"].sum() == look.events
+    facts = json.loads((directory / "model" / "model.json").read_text())
+    assert facts["model_sha256"] == look.model_sha256
+    assert sha256(directory / "model" / facts["model"]) == look.model_sha256
+    assert list((directory / "checkpoints").iterdir()) == []
+
+    before = (directory / "journal.jsonl").read_bytes()
+    assert Study.from_toml(directory).verify() == look, "the recorded look stands"
+    assert (directory / "journal.jsonl").read_bytes() == before
+
+    again = stormsweep(tmp_path, "verify", directory, "--again", "--no-report")
+    assert "The test set has been looked at 2 times" in again.stdout
+    one, two = looks(directory)
+    assert two.look == 2
+    # Trained in one go this time: the kill changed nothing.
+    assert (two.predictions_sha256, two.scores) == (one.predictions_sha256, one.scores)
+    written = stormsweep(tmp_path, "predict", directory, "digits.npz", "-o", "new.nc")
+    assert written.returncode == 0, written.stderr
+    with netCDF4.Dataset(tmp_path / "new.nc") as file:
+        everything = np.asarray(file["probability"])
+    assert len(everything) == 1797
+    found = np.abs(everything[:, None] - predictions["probability"].to_numpy()).min(axis=0)
+    assert found.max() < 1e-6, "the saved model predicts what the verified one did"
+
+
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory) -> Path:
+    """The directory of a small verified study of the twin."""
+    folder = tmp_path_factory.mktemp("twin")
+    (folder / "twin.toml").write_text(TWIN.format(folder=folder), encoding="utf-8")
+    for command in (["run", "twin.toml", "--no-report"], ["verify", "runs/twin"]):
+        done = stormsweep(folder, *command)
+        assert done.returncode == 0, done.stderr
+    return folder / "runs" / "twin"
+
+
+@pytest.fixture
+def patches(twin) -> list[Path]:
+    """Patch files of the test years, the first two with an event forecast or not."""
+    folder = next((twin.parents[1] / "data").glob("twin-*")) / schema.PATCH_FOLDER
+    return sorted(path for path in folder.glob("*.nc") if "NCARSTORM_2015" in path.name)
+
+
+def test_probabilities_of_new_files_are_those_of_the_test_part(twin, patches, tmp_path):
+    # As a forecast centre would have it: no target yet, any title, no table beside it.
+    bare = tmp_path / "today.nc"
+    copy_without(patches[0], bare, {"RVORT1_MAX_future", "HAIL_MAXK1_future"})
+    done = stormsweep(tmp_path, "predict", twin, bare, *patches[1:3], "-o", "out.nc")
+    assert done.returncode == 0, done.stderr
+    assert "trained on synthetic data" in done.stdout
+    assert "tensorflow" not in done.stderr.lower()
+    assert "onednn" not in done.stderr.lower()
+    look, facts = looks(twin)[0], json.loads((twin / "model" / "model.json").read_text())
+    known = pd.read_parquet(twin / "model" / "test_predictions.parquet")
+    with netCDF4.Dataset(tmp_path / "out.nc") as file:
+        file.set_auto_mask(False)
+        p = file["probability"][:]
+        assert np.abs(p - known["probability"].to_numpy()[: len(p)]).max() < 1e-6
+        assert file.Conventions == "CF-1.8"
+        assert file.model_sha256 == look.model_sha256
+        assert file.decision_threshold == facts["decision_threshold"]
+        assert (file.event_threshold, file.event_units) == (0.005, "s-1")
+        assert file.study == "twin"
+        assert file.training_data.startswith("synthetic")
+        assert file["probability"].units == "1"
+        assert file["probability"].coordinates == "time lat lon"
+        assert (file["event_forecast"][:] == (p >= np.float32(look.threshold))).all()
+        counts = np.bincount(file["file_number"][:])
+        assert list(file["source_file"][:]) == [str(bare), *map(str, patches[1:3])]
+        with netCDF4.Dataset(patches[1]) as source:
+            source.set_auto_mask(False)
+            own = file["file_number"][:] == 1
+            assert counts[1] == source.dimensions["p"].size
+            assert (file["row"][:][own] == np.arange(counts[1])).all()
+            for name, origin in (
+                ("lat", "centroid_lat"),
+                ("lon", "centroid_lon"),
+                ("track_id", "track_id"),
+                ("track_step", "track_step"),
+            ):
+                assert (file[name][:][own] == source[origin][:]).all(), name
+            time, units = file["time"], source["time"]
+            told = netCDF4.num2date(time[:][own], time.units, time.calendar)
+            expected = netCDF4.num2date(units[:], units.units)
+            assert (told == expected).all()
+
+
+def copy_without(source: Path, target: Path, names: set[str]) -> None:
+    with netCDF4.Dataset(source) as old, netCDF4.Dataset(target, "w") as new:
+        for name, dimension in old.dimensions.items():
+            new.createDimension(name, dimension.size)
+        for name, variable in old.variables.items():
+            if name in names:
+                continue
+            made = new.createVariable(name, variable.dtype, variable.dimensions)
+            made.setncatts({key: variable.getncattr(key) for key in variable.ncattrs()})
+            made[:] = variable[:]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("units", "U10_curr has units 'kt'; must be ''"),
+        ("channel", "variable 'V10_curr' is missing"),
+        ("shape", "dimension row is 16; must be 32"),
+        ("cut", "cannot be read as NetCDF; damaged or cut short"),
+        ("table", "cannot be read as NetCDF"),
+    ],
+)
+def test_a_file_that_does_not_fit_the_model_is_refused_in_one_line(
+    twin, patches, tmp_path, change, says
+):
+    wrong = tmp_path / "wrong.nc"
+    shutil.copy(patches[0], wrong)
+    if change == "units":
+        with netCDF4.Dataset(wrong, "a") as file:
+            file["U10_curr"].units = "kt"
+    elif change == "channel":
+        with netCDF4.Dataset(wrong, "a") as file:
+            file.renameVariable("V10_curr", "V_curr")
+    elif change == "shape":
+        with netCDF4.Dataset(wrong, "w") as file:
+            for name, size in (("p", 3), ("row", 16), ("col", 32)):
+                file.createDimension(name, size)
+    elif change == "cut":
+        wrong.write_bytes(wrong.read_bytes()[:5000])
+    else:
+        wrong.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        predict(twin, [patches[1], wrong], tmp_path / "out.nc")
+    assert says in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert str(wrong) in str(refused.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.nc"]
+
+
+def test_a_file_found_wrong_half_way_leaves_nothing_behind(twin, patches, tmp_path):
+    wrong = tmp_path / "wrong.nc"
+    shutil.copy(patches[1], wrong)
+    with netCDF4.Dataset(wrong, "a") as file:
+        file["U10_curr"][1, 2, 3] = np.nan
+    done = stormsweep(tmp_path, "predict", twin, patches[0], wrong, "-o", "out.nc")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("stormsweep:")]
+    assert "U10_curr has 1 missing or not finite values, the first in patch 1" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.nc"]
+
+
+def test_what_is_there_is_not_overwritten_and_a_changed_model_not_used(twin, patches, tmp_path):
+    out = tmp_path / "out.nc"
+    out.write_text("precious", encoding="utf-8")
+    with pytest.raises(UserError, match="is there already; name another output"):
+        predict(twin, patches[:1], out)
+    own = tmp_path / "own.nc"
+    shutil.copy(patches[0], own)
+    with pytest.raises(UserError, match="is one of the files to predict from"):
+        predict(twin, [own], own, overwrite=True)
+    with pytest.raises(UserError, match="there is no folder"):
+        predict(twin, patches[:1], tmp_path / "nowhere" / "out.nc")
+    assert out.read_text(encoding="utf-8") == "precious"
+
+    study = tmp_path / "study"
+    with pytest.raises(UserError, match="there is no verified model here"):
+        predict(study, patches[:1], tmp_path / "new.nc")
+    shutil.copytree(twin / "model", study / "model")
+    model = study / "model" / json.loads((study / "model" / "model.json").read_text())["model"]
+    model.write_bytes(model.read_bytes() + b"\0")
+    with pytest.raises(UserError, match="changed since the study was verified"):
+        predict(study, patches[:1], tmp_path / "new.nc")
+
+
+def test_the_report_tells_what_the_test_years_said(twin):
+    look, report = looks(twin)[0], twin / "report"
+    page = (report / "index.html").read_text(encoding="utf-8")
+    names = {path.stem for path in (report / "figures").glob("verification-*.png")}
+    assert names >= {
+        "verification-roc",
+        "verification-performance",
+        "verification-attributes",
+        "verification-cases",
+    }
+    assert "Verification on the test set" in page
+    assert "been looked at" not in page
+    assert f"{look.scores['roc_auc'][0]:.4f}" in page
+    assert look.block == "run_date"
+    scores = pd.read_csv(report / "tables" / "verification-scores.csv").set_index("score")
+    assert scores["value"].to_dict() == pytest.approx(
+        {name: values[0] for name, values in look.scores.items()}, nan_ok=True
+    )
+    with np.load(twin / "model" / "test_cases.npz") as cases:
+        assert cases["found"].all(), "every case is found again in its patch file"
+        reflectivity = np.where(cases["mask"], cases["inputs"][..., 0], np.inf)
+        assert (reflectivity.min(axis=(1, 2)) > schema.OBJECT_DBZ - 0.1).all()

@@ -1,0 +1,193 @@
+"""What is verified, how often, and which cases are shown: decided without training anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stormsweep.errors import DataError, UserError
+from stormsweep.files import sha256
+from stormsweep.records import RunFailed, TaskDone, Verified
+from stormsweep.report import page, tested_words, write_report
+from stormsweep.report.material import Material
+from stormsweep.results import journal
+from stormsweep.results.summary import summary
+from stormsweep.study.delivery import read_facts, telling_cases
+from stormsweep.study.verify import Choice, choose, stops
+from tests import journals
+
+SPACE = {"batch_size": [256], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}
+
+
+def begun(folder: Path, **changes: object) -> tuple[Path, list]:
+    directory = journals.simulate(folder / "study", SPACE, **changes)
+    return directory, journal.read(directory / "journal.jsonl")
+
+
+def test_the_best_configuration_is_chosen_with_the_mean_threshold_of_its_folds(tmp_path):
+    directory, entries = begun(tmp_path)
+    choice = choose(directory, entries)
+    best = summary(entries).best
+    assert isinstance(choice, Choice)
+    assert choice.configuration == best.configuration
+    assert choice.threshold == best.scores["csi_threshold"][0]
+    assert choice.stops[-1] == best.hyperparameters["epochs"]
+    assert (choice.look, choice.finished) == (1, True)
+
+
+def test_a_look_stands_until_another_is_asked_for(tmp_path):
+    directory, entries = begun(tmp_path)
+    path = directory / "journal.jsonl"
+    for number in (1, 2):
+        with journal.JournalWriter(path) as writer:
+            writer.append(looked(number))
+        entries = journal.read(path)
+        assert choose(directory, entries) == looked(number)
+        assert choose(directory, entries, again=True).look == number + 1
+
+
+def test_an_unfinished_study_is_verified_on_request_only(tmp_path):
+    directory, entries = begun(tmp_path, stops=(90.0,), go_on=False)
+    look = summary(entries)
+    assert look.best is not None, "the simulated study must have a score"
+    assert not look.finished
+    with pytest.raises(UserError, match="runs are done; finish it with `stormsweep run") as refused:
+        choose(directory, entries)
+    assert "--unfinished" in str(refused.value)
+    choice = choose(directory, entries, unfinished=True)
+    assert not choice.finished
+
+
+def test_what_cannot_be_verified_is_said_in_one_line(tmp_path):
+    no_test = {"data": journals.about(SPACE, 3).data | {"test": 0, "test_positives": 0}}
+    directory, entries = begun(tmp_path / "none", **no_test)
+    with pytest.raises(UserError, match=r"keeps no cases as a test part.*data\.test_from"):
+        choose(directory, entries)
+    why = ("diverged", "the training loss is nan", "")
+    directory, entries = begun(tmp_path / "all", fail=dict.fromkeys(range(6), why))
+    # They fail on the way to the second milestone; had they failed before the first, this is left.
+    bare = [entry for entry in entries if not isinstance(entry.record, TaskDone)]
+    with pytest.raises(UserError, match="all 6 runs failed; there is no model to verify"):
+        choose(directory, bare)
+    planned = [entry for entry in bare if not isinstance(entry.record, RunFailed)]
+    with pytest.raises(UserError, match="no configuration has a score yet; run the study first"):
+        choose(directory, planned)
+
+
+def looked(number: int, predictions: str = "0" * 64, **changes: object) -> Verified:
+    names = [*tested_words.LABELS]
+    known = {
+        "look": number,
+        "configuration": "abc",
+        "hyperparameters": {"batch_size": 256, "epochs": 4},
+        "finished": True,
+        "threshold": 0.4,
+        "climatology": 0.05,
+        "cases": 100,
+        "events": 9,
+        "block": "run_date",
+        "blocks": 12,
+        "resamples": 100,
+        "level": 0.95,
+        "scores": {name: [0.5, 0.4, 0.6] for name in names},
+        "model_sha256": "1" * 64,
+        "predictions_sha256": predictions,
+        "epoch_loss": [0.3, 0.2, 0.2, 0.1],
+        "seconds": 12.0,
+    }
+    return Verified(**(known | changes))
+
+
+def test_the_page_says_how_often_the_test_set_was_looked_at(tmp_path):
+    directory, _ = begun(tmp_path)
+    texts = []
+    for number in (1, 2, 3):
+        with journal.JournalWriter(directory / "journal.jsonl") as writer:
+            writer.append(looked(number))
+        if number != 2:
+            texts.append(page.read_text(write_report(directory)))
+    once, thrice = texts
+    assert "Test set, scored once" in once
+    assert "is no longer that of unseen data" not in once
+    assert "The test set has been looked at 3 times" in thrice
+    assert "Test set, untouched" not in thrice
+    # The model's folder is not there: what the journal has is shown, and that it is all.
+    assert "model/ are missing or not those of this look" in once
+    assert "0.5000" in once
+    assert "0.4000 to 0.6000" in once
+
+
+def test_predictions_of_another_look_are_not_drawn(tmp_path):
+    import pandas as pd
+
+    directory, _ = begun(tmp_path)
+    (directory / "model").mkdir()
+    file = directory / "model" / "test_predictions.parquet"
+    draw = np.random.default_rng(0)
+    pd.DataFrame(
+        {
+            "probability": draw.random(100).astype("f4"),
+            "event": (np.arange(100) < 9).astype("u1"),
+            "target": draw.random(100).astype("f4"),
+            "run_date": np.repeat([f"2015-05-{day:02d}" for day in range(1, 11)], 10),
+        }
+    ).to_parquet(file)
+    for sha, drawn in ((sha256(file), True), ("0" * 64, False)):
+        with journal.JournalWriter(directory / "journal.jsonl") as writer:
+            writer.append(looked(1, sha, blocks=10))
+        material = Material(journal.read(directory / "journal.jsonl"), directory)
+        assert material.tested is not None
+        assert (material.tested.forecasts is not None) == drawn
+        assert (len(tested_words.threshold_rows(material.tested)[1]) > 0) == drawn
+
+
+@given(st.integers(1, 500), st.integers(1, 12))
+def test_checkpoints_of_the_final_fit_end_with_its_last_epoch(epochs, most):
+    found = stops(epochs, most)
+    assert found[-1] == epochs
+    assert list(found) == sorted(set(found))
+    assert found[0] >= 1
+    assert len(found) <= most
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.booleans(), st.integers(0, 5)), max_size=40),
+    st.floats(0, 1),
+)
+def test_telling_cases_are_the_surest_of_their_kind_one_of_a_track(cases, threshold):
+    p, event, track = (
+        (np.array(column) for column in zip(*cases, strict=True))
+        if cases
+        else (
+            np.zeros(0),
+            np.zeros(0, bool),
+            np.zeros(0, int),
+        )
+    )
+    found = telling_cases(p, event, threshold, track, most=3)
+    for kind, sign in (("hit", -1), ("miss", 1), ("false alarm", -1)):
+        rows = found[kind]
+        assert len({track[row] for row in rows}) == len(rows) <= 3
+        assert all(event[row] == (kind != "false alarm") for row in rows)
+        assert all((p[row] >= threshold) == (kind != "miss") for row in rows)
+        assert [sign * p[row] for row in rows] == sorted(sign * p[row] for row in rows)
+        if rows:
+            alike = [r for r in range(len(p)) if event[r] == event[rows[0]]]
+            alike = [r for r in alike if (p[r] >= threshold) == (p[rows[0]] >= threshold)]
+            assert sign * p[rows[0]] == min(sign * p[r] for r in alike)
+
+
+def test_a_damaged_or_foreign_model_is_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no verified model here; make one with"):
+        read_facts(tmp_path)
+    (tmp_path / "model.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match="damaged"):
+        read_facts(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({"format": 99}), encoding="utf-8")
+    with pytest.raises(DataError, match="another version"):
+        read_facts(tmp_path)

@@ -92,6 +92,8 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
             f"The test set has been looked at {look.look} times: its score is no longer that of "
             "unseen data."
         )
+    if (study.directory / "audit" / "audit.json").is_file():
+        typer.echo("An audit of this study has scored the test part too.")
     if study.summary().synthetic:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")
     typer.echo(f"Model and predictions: {study.directory / 'model'}")

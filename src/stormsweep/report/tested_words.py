@@ -115,6 +115,8 @@ def remarks(material: Material, found: Tested) -> list[str]:
         "on: the mean over the folds of the threshold with the best critical success index, so the "
         "test part had no say in it."
     )
+    if found.audited:
+        texts.append("An audit of this study has scored the test part too, under every protocol.")
     if not record.finished:
         texts.append("The study was not finished then: this was the best configuration so far.")
     if found.predictions is None:

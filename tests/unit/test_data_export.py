@@ -20,7 +20,8 @@ def prepared(tmp_path):
 
 @pytest.fixture(params=[1 << 26, 300], ids=["one block", "many blocks"])
 def blocks(request, monkeypatch):
-    monkeypatch.setattr(export_module, "_BLOCK_BYTES", request.param)
+    for name in ("_BLOCK_BYTES", "_CHUNK_BYTES"):
+        monkeypatch.setattr(export_module, name, request.param)
 
 
 @pytest.mark.usefixtures("blocks")
@@ -45,13 +46,27 @@ def test_the_scripts_of_2019_find_their_six_arrays(prepared, tmp_path):
     assert told[-1][0] == told[-1][1], "the progress ends short of all or beyond"
 
 
+def opened(folder, name, format):
+    if format == "zarr":
+        return xr.open_zarr(folder / f"{name}.zarr")
+    return xr.open_dataset(folder / f"{name}.nc")
+
+
+def test_without_zarr_one_line_says_how_to_get_it(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(export_module, "find_spec", lambda _name: None)
+    with pytest.raises(DataError, match=r'install it with: pip install "stormsweep\[zarr\]"'):
+        export(prepared, tmp_path / "out", "zarr")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.usefixtures("blocks")
-def test_netcdf_holds_everything_and_gives_the_inputs_back_in_their_units(prepared, tmp_path):
-    export(prepared, tmp_path / "out", "netcdf")
+@pytest.mark.parametrize("format", ["netcdf", "zarr"])
+def test_everything_is_there_and_gives_the_inputs_back_in_their_units(prepared, tmp_path, format):
+    export(prepared, tmp_path / "out", format)
     data = cases()
     for name, mask in (("train", ~data["is_test"]), ("test", data["is_test"])):
         part = prepared.part(name)
-        with xr.open_dataset(tmp_path / "out" / f"{name}.nc") as file:
+        with opened(tmp_path / "out", name, format) as file:
             np.testing.assert_array_equal(file["inputs"], part.inputs)
             np.testing.assert_array_equal(file["label"], part.labels)
             np.testing.assert_array_equal(file["target"], part.targets)
@@ -63,10 +78,11 @@ def test_netcdf_holds_everything_and_gives_the_inputs_back_in_their_units(prepar
             assert file["label"].attrs["long_name"] == "1 where y > 0.5, else 0"
 
 
-def test_a_table_is_exported_too(tmp_path):
+@pytest.mark.parametrize("format", ["netcdf", "zarr"])
+def test_a_table_is_exported_too(tmp_path, format):
     prepared = write(tmp_path / "prepared", cases(shape=(5,)))
-    export(prepared, tmp_path / "out", "netcdf")
-    with xr.open_dataset(tmp_path / "out" / "test.nc") as file:
+    export(prepared, tmp_path / "out", format)
+    with opened(tmp_path / "out", "test", format) as file:
         assert file["inputs"].dims == ("case", "variable")
         np.testing.assert_array_equal(file["inputs"], prepared.part("test").inputs)
 
@@ -78,11 +94,11 @@ def test_what_lies_there_is_not_overwritten(prepared, tmp_path):
 
 
 def test_an_unknown_format_is_refused(prepared, tmp_path):
-    with pytest.raises(DataError, match="given 'mat'; must be one of npy, netcdf"):
+    with pytest.raises(DataError, match="given 'mat'; must be one of npy, netcdf, zarr"):
         export(prepared, tmp_path / "out", "mat")
 
 
-@pytest.mark.parametrize("format", ["npy", "netcdf"])
+@pytest.mark.parametrize("format", ["npy", "netcdf", "zarr"])
 def test_an_interrupted_export_leaves_nothing(prepared, tmp_path, format):
     def interrupt(_done, _total):
         raise KeyboardInterrupt

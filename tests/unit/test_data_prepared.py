@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormsweep.data import writer as writer_module
+from stormsweep.data import pieces as pieces_module
 from stormsweep.data.moments import Moments
 from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable, sources_changed
 from stormsweep.data.provenance import of_files
@@ -105,7 +105,7 @@ def test_how_the_cases_come_in_blocks_does_not_matter(tmp_path_factory, cuts, sh
 def test_scaling_in_several_blocks_gives_the_same_as_in_one(tmp_path, monkeypatch):
     data = cases()
     one = write(tmp_path / "one", data)
-    monkeypatch.setattr(writer_module, "_BLOCK", 200)  # six cases of 32 values
+    monkeypatch.setattr(pieces_module, "_BLOCK", 200)  # six cases of 32 values
     many = write(tmp_path / "many", data)
     np.testing.assert_allclose(one.part("train").inputs, many.part("train").inputs, atol=1e-6)
     assert many.part("train").inputs.shape == one.part("train").inputs.shape

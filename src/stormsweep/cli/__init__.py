@@ -49,6 +49,8 @@ def main() -> None:
         sys.path.insert(0, here)
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # Typer's word for Ctrl-C
+            _say("interrupted")
     except StormsweepError as error:
         _say(str(error))
         code = error.exit_code

@@ -92,13 +92,19 @@ def prepare(
         bool, typer.Option("--again", help="Even if prepared arrays are there.")
     ] = False,
 ) -> None:
-    """Turn a study's data into scaled, memory-mapped arrays."""
+    """Turn a study's data into scaled, memory-mapped arrays; goes on where it was interrupted."""
     from stormsweep.cli.watch import display
+    from stormsweep.errors import StudyInterrupted
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study)
-    with display("") as watcher:
-        data = chosen.prepare(watcher, again)
+    try:
+        with display("") as watcher:
+            data = chosen.prepare(watcher, again)
+    except KeyboardInterrupt:
+        raise StudyInterrupted(
+            f"interrupted; go on with: stormsweep data prepare {study}"
+        ) from None
     typer.echo(f"Prepared: {data.path}")
 
 
@@ -107,6 +113,7 @@ class Format(StrEnum):
 
     npy = "npy"
     netcdf = "netcdf"
+    zarr = "zarr"
 
 
 @data_app.command()
@@ -114,7 +121,7 @@ def export(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     format: Annotated[
-        Format, typer.Option(help="NumPy arrays under the 2019 names, or NetCDF.")
+        Format, typer.Option(help="NumPy arrays under the 2019 names, NetCDF or Zarr.")
     ] = Format.npy,
 ) -> None:
     """Write a study's prepared data as files for other tools."""
@@ -155,7 +162,9 @@ def describe(
     for part in ("train", "test"):
         count, positives = summary[part], summary[f"{part}_positives"]
         share = f" ({positives / count:.2%})" if count else ""
-        typer.echo(f"{part:<6}{count:>9,} cases, {positives:,} events{share}")
+        left_out = manifest["parts"][part]["left_out"]
+        of = f", {left_out:,} of {count + left_out:,} left out: missing values" if left_out else ""
+        typer.echo(f"{part:<6}{count:>9,} cases, {positives:,} events{share}{of}")
     split = manifest["split"]
     if summary["test"] and "test_from" in split:
         typer.echo(f"the test part is {split['group']} {split['test_from']} and later")

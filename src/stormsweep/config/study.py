@@ -42,6 +42,8 @@ STORM_SOURCES = ("twin", "ncar-storms")
 TABLE_SOURCES = ("csv", "npz")
 #: Ways to make folds that keep groups whole.
 GROUPED_SPLITS = ("grouped", "stratified-grouped", "chronological")
+#: Keys of ``[data]`` that choose among storms.
+STORM_KEYS = ("first_date", "last_date", "missing")
 
 
 def _no_bool(value: Any) -> Any:
@@ -93,7 +95,8 @@ class DataTable(Table):
     patches: Annotated[StrictInt, Field(ge=100)] = 6000
     """How many storm patches the twin has."""
     inputs: Annotated[list[StrictStr], Field(min_length=1)] | None = None
-    """Input variables (storms), columns or patterns such as ``*_mean`` (csv), array (npz)."""
+    """Storms: weather fields, or else columns of the tables, by name or pattern (``*_mean``).
+    csv: columns or patterns of columns; npz: one array."""
     target: StrictStr | None = None
     """The variable, column or array that is predicted."""
     label_from: Literal["mask", "patch"] = "mask"
@@ -102,6 +105,12 @@ class DataTable(Table):
     """The event is a target above this; none: the target is 0 or 1 already."""
     event: Literal[">", ">="] = ">"
     """Whether a target equal to the threshold is an event (``>=``) or not (``>``)."""
+    first_date: Annotated[dt.date, BeforeValidator(_date)] | None = None
+    """Storms: runs before this date are left out."""
+    last_date: Annotated[dt.date, BeforeValidator(_date)] | None = None
+    """Storms: runs after this date are left out."""
+    missing: Literal["refuse", "drop"] = "refuse"
+    """Storms with missing values in what is read of them: an error, or left out and counted."""
     groups: dict[StrictStr, StrictStr] = {}
     """csv, npz: names of groups, each a column (array) or ``file:REGEX`` on the file's name."""
     test_from: Annotated[dt.date, BeforeValidator(_date)] | None = None
@@ -130,6 +139,21 @@ class DataTable(Table):
             for key, value in storm_defaults.items():
                 if getattr(self, key) is None:
                     object.__setattr__(self, key, value)
+        return self
+
+    @model_validator(mode="after")
+    def _storms_only(self) -> DataTable:
+        for key in STORM_KEYS if self.source not in STORM_SOURCES else ():
+            if getattr(self, key) not in (None, "refuse"):
+                raise ValueError(
+                    f"data.{key}: is for storms; source is {self.source!r}, where rows are chosen "
+                    "before Stormsweep sees them; remove it"
+                )
+        if self.first_date and self.last_date and self.last_date < self.first_date:
+            raise ValueError(
+                f"data.last_date: given {self.last_date}; must not be before data.first_date, "
+                f"{self.first_date}"
+            )
         return self
 
 

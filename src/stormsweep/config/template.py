@@ -81,6 +81,8 @@ _EXAMPLES = {
     "data.inputs": '["REFL_COM_curr", "U10_curr", "V10_curr"]',
     "data.target": '"RVORT1_MAX_future"',
     "data.threshold": "0.005",
+    "data.first_date": "2011-01-01",
+    "data.last_date": "2016-12-31",
     "data.groups": '{run_date = "file:(\\\\d{8})"}',
     "data.test_from": "2015-01-01",
     "model.parameters": "{filters = [8, 16, 32], dropout = 0.1}",

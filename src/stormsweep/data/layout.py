@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 PartName = Literal["train", "test"]
 PARTS: tuple[PartName, ...] = ("train", "test")
 #: What the fingerprint is made of: the data themselves, not when, where and from what they came.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+_ARRAYS = ("mean", "squares", "low", "high")
 
 
 class Moments:
@@ -33,18 +37,43 @@ class Moments:
         count = flat.size // channels
         if not count:
             return
+        one = Moments(channels)
+        one.count = count
         # Summing cases first, then cells, keeps the inner loop long and quick.
-        mean = flat.sum(axis=0).reshape(-1, channels).sum(axis=0) / count
-        self.low = np.minimum(self.low, flat.min(axis=0).reshape(-1, channels).min(axis=0))
-        self.high = np.maximum(self.high, flat.max(axis=0).reshape(-1, channels).max(axis=0))
-        flat -= np.tile(mean, flat.shape[1] // channels)
+        one.mean = flat.sum(axis=0).reshape(-1, channels).sum(axis=0) / count
+        one.low = flat.min(axis=0).reshape(-1, channels).min(axis=0)
+        one.high = flat.max(axis=0).reshape(-1, channels).max(axis=0)
+        flat -= np.tile(one.mean, flat.shape[1] // channels)
         np.square(flat, out=flat)
-        squares = flat.sum(axis=0).reshape(-1, channels).sum(axis=0)
-        total = self.count + count
-        step = mean - self.mean
-        self.mean = self.mean + step * (count / total)
-        self.squares = self.squares + squares + step**2 * (self.count * count / total)
+        one.squares = flat.sum(axis=0).reshape(-1, channels).sum(axis=0)
+        self.merge(one)
+
+    def merge(self, other: Moments) -> None:
+        """Take in the moments of further values."""
+        if not other.count:
+            return
+        total = self.count + other.count
+        step = other.mean - self.mean
+        self.mean = self.mean + step * (other.count / total)
+        self.squares = self.squares + other.squares
+        self.squares = self.squares + step**2 * (self.count * other.count / total)
+        self.low = np.minimum(self.low, other.low)
+        self.high = np.maximum(self.high, other.high)
         self.count = total
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the moments as plain JSON values, exact to the bit."""
+        arrays = {name: getattr(self, name).tolist() for name in _ARRAYS}
+        return {"count": self.count, **arrays}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Moments:
+        """Return the moments that `as_json` told of."""
+        moments = cls(len(values["mean"]))
+        moments.count = values["count"]
+        for name in _ARRAYS:
+            setattr(moments, name, np.array(values[name], dtype=np.float64))
+        return moments
 
     def scaling(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and (population) standard deviation, shape (channels,) each.

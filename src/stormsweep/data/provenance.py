@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stormsweep import files
+from stormsweep.errors import DataError
 
 
 def of_files(folder: Path, paths: Iterable[Path], pattern: str | None = None) -> dict[str, Any]:
@@ -28,19 +29,28 @@ def of_files(folder: Path, paths: Iterable[Path], pattern: str | None = None) ->
         ``folder``, ``pattern`` and ``files``, a list of name (relative to the folder), bytes,
         mtime_ns and sha256.
     """
-    folder = folder.resolve()
-    listed = []
-    for path in paths:
+    listed = [of_file(folder, path) for path in paths]
+    return {"folder": str(folder.resolve()), "pattern": pattern, "files": listed}
+
+
+def of_file(folder: Path, path: Path) -> dict[str, Any]:
+    """Describe one raw file: name (relative to the folder), bytes, mtime_ns and sha256.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    """
+    try:
         state = path.stat()
-        listed.append(
-            {
-                "name": path.resolve().relative_to(folder).as_posix(),
-                "bytes": state.st_size,
-                "mtime_ns": state.st_mtime_ns,
-                "sha256": files.sha256(path),
-            }
-        )
-    return {"folder": str(folder), "pattern": pattern, "files": listed}
+        return {
+            "name": path.resolve().relative_to(folder.resolve()).as_posix(),
+            "bytes": state.st_size,
+            "mtime_ns": state.st_mtime_ns,
+            "sha256": files.sha256(path),
+        }
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def sources_changed(manifest: dict[str, Any], *, missing: bool = False) -> str | None:

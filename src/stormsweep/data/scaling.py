@@ -1,4 +1,4 @@
-"""Scaling of new data as the training part was scaled, and back to physical units."""
+"""The scaling of inputs: z-scores with mean and standard deviation of the training part."""
 
 from __future__ import annotations
 
@@ -6,40 +6,72 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from stormsweep.errors import DataError
+
+_BLOCK = 1 << 19  # values computed at a time: what a processor's cache holds
 
 
-def scale(values: NDArray[Any], inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
-    """Scale values as `stormsweep.data.writer` does, to the bit.
+def scale(raw: ArrayLike, inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+    """Scale new inputs as the prepared ones were: with the training part's mean and deviation.
 
     Parameters
     ----------
-    values : ndarray of float32, shape (n, ..., channels)
-        In physical units.
+    raw : array_like of numbers, shape (n, height, width, channels) or (n, columns)
+        Inputs in their own units.
     inputs : sequence of mapping
-        The manifest's inputs, one a channel, with ``mean`` and ``std`` of the training part.
+        The inputs as the manifest of the prepared data has them, one a channel or column, each with
+        its ``mean`` and ``std``.
 
     Returns
     -------
-    ndarray of float32
-        Of the same shape.
+    ndarray of float32, of the same shape
+        To the bit what `stormsweep.data.writer.PreparedWriter` writes for the same inputs.
+
+    Raises
+    ------
+    DataError
+        If there are more or fewer variables.
+
+    Examples
+    --------
+    >>> scale([[1.0], [9.0]], [{"mean": 5.0, "std": 2.0}]).tolist()
+    [[-2.0], [2.0]]
     """
-    mean, std = _moments(inputs)
-    scaled: NDArray[np.float32] = ((values - mean) / std).astype(np.float32)
-    return scaled
+    given = np.asarray(raw).astype(np.float32, copy=False)
+    if given.ndim < 2 or given.shape[-1] != len(inputs):
+        raise DataError(f"inputs have shape {given.shape}; {len(inputs)} variables are expected")
+    return standardized(given, *moments_of(inputs))
 
 
-def unscale(values: NDArray[Any], inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
-    """Return scaled values in their physical units, as exactly as float32 kept them."""
-    mean, std = _moments(inputs)
-    physical: NDArray[np.float32] = (values * std + mean).astype(np.float32)
-    return physical
+def unscale(scaled: NDArray[Any], inputs: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+    """Return scaled values in their own units, as exactly as float32 kept them."""
+    mean, std = moments_of(inputs)
+    raw: NDArray[np.float32] = (scaled * std + mean).astype(np.float32)
+    return raw
 
 
-def _moments(
+def moments_of(
     inputs: Sequence[Mapping[str, Any]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return (
-        np.array([variable["mean"] for variable in inputs], np.float64),
-        np.array([variable["std"] for variable in inputs], np.float64),
-    )
+    """Return mean and standard deviation of the inputs of a manifest, shape (channels,) each."""
+    mean, std = (np.array([one[key] for one in inputs], np.float64) for key in ("mean", "std"))
+    return mean, std
+
+
+def standardized(
+    block: NDArray[np.float32], mean: NDArray[np.float64], std: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return (block - mean) / std over the last axis, computed in float64, as float32."""
+    flat = block.reshape(len(block), -1)
+    width = flat.shape[1]
+    # An inner loop over whole cases is several times as fast as one over a few channels.
+    wide = [np.tile(values, width // block.shape[-1]) for values in (mean, std)]
+    result = np.empty(flat.shape, dtype=np.float32)
+    rows = max(1, _BLOCK // max(1, width))
+    for start in range(0, len(flat), rows):
+        part = flat[start : start + rows] - wide[0]
+        np.divide(part, wide[1], out=part)
+        result[start : start + rows] = part
+    return result.reshape(block.shape)

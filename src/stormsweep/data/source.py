@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stormsweep.config.study import DataTable
+from stormsweep.config.study import STORM_KEYS, STORM_SOURCES, DataTable
 from stormsweep.data.layout import digest
 
 #: Settings of ``[data]`` that say where things lie, not what they are.
@@ -31,6 +31,9 @@ def request(config: DataTable, seed: int, group_by: str) -> dict[str, Any]:
     drawn = config.test_from is None and config.test_fraction > 0
     if config.source != "twin":
         del settings["patches"]
+    if config.source not in STORM_SOURCES:
+        for key in STORM_KEYS:
+            del settings[key]
     if config.source == "twin" or drawn:
         settings["seed"] = seed
     if drawn:

@@ -19,6 +19,7 @@ from scipy import ndimage
 from stormsweep import files
 from stormsweep.data.layout import digest
 from stormsweep.data.prepared import PreparedData
+from stormsweep.data.scaling import scale, unscale
 from stormsweep.data.writer import write_npy
 from stormsweep.errors import DataError
 from stormsweep.records import Augmentation
@@ -181,9 +182,6 @@ def _versions(
     n, total = len(inputs), (1 + augmentation.copies) * len(inputs)
     physical = augmentation.method == "physical"
     vectors = vectors_of(data.manifest) if physical else []
-    mean, std = (
-        np.array([variable[key] for variable in data.manifest["inputs"]]) for key in ("mean", "std")
-    )
     for version in range(1 + augmentation.copies):
         random = np.random.default_rng(np.random.SeedSequence([seed, _TAG, version]))
         most = np.radians(augmentation.rotate_degrees)
@@ -193,9 +191,9 @@ def _versions(
             rows = slice(start, min(start + _BLOCK, n))
             block = np.asarray(inputs[rows])
             if version and physical:
-                raw = (block * std + mean).astype(np.float32)
+                raw = unscale(block, data.manifest["inputs"])
                 turned = turn(raw, angles[rows], mirrored[rows], vectors)
-                block = ((turned - mean) / std).astype(np.float32)
+                block = scale(turned, data.manifest["inputs"])
             elif version:
                 # Zeros in the corners: of scaled inputs these are the channels' means.
                 block = turn(block, angles[rows], mirrored[rows], mode="constant")

@@ -1,7 +1,7 @@
 """Writing prepared data: block by block, in bounded memory, whole or not at all.
 
-Data come in blocks of any size. Scaling is the z-score with mean and standard deviation of the
-training part alone, so that nothing of the test part is seen by it.
+Data come in blocks of any size, or as pieces that others wrote. Scaling is the z-score with mean
+and standard deviation of the training part alone, so that nothing of the test part is seen by it.
 """
 
 from __future__ import annotations
@@ -11,32 +11,64 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stormsweep import files
-from stormsweep.data.layout import (
-    CONTENT,
-    FORMAT,
-    PARTS,
-    PartName,
-    Target,
-    Variable,
-    digest,
-    labels_of,
-)
+from stormsweep.data.layout import CONTENT, FORMAT, PARTS, PartName, Target, Variable, digest
 from stormsweep.data.moments import Moments
+from stormsweep.data.pieces import Piece, PieceWriter
+from stormsweep.data.scaling import standardized
 from stormsweep.errors import DataError
 
-_BLOCK = 1 << 22  # values taken into memory at a time: 32 MiB in float64
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What prepared data are, beside their cases.
+
+    Attributes
+    ----------
+    source : str
+        Where the data come from, as in ``[data] source``.
+    synthetic : bool
+        Whether they were made up.
+    inputs : sequence of Variable
+        One for each channel or column.
+    target : Target
+        What is predicted.
+    groups : sequence of str
+        Names of the groups that every case belongs to one of.
+    split : mapping
+        How the test part was chosen, ``{"test_from": ...}`` or ``{"test_fraction": ...}``.
+    provenance : mapping
+        What was read; see `stormsweep.data.provenance.of_files`.
+    request : mapping
+        The settings that the data were made from.
+    """
+
+    source: str
+    synthetic: bool
+    inputs: Sequence[Variable]
+    target: Target
+    groups: Sequence[str] = ()
+    split: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.groups:
+            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+                raise DataError(f"group {name!r}: allowed are letters, digits, '_', '-' and '.'")
 
 
 class PreparedWriter:
@@ -63,8 +95,7 @@ class PreparedWriter:
     split : dict
         How the test part was chosen, ``{"test_from": ...}`` or ``{"test_fraction": ...}``.
     provenance : dict
-        What was read; see `stormsweep.data.provenance.of_files`. May be filled in until the end
-        through the attribute of the same name.
+        What was read; see `stormsweep.data.provenance.of_files`.
     request : dict
         The settings that the data were made from.
 
@@ -93,33 +124,20 @@ class PreparedWriter:
         provenance: Mapping[str, Any] | None = None,
         request: Mapping[str, Any] | None = None,
     ) -> None:
-        for name in groups:
-            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-                raise DataError(f"group {name!r}: allowed are letters, digits, '_', '-' and '.'")
         self.path = path
-        self.source = source
-        self.synthetic = synthetic
-        self.inputs = tuple(inputs)
-        self.target = target
-        self.split = dict(split or {})
-        self.provenance = dict(provenance or {})
-        self.request = dict(request or {})
-        self._codes: dict[str, dict[str, int]] = {name: {} for name in groups}
-        self._shape: tuple[int, ...] | None = None
-        self._count: dict[PartName, int] = dict.fromkeys(PARTS, 0)
-        self._positives: dict[PartName, int] = dict.fromkeys(PARTS, 0)
-        self._raw: dict[tuple[PartName, str], IO[bytes]] = {}
+        self._about = About(
+            source, synthetic, inputs, target, groups, split or {}, provenance or {}, request or {}
+        )
 
     def __enter__(self) -> Self:
-        names = ["inputs", "labels", "targets", *(f"groups_{name}" for name in self._codes)]
+        about = self._about
         try:
             with ExitStack() as stack:
                 self._folder = stack.enter_context(files.replacing_folder(self.path))
-                for part in PARTS:
-                    (self._folder / part).mkdir()
-                    for name in names:
-                        stream = (self._folder / part / f"{name}.raw").open("wb")
-                        self._raw[part, name] = stack.enter_context(stream)
+                raw = self._folder / "raw"
+                raw.mkdir()
+                self._piece = PieceWriter(raw, about.inputs, about.target, about.groups)
+                stack.callback(self._piece.close)
                 self._stack = stack.pop_all()
         except OSError as failure:
             raise DataError(f"{self.path}: cannot be written ({failure.strerror})") from failure
@@ -138,7 +156,9 @@ class PreparedWriter:
             return
         try:
             with self._stack:
-                self._finish()
+                piece = self._piece.finish()
+                _Assembly(self.path, [piece], self._about).write(self._folder)
+                shutil.rmtree(piece.folder)
         except OSError as failure:
             raise DataError(f"{self.path}: cannot be written ({failure.strerror})") from failure
 
@@ -173,174 +193,181 @@ class PreparedWriter:
             If shapes do not fit, a value is not finite, or a target is neither 0 nor 1 where
             there is no threshold.
         """
-        at = f"{where}: " if where else ""
-        raw_targets = np.asarray(targets)
-        n = len(raw_targets)
-        block = self._checked_inputs(inputs, n, at)
-        labels = labels_of(raw_targets, self.target, at)
-        test = np.zeros(n, bool) if is_test is None else np.asarray(is_test, dtype=bool)
-        columns: dict[str, NDArray[Any]] = {
-            "inputs": block,
-            "labels": labels,
-            "targets": raw_targets.astype(np.float32),
-        }
-        given = dict(groups or {})
-        if set(given) != set(self._codes):
-            raise DataError(f"{at}groups given: {sorted(given)}; expected: {sorted(self._codes)}")
-        for name, values in given.items():
-            columns[f"groups_{name}"] = self._coded(name, values)
-        for name, column in {**columns, "is_test": test}.items():
-            if column.shape[:1] != (n,):
-                raise DataError(f"{at}{name} has shape {column.shape}; there are {n} targets")
         try:
-            for part in PARTS:
-                mask = test if part == "test" else ~test
-                for name, column in columns.items():
-                    self._raw[part, name].write(column[mask].tobytes())
-                self._count[part] += int(mask.sum())
-                self._positives[part] += int(labels[mask].sum())
+            self._piece.append(inputs, targets, groups, is_test, where=where)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
 
-    def _checked_inputs(self, inputs: ArrayLike, n: int, at: str) -> NDArray[np.float32]:
-        given = np.asarray(inputs)
-        if given.dtype.kind not in "biuf":
-            raise DataError(f"{at}inputs have type {given.dtype}; allowed: numbers")
-        with np.errstate(over="ignore"):  # what float32 cannot hold is refused below as not finite
-            block = given.astype(np.float32, order="C", copy=False)
-        if block.ndim not in (2, 4) or block.shape[-1] != len(self.inputs):
-            raise DataError(
-                f"{at}inputs have shape {block.shape}; allowed: (n, {len(self.inputs)}) or "
-                f"(n, height, width, {len(self.inputs)})"
-            )
-        if self._shape is None:
-            self._shape = block.shape[1:]
-        if block.shape[1:] != self._shape or len(block) != n:
-            raise DataError(
-                f"{at}inputs have shape {block.shape}; expected {(n, *self._shape)}, as there are "
-                f"{n} targets and the first block had cases of shape {self._shape}"
-            )
-        if not np.isfinite(block).all():
-            for variable, channel in zip(self.inputs, np.moveaxis(block, -1, 0), strict=True):
-                bad = int(channel.size - np.isfinite(channel).sum())
-                if bad:
-                    raise DataError(
-                        f"{at}input {variable.name!r}: {bad} of {channel.size} values are missing "
-                        "or not finite in float32"
-                    )
-        return block
 
-    def _coded(self, name: str, values: ArrayLike) -> NDArray[np.int32]:
-        """Return codes in the order of first appearance; `_finish` puts them in sorted order."""
-        codes = self._codes[name]
-        labels, inverse = np.unique(np.asarray(values).astype(np.str_), return_inverse=True)
-        known = [codes.setdefault(str(label), len(codes)) for label in labels]
-        return np.asarray(known, dtype=np.int32)[inverse]
+def write_prepared(
+    path: Path, pieces: Sequence[Piece], about: About, tell: Callable[[int], None] | None = None
+) -> None:
+    """Write a folder of prepared arrays from pieces, in their order, whole or not at all.
 
-    def _finish(self) -> None:
-        for stream in self._raw.values():
-            stream.close()
-        if not self._count["train"] or self._shape is None:
-            raise DataError(
-                f"{self.path}: the training part has no case ({self._count['test']} in the test "
-                "part)"
-            )
-        labels = {name: sorted(codes) for name, codes in self._codes.items()}
-        moments = self._moments(self._shape)
-        mean, std = moments.scaling()
-        parts: dict[str, Any] = {}
-        for part in PARTS:
-            facts = {
-                "inputs.npy": self._convert(part, "inputs", np.float32, self._shape, (mean, std)),
-                "labels.npy": self._convert(part, "labels", np.uint8),
-                "targets.npy": self._convert(part, "targets", np.float32),
-            }
-            present = {}
-            for name, ordered in labels.items():
-                place = {label: index for index, label in enumerate(ordered)}
-                table = np.array([place[label] for label in self._codes[name]], dtype=np.int32)
-                file = f"groups_{name}"
-                facts[f"{file}.npy"] = self._convert(part, file, np.int32, table=table)
-                codes = np.load(self._folder / part / f"{file}.npy")
-                present[name] = len(np.unique(codes))
-            parts[part] = {
-                "count": self._count[part],
-                "positives": self._positives[part],
-                "groups": present,
-                "files": facts,
-            }
-        self._write_manifest(self._shape, mean, std, labels, parts)
+    Memory stays bounded whatever the number of cases. The pieces are left as they are.
 
-    def _write_manifest(
+    Parameters
+    ----------
+    path : Path
+        The folder to create or replace.
+    pieces : sequence of Piece
+        Of the same inputs, target and groups.
+    about : About
+        What they are.
+    tell : callable, optional
+        Told how many more cases are written, each time some are.
+
+    Raises
+    ------
+    DataError
+        If there is no training case.
+    OSError
+        If the disk does not take it.
+    """
+    with files.replacing_folder(path) as folder:
+        _Assembly(path, pieces, about, tell).write(folder)
+
+
+class _Assembly:
+    """Pieces on their way into the arrays of both parts: what is known once all of them are read.
+
+    Parameters
+    ----------
+    path : Path
+        Where the data go, for error messages.
+    pieces, about, tell
+        As for `write_prepared`.
+    """
+
+    def __init__(
         self,
-        shape: tuple[int, ...],
-        mean: NDArray[np.float64],
-        std: NDArray[np.float64],
-        labels: dict[str, list[str]],
-        parts: dict[str, Any],
+        path: Path,
+        pieces: Sequence[Piece],
+        about: About,
+        tell: Callable[[int], None] | None = None,
     ) -> None:
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "source": self.source,
-            "synthetic": self.synthetic,
-            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "stormsweep": version("stormsweep"),
-            "inputs": [
-                {**asdict(variable), "mean": float(m), "std": float(s)}
-                for variable, m, s in zip(self.inputs, mean, std, strict=True)
-            ],
-            "input_shape": list(shape),
-            "dtype": "float32",
-            "target": asdict(self.target),
-            "groups": labels,
-            "split": self.split,
-            "parts": parts,
-            "provenance": self.provenance,
-            "request": self.request,
+        self.pieces = pieces
+        self.about = about
+        self.tell = tell
+        shape = next((piece.shape for piece in pieces if piece.shape is not None), None)
+        if not self.count("train") or shape is None:
+            raise DataError(
+                f"{path}: the training part has no case ({self.count('test')} in the test part)"
+            )
+        self.shape = shape
+        moments = Moments(len(about.inputs))
+        for piece in pieces:
+            moments.merge(piece.moments())
+        self.mean, self.std = moments.scaling()
+        #: Labels of each group, sorted, and what each piece's codes are among them.
+        self.labels: dict[str, list[str]] = {}
+        self._tables: dict[str, list[NDArray[np.int32]]] = {}
+        for name in about.groups:
+            own = [piece.facts["codes"][name] for piece in pieces]
+            self.labels[name] = sorted(set().union(*own))
+            place = {label: index for index, label in enumerate(self.labels[name])}
+            self._tables[name] = [
+                np.array([place[label] for label in labels], dtype=np.int32) for labels in own
+            ]
+
+    def count(self, part: PartName) -> int:
+        return sum(piece.count(part) for piece in self.pieces)
+
+    def write(self, folder: Path) -> None:
+        """Write the arrays of both parts, then the manifest."""
+        parts: dict[str, Any] = {part: self._write_part(folder / part, part) for part in PARTS}
+        _write_manifest(folder, self.about, self.shape, (self.mean, self.std), self.labels, parts)
+
+    def _write_part(self, folder: Path, part: PartName) -> dict[str, Any]:
+        folder.mkdir()
+        count, groups = self.count(part), {}
+        written = {
+            "inputs.npy": write_npy(
+                folder / "inputs.npy", (count, *self.shape), np.float32, self._scaled(part)
+            ),
+            "labels.npy": write_npy(
+                folder / "labels.npy", (count,), np.uint8, self._raw(part, "labels")
+            ),
+            "targets.npy": write_npy(
+                folder / "targets.npy", (count,), np.float32, self._raw(part, "targets")
+            ),
         }
-        manifest = json.loads(json.dumps(manifest, default=str))
-        manifest["fingerprint"] = digest({key: manifest[key] for key in CONTENT})
-        manifest["checksum"] = digest({**manifest, "checksum": None})
-        files.write_json(self._folder / "manifest.json", manifest)
+        for name in self.about.groups:
+            seen = np.zeros(len(self.labels[name]), dtype=bool)
+            file = f"groups_{name}.npy"
+            written[file] = write_npy(
+                folder / file, (count,), np.int32, self._coded(part, name, seen)
+            )
+            groups[name] = int(seen.sum())
+        facts = [piece.facts["parts"][part] for piece in self.pieces]
+        return {
+            "count": count,
+            "positives": sum(one["positives"] for one in facts),
+            "left_out": sum(one["left_out"] for one in facts),
+            "groups": groups,
+            "files": written,
+        }
 
-    def _moments(self, shape: tuple[int, ...]) -> Moments:
-        """Go over the training inputs in blocks of fixed size, so the result knows no other."""
-        moments = Moments(len(self.inputs))
-        for block in self._read("train", "inputs", np.float32, shape):
-            moments.add(block)
-        return moments
+    def _raw(self, part: PartName, name: str) -> Iterator[NDArray[Any]]:
+        for piece in self.pieces:
+            yield from piece.read(part, name)
 
-    def _read(
-        self, part: PartName, name: str, dtype: type[np.generic], shape: tuple[int, ...] = ()
-    ) -> Iterator[NDArray[Any]]:
-        rows = max(1, _BLOCK // max(1, int(np.prod(shape))))
-        with (self._folder / part / f"{name}.raw").open("rb") as stream:
-            while chunk := stream.read(rows * int(np.prod(shape)) * np.dtype(dtype).itemsize):
-                yield np.frombuffer(chunk, dtype).reshape(-1, *shape)
+    def _scaled(self, part: PartName) -> Iterator[NDArray[Any]]:
+        raw = self._raw(part, "inputs")
+        for block in _ahead(standardized(one, self.mean, self.std) for one in raw):
+            yield block
+            if self.tell:
+                self.tell(len(block))
 
-    def _convert(
-        self,
-        part: PartName,
-        name: str,
-        dtype: type[np.generic],
-        shape: tuple[int, ...] = (),
-        scaling: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
-        table: NDArray[np.int32] | None = None,
-    ) -> dict[str, Any]:
-        """Turn a raw file into ``.npy``, scaled or with its codes exchanged; remove the raw one."""
+    def _coded(self, part: PartName, name: str, seen: NDArray[np.bool_]) -> Iterator[NDArray[Any]]:
+        """Yield codes among all labels, and mark in `seen` which there are."""
+        for piece, table in zip(self.pieces, self._tables[name], strict=True):
+            for block in piece.read(part, f"groups_{name}"):
+                codes = table[block]
+                seen[codes] = True
+                yield codes
 
-        def blocks() -> Iterator[NDArray[Any]]:
-            for block in self._read(part, name, dtype, shape):
-                if scaling is not None:
-                    block = ((block - scaling[0]) / scaling[1]).astype(np.float32)
-                elif table is not None:
-                    block = table[block]
-                yield block
 
-        folder = self._folder / part
-        facts = write_npy(folder / f"{name}.npy", (self._count[part], *shape), dtype, blocks())
-        (folder / f"{name}.raw").unlink()
-        return facts
+def _ahead(blocks: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Compute the next block while this one is written; NumPy and hashing let threads run."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = thread.submit(next, blocks, None)
+            yield block
+
+
+def _write_manifest(
+    folder: Path,
+    about: About,
+    shape: tuple[int, ...],
+    scaling: tuple[NDArray[np.float64], NDArray[np.float64]],
+    labels: dict[str, list[str]],
+    parts: dict[str, Any],
+) -> None:
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "source": about.source,
+        "synthetic": about.synthetic,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "stormsweep": version("stormsweep"),
+        "inputs": [
+            {**asdict(variable), "mean": float(mean), "std": float(std)}
+            for variable, mean, std in zip(about.inputs, *scaling, strict=True)
+        ],
+        "input_shape": list(shape),
+        "dtype": "float32",
+        "target": asdict(about.target),
+        "groups": labels,
+        "split": dict(about.split),
+        "parts": parts,
+        "provenance": dict(about.provenance),
+        "request": dict(about.request),
+    }
+    manifest = json.loads(json.dumps(manifest, default=str))
+    manifest["fingerprint"] = digest({key: manifest[key] for key in CONTENT})
+    manifest["checksum"] = digest({**manifest, "checksum": None})
+    files.write_json(folder / "manifest.json", manifest)
 
 
 def write_npy(

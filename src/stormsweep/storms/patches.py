@@ -41,6 +41,8 @@ class PatchBlock:
         Which patches of the file they are.
     fields : dict of str to ndarray of float32, shape (n, 32, 32)
         Every weather field that is read, by name.
+    low, high : dict of str to ndarray of float32, shape (n,)
+        Least and greatest value of each field in each patch; NaN where it has one.
     inputs : ndarray of float32, shape (n, 32, 32, channels)
         The input fields, in the order asked for.
     mask : ndarray of bool, shape (n, 32, 32)
@@ -55,6 +57,8 @@ class PatchBlock:
 
     rows: slice
     fields: dict[str, Floats]
+    low: dict[str, Floats]
+    high: dict[str, Floats]
     inputs: Floats
     mask: Bools
     complete: Bools
@@ -81,6 +85,29 @@ def check_fields(names: Iterable[str], key: str) -> None:
                 f"{key}: unknown variable {name!r}{nearest(name, schema.FIELDS)}; "
                 f"allowed: {', '.join(schema.FIELDS)}"
             )
+
+
+def count_patches(path: Path) -> int:
+    """Return how many patches a NetCDF file has, without a look at anything else.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read as NetCDF, or has no dimension of patches.
+    """
+    with _opened(path) as file:
+        if "p" not in file.dimensions:
+            raise DataError(f"{path}: dimension p is missing; must be there, the number of patches")
+        return int(file.dimensions["p"].size)
+
+
+def _opened(path: Path) -> netCDF4.Dataset:
+    try:
+        return netCDF4.Dataset(path)
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read as NetCDF; damaged or cut short ({error.strerror or error})"
+        ) from None
 
 
 class PatchFile:
@@ -137,13 +164,7 @@ class PatchFile:
         self.fields = tuple(dict.fromkeys(wanted))
         self._allow_missing = allow_missing
         self._any_start = date is None
-        try:
-            self._file = netCDF4.Dataset(path)
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read as NetCDF; damaged or cut short "
-                f"({error.strerror or error})"
-            ) from None
+        self._file = _opened(path)
         try:
             self._file.set_auto_maskandscale(False)
             self._check_title(date)
@@ -151,7 +172,7 @@ class PatchFile:
             self.start = self._check_start(date)
             for name in (*_IDENTITY, "masks", *self.fields):
                 self._check_variable(name)
-            identity = [self._whole(name, slice(None)) for name in _IDENTITY]
+            identity = [self._whole(name, slice(None))[0] for name in _IDENTITY]
             self.track, self.step, self.hour = (one.astype(np.int64) for one in identity[:3])
             self.lon, self.lat = (one.astype(np.float32) for one in identity[3:])
         except BaseException:
@@ -190,18 +211,21 @@ class PatchFile:
         size = self._block_size(size)
         for start in range(0, self.count, size):
             rows = slice(start, min(start + size, self.count))
-            mask = self._whole("masks", rows)
-            if (mask >> 1).any():
+            mask, low, high = self._whole("masks", rows)
+            if low.min(initial=0) < 0 or high.max(initial=1) > 1:
                 raise DataError(f"{self.path}: masks has values other than 0 and 1")
             complete = np.ones(len(mask), dtype=bool)
-            fields: dict[str, Floats] = {}
+            fields, lows, highs = {}, {}, {}
             for name in self.fields:
-                values, bad = self._read(name, rows)
-                if bad is not None:
-                    if not self._allow_missing:
-                        self._refuse(name, rows, bad)
-                    complete &= ~bad.reshape(len(bad), -1).any(axis=1)
+                if self._allow_missing:
+                    values, low, high = self._read(name, rows)
+                    bad = self._missing(name, values, low, high)
+                    if bad is not None:
+                        complete &= ~bad.reshape(len(bad), -1).any(axis=1)
+                else:
+                    values, low, high = self._whole(name, rows)
                 fields[name] = values.astype("f4", copy=False)
+                lows[name], highs[name] = low, high
             shape = (len(mask), schema.SIDE, schema.SIDE, len(self.inputs))
             inputs = np.empty(shape, dtype="f4")
             for channel, name in enumerate(self.inputs):
@@ -209,6 +233,8 @@ class PatchFile:
             yield PatchBlock(
                 rows,
                 fields,
+                lows,
+                highs,
                 inputs,
                 mask.astype(bool),
                 complete,
@@ -299,27 +325,45 @@ class PatchFile:
                 variable.set_var_chunk_cache(size=max(held, 1 << 20))
         return size
 
-    def _read(self, name: str, rows: slice) -> tuple[npt.NDArray[Any], Bools | None]:
-        """Return values, and where they are missing or not finite; None: nowhere."""
-        variable = self._file.variables[name]
+    def _read(
+        self, name: str, rows: slice
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return values, and the least and the greatest of each patch."""
         try:
-            values = np.asarray(variable[rows])
+            values = np.asarray(self._file.variables[name][rows])
         except (OSError, RuntimeError) as error:
             raise DataError(
                 f"{self.path}: {name} cannot be read; the file is damaged or cut short ({error})"
             ) from None
-        bad = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        flat = values.reshape(len(values), -1)
+        return values, flat.min(axis=1), flat.max(axis=1)
+
+    def _missing(
+        self, name: str, values: npt.NDArray[Any], low: npt.NDArray[Any], high: npt.NDArray[Any]
+    ) -> Bools | None:
+        """Return where values are missing or not finite; None: nowhere."""
+        variable = self._file.variables[name]
         fills = {netCDF4.default_fillvals.get(values.dtype.str[1:])}
         fills |= {getattr(variable, key, None) for key in ("_FillValue", "missing_value")}
-        for fill in fills - {None}:
-            bad |= values == np.asarray(fill, dtype=values.dtype)
-        return values, bad if bad.any() else None
+        known = [np.asarray(fill, dtype=values.dtype) for fill in fills - {None}]
+        # The extremes of sound data tell so, many times as fast as looking at every value.
+        least, most = low.min(initial=0), high.max(initial=0)
+        if np.isfinite([least, most]).all() and not any(least <= f <= most for f in known):
+            return None
+        bad = ~np.isfinite(values)
+        for fill in known:
+            bad |= values == fill
+        return bad if bad.any() else None
 
-    def _whole(self, name: str, rows: slice) -> npt.NDArray[Any]:
-        values, bad = self._read(name, rows)
+    def _whole(
+        self, name: str, rows: slice
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        """Read what must not have missing values."""
+        values, low, high = self._read(name, rows)
+        bad = self._missing(name, values, low, high)
         if bad is not None:
             self._refuse(name, rows, bad)
-        return values
+        return values, low, high
 
     def _refuse(self, name: str, rows: slice, bad: Bools) -> None:
         patch = (rows.start or 0) + int(np.argwhere(bad)[0][0])

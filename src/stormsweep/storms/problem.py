@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stormsweep import files
 from stormsweep.config.study import DataTable
-from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable
-from stormsweep.data.provenance import of_files
+from stormsweep.data.layout import PARTS, PartName, Target
+from stormsweep.data.piece_store import PieceStore, UnfinishedError
+from stormsweep.data.pieces import Piece
+from stormsweep.data.prepared import PreparedData
 from stormsweep.data.source import request
+from stormsweep.data.writer import About, write_prepared
 from stormsweep.errors import DataError
 from stormsweep.storms import patches, schema, twin
-from stormsweep.storms.runs import RunFiles, RunReader, find_runs, read_table
+from stormsweep.storms.inputs import Inputs, choose_inputs
+from stormsweep.storms.runs import RunFiles, find_runs
+from stormsweep.storms.staging import GROUPS, Job, process_count, stage_runs
 
 Progress = Callable[[int, int], None]
 
@@ -26,11 +30,17 @@ def prepare_storms(
     destination: Path,
     progress: Progress | None = None,
     group_by: str = "run_date",
+    cores: int = 1,
 ) -> PreparedData:
     """Turn storm files, real or of the twin, into prepared arrays.
 
-    Groups are ``run_date`` (``2010-10-24``) and ``track`` (``20101024-0000_007``). The split is by
+    Groups are ``run_date`` (``2010-10-24``), ``track`` (``20101024-0000_007``), ``hour`` (valid
+    hour in UTC, ``00`` to ``23``) and ``region`` (see `stormsweep.storms.regions`). The split is by
     run date: runs of ``test_from`` and later are the test part.
+
+    Memory does not grow with the number of patches. What is read waits in a folder beside the
+    destination; after an interruption or on a full disk it stays there, and the next call goes on
+    from it. The arrays are the same bits for any number of cores and interruptions.
 
     Parameters
     ----------
@@ -41,65 +51,79 @@ def prepare_storms(
     destination : Path
         Folder of the prepared arrays; replaced as a whole or not at all.
     progress : callable, optional
-        Called with patches done and patches in all.
+        Called with how many of how many steps are done; a patch is read, and later written.
     group_by : str, optional
         ``validation.group_by``, for the manifest's request only.
+    cores : int, optional
+        How many cores may be used; large data are read by several processes.
 
     Raises
     ------
     DataError
         If files are missing, damaged, changed since they were synthesized or do not fit together;
-        a variable is unknown; or the training or test range is empty.
+        a variable is unknown; the training or test range is empty or of one class; another process
+        prepares the same data; or the disk has no room.
     """
+    inputs = choose_inputs(config.inputs or (), str(config.target))
     _check_settings(config)
     folder = storm_folder(config, seed, progress)
-    inputs, target = list(config.inputs or ()), str(config.target)
-    runs = find_runs(folder)
-    _check_ranges(config, folder, runs)
-    paths = [path for run in runs for path in (run.table, run.patches)]
-    provenance = of_files(folder, paths)
-    mark = _verified_mark(folder, provenance)
-    total = sum(len(read_table(run, ())) for run in runs)
-    done = 0
-    with PreparedWriter(
-        destination,
-        source=config.source,
-        synthetic=mark is not None,
-        inputs=[
-            Variable(name, schema.PHYSICAL_UNITS[name], schema.VECTORS.get(name, ""))
-            for name in inputs
-        ],
-        target=Target(
-            target,
-            schema.PHYSICAL_UNITS[target],
-            config.threshold,
-            config.event,
-            config.label_from,
-        ),
-        groups=["run_date", "track"],
-        split={"test_from": str(config.test_from), "group": "run_date"},
-        provenance=provenance | ({"twin": mark} if mark else {}),
-        request=request(config, seed, group_by),
-    ) as writer:
-        for run in runs:
-            is_test = config.test_from is not None and run.date >= config.test_from
-            with RunReader(run, inputs, target) as reader:
-                for block in reader.blocks():
-                    n = len(block.track)
-                    value = block.mask_max if config.label_from == "mask" else block.patch_max
-                    writer.append(
-                        block.inputs,
-                        value,
-                        {
-                            "run_date": np.full(n, f"{run.date:%Y-%m-%d}"),
-                            "track": [f"{run.date:%Y%m%d}-0000_{k:03d}" for k in block.track],
-                        },
-                        np.full(n, is_test),
-                        where=str(run.patches),
-                    )
-                    done += n
-                    if progress:
-                        progress(done, total)
+    found = find_runs(folder)
+    mark = _mark(folder, found)
+    runs = _chosen(config, folder, found)
+    counts = [patches.count_patches(run.patches) for run in runs]
+    target = Target(
+        str(config.target),
+        schema.PHYSICAL_UNITS[str(config.target)],
+        config.threshold,
+        config.event,
+        config.label_from,
+    )
+    total, done = 2 * sum(counts), 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(min(done, total), total)
+
+    asked = request(config, seed, group_by)
+    with PieceStore(destination, asked) as store:
+        files.check_space(destination, 2 * sum(counts) * _row_bytes(inputs) - store.held())
+        jobs = [
+            Job(
+                run,
+                folder,
+                store.piece(f"{run.date:%Y%m%d}"),
+                inputs,
+                target,
+                _part(config, run.date),
+                config.missing == "drop",
+                mark and mark["files"],
+            )
+            for run in runs
+        ]
+        try:
+            stage_runs(jobs, process_count(cores, len(jobs), sum(counts)), tell)
+            pieces = [Piece(job.piece) for job in jobs]
+            _check_classes(pieces, target)
+            provenance = _provenance(folder, pieces, mark)
+            about = About(
+                source=config.source,
+                synthetic=mark is not None,
+                inputs=inputs.variables,
+                target=target,
+                groups=GROUPS,
+                split=_split(config),
+                provenance=provenance,
+                request=asked,
+            )
+            write_prepared(destination, pieces, about, tell)
+        except UnfinishedError as error:
+            raise UnfinishedError(f"{destination}: {error}; {_kept(jobs)}") from None
+        except OSError as error:
+            raise UnfinishedError(
+                f"{destination}: cannot be written ({error.strerror}); {_kept(jobs)}"
+            ) from None
     return PreparedData.open(destination)
 
 
@@ -139,16 +163,10 @@ def storm_folder(config: DataTable, seed: int, progress: Progress | None = None)
 
 
 def _check_settings(config: DataTable) -> None:
-    patches.check_fields(config.inputs or (), "data.inputs")
     patches.check_fields([str(config.target)], "data.target")
-    doubled = [name for name in config.inputs or () if (config.inputs or []).count(name) > 1]
-    if doubled:
-        raise DataError(f"data.inputs: {doubled[0]!r} stands there twice")
-    if config.target in (config.inputs or ()):
-        raise DataError(f"data.inputs: {config.target!r} is the target; remove it from the inputs")
     if config.groups:
         raise DataError(
-            "data.groups: given for storms, which bring their own: run_date and track; remove it"
+            f"data.groups: given for storms, which bring their own: {', '.join(GROUPS)}; remove it"
         )
     if config.test_fraction:
         raise DataError("data.test_fraction: storms are split by date; use data.test_from")
@@ -156,31 +174,89 @@ def _check_settings(config: DataTable) -> None:
         raise DataError("data.threshold: not given; storms need one, such as 0.005 (1/s)")
 
 
-def _check_ranges(config: DataTable, folder: Path, runs: list[RunFiles]) -> None:
-    first, last = runs[0].date, runs[-1].date
-    if config.test_from is None:
-        return
-    if first >= config.test_from or last < config.test_from:
-        which = "training" if first >= config.test_from else "test"
-        raise DataError(
-            f"data.test_from: {config.test_from} leaves no run for the {which} part; {folder} has "
-            f"{len(runs)} from {first} to {last}"
+def _chosen(config: DataTable, folder: Path, found: Sequence[RunFiles]) -> list[RunFiles]:
+    """Return the runs of the dates asked for; there are some for either part."""
+    first, last = config.first_date or dt.date.min, config.last_date or dt.date.max
+    runs = [run for run in found if first <= run.date <= last]
+    has = f"{folder} has {len(found)} from {found[0].date} to {found[-1].date}"
+    if not runs:
+        asked = " and ".join(
+            f"data.{key} {getattr(config, key)}"
+            for key in ("first_date", "last_date")
+            if getattr(config, key)
         )
+        raise DataError(f"{asked}: no run has such a date; {has}")
+    for part in PARTS:
+        if config.test_from and not any(_part(config, run.date) == part for run in runs):
+            which = "training" if part == "train" else "test"
+            of = "" if len(runs) == len(found) else f" of {len(runs)} chosen by date"
+            raise DataError(
+                f"data.test_from: {config.test_from} leaves no run{of} for the {which} part; {has}"
+            )
+    return runs
 
 
-def _verified_mark(folder: Path, provenance: dict[str, Any]) -> dict[str, Any] | None:
-    """Return where a twin comes from, its files checked; None for real ones."""
+def _part(config: DataTable, date: dt.date) -> PartName:
+    return "test" if config.test_from is not None and date >= config.test_from else "train"
+
+
+def _split(config: DataTable) -> dict[str, Any]:
+    dates = {key: getattr(config, key) for key in ("first_date", "test_from", "last_date")}
+    return {key: str(date) for key, date in dates.items() if date} | {"group": "run_date"}
+
+
+def _row_bytes(inputs: Inputs) -> int:
+    values = len(inputs.variables) * (schema.SIDE**2 if inputs.kind == "fields" else 1)
+    return 4 * values + 5 + 4 * len(GROUPS)
+
+
+def _kept(jobs: Sequence[Job]) -> str:
+    kept = sum((job.piece / "piece.json").is_file() for job in jobs)
+    return f"{kept} of {len(jobs)} runs are kept, and the same command goes on from there"
+
+
+def _check_classes(pieces: Sequence[Piece], target: Target) -> None:
+    """Refuse a part without storms, and a threshold that leaves one class in a part."""
+    for part in PARTS:
+        facts = [piece.facts["parts"][part] for piece in pieces]
+        count, positives, left_out = (
+            sum(one[key] for one in facts) for key in ("count", "positives", "left_out")
+        )
+        which = "training" if part == "train" else "test"
+        if left_out and not count:
+            raise DataError(
+                f'data.missing: "drop" leaves no storm in the {which} part; all {left_out} have '
+                "missing values"
+            )
+        if count and positives in (0, count):
+            low = min(one["low"] for one in facts if one["count"])
+            high = max(one["high"] for one in facts if one["count"])
+            raise DataError(
+                f"data.threshold: {target.threshold} {target.units} leaves "
+                f"{'only events' if positives else 'no event'} among {count} storms of the {which} "
+                f"part, where {target.name} (of the {target.label_from}) goes from {low:.5g} to "
+                f"{high:.5g}"
+            )
+
+
+def _mark(folder: Path, found: Sequence[RunFiles]) -> dict[str, Any] | None:
+    """Return what a twin says of itself, its files all there; None for real ones."""
     mark = twin.read_mark(folder)
     if mark is None:
         return None
-    now = {entry["name"]: entry["sha256"] for entry in provenance["files"]}
-    for name in sorted(now.keys() | mark["files"].keys()):
-        if name not in now:
-            raise DataError(f"{folder / name}: missing since the twin was synthesized")
-        if now[name] != mark["files"].get(name):
-            raise DataError(
-                f"{folder / name}: changed since the twin was synthesized; do it again, or remove "
-                f"{twin.MARK} if these are real files"
-            )
+    paths = [path for run in found for path in (run.table, run.patches)]
+    there = {path.relative_to(folder).as_posix() for path in paths}
+    for name in sorted(set(mark["files"]) - there):
+        raise DataError(f"{folder / name}: missing since the twin was synthesized")
+    return mark
+
+
+def _provenance(
+    folder: Path, pieces: Sequence[Piece], mark: dict[str, Any] | None
+) -> dict[str, Any]:
+    sources = [facts for piece in pieces for facts in piece.facts["sources"]]
+    provenance = {"folder": str(folder.resolve()), "pattern": None, "files": sources}
+    if mark is None:
+        return provenance
     facts = {key: value for key, value in mark.items() if key != "files"}
-    return facts | {"sha256": files.sha256(folder / twin.MARK)}
+    return provenance | {"twin": facts | {"sha256": files.sha256(folder / twin.MARK)}}

@@ -196,15 +196,14 @@ class RunReader:
         """
         for block in self.patches.blocks(size):
             complete = block.complete & self.complete[block.rows]
-            for name, field in block.fields.items():
-                self._check_statistics(name, field, block.mask, complete, block.rows)
-            target = block.fields[str(self.patches.target)]
+            self._check_statistics(block, complete)
+            target = str(self.patches.target)
             yield Block(
                 **{one.name: getattr(block, one.name) for one in dataclasses.fields(PatchBlock)}
                 | {"complete": complete},
-                target=target,
+                target=block.fields[target],
                 mask_max=self.mask_max[block.rows],
-                patch_max=target.reshape(len(target), -1).max(axis=1),
+                patch_max=block.high[target],
             )
 
     def _check_rows(self) -> None:
@@ -225,30 +224,29 @@ class RunReader:
                     f"must be in the same order ({len(wrong)} differ)"
                 )
 
-    def _check_statistics(
-        self, name: str, field: Floats, own: Bools, complete: Bools, rows: slice
-    ) -> None:
+    def _check_statistics(self, block: PatchBlock, complete: Bools) -> None:
         """Check that the extremes over the mask lie within the patch's.
 
         A storm that reaches the patch's edge may have cells outside of it, and so is left out.
         """
+        own, rows = block.mask, block.rows
         edge = own[:, [0, -1]].any(axis=(1, 2)) | own[:, :, [0, -1]].any(axis=(1, 2))
-        flat = field.reshape(len(field), -1)
-        for statistic, sign in (("max", 1), ("min", -1)):
-            column = schema.column(name, statistic)
-            inner = self._table[column].to_numpy()[rows]
-            outer = (flat.max(axis=1) if sign > 0 else flat.min(axis=1)).astype("f8")
-            # Five decimals in the table, 24 bits in the patch.
-            beyond = sign * (inner - outer) > 6e-6 + 1e-6 * np.abs(outer)
-            wrong = np.flatnonzero(beyond & ~edge & complete)
-            if len(wrong):
-                k = int(wrong[0])
-                raise DataError(
-                    f"{self.files.table}: row {rows.start + k} has {column} {inner[k]:.5f}, but "
-                    f"{name} of patch {rows.start + k} of {self.files.patches.name} is "
-                    f"{'at most' if sign > 0 else 'at least'} {outer[k]:.5f}; "
-                    "the row belongs to another patch"
-                )
+        for name in block.fields:
+            for statistic, sign, found in (("max", 1, block.high), ("min", -1, block.low)):
+                column = schema.column(name, statistic)
+                inner = self._table[column].to_numpy()[rows]
+                outer = found[name].astype("f8")
+                # Five decimals in the table, 24 bits in the patch.
+                beyond = sign * (inner - outer) > 6e-6 + 1e-6 * np.abs(outer)
+                wrong = np.flatnonzero(beyond & ~edge & complete)
+                if len(wrong):
+                    k = int(wrong[0])
+                    raise DataError(
+                        f"{self.files.table}: row {rows.start + k} has {column} {inner[k]:.5f}, "
+                        f"but {name} of patch {rows.start + k} of {self.files.patches.name} is "
+                        f"{'at most' if sign > 0 else 'at least'} {outer[k]:.5f}; "
+                        "the row belongs to another patch"
+                    )
 
 
 def read_table(

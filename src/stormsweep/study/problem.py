@@ -82,6 +82,7 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
 
             prepare_npz(config, seed, folder, group_by=group_by, progress=told)
         case source if source in STORM_SOURCES:
+            from stormsweep.cluster import machine
             from stormsweep.storms.problem import prepare_storms
 
             if config.source == "ncar-storms" and config.path and not config.path.exists():
@@ -89,7 +90,7 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
                     f"data.path: {config.path}: no such folder of storm files; fetch them with: "
                     f"stormsweep data fetch {shlex.quote(str(config.path))}"
                 )
-            prepare_storms(config, seed, folder, progress=told)
+            prepare_storms(config, seed, folder, progress=told, cores=machine.cores())
         case _:
             from stormsweep.data.functions import prepare_function
 

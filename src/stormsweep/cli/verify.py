@@ -52,14 +52,14 @@ def verify(
 
     signal.signal(signal.SIGTERM, stop)
     chosen = Study.from_toml(study, runs)
-    before = chosen.looks()
+    before = chosen.last_look()
     try:
         with display(chosen.file.search.metric) as watcher:
             look = chosen.verify(watcher, again, unfinished)
     except (KeyboardInterrupt, StudyInterrupted) as stopped:
         why = str(stopped) or "what was trained so far is kept"
         raise StudyInterrupted(f"interrupted; {why}; go on with the same command") from None
-    _tell(chosen, look, recorded=before >= look.look)
+    _tell(chosen, look, recorded=before is not None and look.look == before.look)
     if report:
         from stormsweep.report import write_report
 

@@ -79,7 +79,9 @@ class Tested:
     @cached_property
     def weights(self) -> NDArray[np.float64]:
         """The resampled blocks: those of the recorded intervals."""
-        return resampled(self.record.blocks, self.record.resamples, self.seed)
+        known = self.forecasts
+        blocks = self.record.blocks if known is None else known.blocks
+        return resampled(blocks, self.record.resamples, self.seed)
 
     @cached_property
     def groups(self) -> dict[str, list[Group]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from stormsweep.report import write_report
     from stormsweep.search.plan import Plan
+    from stormsweep.study.predict import predict
     from stormsweep.study.study import Outcome, Study
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
@@ -39,6 +40,7 @@ _HOMES = {
     "StudyFileError": "stormsweep.errors",
     "StudyInterrupted": "stormsweep.errors",
     "UserError": "stormsweep.errors",
+    "predict": "stormsweep.study.predict",
     "write_report": "stormsweep.report",
 }
 
@@ -57,6 +59,7 @@ __all__ = [
     "StudyInterrupted",
     "UserError",
     "__version__",
+    "predict",
     "write_report",
 ]
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import netCDF4
@@ -51,7 +52,9 @@ def looks(directory: Path) -> list[Verified]:
     return of_kind(read(directory / "journal.jsonl"), Verified)
 
 
-def test_a_killed_verification_goes_on_and_a_second_look_is_counted(tmp_path, no_orphans):
+def test_a_killed_verification_goes_on_and_a_second_look_is_counted(
+    tmp_path, no_orphans, monkeypatch
+):
     data = (
         f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ntest_fraction = 0.3\n'
         f'cache = "{tmp_path}/data"'
@@ -92,13 +95,25 @@ def test_a_killed_verification_goes_on_and_a_second_look_is_counted(tmp_path, no
     assert two.look == 2
     # Trained in one go this time: the kill changed nothing.
     assert (two.predictions_sha256, two.scores) == (one.predictions_sha256, one.scores)
-    written = stormsweep(tmp_path, "predict", directory, "digits.npz", "-o", "new.nc")
-    assert written.returncode == 0, written.stderr
-    with netCDF4.Dataset(tmp_path / "new.nc") as file:
-        everything = np.asarray(file["probability"])
-    assert len(everything) == 1797
-    found = np.abs(everything[:, None] - predictions["probability"].to_numpy()).min(axis=0)
-    assert found.max() < 1e-6, "the saved model predicts what the verified one did"
+    # New arrays reach the model scaled as the test part was (the model itself is tested below).
+    given: list[np.ndarray] = []
+    monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
+    done = predict(directory, [tmp_path / "digits.npz"], tmp_path / "new.nc")
+    assert done.cases == 1797
+    folder = next((tmp_path / "data" / "prepared").glob("npz-*"))
+    test = np.load(folder / "test" / "inputs.npy")
+    everything = {case.tobytes() for case in np.concatenate(given)}
+    assert all(case.tobytes() in everything for case in test)
+
+
+def recorder(given: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a stand-in for a model, which keeps what it is asked."""
+
+    def ask(cases: np.ndarray) -> np.ndarray:
+        given.append(cases)
+        return np.full(len(cases), 0.25, np.float32)
+
+    return ask
 
 
 @pytest.fixture(scope="module")
@@ -212,15 +227,16 @@ def test_a_file_that_does_not_fit_the_model_is_refused_in_one_line(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.nc"]
 
 
-def test_a_file_found_wrong_half_way_leaves_nothing_behind(twin, patches, tmp_path):
+def test_a_file_found_wrong_half_way_leaves_nothing_behind(twin, patches, tmp_path, monkeypatch):
     wrong = tmp_path / "wrong.nc"
     shutil.copy(patches[1], wrong)
     with netCDF4.Dataset(wrong, "a") as file:
         file["U10_curr"][1, 2, 3] = np.nan
-    done = stormsweep(tmp_path, "predict", twin, patches[0], wrong, "-o", "out.nc")
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("stormsweep:")]
-    assert "U10_curr has 1 missing or not finite values, the first in patch 1" in line
+    given: list[np.ndarray] = []
+    monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
+    with pytest.raises(UserError, match="has 1 missing or not finite values, the first in patch 1"):
+        predict(twin, [patches[0], wrong], tmp_path / "out.nc")
+    assert given, "the first file was predicted before the second was found wrong"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wrong.nc"]
 
 

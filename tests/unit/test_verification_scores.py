@@ -37,6 +37,7 @@ def repeated(known: Forecasts, weights: np.ndarray) -> Forecasts:
         known.block[rows],
         known.blocks,
         known.block_name,
+        known.groups,
     )
 
 
@@ -218,3 +219,18 @@ def test_what_cannot_be_verified_is_refused(probabilities, labels, blocks, says)
 def test_resampled_blocks_are_all_drawn_alike(seed):
     weights = resampling.resampled(6, 2000, seed)
     assert weights.mean(axis=0) == pytest.approx(np.ones(6), abs=0.12)
+
+
+def test_many_groups_are_resampled_in_bounded_blocks_with_the_same_width():
+    p, event, day = weather(3000, 3, 9, spread=1)
+    known = forecasts(p, event, 0.25, day, "run_date")
+    assert (known.blocks, known.groups) == (1000, 3000)
+    for number in range(0, 3000, 300):
+        assert len(set(known.block[day == number])) == 1, "a group was torn apart"
+    assert np.bincount(known.block).max() == 9
+    whole = Forecasts(p, event, 0.25, day, 3000, "run_date", 3000)
+    bounded, exact = (
+        verification.estimate(forecast, 0.5, resamples=300)["brier_score"]
+        for forecast in (known, whole)
+    )
+    assert bounded.high - bounded.low == pytest.approx(exact.high - exact.low, rel=0.25)

@@ -55,6 +55,11 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
             f"  best    {summary.metric} {best.mean:.4f} over {best.folds} of "
             f"{best.folds_expected} folds: {hyperparameters(best.hyperparameters)}"
         )
+    if (look := chosen.last_look()) is not None:
+        typer.echo(
+            f"  tested  roc_auc {look.scores['roc_auc'][0]:.4f} on {look.cases:,} test cases"
+            + (f", look {look.look}" if look.look > 1 else "")
+        )
     for failure in frames.failures(entries).to_dict("records"):
         typer.echo(f"  failed  run {failure['run']} ({failure['failure']}): {failure['reason']}")
     if summary.synthetic:

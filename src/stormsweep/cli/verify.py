@@ -52,14 +52,14 @@ def verify(
 
     signal.signal(signal.SIGTERM, stop)
     chosen = Study.from_toml(study, runs)
-    before = chosen.looks()
+    before = chosen.last_look()
     try:
         with display() as watcher:
             look = chosen.verify(watcher, again, unfinished)
     except (KeyboardInterrupt, StudyInterrupted) as stopped:
         why = str(stopped) or "what was trained so far is kept"
         raise StudyInterrupted(f"interrupted; {why}; go on with the same command") from None
-    _tell(chosen, look, recorded=before >= look.look)
+    _tell(chosen, look, recorded=before is not None and look.look == before.look)
     if report:
         from stormsweep.report import write_report
 
@@ -92,6 +92,8 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
             f"The test set has been looked at {look.look} times: its score is no longer that of "
             "unseen data."
         )
+    if (study.directory / "audit" / "audit.json").is_file():
+        typer.echo("An audit of this study has scored the test part too.")
     if study.summary().synthetic:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")
     typer.echo(f"Model and predictions: {study.directory / 'model'}")

@@ -21,7 +21,7 @@ from stormsweep.report.style import (
     legend_above,
     new_figure,
 )
-from stormsweep.report.verification import blocks, level
+from stormsweep.report.verification import level
 from stormsweep.verification.groups import LEAST_EVENTS, Group
 
 _GROUP_SCORES = ("roc_auc", "brier_skill_score", "csi")
@@ -34,7 +34,8 @@ def group_picture(material: Material) -> Picture | None:
         return None
     names = list(found.groups)[:3]
     figure = new_figure(WIDE if len(names) > 1 else NARROW, 4.6, material.synthetic_note)
-    sizes = [max(4, len(found.groups[name])) for name in names]
+    sizes = [max(9, len(found.groups[name])) for name in names]
+    room = (figure.get_figwidth() - 0.9) / sum(sizes)
     grid = figure.subplots(
         len(_GROUP_SCORES) + 1,
         len(names),
@@ -53,7 +54,7 @@ def group_picture(material: Material) -> Picture | None:
         colours = [BLUE if group.scores else PALE for group in groups]
         grid[-1, column].bar(at, events, 0.7, color=colours, alpha=0.6, lw=0)
         grid[-1, column].set_xlabel(_grouping(name))
-        _group_ticks(grid[-1, column], groups)
+        _group_ticks(grid[-1, column], groups, room * sizes[column])
     for row, score in enumerate(_GROUP_SCORES):
         grid[row, 0].set_ylabel(_SHORT[score])
     grid[-1, 0].set_ylabel("Events")
@@ -62,7 +63,8 @@ def group_picture(material: Material) -> Picture | None:
     unsure = [group for group in scored if group.remark]
     line = mpl.lines.Line2D
     handles, texts = [], []
-    if len(unsure) < len(scored):
+    sure, name_of_block = len(unsure) < len(scored), words.label(found.record.block) + "s"
+    if sure:
         handles.append(line([], [], color=BLUE, marker="o", ms=4, lw=1.1))
         texts.append("group, with its interval")
     if unsure:
@@ -70,14 +72,15 @@ def group_picture(material: Material) -> Picture | None:
         texts.append("too few " + f"{words.label(found.record.block)}s for an interval")
     handles.append(line([], [], color=GREY, lw=0.8, ls=(0, (4, 3))))
     legend_above(figure, handles, [*texts, "all test cases"])
+    bars = f", with {level(found)} intervals from resampled {name_of_block}" if sure else ""
     few = sum(not group.scores for name in names for group in found.groups[name])
     return Picture(
         "verification-groups",
-        f"Scores of the test set by {_and([_grouping(name).lower() for name in names])}",
+        f"Scores of the test set by {_and([words.label(name) for name in names])}",
         "ROC AUC, Brier skill score against the training part's climatology, and critical success "
-        f"index at the decision threshold, with {level(found)} intervals from resampled "
-        f"{blocks(found)}; beneath, the number of events. Each group is scored by itself: scores "
-        "of groups differ also because their events are more or less frequent."
+        f"index at the decision threshold{bars}; beneath, the number of events. Each group is "
+        "scored by itself: scores of groups differ also because their events are more or less "
+        "frequent."
         + (
             f" {words.capital(words.count(few, 'group'))} with fewer than {LEAST_EVENTS} events "
             "(pale) cannot be scored."
@@ -110,12 +113,15 @@ def _group_scores(axis: Any, groups: list[Group], score: str, whole: float) -> N
     axis.margins(y=0.12)
 
 
-def _group_ticks(axis: Any, groups: list[Group]) -> None:
+def _group_ticks(axis: Any, groups: list[Group], width: float) -> None:
+    """Name the groups beneath a panel of a width in inches; turn the names where they are long."""
     labels = [words.short(group.label, 18) for group in groups]
-    step = -(-len(labels) // 12) if all(len(label) <= 3 for label in labels) else 1
+    crowded = sum(0.066 * len(label) + 0.07 for label in labels) > width
+    numbers = all(label.isdigit() for label in labels)
+    step = 2 if crowded and numbers else 1
     axis.set_xticks(np.arange(len(labels))[::step], labels[::step])
     axis.set_xlim(-0.7, len(labels) - 0.3)
-    if max(map(len, labels)) > 3:
+    if crowded and not numbers:
         axis.tick_params(axis="x", labelrotation=40)
         for text in axis.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")

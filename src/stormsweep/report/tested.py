@@ -53,6 +53,11 @@ class Tested:
         known = self.record.predictions_sha256
         return said if isinstance(said, dict) and said.get("predictions_sha256") == known else {}
 
+    @property
+    def audited(self) -> bool:
+        """Whether an audit of the study scored the test part too."""
+        return (self.folder.parent / "audit" / "audit.json").is_file()
+
     @cached_property
     def predictions(self) -> pd.DataFrame | None:
         """The test predictions; None where the file is missing or not that of this look."""
@@ -74,7 +79,9 @@ class Tested:
     @cached_property
     def weights(self) -> NDArray[np.float64]:
         """The resampled blocks: those of the recorded intervals."""
-        return resampled(self.record.blocks, self.record.resamples, self.seed)
+        known = self.forecasts
+        blocks = self.record.blocks if known is None else known.blocks
+        return resampled(blocks, self.record.resamples, self.seed)
 
     @cached_property
     def groups(self) -> dict[str, list[Group]]:

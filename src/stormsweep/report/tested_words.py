@@ -10,6 +10,7 @@ import pandas as pd
 from stormsweep.report import words
 from stormsweep.report.material import Material
 from stormsweep.report.tested import Tested
+from stormsweep.verification.forecasts import CASE
 from stormsweep.verification.groups import SCORES as GROUP_SCORES
 from stormsweep.verification.scores import BRIER_PARTS, DECISION_SCORES, PROBABILITY_SCORES
 
@@ -98,7 +99,7 @@ def remarks(material: Material, found: Tested) -> list[str]:
         texts.append(
             f"There are no intervals: {words.count(record.blocks, block)} are too few to resample."
         )
-    elif record.block == "case":
+    elif record.block == CASE:
         texts.append(
             f"Intervals: {words.percent(record.level)} percentile intervals from "
             f"{words.number(record.resamples)} resamples of single cases. The data name no groups, "
@@ -115,6 +116,8 @@ def remarks(material: Material, found: Tested) -> list[str]:
         "on: the mean over the folds of the threshold with the best critical success index, so the "
         "test part had no say in it."
     )
+    if found.audited:
+        texts.append("An audit of this study has scored the test part too, under every protocol.")
     if not record.finished:
         texts.append("The study was not finished then: this was the best configuration so far.")
     if found.predictions is None:
@@ -154,13 +157,16 @@ def threshold_rows(found: Tested) -> tuple[list[str], list[list[str]]]:
 
 def group_rows(found: Tested) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of the scores by group."""
-    header = ["Group", "Cases", "Events", words.capital(words.label(found.record.block)) + "s"]
+    single = found.record.block == CASE
+    header = ["Group", "Cases", "Events"]
+    header += [] if single else [words.capital(words.label(found.record.block)) + "s"]
     header += [_SHORT.get(name, name.upper()) for name in GROUP_SCORES] + ["Remark"]
     rows = []
     for name, groups in found.groups.items():
         for group in groups:
+            counts = [group.cases, group.events, *([] if single else [group.blocks])]
             cells = [f"{words.capital(words.label(name))} {words.short(group.label, 40)}"]
-            cells += [words.number(n) for n in (group.cases, group.events, group.blocks)]
+            cells += [words.number(count) for count in counts]
             for score in GROUP_SCORES:
                 own = group.scores.get(score)
                 cells.append(words.NOTHING if own is None else words.number(own.value, 3))

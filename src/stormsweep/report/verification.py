@@ -245,7 +245,7 @@ def level(found: Tested) -> str:
     return words.percent(found.record.level)
 
 
-def blocks(found: Tested) -> str:
+def _blocks(found: Tested) -> str:
     """Return what was resampled, and how many."""
     name = words.label(found.record.block)
     return f"{words.count(found.record.blocks, name)}" if _sure(found) else f"{name}s"
@@ -255,11 +255,13 @@ def _band(found: Tested, of: str) -> str:
     if not _sure(found):
         what = words.count(found.record.blocks, words.label(found.record.block))
         return f"No band: {what} are too few to resample."
-    return f"Shaded: {level(found)} interval of {of}, from resampled {blocks(found)}."
+    return f"Shaded: {level(found)} interval of {of}, from resampled {_blocks(found)}."
 
 
 def _bars(found: Tested) -> str:
-    return f", with {level(found)} intervals from resampled {blocks(found)}" if _sure(found) else ""
+    return (
+        f", with {level(found)} intervals from resampled {_blocks(found)}" if _sure(found) else ""
+    )
 
 
 def _at(found: Tested) -> str:

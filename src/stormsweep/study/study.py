@@ -208,9 +208,12 @@ class Study:
         entries = self.entries()
         return frames.fits(entries) if per_fold else frames.configurations(entries)
 
-    def looks(self) -> int:
-        """Return how often the test part was scored."""
-        return sum(isinstance(entry.record, Verified) for entry in self.entries())
+    def last_look(self) -> Verified | None:
+        """Return the last look at the test part; None before there was one."""
+        from stormsweep.results.journal import of_kind
+
+        looks = of_kind(self.entries(), Verified)
+        return looks[-1] if looks else None
 
     def summary(self) -> Summary:
         """Return the study in one look, finished or not."""
@@ -313,6 +316,10 @@ class Study:
         self._refuse_edits()
         try:
             with DriverLock(self.directory) as lock:
+                # Another driver may have been quicker.
+                choice = choose(self.directory, self.entries(), again, unfinished)
+                if not isinstance(choice, Choice):
+                    return choice
                 data = self.prepare(watcher)
                 self._refuse_other_data(self._begun(), data)
                 with self._logging(), self.with_site(workers=1)._pool() as pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -239,6 +240,8 @@ class Verification:
             If the model cannot be trained on the whole training part.
         """
         self._still_ours = still_ours
+        for leftover in self._directory.glob(f".{FOLDER}.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         self._watcher.stage("starting a worker", 0.0)
         self._await_worker()
         known_model(self._model)
@@ -287,7 +290,7 @@ class Verification:
             cases=len(known),
             events=known.events,
             block=known.block_name,
-            blocks=known.blocks,
+            blocks=known.groups,
             resamples=RESAMPLES,
             level=LEVEL,
             scores={name: [e.value, e.low, e.high] for name, e in found.items()},

@@ -13,6 +13,10 @@ from stormsweep.errors import DataError
 
 #: What resampled blocks are called where each case is one of its own.
 CASE = "case"
+#: More groups than these (or single cases) are thrown together at random into as many blocks: what
+#: is independent stays so, and time and memory stay bounded.
+MOST_BLOCKS = 1000
+_TAG = 0xB10C
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,9 +36,11 @@ class Forecasts:
     block : ndarray of int64, shape (n,)
         Number of the block that a case belongs to, from 0 without gaps.
     blocks : int
-        How many blocks there are.
+        How many blocks there are, `MOST_BLOCKS` at most.
     block_name : str
-        What a block is: ``run_date``, another group, or ``case`` where each is its own.
+        What is kept whole in a block: ``run_date``, another group, or ``case``.
+    groups : int
+        How many of these there are: the number of blocks, unless they were too many.
     """
 
     probability: NDArray[np.float64]
@@ -43,6 +49,7 @@ class Forecasts:
     block: NDArray[np.int64]
     blocks: int
     block_name: str
+    groups: int
 
     def __len__(self) -> int:
         return len(self.event)
@@ -62,6 +69,7 @@ class Forecasts:
             block.astype(np.int64),
             len(codes),
             self.block_name,
+            len(codes),
         )
 
 
@@ -106,6 +114,12 @@ def forecasts(
             "nothing can be verified on one class alone"
         )
     if blocks is None:
-        return Forecasts(p, event, float(climatology), np.arange(p.size), p.size, CASE)
-    names, block = np.unique(np.asarray(blocks), return_inverse=True)
-    return Forecasts(p, event, float(climatology), block.astype(np.int64), len(names), block_name)
+        groups, code = p.size, np.arange(p.size)
+    else:
+        names, code = np.unique(np.asarray(blocks), return_inverse=True)
+        groups = len(names)
+    block, count = code.astype(np.int64), min(groups, MOST_BLOCKS)
+    if groups > count:
+        block = (np.random.default_rng(_TAG).permutation(groups) % count)[block]
+    name = CASE if blocks is None else block_name
+    return Forecasts(p, event, float(climatology), block, count, name, groups)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from stormsweep.storms import grid
-from stormsweep.storms.schema import CENTRE, FIRST_HOUR, LAST_HOUR, SIDE, SPLIT_DATE
+from stormsweep.storms import days, grid
+from stormsweep.storms.schema import CENTRE, FIRST_HOUR, LAST_HOUR, OBJECT_DBZ, SIDE, SPLIT_DATE
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -25,13 +26,18 @@ NEIGHBOURS = 2
 #: Fitted to the archive's published quantiles: peak reflectivity (dBZ), area (cells), eccentricity.
 _PROBABILITY = np.array([0, 0.051, 0.101, 0.253, 0.505, 0.747, 0.899, 0.949, 0.99, 1])
 _PEAK = np.array([40.6, 43, 45, 47, 52, 60, 66, 68, 74, 81])
-_AREA = np.array([36, 45, 54, 110, 240, 590, 920, 960, 1300, 2700]) / 9
+_AREA = np.array([36, 45, 54, 110, 240, 590, 920, 960, 1250, 2200]) / 9
 _ECCENTRICITY = np.array([0.02, 0.36, 0.51, 0.69, 0.82, 0.91, 0.95, 0.97, 0.98, 0.992])
 #: Vorticity maximum over the mask (1/s): lognormal; median before and from 2015, spread of the log.
-_MEDIAN_BEFORE, _MEDIAN_AFTER, _SPREAD = 1.65e-3, 1.72e-3, 0.64
-#: How far that maximum follows from intensity, from the rotation now, and from neither.
-_FROM_INTENSITY, _FROM_ROTATION = 0.74, 0.47
-_FROM_CHANCE = float(np.sqrt(1 - _FROM_INTENSITY**2 - _FROM_ROTATION**2))
+_MEDIAN, _SPREAD = (1.697e-3, 1.774e-3), 0.64
+#: How far that maximum follows from intensity, from the rotation now, from warmth, from neither.
+_FROM_INTENSITY, _FROM_ROTATION, _FROM_HEAT, _FROM_CHANCE = 0.68, 0.47, 0.15, 0.43
+#: How much of that chance lasts as long as the track; how far warm storms are the intense ones.
+_LASTING_CHANCE, _FROM_WARMTH = 0.9, 0.35
+#: Vorticity maximum of the surroundings (1/s): median and spread of the log.
+_AROUND_MEDIAN, _AROUND_SPREAD = 2.12e-3, 0.615
+#: Spread of the wind between tracks of a day (m/s), before and from 2015.
+_WIND_U_SPREAD, _WIND_V_SPREAD = (3.0, 2.6), (3.4, 3.6)
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class Storms:
     moved_x: Ints
     moved_y: Ints
     peak: Floats
+    edge: Floats
     area: Floats
     ratio: Floats
     angle: Floats
@@ -65,6 +72,7 @@ class Storms:
     gradient: Floats
     rotation: Floats
     vorticity: Floats
+    surroundings: Floats
     swath_trend: Floats
     vortex_along: Floats
     vortex_aside: Floats
@@ -97,7 +105,7 @@ class Storms:
         return Storms(**{f.name: getattr(self, f.name)[start:stop] for f in fields(self)})
 
 
-def draw(rng: np.random.Generator, date: dt.date, count: int) -> Storms:
+def draw(rng: np.random.Generator, date: dt.date, count: int, day: days.Day) -> Storms:
     """Draw the storms of a run.
 
     Parameters
@@ -105,51 +113,24 @@ def draw(rng: np.random.Generator, date: dt.date, count: int) -> Storms:
     rng : numpy.random.Generator
         All randomness comes from it.
     date : datetime.date
-        Of the run; season and share of strong storms follow from it.
+        Of the run; from 2015 on storms are somewhat stronger and winds others.
     count : int
         How many patches the run has.
+    day : days.Day
+        The day's weather.
     """
     first, length = _lives(rng, count)
     track = np.repeat(np.arange(len(length)), length)
     step = np.arange(count) - np.repeat(np.cumsum(length) - length, length)
     tracks, first_hour = len(length), first[track]
 
-    # Intensity and rotation: of the day, the track, the hour before and the stage of life.
-    stage = (step + 0.5) / length[track]
-    mature = np.where(length[track] > 1, 4 * stage * (1 - stage) - 2 / 3, 0.0)
-    lasting = (np.log(length) - 0.55)[track]
-    intensity = (
-        0.15 * rng.standard_normal()
-        + 0.70 * rng.standard_normal(tracks)[track]
-        + 0.62 * _persistent(rng, track, step, 0.7)
-        + 0.35 * mature
-        + 0.25 * lasting
-    )
-    rotation = (
-        0.20 * rng.standard_normal()
-        + 0.77 * rng.standard_normal(tracks)[track]
-        + 0.60 * _persistent(rng, track, step, 0.7)
-    )
-    chance = 0.55 * rng.standard_normal(tracks)[track] + np.sqrt(1 - 0.55**2) * rng.standard_normal(
-        count
-    )
-    now = (_FROM_INTENSITY * intensity + _FROM_ROTATION * rotation) / np.hypot(
-        _FROM_INTENSITY, _FROM_ROTATION
-    )
-    median = _MEDIAN_AFTER if date >= SPLIT_DATE else _MEDIAN_BEFORE
-    vorticity = median * np.exp(
-        _SPREAD
-        * (
-            _FROM_INTENSITY * intensity
-            + _FROM_ROTATION * rotation
-            + _FROM_CHANCE * np.clip(chance, -3, 3)
-        )
-    )
+    lasting = _Lasting(rng, track)
 
     # The day's wind steers the storms; 1 m/s is 1.2 cells an hour.
+    later = date >= SPLIT_DATE
     wind_u, wind_v = (
-        mean + 2.7 * rng.standard_normal() + spread * rng.standard_normal(tracks)[track]
-        for mean, spread in ((-0.4, 3.1), (0.7, 3.5))
+        mean + spread[later] * rng.standard_normal(tracks)[track]
+        for mean, spread in ((day.wind_u, _WIND_U_SPREAD), (day.wind_v, _WIND_V_SPREAD))
     )
     motion_x = 1.2 * (8 + 0.6 * wind_u) + 3.0 * rng.standard_normal(tracks)[track]
     motion_y = 1.2 * (2 + 0.6 * wind_v) + 3.0 * rng.standard_normal(tracks)[track]
@@ -159,13 +140,24 @@ def draw(rng: np.random.Generator, date: dt.date, count: int) -> Storms:
         np.where(alive, np.clip(np.rint(motion), -SIDE, SIDE), 0).astype(np.int64)
         for motion in (motion_x, motion_y)
     )
+    warmth = _warmth(rng, lat, first_hour + step, track)
 
-    angle = rng.uniform(-np.pi / 2, np.pi / 2, tracks)[track] + 0.3 * rng.standard_normal(count)
-    size = 0.72 * intensity + 0.69 * (
-        0.7 * rng.standard_normal(tracks)[track] + 0.714 * rng.standard_normal(count)
-    )
-    area = 0.76 * _quantile(size, _AREA)
-    shape = _quantile(rng.standard_normal(count) + 0.3 * size, _ECCENTRICITY)
+    strength = _strength(rng, day, lasting, track, step, length, day.temperature + warmth)
+    intensity = strength.intensity
+    around = days.even_scores(0.3 * strength.next_hour + rng.standard_normal(count))
+
+    # From the northward axis: somewhat more storms lie north-west to south-east.
+    tilt = rng.uniform(-np.pi / 2, np.pi / 2, tracks)
+    tilt -= 0.45 * np.cos(tilt)
+    angle = np.pi / 2 - tilt[track] + 0.3 * rng.standard_normal(count)
+    size = 0.72 * intensity + 0.69 * lasting(0.7)
+    area = (0.97 - 0.10 * ndtr(size)) * _quantile(size, _AREA)
+    peak = _quantile(0.95 * intensity + 0.31 * rng.standard_normal(count), _PEAK)
+    # Storms that the watershed cut out of a larger system end above 40 dBZ.
+    embedded = rng.uniform(size=count) < ndtr(0.45 * size - 0.1)
+    edge = 0.007 * (peak - OBJECT_DBZ) ** 2 * rng.uniform(0.7, 1.3, count)
+    edge += rng.exponential(0.65, count)
+    shape = _quantile(lasting(0.8) + 0.3 * size, _ECCENTRICITY)
     strong = ndtr(intensity)
     near_intensity = 0.35 * intensity[:, None] + 0.9 * rng.standard_normal((count, NEIGHBOURS))
     there = rng.uniform(size=(count, NEIGHBOURS)) < np.array([0.55, 0.35])
@@ -189,42 +181,112 @@ def draw(rng: np.random.Generator, date: dt.date, count: int) -> Storms:
         motion_y=motion_y,
         moved_x=moved_x,
         moved_y=moved_y,
-        peak=_quantile(0.95 * intensity + 0.31 * rng.standard_normal(count), _PEAK),
+        peak=peak,
+        edge=OBJECT_DBZ + np.where(embedded, edge, 0),
         area=area,
         ratio=np.sqrt(1 - shape**2),
         angle=angle,
-        steepness=rng.uniform(1.1, 1.7, count),
+        steepness=rng.uniform(0.25, 0.65, count),
         wind_u=wind_u,
         wind_v=wind_v,
-        shear=0.05 * rng.standard_normal((count, 4)),
-        temperature=_temperature(rng, date, lat, first_hour + step, track),
-        gradient=0.05 * rng.standard_normal((count, 2)),
-        rotation=_MEDIAN_BEFORE * np.exp(_SPREAD * 1.05 * now),
-        vorticity=vorticity,
+        shear=0.1 * lasting(0.9, 4) * np.exp(0.6 * lasting(0.9, 1)),
+        temperature=day.temperature + warmth,
+        gradient=0.165 * lasting(0.9, 2) * np.exp(0.6 * lasting(0.9, 1)),
+        rotation=1.1e-3 * np.exp(0.58 * strength.now),
+        vorticity=_MEDIAN[later]
+        * np.exp(_SPREAD * strength.next_hour + 0.1 * np.maximum(strength.next_hour - 1.7, 0)),
+        surroundings=_AROUND_MEDIAN * np.exp(_AROUND_SPREAD * around),
         swath_trend=np.clip(0.1 + 0.45 * rng.standard_normal(count), -0.8, 1.0),
         vortex_along=rng.uniform(-0.6, 0.1, count),
         vortex_aside=rng.uniform(-0.7, -0.2, count),
         vortex_radius=rng.uniform(1.6, 2.6, count),
-        decoy=1.2 * np.exp(0.6 * rng.standard_normal(count)),
-        outflow=(0.7 + 3.3 * strong) * np.exp(0.35 * rng.standard_normal(count)),
-        inflow=(0.5 + 1.8 * strong) * np.exp(0.4 * rng.standard_normal(count)),
-        cold_pool=(1.2 + 3.6 * strong) * np.exp(0.4 * rng.standard_normal(count)),
+        decoy=(0.9 + 2.4 * strong) * np.exp(0.68 * lasting(0.8)),
+        outflow=(0.5 + 2.6 * strong) * np.exp(0.7 * lasting(0.8)),
+        inflow=(0.5 + 2.0 * strong) * np.exp(0.55 * lasting(0.8)),
+        cold_pool=(0.6 + 2.0 * strong) * np.exp(0.4 * lasting(0.8)),
         hail=0.9 * np.exp(0.5 * rng.standard_normal(count)),
-        shield_peak=np.clip(31 + 3.5 * rng.standard_normal(count) + 2 * intensity, 18, 38.5),
+        shield_peak=np.clip(35.8 + 3.5 * rng.standard_normal(count) + 2 * intensity, 18, 38.5),
         shield_length=8 + 20 * rng.beta(1.3, 1.3, count),
         shield_ratio=rng.uniform(0.45, 1.0, count),
         shield_angle=angle + 0.5 * rng.standard_normal(count),
         shield_x=4.5 * rng.standard_normal(count),
         shield_y=4.5 * rng.standard_normal(count),
-        clear=rng.uniform(-32, 16, count),
+        clear=-38 + 54 * rng.beta(0.45, 0.80, count),
         near_x=distance * np.cos(bearing),
         near_y=distance * np.sin(bearing),
         near_peak=_quantile(near_intensity, _PEAK),
         near_area=near_area,
         near_ratio=np.sqrt(1 - _quantile(rng.standard_normal(there.shape), _ECCENTRICITY) ** 2),
         near_angle=angle[:, None] + 0.5 * rng.standard_normal(there.shape),
-        near_vorticity=0.9 * _MEDIAN_BEFORE * np.exp(_SPREAD * near_rotation),
+        near_vorticity=1.5e-3 * np.exp(0.45 * near_rotation),
     )
+
+
+class _Lasting:
+    """Draws normal scores, one or more a patch, of which a share stays the same along a track."""
+
+    def __init__(self, rng: np.random.Generator, track: Ints) -> None:
+        self._rng, self._track, self._tracks = rng, track, int(track[-1]) + 1
+
+    def __call__(self, share: float, *shape: int) -> Floats:
+        same = self._rng.standard_normal((self._tracks, *shape))[self._track]
+        fresh = self._rng.standard_normal((len(self._track), *shape))
+        return np.asarray(share * same + np.sqrt(1 - share**2) * fresh)
+
+
+class _Strength(NamedTuple):
+    """Normal scores, one a patch."""
+
+    #: Seen in reflectivity.
+    intensity: Floats
+    #: Seen in the couplet: intensity, rotation and heat together.
+    now: Floats
+    #: What the next hour brings: the same, and chance.
+    next_hour: Floats
+
+
+def _strength(
+    rng: np.random.Generator,
+    day: days.Day,
+    lasting: _Lasting,
+    track: Ints,
+    step: Ints,
+    length: Ints,
+    temperature: Floats,
+) -> _Strength:
+    """Draw how strong storms are: of the day, the track, the hour before, the stage of life."""
+    stage = (step + 0.5) / length[track]
+    mature = np.where(length[track] > 1, 4 * stage * (1 - stage) - 2 / 3, 0.0)
+    heat = temperature - temperature.mean()
+    intensity = _scores(
+        day.vigour,
+        day.vigours,
+        day.weights,
+        _FROM_WARMTH * heat / (heat.std() + 1e-6)
+        + 0.70 * rng.standard_normal(len(length))[track]
+        + 0.55 * _persistent(rng, track, step, 0.7)
+        + 0.35 * mature
+        + 0.25 * (np.log(length) - 0.55)[track],
+    )
+    rotation = _scores(
+        day.turning,
+        day.turnings,
+        day.weights,
+        0.77 * rng.standard_normal(len(length))[track] + 0.60 * _persistent(rng, track, step, 0.7),
+    )
+    # The most intense storms rotate for the most part, and what they will do is less in doubt.
+    now = (
+        _FROM_INTENSITY * intensity
+        + _FROM_ROTATION * rotation * np.exp(-0.1 * intensity)
+        + _FROM_HEAT * (temperature - 290) / 7
+    )
+    next_hour = _scores(
+        _FROM_INTENSITY * day.vigour + _FROM_ROTATION * day.turning,
+        _FROM_INTENSITY * day.vigours + _FROM_ROTATION * day.turnings,
+        day.weights,
+        now + _FROM_CHANCE * lasting(_LASTING_CHANCE) * np.exp(-0.2 * now),
+    )
+    return _Strength(intensity, now / 0.89, next_hour)
 
 
 def _lives(rng: np.random.Generator, count: int) -> tuple[Ints, Ints]:
@@ -279,18 +341,20 @@ def _positions(
     )
 
 
-def _temperature(
-    rng: np.random.Generator, date: dt.date, lat: Floats, hour: Ints, track: Ints
-) -> Floats:
-    """Return the 2 m temperature around each storm (K): season, latitude, time of day, chance."""
-    season = np.cos(2 * np.pi * (date.timetuple().tm_yday - 196) / 365.25)
-    value = (
-        288.4
-        + 6.0 * season
-        - 0.45 * (lat - 38.0) * (1.3 - 0.3 * season)
-        + (3.2 * rng.standard_normal() + 3.0 * rng.standard_normal(len(lat)))
-    )
-    return np.asarray(value[track] + 2.2 * np.cos(2 * np.pi * (hour - 22) / 24))
+def _warmth(rng: np.random.Generator, lat: Floats, hour: Ints, track: Ints) -> Floats:
+    """Return how much warmer it is around each storm than on the day's average (K)."""
+    value = -0.45 * (lat - 38.0) + 3.4 * rng.standard_normal(len(lat))
+    warmth = value[track] + 2.2 * np.cos(2 * np.pi * (hour - 22) / 24)
+    return np.asarray(warmth - warmth.mean())
+
+
+def _scores(offset: float, offsets: Floats, weights: Floats, values: Floats) -> Floats:
+    """Map a run's values to normal scores that are standard over all days together.
+
+    Within the run they are the normal scores of the values' ranks, around the day's `offset`.
+    """
+    spread = float(np.sqrt(1 - weights @ offsets**2))
+    return days.Mixture(offsets, weights, spread).scores(offset + spread * days.even_scores(values))
 
 
 def _quantile(score: Floats, values: Floats) -> Floats:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from stormsweep import __version__, files
 from stormsweep.errors import DataError
-from stormsweep.storms import fields, grid, schema, statistics, tracks, writing
+from stormsweep.storms import days, fields, grid, schema, statistics, tracks, writing
 
 MARK = "twin.json"
 #: Changes whenever the same seed would give other storms.
-VERSION = 1
+VERSION = 2
 #: Patches drawn at a time; part of what the storms are, as noise is drawn block by block.
 _BLOCK = 64
 LEAST_PATCHES = 100
@@ -30,6 +30,8 @@ MOST_PATCHES = schema.ARCHIVE_BEFORE + schema.ARCHIVE_AFTER
 _BEFORE = tuple(date for date in schema.RUN_DATES if date < schema.SPLIT_DATE)
 _AFTER = tuple(date for date in schema.RUN_DATES if date >= schema.SPLIT_DATE)
 #: Patches a run, and the fewest runs before and from 2015, however few the patches.
+#: The archive's patches of the first run, and of the next four together.
+_FIRST, _NEXT_FOUR = 1_472, 4_009
 _RUN_PATCHES, _LEAST_BEFORE, _LEAST_AFTER = 150, 12, 6
 
 Progress = Callable[[int, int], None]
@@ -88,13 +90,14 @@ def synthesize(
     if folder.exists() and not (folder.is_dir() and _ours(folder)):
         raise DataError(f"{folder}: exists and is no twin; give a new folder or remove it")
     counts = run_counts(patches, seed)
+    climate = days.climate(counts, seed)
     events = done = 0
     with files.replacing_folder(folder) as beside:
         (beside / schema.TABLE_FOLDER).mkdir()
         (beside / schema.PATCH_FOLDER).mkdir()
         listed: dict[str, str] = {}
         for date, count in counts.items():
-            arrays, columns = simulate(date, count, seed)
+            arrays, columns = simulate(date, count, seed, climate)
             patch_file, table_file = (
                 place(beside, date) for place in (schema.patch_path, schema.table_path)
             )
@@ -161,14 +164,20 @@ def run_counts(patches: int, seed: int) -> dict[dt.date, int]:
     ):
         chosen = np.unique(np.linspace(0, len(dates) - 1, number).round().astype(int))
         weight = np.exp(0.3 * rng.standard_normal(len(chosen)))
-        bounds = np.rint(np.cumsum(weight) / weight.sum() * total).astype(int)
+        weight /= weight.sum()
+        if dates is _BEFORE and number == len(dates):
+            # What is known of single runs: the first, and the next four together.
+            weight[0] = _FIRST / schema.ARCHIVE_BEFORE
+            weight[1:5] *= _NEXT_FOUR / schema.ARCHIVE_BEFORE / weight[1:5].sum()
+            weight[5:] *= (1 - weight[:5].sum()) / weight[5:].sum()
+        bounds = np.rint(np.cumsum(weight) * total).astype(int)
         for index, count in zip(chosen, np.diff(bounds, prepend=0), strict=True):
             counts[dates[index]] = int(count)
     return counts
 
 
 def simulate(
-    date: dt.date, count: int, seed: int
+    date: dt.date, count: int, seed: int, climate: Mapping[dt.date, days.Day] | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
     """Simulate one run.
 
@@ -179,7 +188,9 @@ def simulate(
     count : int
         How many patches.
     seed : int
-        With the date and the number all that the storms depend on.
+        With the date, the number and the climate all that the storms depend on.
+    climate : mapping of datetime.date to days.Day, optional
+        Weather of the run dates, from `days.climate`; by default this date is the only one.
 
     Returns
     -------
@@ -191,7 +202,8 @@ def simulate(
     rng = np.random.Generator(
         np.random.PCG64(np.random.SeedSequence([seed, int(f"{date:%Y%m%d}")]))
     )
-    storms = tracks.draw(rng, date, count)
+    day = (climate or days.climate({date: count}, seed))[date]
+    storms = tracks.draw(rng, date, count, day)
     blocks = [
         fields.draw(rng, storms.block(start, start + _BLOCK)) for start in range(0, count, _BLOCK)
     ]
@@ -209,14 +221,15 @@ def simulate(
 
 def _coordinates(storms: tracks.Storms) -> dict[str, npt.NDArray[Any]]:
     around = np.arange(schema.SIDE) - schema.CENTRE
-    row = (storms.row[:, None, None] + around[:, None]).repeat(schema.SIDE, axis=2)
-    col = (storms.col[:, None, None] + around).repeat(schema.SIDE, axis=1)
+    row = storms.row[:, None, None] + around[:, None]
+    col = storms.col[:, None, None] + around
+    shape = (len(storms), schema.SIDE, schema.SIDE)
     where = grid.grid()
     arrays: dict[str, npt.NDArray[Any]] = {
         "lon": where.lon[row, col],
         "lat": where.lat[row, col],
-        "i": row.astype("i4"),
-        "j": col.astype("i4"),
+        "i": np.broadcast_to(row.astype("i4"), shape),
+        "j": np.broadcast_to(col.astype("i4"), shape),
         "x": where.x[row, col],
         "y": where.y[row, col],
         "time": storms.hour,

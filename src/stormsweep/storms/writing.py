@@ -27,6 +27,8 @@ def write_patches(path: Path, date: dt.date, arrays: dict[str, npt.NDArray[Any]]
     """
     count = len(arrays["time"])
     with netCDF4.Dataset(path, "w", format="NETCDF4") as file:
+        # Every value is written below: no need to fill the file first.
+        file.set_fill_off()
         for name, size in (("p", count), ("row", schema.SIDE), ("col", schema.SIDE)):
             file.createDimension(name, size)
         for name, variable in schema.VARIABLES.items():
@@ -34,6 +36,7 @@ def write_patches(path: Path, date: dt.date, arrays: dict[str, npt.NDArray[Any]]
             made = file.createVariable(
                 name, variable.dtype, variable.dims, zlib=not own_dimension, complevel=1
             )
+            made.set_auto_maskandscale(False)
             if own_dimension:
                 made[:] = np.arange(file.dimensions[name].size, dtype=variable.dtype)
                 continue

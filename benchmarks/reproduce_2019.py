@@ -52,7 +52,7 @@ def scores(name: str, patches: int, batch_sizes: list[int]) -> pd.DataFrame:
         }
     )
     study = Study(file, Path(f"{name}.toml"), Path("runs") / file.study.name)
-    with display(file.search.metric) as watcher:
+    with display() as watcher:
         outcome = study.run(watcher)
     assert not outcome.failed, outcome.failed
     return study.results().set_index(KEYS)

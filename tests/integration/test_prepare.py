@@ -12,6 +12,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pandas as pd
 import psutil
@@ -221,6 +222,34 @@ def test_pieces_of_files_that_changed_are_read_again(
     before = np.frombuffer(whole["train/targets.npy"][-targets.nbytes :], dtype="f4").copy()
     before[counts[0] : counts[0] + counts[1]] = 0
     assert np.array_equal(targets, before)
+
+
+def test_the_command_line_counts_what_is_left_out_and_refuses_what_is_unfit(
+    storms: Path, place: Path
+) -> None:
+    shutil.copytree(storms, place / "own")
+    (place / "own" / "twin.json").unlink()
+    study = place / "study.toml"
+    text = study.read_text().replace(str(storms), "own")
+    study.write_text(text)
+    first = find_runs(place / "own")[0]
+    with netCDF4.Dataset(first.patches, "a") as file:
+        file["U10_curr"][3:5] = np.nan
+    refused = stormsweep(place, "data", "prepare", "study.toml")
+    assert refused.returncode == 2
+    (line,) = (line for line in refused.stderr.splitlines() if line.startswith("stormsweep: "))
+    assert f"{first.patches.name}: U10_curr has 2048 missing or not finite values" in line
+    assert not list((place / "data" / "prepared").iterdir()), "something is left"
+
+    study.write_text(text.replace("threshold", 'missing = "drop"\nthreshold'))
+    described = stormsweep(place, "data", "describe", "study.toml")
+    assert described.returncode == 0, described.stderr
+    (train,) = (line for line in described.stdout.splitlines() if line.startswith("train"))
+    dates = {run.date.year < 2015: 0 for run in find_runs(storms)}
+    for run in find_runs(storms):
+        dates[run.date.year < 2015] += count_patches(run.patches)
+    assert f"{dates[True] - 2:,} cases" in train
+    assert f"2 of {dates[True]:,} left out: missing values" in train
 
 
 def test_two_at_once_are_told_apart(place: Path, whole: dict[str, bytes]) -> None:

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from stormsweep.data import pieces as pieces_module
 from stormsweep.data.moments import Moments
+from stormsweep.data.pieces import PieceWriter
 from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable, sources_changed
 from stormsweep.data.provenance import of_files
+from stormsweep.data.writer import About, write_prepared
 from stormsweep.errors import DataError
 
 N = 60
@@ -102,6 +104,55 @@ def test_how_the_cases_come_in_blocks_does_not_matter(tmp_path_factory, cuts, sh
     assert whole.fingerprint == cut.fingerprint
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(0, N), max_size=5), st.lists(st.integers(0, N), max_size=12), st.randoms()
+)
+def test_pieces_join_to_the_same_data_whoever_wrote_them_how(tmp_path_factory, cuts, inner, chance):
+    """Pieces are cut by what is read; who reads them, in which order and blocks, must not show."""
+    folder, data = tmp_path_factory.mktemp("pieces"), cases()
+    about = About(
+        source="npz",
+        synthetic=True,
+        inputs=[Variable("v0", "K"), Variable("v1", "K")],
+        target=Target("y", "s-1", 0.5),
+        groups=list(data["groups"]),
+    )
+    bounds = list(itertools.pairwise([0, *sorted(cuts), N]))
+
+    def joined(name, blocks):
+        numbers = list(range(len(bounds)))
+        chance.shuffle(numbers)
+        pieces = {}
+        for number in numbers:
+            first, last = bounds[number]
+            edges = [first, *sorted(b for b in blocks if first < b < last), last]
+            place = folder / f"{name}{number}"
+            place.mkdir()
+            writer = PieceWriter(place, about.inputs, about.target, about.groups)
+            for rows in (slice(a, b) for a, b in itertools.pairwise(edges)):
+                groups = {group: values[rows] for group, values in data["groups"].items()}
+                inputs, targets = data["inputs"][rows], data["targets"][rows]
+                writer.append(inputs, targets, groups, data["is_test"][rows])
+            pieces[number] = writer.finish()
+        write_prepared(folder / name, [pieces[n] for n in range(len(bounds))], about)
+        return PreparedData.open(folder / name)
+
+    one, other = joined("one", []), joined("other", inner)
+    assert bytes_of(one.path) == bytes_of(other.path)
+    assert one.fingerprint == other.fingerprint
+    # Sums over other pieces differ in their last bits, and nothing else does.
+    whole = write(folder / "whole", data)
+    for part in ("train", "test"):
+        first, second = one.part(part), whole.part(part)
+        np.testing.assert_allclose(first.inputs, second.inputs, atol=1e-6)
+        np.testing.assert_array_equal(first.targets, second.targets)
+        np.testing.assert_array_equal(first.labels, second.labels)
+        for group, codes in first.groups.items():
+            np.testing.assert_array_equal(codes, second.groups[group])
+    assert one.manifest["groups"] == whole.manifest["groups"]
+
+
 def test_scaling_in_several_blocks_gives_the_same_as_in_one(tmp_path, monkeypatch):
     data = cases()
     one = write(tmp_path / "one", data)
@@ -150,6 +201,8 @@ def test_statistics_survive_a_mean_far_from_zero(sizes, offset, seed):
     mean, std = moments.scaling()
     np.testing.assert_allclose(mean, everything.mean(axis=(0, 1, 2)), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(std, everything.std(axis=(0, 1, 2)), rtol=1e-9)
+    again = Moments.from_json(json.loads(json.dumps(moments.as_json())))
+    assert [one.tolist() for one in again.scaling()] == [mean.tolist(), std.tolist()]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e6 + 0.3, -7e-30])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from pathlib import Path
 
 import netCDF4
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stormsweep.config.load import load_study
 from stormsweep.config.study import DataTable
 from stormsweep.data.prepared import PreparedData
 from stormsweep.data.scaling import scale
-from stormsweep.errors import DataError
+from stormsweep.errors import DataError, StudyFileError
 from stormsweep.storms import find_runs, prepare_storms, schema, synthesize
 from stormsweep.storms.regions import BOXES, region
 from stormsweep.storms.runs import RunReader
@@ -343,3 +345,29 @@ def test_a_full_disk_is_seen_before_anything_is_read(storms, tmp_path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
     refused(tmp_path, table(storms), "out: needs", "1.0 kB free")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_study_of_the_dense_network_has_its_four_inputs(storms, tmp_path):
+    study = load_study(Path(__file__).parents[2] / "studies" / "storm-dnn.toml")
+    config = study.data.model_copy(update={"source": "ncar-storms", "path": storms})
+    config = config.model_copy(update={"threshold": 0.002})
+    part = prepare_storms(config, study.study.seed, tmp_path / "out").part("train")
+    assert part.inputs.shape[1:] == (4,)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("first_date = 2015-02-01\nlast_date = 2015-01-01", "data.last_date: given 2015-01-01"),
+        ('missing = "skip"', "data.missing: given 'skip'; must be 'refuse' or 'drop'"),
+        ('source = "npz"\nmissing = "drop"', "data.missing: is for storms; source is 'npz'"),
+        ('source = "csv"\nlast_date = 2015-01-01', "data.last_date: is for storms"),
+    ],
+)
+def test_mistakes_in_the_choice_of_storms_name_the_key(tmp_path, lines, said):
+    path = tmp_path / "study.toml"
+    path.write_text(f'[study]\nname = "s"\n[data]\n{lines}\n')
+    with pytest.raises(StudyFileError) as caught:
+        load_study(path)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)

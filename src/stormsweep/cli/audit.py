@@ -25,15 +25,16 @@ def audit(
 ) -> None:
     """Train one configuration under this protocol and leaky ones; compare with the test years."""
     from stormsweep.cli.watch import display
-    from stormsweep.report.audit import HEADER, read_audit, rows, write_audit
+    from stormsweep.report.audit import HEADER, rows, write_audit
+    from stormsweep.results.audit import read
     from stormsweep.study.audit import audit
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs).with_site(workers=workers)
-    with display(chosen.file.search.metric) as watcher:
+    with display() as watcher:
         found = audit(chosen, configuration, watcher)
     typer.echo(f"Configuration: {hyperparameters(found.configuration)}")
-    material = read_audit(chosen.directory)
+    material = read(chosen.directory)
     assert material is not None
     cells = [HEADER, *rows(material)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]

@@ -45,7 +45,7 @@ def fetch(
     from stormsweep.storms.archive import fetch
 
     try:
-        with display("") as watcher:
+        with display() as watcher:
             fetched = fetch(
                 folder,
                 sources or (),
@@ -75,7 +75,7 @@ def synthesize(
 
     if folder.exists():
         raise UserError(f"{folder}: exists already; name a folder that does not")
-    with display("") as watcher:
+    with display() as watcher:
         synthesize(
             folder,
             patches,
@@ -99,7 +99,7 @@ def prepare(
 
     chosen = Study.from_toml(study)
     try:
-        with display("") as watcher:
+        with display() as watcher:
             data = chosen.prepare(watcher, again)
     except KeyboardInterrupt:
         raise StudyInterrupted(
@@ -129,7 +129,7 @@ def export(
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study)
-    with display("") as watcher:
+    with display() as watcher:
         written = chosen.export(folder, format.value, watcher)
     for file in written:
         typer.echo(f"Wrote: {file}")
@@ -145,7 +145,7 @@ def describe(
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study)
-    with display("") as watcher:
+    with display() as watcher:
         data = chosen.prepare(watcher)
     manifest, summary = data.manifest, data.summary()
     kind = "synthetic" if data.synthetic else "real"

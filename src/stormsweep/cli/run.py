@@ -51,7 +51,7 @@ def run(
         use=site, workers=workers, threads_per_worker=threads
     )
     try:
-        with display(chosen.file.search.metric) as watcher:
+        with display() as watcher:
             outcome = chosen.run(watcher, retry_failed)
     except (KeyboardInterrupt, StudyInterrupted) as stopped:
         again = chosen.directory if (chosen.directory / "study.toml").exists() else study

@@ -54,7 +54,7 @@ def verify(
     chosen = Study.from_toml(study, runs)
     before = chosen.last_look()
     try:
-        with display(chosen.file.search.metric) as watcher:
+        with display() as watcher:
             look = chosen.verify(watcher, again, unfinished)
     except (KeyboardInterrupt, StudyInterrupted) as stopped:
         why = str(stopped) or "what was trained so far is kept"
@@ -116,7 +116,7 @@ def predict(
     from stormsweep.cli.watch import display
     from stormsweep.study.predict import predict
 
-    with display("") as watcher:
+    with display() as watcher:
         done = predict(study, sources, output, overwrite, watcher.stage)
     typer.echo(
         f"{done.path}: {done.cases:,} cases, the event forecast in {done.forecast:,} "

@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 _EVERY = 10.0
 
 
-def display(metric: str) -> Plain | Live:
+def display() -> Plain | Live:
     """Return the display that suits where standard error goes."""
-    return Live(metric) if sys.stderr.isatty() else Plain(metric)
+    return Live() if sys.stderr.isatty() else Plain()
 
 
 class Plain:
     """Plain lines: one for each stage, then one every ten seconds."""
 
-    def __init__(self, metric: str) -> None:
-        self._metric = metric
+    def __init__(self) -> None:
         self._stage = ""
         self._last = 0.0
         self._done = -1
@@ -51,7 +50,7 @@ class Plain:
             parts.append(f"{state.patches_per_second:,.0f} patches/s")
         if not over and not math.isnan(state.seconds_left):
             parts.append(f"{duration(state.seconds_left)} left")
-        parts += _tail(state, self._metric)
+        parts += _tail(state)
         self._print(", ".join(parts))
 
     def note(self, text: str) -> None:
@@ -71,11 +70,10 @@ class Plain:
 class Live:
     """A live display: a bar, the rate, the time left, the best so far."""
 
-    def __init__(self, metric: str) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-        self._metric = metric
         self._console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -98,7 +96,7 @@ class Live:
         if state.tasks_done < state.tasks and not math.isnan(state.seconds_left):
             more += f", {duration(state.seconds_left)} left"
         self._progress.update(self._bar("training"), completed=state.share, more=more)
-        best = ", ".join(_tail(state, self._metric))
+        best = ", ".join(_tail(state))
         self._progress.update(self._bar("", total=None), more=best)
 
     def note(self, text: str) -> None:
@@ -118,12 +116,12 @@ class Live:
         self._progress.stop()
 
 
-def _tail(state: State, metric: str) -> list[str]:
+def _tail(state: State) -> list[str]:
     parts = []
     if state.leader is not None:
         folds = f"{state.leader.folds} fold{'s' if state.leader.folds > 1 else ''}"
         values = hyperparameters(state.leader.hyperparameters)
-        parts.append(f"best {metric} {state.leader.mean:.4f} over {folds} ({values})")
+        parts.append(f"best {state.metric} {state.leader.mean:.4f} over {folds} ({values})")
     if state.failed:
         parts.append(f"{state.failed} failed run{'s' if state.failed > 1 else ''}")
     return parts

@@ -2,77 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stormsweep import files
 from stormsweep.errors import DataError
 from stormsweep.report import style, words
+from stormsweep.report.material import Material
 from stormsweep.report.style import BLUE, GREY, RED, WIDE, Picture, legend_above, new_figure
 from stormsweep.report.tables import latex
-from stormsweep.results import audit, journal
+from stormsweep.results.audit import FOLDER, Findings, read
 
-FOLDER, FILE, NAME = "audit", "audit.json", "audit"
+NAME = "audit"
 HEADER = ["Protocol", "Score", "Validation", "Test years", "Flattered by", "95 % interval"]
 
 
-@dataclass(frozen=True)
-class AuditMaterial:
-    """What an audit is drawn from.
-
-    Attributes
-    ----------
-    about : dict
-        What ``audit.json`` says: study, metric, configuration, synthetic, source, protocols.
-    folds, table : DataFrame
-        From `stormsweep.results.audit`.
-    """
-
-    about: dict[str, Any]
-    folds: pd.DataFrame
-    table: pd.DataFrame
-
-    @property
-    def scores(self) -> list[str]:
-        """The scores that are shown: the study's metric, and accuracy as in 2019."""
-        return list(dict.fromkeys([str(self.about["metric"]), "accuracy"]))
-
-    @property
-    def note(self) -> str:
-        """What stands in the figure where the data are synthetic."""
-        return f"synthetic data ({self.about['source']})" if self.about["synthetic"] else ""
-
-
-def read_audit(directory: Path) -> AuditMaterial | None:
-    """Read the audit of a study's directory; None where there is no finished one.
-
-    Raises
-    ------
-    DataError
-        If ``audit.json`` is damaged.
-    JournalError
-        If a protocol's journal is missing or damaged.
-    """
-    folder = directory / FOLDER
-    try:
-        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        titles = dict(about["protocols"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{folder / FILE}: is damaged; run the audit again") from None
-    journals = {
-        title: journal.read(folder / name / "journal.jsonl") for name, title in titles.items()
-    }
-    return AuditMaterial(about, audit.folds(journals), audit.flattery(journals))
-
-
-def rows(material: AuditMaterial) -> list[list[str]]:
+def rows(material: Findings) -> list[list[str]]:
     """Return the rows of the table as they are read, in the order of `HEADER`."""
     cells = []
     shown = material.table[material.table["score"].isin(material.scores)]
@@ -104,7 +51,12 @@ def signed(value: float) -> str:
     return f"+{text}" if value > 0 else text
 
 
-def picture(material: AuditMaterial) -> Picture:
+def audit_picture(material: Material) -> Picture | None:
+    """Return the figure of a study's audit; none where it has none."""
+    return None if material.audit is None else picture(material.audit)
+
+
+def picture(material: Findings) -> Picture:
     """Draw validation beside test, one row a protocol, one panel a score."""
     names = list(dict.fromkeys(material.table["protocol"]))
     scores = material.scores
@@ -169,7 +121,7 @@ def write_audit(directory: Path) -> Path:
     DataError
         If there is no audit, or it is damaged.
     """
-    material = read_audit(directory)
+    material = read(directory)
     if material is None:
         raise DataError(f"{directory}: has no audit; run `stormsweep audit` first")
     folder = directory / FOLDER

@@ -13,7 +13,7 @@ import pandas as pd
 from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
 from stormsweep.report.tested import Tested, tested
-from stormsweep.results import facts, frames
+from stormsweep.results import audit, facts, frames
 from stormsweep.results.summary import Summary, differences, summary, worker_time
 
 
@@ -26,7 +26,7 @@ class Material:
     entries : list of Entry
         The journal.
     directory : Path, optional
-        The study's directory, for ``model/``.
+        The study's directory, for ``model/`` and ``audit/``.
     """
 
     entries: Sequence[Entry]
@@ -41,6 +41,11 @@ class Material:
     def summary(self) -> Summary:
         """The study in one look."""
         return summary(self.entries)
+
+    @cached_property
+    def audit(self) -> audit.Findings | None:
+        """What the protocol flatters, where the study was audited."""
+        return None if self.directory is None else audit.read(self.directory)
 
     @cached_property
     def fits(self) -> pd.DataFrame:

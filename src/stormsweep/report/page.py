@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import stormsweep
-from stormsweep.report import answer, tables, tested_words, words
+from stormsweep.report import answer, audit, tables, tested_words, words
 from stormsweep.report.material import Material
 from stormsweep.report.style import Picture
 
@@ -84,6 +84,8 @@ def render(
         data=_data(material, study_file),
         folds=_folds(material),
         environment=_flat(environment),
+        audit_header=audit.HEADER,
+        audit=audit.rows(material.audit) if material.audit else [],
         study_file=study_file,
         directory=directory,
     )

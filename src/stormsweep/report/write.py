@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stormsweep import files
-from stormsweep.report import cases, groups, page, scores, style, timings, verification
+from stormsweep.report import audit, cases, groups, page, scores, style, timings, verification
 from stormsweep.report.material import Material
 from stormsweep.report.style import Picture
 from stormsweep.report.tables import write_tables
@@ -22,6 +22,7 @@ SECTIONS: dict[str, list[Callable[[Material], list[Picture] | Picture | None]]] 
         groups.group_picture,
         cases.case_picture,
     ],
+    "audit": [audit.audit_picture],
     "scores": [scores.score_pictures],
     "training": [timings.train_time_picture],
     "learning": [scores.learning_picture],

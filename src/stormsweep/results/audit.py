@@ -2,15 +2,74 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from stormsweep.config.study import METRICS
+from stormsweep.errors import DataError
 from stormsweep.records import Entry
+from stormsweep.results import journal
 from stormsweep.results.facts import planned_runs, score_names, study, tasks_done
 from stormsweep.results.frames import t_quantile
+
+FOLDER, FILE = "audit", "audit.json"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an audit found.
+
+    Attributes
+    ----------
+    about : dict
+        What ``audit.json`` says: study, metric, configuration, synthetic, source, protocols.
+    folds, table : DataFrame
+        From `folds` and `flattery`.
+    """
+
+    about: dict[str, Any]
+    folds: pd.DataFrame
+    table: pd.DataFrame
+
+    @property
+    def scores(self) -> list[str]:
+        """The scores that are shown: the study's metric, and accuracy as in 2019."""
+        return list(dict.fromkeys([str(self.about["metric"]), "accuracy"]))
+
+    @property
+    def note(self) -> str:
+        """What stands in the figure where the data are synthetic."""
+        return f"synthetic data ({self.about['source']})" if self.about["synthetic"] else ""
+
+
+def read(directory: Path) -> Findings | None:
+    """Read the audit of a study's directory; None where there is no finished one.
+
+    Raises
+    ------
+    DataError
+        If ``audit.json`` is damaged.
+    JournalError
+        If a protocol's journal is missing or damaged.
+    """
+    folder = directory / FOLDER
+    try:
+        about = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        titles = dict(about["protocols"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{folder / FILE}: is damaged; run the audit again") from None
+    journals = {
+        title: journal.read(folder / name / "journal.jsonl") for name, title in titles.items()
+    }
+    return Findings(about, folds(journals), flattery(journals))
 
 
 def folds(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from stormsweep.study.execute import Watcher
 
-FOLDER, FILE = "audit", "audit.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -149,7 +147,7 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
     DataError
         If the study has no test part.
     """
-    from stormsweep.results.audit import flattery
+    from stormsweep.results.audit import FILE, FOLDER, flattery
     from stormsweep.study.execute import Silent
 
     watcher = watcher or Silent()

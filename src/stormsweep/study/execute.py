@@ -58,6 +58,8 @@ class State:
     seconds, seconds_left : float
         Since the first task of this session, and the estimate of what is left (NaN before the
         first task is done).
+    metric : str
+        The score that ranks configurations.
     leader : Leader or None
         The best configuration so far.
     """
@@ -71,6 +73,7 @@ class State:
     patches_per_second: float
     seconds: float
     seconds_left: float
+    metric: str
     leader: Leader | None
 
 
@@ -274,6 +277,7 @@ class Execution:
             patches_per_second=self._patches_session / seconds if seconds > 0 else 0.0,
             seconds=seconds,
             seconds_left=left,
+            metric=self._study.search.metric,
             leader=self._standing.leader,
         )
 

@@ -318,7 +318,9 @@ class _Arrays(_Reader):
 def _reader(facts: dict[str, Any]) -> _Reader:
     source = facts["source"]
     kinds: dict[str, type[_Reader]] = {"csv": _Tables, "npz": _Arrays}
-    kinds |= dict.fromkeys(STORM_SOURCES, _Storms)
+    # Storms by the statistics of their tables are rows of a table like others.
+    storms = _Storms if len(facts["input_shape"]) == 3 else _Tables
+    kinds |= dict.fromkeys(STORM_SOURCES, storms)
     if source not in kinds:
         raise UserError(
             f"predict: the study's data come from the function {source!r}, so Stormsweep cannot "

@@ -247,9 +247,7 @@ class Verification:
         known_model(self._model)
         losses, seconds, start = [], 0.0, 0
         for epoch in self._run.milestones:
-            self._watcher.stage(
-                "training on the whole training part", start / max(self._run.milestones)
-            )
+            self._watcher.stage(_TRAINING, start / self._run.milestones[-1])
             done: TaskDone = self._do(worker.fit_task, self._order(start, epoch))
             losses += done.epoch_loss
             seconds += sum(done.phases.values())
@@ -259,11 +257,11 @@ class Verification:
             self._watcher.stage("predicting the test part", 0.0)
             delivery = Delivery(self._order(start, start), str(folder.resolve()))
             delivered: Delivered = self._do(worker.deliver_task, delivery)
+            self._watcher.stage("predicting the test part", 1.0)
             record = self._record(folder, delivered, losses, seconds + delivered.seconds)
             still_ours()
         journal.append(record)
         checkpoint.remove(self._checkpoints, self._run.id)
-        self._watcher.stage("predicting the test part", 1.0)
         return record
 
     def _record(
@@ -301,7 +299,8 @@ class Verification:
         )
 
     def _await_worker(self) -> None:
-        while self._worker is None or not self._model:
+        set_up = False
+        while self._worker is None or not set_up:
             for event in self._events():
                 match event:
                     case WorkerReady():
@@ -312,11 +311,16 @@ class Verification:
                     case Finished(_, token, said) if token == _WELCOME:
                         if said.problem:
                             raise ModelError(said.problem)
-                        self._model = said.model or "unknown"
+                        if self._model and said.model != self._model:
+                            raise ModelError(
+                                f"model.build: the file of {self._study.model.build} was edited "
+                                "while the study was verified; undo that"
+                            )
+                        self._model, set_up = said.model, True
                     case Broken(_, _, error):
                         raise StormsweepError(f"the worker could not be set up: {error!r}")
                     case WorkerLost():
-                        self._worker = None
+                        self._worker, set_up = None, False
 
     def _do(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Have the worker do something; begin again from the last checkpoint when it is lost."""
@@ -336,7 +340,7 @@ class Verification:
                 )
             if not isinstance(outcome, WorkerLost):
                 return outcome
-            self._worker, self._model = None, ""
+            self._worker = None
             self._watcher.note(f"the worker was lost ({outcome.reason}); it goes on")
         raise RunError(
             f"{self._directory}: the worker was lost {_ATTEMPTS} times ({outcome.reason}); see logs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from stormsweep.errors import UserError
@@ -52,9 +54,7 @@ def looks(directory: Path) -> list[Verified]:
     return of_kind(read(directory / "journal.jsonl"), Verified)
 
 
-def test_a_killed_verification_goes_on_and_a_second_look_is_counted(
-    tmp_path, no_orphans, monkeypatch
-):
+def test_a_killed_verification_goes_on_and_a_second_look_is_counted(tmp_path, monkeypatch):
     data = (
         f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ntest_fraction = 0.3\n'
         f'cache = "{tmp_path}/data"'
@@ -95,6 +95,8 @@ def test_a_killed_verification_goes_on_and_a_second_look_is_counted(
     assert two.look == 2
     # Trained in one go this time: the kill changed nothing.
     assert (two.predictions_sha256, two.scores) == (one.predictions_sha256, one.scores)
+    assert gone(working_in(tmp_path)) == [], "worker processes were left behind"
+
     # New arrays reach the model scaled as the test part was (the model itself is tested below).
     given: list[np.ndarray] = []
     monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
@@ -104,6 +106,16 @@ def test_a_killed_verification_goes_on_and_a_second_look_is_counted(
     test = np.load(folder / "test" / "inputs.npy")
     everything = {case.tobytes() for case in np.concatenate(given)}
     assert all(case.tobytes() in everything for case in test)
+
+
+def working_in(folder: Path) -> list[psutil.Process]:
+    """Return the processes that were started in a folder and still live."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if Path(process.cwd()) == folder:
+                found.append(process)
+    return found
 
 
 def recorder(given: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:

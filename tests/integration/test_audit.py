@@ -49,6 +49,19 @@ def test_an_audit_without_a_test_part_is_refused_in_one_line(tmp_path: Path) -> 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_mistake_leaves_no_half_an_audit(tmp_path: Path) -> None:
+    study = digits_study(
+        tmp_path,
+        data=DATA + "test_fraction = 0.3",
+        search__space=ONE,
+        model='build = "no_such_package.models:net"',
+    )
+    done = stormsweep(tmp_path, "audit", study)
+    assert done.returncode == 2
+    assert "there is no module 'no_such_package'" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
 def test_an_unknown_configuration_is_refused_in_one_line(tmp_path: Path) -> None:
     study = digits_study(tmp_path, search__space=ONE)
     done = stormsweep(tmp_path, "audit", study, "--configuration", "0123456789ab")

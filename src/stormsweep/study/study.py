@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stormsweep import __version__
-from stormsweep.config.load import differences, dump_study, load_study
+from stormsweep.config.load import dump_study, load_study
 from stormsweep.config.sites import LOCAL, find_site
 from stormsweep.config.study import Range, StudyFile
-from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted, UserError
+from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted
 from stormsweep.files import write_json, write_text
 from stormsweep.records import (
     Entry,
@@ -33,6 +32,7 @@ from stormsweep.records import (
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import Interval, Values
 from stormsweep.search.strategies import propose
+from stormsweep.study.directory import StudyDirectory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +93,7 @@ class Study:
         self.file = file
         self.path = path
         self.directory = directory
+        self._place = StudyDirectory(file, path, directory)
         self._audited = audited
 
     @classmethod
@@ -122,7 +123,7 @@ class Study:
     @property
     def journal_path(self) -> Path:
         """The journal's file."""
-        return self.directory / "journal.jsonl"
+        return self._place.journal_path
 
     def with_site(self, **changes: Any) -> Study:
         """Return the same study with other keys of ``[site]``."""
@@ -182,13 +183,7 @@ class Study:
         JournalError
             If there is none, or it is damaged.
         """
-        from stormsweep.results.journal import read
-
-        if not self.journal_path.is_file():
-            raise JournalError(
-                f"{self.directory}: the study has not been begun; run `stormsweep run {self.path}`"
-            )
-        return read(self.journal_path)
+        return self._place.entries()
 
     def results(self, per_fold: bool = False) -> pd.DataFrame:
         """Return the results so far.
@@ -251,23 +246,23 @@ class Study:
         file = self.file
         self._refuse_other_sites()
         refuse_if_busy(self.directory)
-        self._refuse_edits()
+        self._place.refuse_edits()
         check_place(file.model.build)
         plan = self.plan()
         for leak in leaks(file) if self._audited is None else ():
             watcher.note(f"The validation leaks: {leak}.")
-        with self._own_directory(), DriverLock(self.directory) as lock:
-            self._refuse_edits()
+        with self._place.made(), DriverLock(self.directory) as lock:
+            self._place.refuse_edits()
             data = self._audited or self.prepare(watcher)
             part = data.part("train")
             folds = fold_rows(part, protocol_of(file))
             check_metric(part, folds, file.search.metric)
-            begun = self._begun()
-            self._refuse_other_data(begun, data)
+            begun = self._place.begun()
+            self._place.refuse_other_data(begun, data)
             before = progress_of(self.entries() if self.journal_path.is_file() else [])
             if begun and not _work_left(plan, before.reached, before.failed, retry_failed):
                 return Outcome(self.directory, list(before.failed.values()), 0)
-            with self._logging():
+            with self._place.logging():
                 trained = self._session(watcher, plan, data, folds, retry_failed, lock)
             after = progress_of(self.entries())
         return Outcome(self.directory, list(after.failed.values()), trained)
@@ -313,7 +308,7 @@ class Study:
         if not isinstance(choice, Choice):
             return choice
         refuse_if_busy(self.directory)
-        self._refuse_edits()
+        self._place.refuse_edits()
         try:
             with DriverLock(self.directory) as lock:
                 # Another driver may have been quicker.
@@ -321,11 +316,11 @@ class Study:
                 if not isinstance(choice, Choice):
                     return choice
                 data = self.prepare(watcher)
-                self._refuse_other_data(self._begun(), data)
-                with self._logging(), self.with_site(workers=1)._pool() as pool:
+                self._place.refuse_other_data(self._place.begun(), data)
+                with self._place.logging(), self.with_site(workers=1)._pool() as pool:
                     look = Verification(self.file, self.directory, data, choice, pool, watcher)
                     with JournalWriter(self.journal_path) as journal:
-                        return look.carry_out(journal, self._refuse_other_model, lock.check)
+                        return look.carry_out(journal, self._place.refuse_other_model, lock.check)
         except KeyboardInterrupt:
             raise StudyInterrupted("what was trained so far is kept") from None
 
@@ -361,7 +356,7 @@ class Study:
             try:
                 execution.await_first_worker()
                 watcher.stage("starting workers", 1.0)
-                self._refuse_other_model(execution.model)
+                self._place.refuse_other_model(execution.model)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
             write_text(self.directory / "study.toml", dump_study(self.file))
@@ -445,94 +440,6 @@ class Study:
             raise StudyFileError(
                 f"{self.path}: site.use: given {name!r}; this version runs on 'local' only"
             )
-
-    def _refuse_edits(self) -> None:
-        """Refuse a study file that no longer fits what was begun under its name."""
-        recorded = self.directory / "study.toml"
-        if not self.journal_path.is_file() or not self.journal_path.stat().st_size:
-            return
-        if not recorded.is_file():
-            raise JournalError(
-                f"{recorded}: is missing, so that nobody knows what {self.journal_path} is about; "
-                "put it back"
-            )
-        changes = differences(load_study(recorded), self.file)
-        if changes:
-            raise JournalError(
-                f"{self.path}: {'; '.join(changes)}: since {self.directory} was begun; undo the "
-                f"change, or begin another study with study.name = {self._free_name()!r}"
-            )
-
-    def _begun(self) -> StudyBegun | None:
-        if not self.journal_path.is_file():
-            return None
-        kept = (entry.record for entry in self.entries())
-        return next((record for record in kept if isinstance(record, StudyBegun)), None)
-
-    def _refuse_other_data(self, begun: StudyBegun | None, data: PreparedData) -> None:
-        if begun and begun.data["fingerprint"] != data.fingerprint:
-            raise JournalError(
-                f"{self.directory}: the data changed since the study was begun (fingerprint "
-                f"{data.fingerprint[:12]}, was {begun.data['fingerprint'][:12]}); restore them, "
-                f"or begin another study with study.name = {self._free_name()!r}"
-            )
-
-    def _refuse_other_model(self, model: str) -> None:
-        begun = self._begun()
-        if begun and begun.model["sha256"] != model:
-            raise JournalError(
-                f"{self.file.model.build}: the file was edited since {self.directory} was begun; "
-                f"undo that, or begin another study with study.name = {self._free_name()!r}"
-            )
-
-    def _free_name(self) -> str:
-        number = 2
-        while (self.directory.parent / f"{self.file.study.name}-{number}").exists():
-            number += 1
-        return f"{self.file.study.name}-{number}"
-
-    @contextlib.contextmanager
-    def _own_directory(self) -> Iterator[None]:
-        """Make the directory; take it away again when a mistake stops the study before it began."""
-        from stormsweep.study import lock
-
-        created = True
-        try:
-            self.directory.mkdir(parents=True)
-        except FileExistsError:
-            created = False
-        try:
-            yield
-        except (UserError, StudyInterrupted, KeyboardInterrupt):
-            begun = self.journal_path.exists() or (self.directory / lock.FILE).exists()
-            if created and not begun:
-                shutil.rmtree(self.directory, ignore_errors=True)
-                with contextlib.suppress(OSError):
-                    self.directory.parent.rmdir()
-            raise
-
-    @contextlib.contextmanager
-    def _logging(self) -> Iterator[None]:
-        """Keep what the driver and Dask have to say in ``logs/driver.log``."""
-        from stormsweep.cluster.local import dask_logs
-
-        folder = self.directory / "logs"
-        folder.mkdir(exist_ok=True)
-        handler = logging.FileHandler(folder / "driver.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        ours = logging.getLogger("stormsweep")
-        level, propagate = ours.level, ours.propagate
-        ours.addHandler(handler)
-        ours.setLevel(logging.INFO)
-        ours.propagate = False
-        try:
-            with dask_logs(handler):
-                yield
-        finally:
-            ours.removeHandler(handler)
-            ours.setLevel(level)
-            ours.propagate = propagate
-            handler.close()
 
     @contextlib.contextmanager
     def _pool(self) -> Iterator[Any]:

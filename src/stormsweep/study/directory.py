@@ -1,0 +1,169 @@
+"""A study's directory: made and taken away, read, and kept from what does not fit it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stormsweep.config.load import differences, load_study
+from stormsweep.config.study import StudyFile
+from stormsweep.errors import JournalError, StudyInterrupted, UserError
+from stormsweep.records import Entry, StudyBegun
+
+if TYPE_CHECKING:
+    from stormsweep.data.prepared import PreparedData
+
+
+class StudyDirectory:
+    """The directory of one study.
+
+    Parameters
+    ----------
+    file : StudyFile
+        What the study file says now.
+    path : Path
+        Where that stands, for messages.
+    folder : Path
+        The directory; it need not exist.
+    """
+
+    def __init__(self, file: StudyFile, path: Path, folder: Path) -> None:
+        self._file, self._path, self._folder = file, path, folder
+
+    @property
+    def journal_path(self) -> Path:
+        """The journal's file."""
+        return self._folder / "journal.jsonl"
+
+    def entries(self) -> list[Entry]:
+        """Read the journal.
+
+        Raises
+        ------
+        JournalError
+            If there is none, or it is damaged.
+        """
+        from stormsweep.results.journal import read
+
+        if not self.journal_path.is_file():
+            raise JournalError(
+                f"{self._folder}: the study has not been begun; run `stormsweep run {self._path}`"
+            )
+        return read(self.journal_path)
+
+    def begun(self) -> StudyBegun | None:
+        """Return what the journal says the study is; None where none is begun."""
+        if not self.journal_path.is_file():
+            return None
+        kept = (entry.record for entry in self.entries())
+        return next((record for record in kept if isinstance(record, StudyBegun)), None)
+
+    def refuse_edits(self) -> None:
+        """Refuse a study file that no longer fits what was begun under its name.
+
+        Raises
+        ------
+        JournalError
+            Naming what changed, and a name that is free.
+        """
+        recorded = self._folder / "study.toml"
+        if not self.journal_path.is_file() or not self.journal_path.stat().st_size:
+            return
+        if not recorded.is_file():
+            raise JournalError(
+                f"{recorded}: is missing, so that nobody knows what {self.journal_path} is about; "
+                "put it back"
+            )
+        changes = differences(load_study(recorded), self._file)
+        if changes:
+            raise JournalError(
+                f"{self._path}: {'; '.join(changes)}: since {self._folder} was begun; undo the "
+                f"change, or begin another study with study.name = {self._free_name()!r}"
+            )
+
+    def refuse_other_data(self, begun: StudyBegun | None, data: PreparedData) -> None:
+        """Refuse data that are not those the study was begun with.
+
+        Raises
+        ------
+        JournalError
+            If the fingerprints differ.
+        """
+        if begun and begun.data["fingerprint"] != data.fingerprint:
+            raise JournalError(
+                f"{self._folder}: the data changed since the study was begun (fingerprint "
+                f"{data.fingerprint[:12]}, was {begun.data['fingerprint'][:12]}); restore them, "
+                f"or begin another study with study.name = {self._free_name()!r}"
+            )
+
+    def refuse_other_model(self, model: str) -> None:
+        """Refuse a builder whose file is not the one the study was begun with.
+
+        Parameters
+        ----------
+        model : str
+            SHA-256 of the file.
+
+        Raises
+        ------
+        JournalError
+            If the checksums differ.
+        """
+        begun = self.begun()
+        if begun and begun.model["sha256"] != model:
+            raise JournalError(
+                f"{self._file.model.build}: the file was edited since {self._folder} was begun; "
+                f"undo that, or begin another study with study.name = {self._free_name()!r}"
+            )
+
+    def _free_name(self) -> str:
+        number = 2
+        while (self._folder.parent / f"{self._file.study.name}-{number}").exists():
+            number += 1
+        return f"{self._file.study.name}-{number}"
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """Make the directory; take it away again when a mistake stops the study before it began."""
+        from stormsweep.study import lock
+
+        absolute = self._folder.absolute()
+        missing = [part for part in (absolute, *absolute.parents) if not part.exists()]
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except (UserError, StudyInterrupted, KeyboardInterrupt):
+            begun = self.journal_path.exists() or (self._folder / lock.FILE).exists()
+            if missing and not begun:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    for parent in missing[1:]:
+                        parent.rmdir()
+            raise
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Keep what the driver and Dask have to say in ``logs/driver.log``."""
+        from stormsweep.cluster.local import dask_logs
+
+        folder = self._folder / "logs"
+        folder.mkdir(exist_ok=True)
+        handler = logging.FileHandler(folder / "driver.log", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        ours = logging.getLogger("stormsweep")
+        level, propagate = ours.level, ours.propagate
+        ours.addHandler(handler)
+        ours.setLevel(logging.INFO)
+        ours.propagate = False
+        try:
+            with dask_logs(handler):
+                yield
+        finally:
+            ours.removeHandler(handler)
+            ours.setLevel(level)
+            ours.propagate = propagate
+            handler.close()

@@ -52,7 +52,7 @@ test: check system
 	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev system
-	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)
 
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group build \

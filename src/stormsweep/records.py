@@ -223,8 +223,8 @@ class StudyBegun:
     fold_sizes: list[dict[str, Any]]
     #: How the folds are made; empty in journals of the first sessions of 0.1.
     split: str = ""
-    #: How the validation sees what training saw, one line each; empty: it does not.
-    leaks: list[str] = field(default_factory=list)
+    #: What makes the validation other than honest, one line each.
+    flaws: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +306,8 @@ class TaskDone:
         Trainable parameters of the model.
     test_scores : dict of str to float
         Scores on the test part, in an audit; else empty.
+    test_errors : dict of str to float
+        Standard errors of those, from resampled groups; only of scores that have one.
     """
 
     kind: ClassVar[str] = "task"
@@ -325,6 +327,7 @@ class TaskDone:
     memory_mb: float
     parameters: int
     test_scores: dict[str, float] = field(default_factory=dict)
+    test_errors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from stormsweep.records import identity
+
 from .conftest import digits_study, stormsweep, tasks
 
 ONE = "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [2]"
@@ -22,12 +24,16 @@ def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     # Digits have no dates: random folds are what the study does anyway.
     folder = tmp_path / "runs" / "digits" / "audit"
-    listed = json.loads((folder / "audit.json").read_text())["protocols"]
+    about = json.loads((folder / "audit.json").read_text())
+    listed = about["protocols"]
     assert list(listed) == ["study", "balanced-first", "2019-as-coded"]
+    # Another configuration would lie beside.
+    one = folder / identity(about["configuration"])
     for name in listed:
-        scored = tasks(folder / name)
+        scored = tasks(one / name)
         assert len(scored) == 3
         assert all(0 < task.test_scores["roc_auc"] <= 1 for task in scored)
+        assert all(0 < task.test_errors["roc_auc"] < 0.2 for task in scored)
     table = pd.read_csv(folder / "audit.csv")
     assert set(table["protocol"]) == set(listed.values())
     for title in listed.values():
@@ -36,10 +42,10 @@ def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) ->
     assert (folder / "audit.tex").read_text().count(r"\\") > len(listed)
 
     # Again: nothing is trained twice.
-    before = (folder / "study" / "journal.jsonl").read_bytes()
+    before = (one / "study" / "journal.jsonl").read_bytes()
     again = stormsweep(tmp_path, "audit", study)
     assert again.returncode == 0, again.stderr
-    assert (folder / "study" / "journal.jsonl").read_bytes() == before
+    assert (one / "study" / "journal.jsonl").read_bytes() == before
 
 
 def test_an_audit_without_a_test_part_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,13 +1,18 @@
 """The audit: if these fail, a leak looks harmless, or an honest protocol looks like a leak."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import Part
+from stormsweep.errors import DataError
 from stormsweep.records import Entry, RunPlanned, TaskDone
 from stormsweep.results.audit import flattery, folds
-from stormsweep.study.audit import variants
-from stormsweep.study.protocol import leaks
+from stormsweep.study.audit import possible, variants
+from stormsweep.study.protocol import flaws
 from tests import journals
 
 POINT = {"batch_size": 512, "learning_rate": 0.005, "epochs": 15}
@@ -20,8 +25,8 @@ def study(**tables):
 def test_an_honest_study_is_compared_with_three_leaky_protocols():
     made = {one.name: one.file for one in variants(study(), POINT)}
     assert list(made) == ["study", "random-folds", "balanced-first", "2019-as-coded"]
-    assert not leaks(made["study"])
-    assert all(leaks(made[name]) for name in list(made)[1:])
+    assert not flaws(made["study"])
+    assert all(flaws(made[name]) for name in list(made)[1:])
     for file in made.values():
         assert {name: values for name, (values,) in file.search.space.items()} == POINT
     coded = made["2019-as-coded"]
@@ -45,7 +50,7 @@ def test_a_leaky_study_is_compared_with_an_honest_protocol_too():
     assert names == ["study", "grouped", "random-folds", "balanced-first"]
 
 
-def journal(validation, test, metric="roc_auc"):
+def journal(validation, test, metric="roc_auc", errors=None):
     begun = journals.about({"epochs": [1]}, len(validation), metric=metric)
     records = [begun]
     for fold, (scores, on_test) in enumerate(zip(validation, test, strict=True)):
@@ -53,6 +58,7 @@ def journal(validation, test, metric="roc_auc"):
         done = TaskDone(
             f"r{fold}", 0, 1, scores, "0", 1, 0.0, 0.0, 1.0, {}, [0.1], 8, 1, 100.0, 17, on_test
         )
+        done = dataclasses.replace(done, test_errors=errors or {})
         records.append(done)
     return [Entry(float(n), record) for n, record in enumerate(records)]
 
@@ -71,9 +77,15 @@ def test_flattery_is_the_paired_difference_with_its_interval():
     assert table.loc[("honest", "loss"), "flattery"] == pytest.approx(0.05)
     row = table.loc["leaky", "roc_auc"]
     assert row["flattery"] == pytest.approx(0.09)
-    # t-interval of two differences, 0.08 and 0.10: half width 12.706 * sd / sqrt(2).
-    half = 12.7062 * np.std([0.08, 0.10], ddof=1) / np.sqrt(2)
+    # t-interval of two differences, 0.08 and 0.10, for overlapping training sets.
+    half = 12.7062 * np.std([0.08, 0.10], ddof=1) * np.sqrt(1 / 2 + 1)
     assert row["flattery_high"] == pytest.approx(0.09 + half, abs=1e-4)
+
+
+def test_the_error_of_the_test_part_is_in_every_fold_alike():
+    scored = [{"roc_auc": 0.9}, {"roc_auc": 0.9}], [{"roc_auc": 0.8}, {"roc_auc": 0.8}]
+    row = flattery({"p": journal(*scored, errors={"roc_auc": 0.03})}).iloc[0]
+    assert row["flattery_high"] == pytest.approx(0.1 + 12.7062 * 0.03, abs=1e-4)
 
 
 def test_a_fold_of_one_class_leaves_no_mean_but_its_test_score():
@@ -88,3 +100,24 @@ def test_a_fold_of_one_class_leaves_no_mean_but_its_test_score():
     assert table.loc["roc_auc", "test"] == pytest.approx(0.81)
     assert table.loc["accuracy", "flattery"] == pytest.approx(0.15)
     assert len(folds({"2019": coded})) == 4
+
+
+def test_a_protocol_that_the_data_do_not_allow_is_left_out_and_said():
+    # With a third of the cases events, all others fall into the first of three consecutive folds
+    # once events are appended 18 times.
+    labels = (np.arange(90) % 3 == 0).astype(np.uint8)
+    part = Part(
+        np.zeros((90, 1), np.float32),
+        labels,
+        np.zeros(90, np.float32),
+        {"run_date": np.repeat(np.arange(9), 10).astype(np.int32)},
+    )
+    notes = []
+    watcher = SimpleNamespace(note=notes.append)
+    kept = possible(variants(study(), POINT), part, watcher)
+    assert [one.name for one in kept] == ["study", "random-folds", "balanced-first"]
+    assert len(notes) == 1
+    assert "left out: 2019 as coded, which these data do not allow" in notes[0]
+    # The study's own protocol is not left out: that would be no audit of it.
+    with pytest.raises(DataError, match="at most 9"):
+        possible(variants(study(validation={"folds": 10}), POINT), part, watcher)

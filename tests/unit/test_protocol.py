@@ -1,4 +1,4 @@
-"""The protocol of a study: if these fail, leaks go unnoticed, or 2019's folds are not theirs."""
+"""The protocol of a study: if these fail, flaws go unnoticed, or 2019's folds are not theirs."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError
 from stormsweep.records import Protocol
-from stormsweep.study.protocol import check_metric, fold_rows, leaks, protocol_of, whole_rows
+from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of, whole_rows
 
 
 def study(**tables):
@@ -23,6 +23,7 @@ def part(labels, groups):
         np.asarray(labels, np.uint8),
         np.zeros(n, np.float32),
         {"run_date": np.asarray(groups, np.int32)},
+        {"run_date": [f"{2000 + code}-01-01" for code in range(1 + max(map(int, groups)))]},
     )
 
 
@@ -90,30 +91,70 @@ def test_the_folds_of_2019_are_as_they_really_were():
 
 
 def test_the_default_protocol_of_storms_does_not_leak():
-    assert leaks(study()) == []
-    assert leaks(study(balance={"method": "oversample"})) == []
-    assert leaks(study(validation={"split": "chronological"})) == []
+    assert flaws(study()) == []
+    assert flaws(study(balance={"method": "oversample"})) == []
+    assert flaws(study(validation={"split": "chronological"})) == []
+
+
+BEFORE = {"method": "oversample", "scope": "before-split"}
 
 
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"validation": {"split": "k-fold"}}, ["run date are on both sides"]),
+        ({"validation": {"split": "k-fold"}}, ["run_date are on both sides"]),
         ({"validation": {"group_by": "track"}}, ["same run date"]),
         (
+            {"balance": BEFORE, "validation": {"split": "stratified"}},
+            ["copies of one case", "balanced too", "run_date are on both sides"],
+        ),
+        ({"balance": BEFORE}, ["balanced too"]),
+        ({"balance": {"method": "undersample", "scope": "before-split"}}, ["balanced too"]),
+        (
             {
-                "balance": {"method": "oversample", "scope": "before-split"},
-                "validation": {"split": "stratified"},
+                "data": {"source": "csv", "path": "x.csv", "groups": {"station": "name"}},
+                "validation": {"split": "k-fold"},
             },
-            ["copies of one case", "run date are on both sides"],
+            ["cases of one station are on both sides"],
         ),
     ],
 )
-def test_every_leak_is_said(tables, words):
-    said = leaks(study(**tables))
+def test_everything_that_is_not_honest_is_said(tables, words):
+    said = flaws(study(**tables))
     assert len(said) == len(words)
     for line, word in zip(said, words, strict=True):
         assert word in line
+
+
+def labelled(labels, of_case):
+    """Cases whose group codes follow the order of the labels as text, as on disk."""
+    known = sorted(labels)
+    events = np.arange(len(of_case)) % 2
+    cases = part(events, [known.index(labels[case]) for case in of_case])
+    return Part(
+        *(getattr(cases, f) for f in ("inputs", "labels", "targets", "groups")), {"run_date": known}
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["2014-11-30", "2014-12-01", "2015-01-01"],
+        ["20141130-0000_007", "20141130-0000_012", "20150101-0000_001"],
+    ],
+)
+def test_chronological_folds_follow_the_dates(labels):
+    data = labelled(labels, [2, 2, 1, 1, 0, 0])
+    first, second = fold_rows(data, protocol(split="chronological", folds=2, balance="none"))
+    assert (first.train.tolist(), first.validation.tolist()) == ([4, 5], [2, 3])
+    assert (second.train.tolist(), second.validation.tolist()) == ([2, 3, 4, 5], [0, 1])
+
+
+def test_chronological_folds_of_what_is_no_date_are_refused():
+    # As text, October would come before February.
+    data = labelled(["2/1/2014", "10/1/2014", "11/1/2014"], [0, 0, 1, 1, 2, 2])
+    with pytest.raises(DataError, match=r"'10/1/2014' of the group 'run_date' is no date"):
+        fold_rows(data, protocol(split="chronological", folds=2, balance="none"))
 
 
 def test_a_study_that_says_nothing_gets_the_honest_protocol():

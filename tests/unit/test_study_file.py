@@ -59,6 +59,10 @@ def write(folder: Path, text: str) -> Path:
         (BASE + "[balance]\nratio = 2", "balance.ratio: given 2; must be at most 1"),
         (BASE + '[balance]\nscope = "before"', "must be 'training-folds' or 'before-split'"),
         (BASE + "[augment]\nrotate_degrees = 181", "given 181; must be at most 180"),
+        (
+            BASE + '[data]\nsource = "csv"\npath = "x.csv"\nvectors = {wind = ["u", "v"]}',
+            "data.vectors: is for images; rows of tables are none",
+        ),
         (BASE + "[augment]\nflip = true", "augment.flip: given True; a mirror image turns"),
         (
             BASE + '[augment]\nmethod = "2019-ahead"\nrotate_degrees = 5',

@@ -148,6 +148,22 @@ def test_changed_or_foreign_turned_patches_are_refused(data):
         open_turned(folder, data.fingerprint, check=True)
 
 
+def test_channels_of_arrays_are_vectors_where_the_study_says_so(tmp_path):
+    from stormsweep.config.study import DataTable
+    from stormsweep.data.tables import prepare_npz
+
+    inputs = np.random.default_rng(0).standard_normal((9, 4, 4, 3))
+    np.savez(tmp_path / "x.npz", images=inputs, labels=np.arange(9) % 2)
+    asked = {"source": "npz", "path": tmp_path / "x.npz", "inputs": ["images"], "target": "labels"}
+    wind = {"wind": ["images[1]", "images[2]"]}
+    prepared = prepare_npz(DataTable(**asked, vectors=wind), 0, tmp_path / "out")
+    assert vectors_of(prepared.manifest) == [(1, 2)]
+    assert vectors_of(prepare_npz(DataTable(**asked), 0, tmp_path / "none").manifest) == []
+    wrong = {"wind": ["images[1]", "images[3]"]}
+    with pytest.raises(DataError, match=r"data.vectors.wind: 'images\[3\]' is no channel"):
+        prepare_npz(DataTable(**asked, vectors=wrong), 0, tmp_path / "wrong")
+
+
 def test_half_a_vector_cannot_be_turned(data):
     manifest = {"inputs": [entry for entry in data.manifest["inputs"] if entry["name"] != "v"]}
     with pytest.raises(DataError, match="'u' is one component of the wind"):

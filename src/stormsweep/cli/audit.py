@@ -24,6 +24,7 @@ def audit(
     runs: RunsOption = RUNS,
 ) -> None:
     """Train one configuration under this protocol and leaky ones; compare with the test years."""
+    from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
     from stormsweep.report.audit import HEADER, rows, write_audit
     from stormsweep.results.audit import read
@@ -31,7 +32,10 @@ def audit(
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs).with_site(workers=workers)
-    with display() as watcher:
+    with (
+        stoppable(lambda: f"stormsweep audit {study}", "everything finished so far is kept"),
+        display() as watcher,
+    ):
         found = audit(chosen, configuration, watcher)
     typer.echo(f"Configuration: {hyperparameters(found.configuration)}")
     material = read(chosen.directory)

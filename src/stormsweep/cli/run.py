@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,24 +38,20 @@ def run(
     runs: RunsOption = RUNS,
 ) -> None:
     """Train what is not on record yet, then write the report; goes on where it stopped."""
+    from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
-    from stormsweep.errors import StudyInterrupted
     from stormsweep.study.study import Study
 
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
     chosen = Study.from_toml(study, runs).with_site(
         use=site, workers=workers, threads_per_worker=threads
     )
-    try:
-        with display() as watcher:
-            outcome = chosen.run(watcher, retry_failed)
-    except (KeyboardInterrupt, StudyInterrupted) as stopped:
-        again = chosen.directory if (chosen.directory / "study.toml").exists() else study
-        why = str(stopped) or "everything finished so far is kept"
-        raise StudyInterrupted(f"interrupted; {why}; go on with: stormsweep run {again}") from None
+
+    def again() -> str:
+        begun = (chosen.directory / "study.toml").exists()
+        return f"stormsweep run {chosen.directory if begun else study}"
+
+    with stoppable(again, "everything finished so far is kept"), display() as watcher:
+        outcome = chosen.run(watcher, retry_failed)
     if not outcome.trained:
         typer.echo("Nothing was left to train.")
     _tell(chosen, report)
@@ -92,7 +87,7 @@ def _tell(study: Any, report: bool) -> None:
 @app.command()
 def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     """Print what would run and what sharing saves, before anything does."""
-    from stormsweep.study.protocol import leaks
+    from stormsweep.study.protocol import flaws
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
@@ -123,8 +118,8 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     ]
     for name, value, remark in rows:
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
-    for leak in leaks(file):
-        typer.echo(f"The validation leaks: {leak}.")
+    for flaw in flaws(file):
+        typer.echo(f"The validation is not honest: {flaw}.")
     site = file.site
     typer.echo(
         f"on {site.use}: {site.workers} workers of {site.threads_per_worker} "

@@ -113,6 +113,9 @@ class DataTable(Table):
     """Storms with missing values in what is read of them: an error, or left out and counted."""
     groups: dict[StrictStr, StrictStr] = {}
     """csv, npz: names of groups, each a column (array) or ``file:REGEX`` on the file's name."""
+    vectors: dict[StrictStr, Annotated[list[StrictStr], Field(min_length=2, max_length=2)]] = {}
+    """Images of npz and functions: pairs of channels that are the x and y components of a vector;
+    where patches are turned, these turn with them."""
     test_from: Annotated[dt.date, BeforeValidator(_date)] | None = None
     """Cases of this date and later are the test set, not touched by the search."""
     test_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.0
@@ -149,6 +152,8 @@ class DataTable(Table):
                     f"data.{key}: is for storms; source is {self.source!r}, where rows are chosen "
                     "before Stormsweep sees them; remove it"
                 )
+        if self.vectors and self.source == "csv":
+            raise ValueError("data.vectors: is for images; rows of tables are none; remove it")
         if self.first_date and self.last_date and self.last_date < self.first_date:
             raise ValueError(
                 f"data.last_date: given {self.last_date}; must not be before data.first_date, "

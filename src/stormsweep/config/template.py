@@ -84,6 +84,7 @@ _EXAMPLES = {
     "data.first_date": "2011-01-01",
     "data.last_date": "2016-12-31",
     "data.groups": '{run_date = "file:(\\\\d{8})"}',
+    "data.vectors": '{wind = ["images[1]", "images[2]"]}',
     "data.test_from": "2015-01-01",
     "model.parameters": "{filters = [8, 16, 32], dropout = 0.1}",
     "validation.split": '"grouped"',

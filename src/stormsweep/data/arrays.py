@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stormsweep.data.layout import labels_of
 from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable
 from stormsweep.data.source import request
 from stormsweep.data.split import choose_test
-from stormsweep.errors import DataError
+from stormsweep.errors import DataError, nearest
 
 #: Called with how many of how many steps are done.
 Progress = Callable[[int, int], None]
@@ -90,6 +91,7 @@ def prepare_arrays(
         variables = [Variable(names[0])]
     else:
         variables = [Variable(f"{names[0]}[{channel}]") for channel in range(channels)]
+    variables = _with_vectors(variables, config.vectors, inputs.ndim)
     with PreparedWriter(
         destination,
         source=config.source,
@@ -114,6 +116,33 @@ def prepare_arrays(
             if progress:
                 progress(min(start + step, len(inputs)), len(inputs))
     return PreparedData.open(destination)
+
+
+def _with_vectors(
+    variables: list[Variable], vectors: Mapping[str, Sequence[str]], dimensions: int
+) -> list[Variable]:
+    """Mark the channels that are components of a vector.
+
+    Raises
+    ------
+    DataError
+        If a component is no channel of the images, or stands in two vectors.
+    """
+    names, marks = [variable.name for variable in variables], dict[str, str]()
+    for vector, components in vectors.items():
+        key = f"data.vectors.{vector}"
+        if dimensions != 4:
+            raise DataError(f"{key}: given, but the inputs are no images; remove it")
+        for component, name in zip("xy", components, strict=True):
+            if name not in names:
+                raise DataError(
+                    f"{key}: {name!r} is no channel{nearest(name, names)}; there are "
+                    f"{', '.join(names)}"
+                )
+            if name in marks:
+                raise DataError(f"{key}: {name!r} is a component of {marks[name]!r} already")
+            marks[name] = f"{vector}:{component}"
+    return [replace(variable, vector=marks.get(variable.name, "")) for variable in variables]
 
 
 def as_text(values: NDArray[Any], what: str) -> NDArray[Any]:

@@ -10,7 +10,7 @@ one ``groups_<name>.npy`` (int32, index into the manifest's list of labels) per 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +41,16 @@ class Part:
     targets : ndarray of float32, shape (n,)
         The target as it was given, in its own units.
     groups : dict of str to ndarray of int32, shape (n,)
-        Codes of the groups; the manifest has their labels.
+        Codes of the groups.
+    group_labels : dict of str to list of str
+        What the codes stand for.
     """
 
     inputs: NDArray[np.float32]
     labels: NDArray[np.uint8]
     targets: NDArray[np.float32]
     groups: dict[str, NDArray[np.int32]]
+    group_labels: dict[str, list[str]] = field(default_factory=dict)
 
 
 class PreparedData:
@@ -157,6 +160,7 @@ class PreparedData:
             self._array(name, "labels.npy"),
             self._array(name, "targets.npy"),
             groups,
+            self.manifest["groups"],
         )
 
     def _array(self, part: PartName, name: str) -> NDArray[Any]:

@@ -47,6 +47,11 @@ class Material:
         """What the protocol flatters, where the study was audited."""
         return None if self.directory is None else audit.read(self.directory)
 
+    @property
+    def test_audited(self) -> bool:
+        """Whether an audit, finished or not, scored the test set."""
+        return self.directory is not None and audit.looked(self.directory)
+
     @cached_property
     def fits(self) -> pd.DataFrame:
         """One row a fit scored."""

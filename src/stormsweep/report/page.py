@@ -169,7 +169,7 @@ def _data(material: Material, study_file: str) -> list[tuple[str, str]]:
 
 def _test_set(material: Material) -> str:
     if material.tested is None:
-        return "Test set, untouched"
+        return "Test set, scored by an audit" if material.test_audited else "Test set, untouched"
     look = material.tested.record.look
     return f"Test set, scored {'once' if look == 1 else f'{look} times'}"
 

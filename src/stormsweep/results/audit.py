@@ -61,15 +61,21 @@ def read(directory: Path) -> Findings | None:
     folder = directory / FOLDER
     try:
         about = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        titles = dict(about["protocols"])
+        titles, _ = dict(about["protocols"]), str(about["folder"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{folder / FILE}: is damaged; run the audit again") from None
     journals = {
-        title: journal.read(folder / name / "journal.jsonl") for name, title in titles.items()
+        title: journal.read(folder / about["folder"] / name / "journal.jsonl")
+        for name, title in titles.items()
     }
     return Findings(about, folds(journals), flattery(journals))
+
+
+def looked(directory: Path) -> bool:
+    """Say whether an audit of a study, finished or not, may have scored the test part."""
+    return any((directory / FOLDER).glob("*/*/journal.jsonl"))
 
 
 def folds(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
@@ -84,8 +90,9 @@ def folds(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
     -------
     DataFrame
         ``protocol``, ``fold``, ``score``, ``validation`` and ``test`` (the same model's score on
-        its validation and on the test part; NaN where it has none), and ``flattery``: by how much
-        the validation looks better than the test part.
+        its validation and on the test part; NaN where it has none), ``test_error`` (the standard
+        error of the latter), and ``flattery``: by how much the validation looks better than the
+        test part.
     """
     rows = []
     for title, entries in journals.items():
@@ -96,14 +103,20 @@ def folds(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
             for task in scored:
                 validation = float(task.scores.get(name, np.nan))
                 test = float(task.test_scores.get(name, np.nan))
+                error = float(task.test_errors.get(name, np.nan))
                 gain = sign * (validation - test)
-                rows.append((title, fold_of[task.run], name, validation, test, gain))
-    columns = ["protocol", "fold", "score", "validation", "test", "flattery"]
+                rows.append((title, fold_of[task.run], name, validation, test, error, gain))
+    columns = ["protocol", "fold", "score", "validation", "test", "test_error", "flattery"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
     """Return by how much each protocol's validation flatters its models against the test part.
+
+    The interval is a t-interval of the mean over folds. Its variance is widened twice: training
+    sets of the folds overlap (Nadeau and Bengio, 2003, as in `summary.differences`), and all folds
+    share one test part, whose sampling error therefore is in every difference alike and in their
+    spread not at all.
 
     Parameters
     ----------
@@ -116,7 +129,7 @@ def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
         One row a protocol and score: ``protocol``, ``score``, ``folds`` scored of
         ``folds_expected``, ``validation``, ``validation_sd``, ``test``, ``test_sd`` (mean and
         standard deviation over folds), ``flattery``, and ``flattery_low`` and ``flattery_high``,
-        the 95 % t-interval of its mean over folds. NaN where a fold has no such score.
+        its 95 % interval. NaN where a fold has no such score.
     """
     single = folds(journals)
     rows = []
@@ -126,7 +139,9 @@ def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
         means = {name: part[name].mean(skipna=False) for name in ("validation", "test")}
         spread = {f"{name}_sd": part[name].std(skipna=False) for name in ("validation", "test")}
         gain, sd = part["flattery"].mean(skipna=False), part["flattery"].std(skipna=False)
-        half = float(t_quantile(count)) * sd / np.sqrt(count)
+        overlap = 1 / (count - 1) if count > 1 else np.nan
+        shared = np.nan_to_num(part["test_error"].mean(skipna=False))
+        half = float(t_quantile(count)) * np.sqrt((1 / count + overlap) * sd**2 + shared**2)
         rows.append(
             {"protocol": title, "score": score, "folds": count}
             | {"folds_expected": expected[str(title)]}

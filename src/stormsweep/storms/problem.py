@@ -164,6 +164,8 @@ def storm_folder(config: DataTable, seed: int, progress: Progress | None = None)
 
 def _check_settings(config: DataTable) -> None:
     patches.check_fields([str(config.target)], "data.target")
+    if config.vectors:
+        raise DataError("data.vectors: given for storms, which bring their wind; remove it")
     if config.groups:
         raise DataError(
             f"data.groups: given for storms, which bring their own: {', '.join(GROUPS)}; remove it"

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.config.study import STORM_SOURCES, StudyFile
+from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, StudyFileError
 from stormsweep.files import write_json
 from stormsweep.records import Hyperparameters, RunFailed, identity
-from stormsweep.study.protocol import leaks, protocol_of
+from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 from stormsweep.study.study import Study
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Audit:
     Attributes
     ----------
     directory : Path
-        Where it lies; each protocol has a study's directory of its own in it.
+        Where it lies: a folder for each configuration, in it a study's directory for each protocol.
     configuration : dict
         The hyperparameters that all protocols trained.
     table : DataFrame
@@ -61,9 +62,10 @@ class Audit:
 def variants(study: StudyFile, configuration: Hyperparameters) -> list[Variant]:
     """Return the protocols that an audit compares.
 
-    The study's own comes first; where that leaks, an honest one follows. Then come random folds
-    (training and validation share groups), balancing before random folds (they share copies) and
-    the protocol of the 2019 scripts as it was coded. One that equals an earlier one is left out.
+    The study's own comes first; where that is not honest, an honest one follows. Then come random
+    folds (training and validation share groups), balancing before random folds (they share copies)
+    and the protocol of the 2019 scripts as it was coded. One that equals an earlier one is left
+    out.
 
     Parameters
     ----------
@@ -96,7 +98,7 @@ def variants(study: StudyFile, configuration: Hyperparameters) -> list[Variant]:
     first = {"scope": "before-split"} | ({} if sampled else {"method": "oversample"})
     asked = [Variant("study", "as the study says", base)]
     dated = study.data.source in STORM_SOURCES or "run_date" in study.data.groups
-    if leaks(study) and dated:
+    if flaws(study) and dated:
         honest = with_protocol({"split": "grouped", "group_by": "run_date"}, inside)
         asked.append(Variant("grouped", "folds by run date", honest))
     asked.append(Variant("random-folds", "random folds", with_protocol(at_random, inside)))
@@ -124,7 +126,8 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
     """Train one configuration under the study's protocol and under leaky ones.
 
     Every fold's model is scored on its validation and on the test years, which no protocol trains
-    on. What was trained before is not trained again.
+    on. What was trained before is not trained again. A protocol that the data do not allow is left
+    out, and said.
 
     Parameters
     ----------
@@ -145,7 +148,7 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
     StudyFileError
         If there is no such configuration.
     DataError
-        If the study has no test part.
+        If the study has no test part, or its own protocol cannot be carried out.
     """
     from stormsweep.results.audit import FILE, FOLDER, flattery
     from stormsweep.study.execute import Silent
@@ -157,10 +160,11 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
         raise DataError(
             f"{study.path}: data.test_from: not given; an audit compares with a test part"
         )
+    listed = possible(variants(study.file, chosen), data.part("train"), watcher)
     directory = study.directory / FOLDER
+    place = directory / identity(chosen)
     failed: list[RunFailed] = []
-    listed = variants(study.file, chosen)
-    studies = [Study(one.file, study.path, directory / one.name, audited=data) for one in listed]
+    studies = [Study(one.file, study.path, place / one.name, audited=data) for one in listed]
     for number, (variant, each) in enumerate(zip(listed, studies, strict=True), start=1):
         watcher.note(f"protocol {number} of {len(listed)}: {variant.title}")
         failed += each.run(watcher).failed
@@ -170,6 +174,7 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
             "study": study.file.study.name,
             "metric": study.file.search.metric,
             "configuration": chosen,
+            "folder": place.name,
             "synthetic": data.synthetic,
             "source": study.file.data.source,
             "protocols": {variant.name: variant.title for variant in listed},
@@ -177,6 +182,37 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
     )
     table = flattery({v.title: s.entries() for v, s in zip(listed, studies, strict=True)})
     return Audit(directory, chosen, table, failed)
+
+
+def possible(asked: list[Variant], part: Part, watcher: Watcher) -> list[Variant]:
+    """Leave out protocols that the data do not allow, and say so.
+
+    Parameters
+    ----------
+    asked : list of Variant
+        The study's own protocol first.
+    part : Part
+        The training part.
+    watcher : Watcher
+        Told what is left out.
+
+    Raises
+    ------
+    DataError
+        If the data do not allow the study's own protocol.
+    """
+    kept = []
+    for variant in asked:
+        try:
+            rows = fold_rows(part, protocol_of(variant.file))
+            check_metric(part, rows, variant.file.search.metric)
+        except DataError as error:
+            if variant is asked[0]:
+                raise
+            watcher.note(f"left out: {variant.title}, which these data do not allow ({error})")
+        else:
+            kept.append(variant)
+    return kept
 
 
 def _configuration(study: Study, wanted: str | None) -> Hyperparameters:

@@ -13,6 +13,7 @@ from stormsweep.config.study import STORM_SOURCES, AugmentTable, StudyFile
 from stormsweep.data.balance import balance
 from stormsweep.data.folds import Split, folds
 from stormsweep.data.prepared import Part
+from stormsweep.data.split import as_date
 from stormsweep.errors import DataError, nearest
 from stormsweep.records import Augmentation, Protocol
 
@@ -47,33 +48,36 @@ def _augmentation(table: AugmentTable) -> Augmentation | None:
     return Augmentation(table.method, table.rotate_degrees, table.flip, copies)
 
 
-def leaks(study: StudyFile) -> list[str]:
-    """Say how the validation of a study sees what training saw, one line each.
+def flaws(study: StudyFile) -> list[str]:
+    """Say what makes the validation of a study other than honest, one line each.
 
     Returns
     -------
     list of str
         Empty where no copy, no group and, for storms, no track and no run date is on both sides
-        of a fold.
+        of a fold, and what is scored is in its natural balance.
     """
-    validation, found = study.validation, []
-    copied = study.balance.method in ("oversample", "repeat")
-    if study.balance.scope == "before-split" and copied and not validation.grouped:
+    validation, method, found = study.validation, study.balance.method, []
+    first = study.balance.scope == "before-split"
+    split = f'validation.split = "{validation.split}"'
+    if first and method in ("oversample", "repeat") and not validation.grouped:
         found.append(
-            f'balance.scope = "before-split" with validation.split = "{validation.split}": copies '
-            "of one case are in the training and in the validation of a fold"
+            f'balance.scope = "before-split" with {split}: copies of one case are in the training '
+            "and in the validation of a fold"
         )
-    if study.data.source in STORM_SOURCES or "run_date" in study.data.groups:
-        if not validation.grouped:
-            found.append(
-                f'validation.split = "{validation.split}": cases of one run date are on both sides '
-                "of a fold"
-            )
-        elif validation.group_by != "run_date":
-            found.append(
-                f'validation.group_by = "{validation.group_by}": other cases of the same run date '
-                "are on the other side of a fold"
-            )
+    if first and method in ("oversample", "repeat", "undersample"):
+        found.append(
+            'balance.scope = "before-split": the validation is balanced too, so that CSI, average '
+            "precision and Brier score are not those of the natural frequency of events"
+        )
+    groups = ("run_date", "track") if study.data.source in STORM_SOURCES else study.data.groups
+    if not validation.grouped and groups:
+        found.append(f"{split}: cases of one {next(iter(groups))} are on both sides of a fold")
+    elif "run_date" in groups and validation.group_by != "run_date":
+        found.append(
+            f'validation.group_by = "{validation.group_by}": other cases of the same run date '
+            "are on the other side of a fold"
+        )
     return found
 
 
@@ -126,6 +130,8 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
                 f"{nearest(protocol.group_by, known)}; the data have {', '.join(known)}"
             )
         groups = part.groups[protocol.group_by]
+        if protocol.split == "chronological":
+            groups = _in_time(groups, part.group_labels[protocol.group_by], protocol.group_by)
     if protocol.before_split:
         return _balanced_first(part, groups, protocol)
     made = _folds(part.labels, groups, protocol)
@@ -144,6 +150,29 @@ def whole_part(part: Part, protocol: Protocol) -> FoldRows:
     rows = np.arange(len(part.labels))
     balanced, weight = _balance(rows, part.labels, protocol, protocol.folds)
     return FoldRows(balanced, rows, weight, float(np.mean(part.labels)), len(rows))
+
+
+def _in_time(codes: NDArray[Any], labels: Sequence[str], group_by: str) -> NDArray[Any]:
+    """Return codes that ascend in time: labels are dates, or begin with one as tracks do.
+
+    Raises
+    ------
+    DataError
+        If a label holds no date.
+    """
+    dates = [as_date(label) or as_date(label[:8]) for label in labels]
+    for label, date in zip(labels, dates, strict=True):
+        if date is None:
+            raise DataError(
+                f'validation.split: given "chronological"; {label!r} of the group {group_by!r} is '
+                "no date such as 2015-05-29 or 20150529; use a group of dates in "
+                "validation.group_by"
+            )
+    order = sorted(range(len(labels)), key=lambda code: (dates[code], labels[code]))
+    place = np.empty(len(labels), np.int64)
+    place[order] = np.arange(len(labels))
+    ascending: NDArray[np.int64] = place[codes]
+    return ascending
 
 
 def whole_rows(part: Part, protocol: Protocol) -> NDArray[np.int64]:

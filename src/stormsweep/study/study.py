@@ -240,7 +240,7 @@ class Study:
         from stormsweep.models.build import check_place
         from stormsweep.study.execute import Silent, progress_of
         from stormsweep.study.lock import DriverLock, refuse_if_busy
-        from stormsweep.study.protocol import check_metric, fold_rows, leaks, protocol_of
+        from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 
         watcher = watcher or Silent()
         file = self.file
@@ -249,8 +249,8 @@ class Study:
         self._place.refuse_edits()
         check_place(file.model.build)
         plan = self.plan()
-        for leak in leaks(file) if self._audited is None else ():
-            watcher.note(f"The validation leaks: {leak}.")
+        for flaw in flaws(file) if self._audited is None else ():
+            watcher.note(f"The validation is not honest: {flaw}.")
         with self._place.made(), DriverLock(self.directory) as lock:
             self._place.refuse_edits()
             data = self._audited or self.prepare(watcher)
@@ -387,7 +387,7 @@ class Study:
         model: str,
     ) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""
-        from stormsweep.study.protocol import fold_sizes, leaks
+        from stormsweep.study.protocol import flaws, fold_sizes
 
         file = self.file
         known = {e.record.run for e in journal.entries if isinstance(e.record, RunPlanned)}
@@ -406,7 +406,7 @@ class Study:
                 data=data.summary(),
                 fold_sizes=fold_sizes(data.part("train"), folds, file.validation.group_by),
                 split=str(file.validation.split),
-                leaks=leaks(file),
+                flaws=flaws(file),
             )
             records.append(begun)
         records += [

@@ -37,6 +37,8 @@ from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
 from stormsweep.training import checkpoint
 from stormsweep.training.engine import Engine, FoldData, State, Trajectory, Turning
 from stormsweep.training.scores import check_probabilities, scores
+from stormsweep.verification.errors import standard_errors
+from stormsweep.verification.forecasts import CASE, forecasts
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -168,7 +170,9 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
     if score:
         probabilities = trajectory.predict(data.validation)
         result = scores(data.labels[data.validation], probabilities, data.climatology)
-    on_test = _test_scores(order, trajectory, data.climatology) if order.score_test else {}
+    on_test, errors = (
+        _test_scores(order, trajectory, data.climatology) if order.score_test else ({}, {})
+    )
     clock.lap("score")
     state = trajectory.state()
     _held.clear()
@@ -192,6 +196,7 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
             memory_mb=_peak_memory_mb(),
             parameters=trajectory.parameters,
             test_scores=on_test,
+            test_errors=errors,
         )
 
     about = {"protocol": fingerprint(order), "task": dataclasses.asdict(record())}
@@ -270,10 +275,17 @@ def _engine(threads: int, precision: str) -> Engine:
     return KerasEngine(precision)
 
 
-def _test_scores(order: TaskOrder, trajectory: Trajectory, climatology: float) -> dict[str, float]:
+def _test_scores(
+    order: TaskOrder, trajectory: Trajectory, climatology: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the scores on the test part, and their standard errors from resampled groups."""
     test = _part(order.data, order.fingerprint, "test")
     probabilities = trajectory.predict(np.arange(len(test.labels)), test.inputs)
-    return scores(test.labels, probabilities, climatology)
+    found = scores(test.labels, probabilities, climatology)
+    name = next((each for each in ("run_date", *test.groups) if each in test.groups), CASE)
+    blocks = None if name == CASE else test.groups[name]
+    known = forecasts(probabilities, test.labels, climatology, blocks, name)
+    return found, standard_errors(known, order.protocol.seed)
 
 
 @functools.cache

@@ -1,0 +1,25 @@
+"""The documentation: if these fail, a reader follows a link to nowhere, or reads a blank."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/**/*.md")]
+)
+PAGES = [page for page in PAGES if ".venv" not in str(page.relative_to(ROOT))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page):
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    missing = [
+        link
+        for link in links
+        if not re.match(r"[a-z]+:", link) and not (page.parent / link).exists()
+    ]
+    assert missing == []
+    assert "<!--" not in text

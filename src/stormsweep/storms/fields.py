@@ -149,8 +149,8 @@ def _wind(
     ahead_x, ahead_y = s.motion_x / speed, s.motion_y / speed
     u = _c(s.wind_u) + _c(s.shear[:, 0]) * _AXIS + _c(s.shear[:, 1]) * _AXIS[:, None]
     v = _c(s.wind_v) + _c(s.shear[:, 2]) * _AXIS + _c(s.shear[:, 3]) * _AXIS[:, None]
-    u = u + 0.75 * _smooth(rng, n, SIDE, 7) + 0.45 * _smooth(rng, n, SIDE, 13)
-    v = v + 0.75 * _smooth(rng, n, SIDE, 7) + 0.45 * _smooth(rng, n, SIDE, 13)
+    u = u + 0.65 * _smooth(rng, n, SIDE, 7) + 0.4 * _smooth(rng, n, SIDE, 13)
+    v = v + 0.65 * _smooth(rng, n, SIDE, 7) + 0.4 * _smooth(rng, n, SIDE, 13)
 
     # Outflow: from behind the core, with some of the storm's forward momentum.
     reach = 3.5 + 0.9 * long

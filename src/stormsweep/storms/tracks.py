@@ -33,7 +33,7 @@ _MEDIAN, _SPREAD = (1.697e-3, 1.774e-3), 0.64
 #: How far that maximum follows from intensity, from the rotation now, from warmth, from neither.
 _FROM_INTENSITY, _FROM_ROTATION, _FROM_HEAT, _FROM_CHANCE = 0.68, 0.47, 0.15, 0.43
 #: How much of that chance lasts as long as the track; how far warm storms are the intense ones.
-_LASTING_CHANCE, _FROM_WARMTH = 0.9, 0.35
+_LASTING_CHANCE, _FROM_WARMTH = 0.8, 0.35
 #: Vorticity maximum of the surroundings (1/s): median and spread of the log.
 _AROUND_MEDIAN, _AROUND_SPREAD = 2.12e-3, 0.615
 #: Spread of the wind between tracks of a day (m/s), before and from 2015.
@@ -159,7 +159,7 @@ def draw(rng: np.random.Generator, date: dt.date, count: int, day: days.Day) -> 
     edge += rng.exponential(0.65, count)
     shape = _quantile(lasting(0.8) + 0.3 * size, _ECCENTRICITY)
     strong = ndtr(intensity)
-    near_intensity = 0.35 * intensity[:, None] + 0.9 * rng.standard_normal((count, NEIGHBOURS))
+    near_intensity = 0.6 * intensity[:, None] + 0.8 * rng.standard_normal((count, NEIGHBOURS))
     there = rng.uniform(size=(count, NEIGHBOURS)) < np.array([0.55, 0.35])
     near_area = _quantile(
         0.6 * near_intensity + 0.8 * rng.standard_normal(near_intensity.shape), _AREA
@@ -192,21 +192,21 @@ def draw(rng: np.random.Generator, date: dt.date, count: int, day: days.Day) -> 
         shear=0.1 * lasting(0.9, 4) * np.exp(0.6 * lasting(0.9, 1)),
         temperature=day.temperature + warmth,
         gradient=0.165 * lasting(0.9, 2) * np.exp(0.6 * lasting(0.9, 1)),
-        rotation=1.1e-3 * np.exp(0.58 * strength.now),
+        rotation=1.22e-3 * np.exp(0.58 * strength.now),
         vorticity=_MEDIAN[later]
         * np.exp(_SPREAD * strength.next_hour + 0.1 * np.maximum(strength.next_hour - 1.7, 0)),
         surroundings=_AROUND_MEDIAN * np.exp(_AROUND_SPREAD * around),
         swath_trend=np.clip(0.1 + 0.45 * rng.standard_normal(count), -0.8, 1.0),
-        vortex_along=rng.uniform(-0.6, 0.1, count),
-        vortex_aside=rng.uniform(-0.7, -0.2, count),
-        vortex_radius=rng.uniform(1.6, 2.6, count),
-        decoy=(0.9 + 2.4 * strong) * np.exp(0.68 * lasting(0.8)),
+        vortex_along=rng.uniform(-0.45, 0.05, count),
+        vortex_aside=rng.uniform(-0.6, -0.2, count),
+        vortex_radius=rng.uniform(1.7, 2.5, count),
+        decoy=(0.8 + 2.1 * strong) * np.exp(0.68 * lasting(0.8)),
         outflow=(0.5 + 2.6 * strong) * np.exp(0.7 * lasting(0.8)),
         inflow=(0.5 + 2.0 * strong) * np.exp(0.55 * lasting(0.8)),
         cold_pool=(0.6 + 2.0 * strong) * np.exp(0.4 * lasting(0.8)),
         hail=0.9 * np.exp(0.5 * rng.standard_normal(count)),
-        shield_peak=np.clip(35.8 + 3.5 * rng.standard_normal(count) + 2 * intensity, 18, 38.5),
-        shield_length=8 + 20 * rng.beta(1.3, 1.3, count),
+        shield_peak=np.clip(35.8 + 2.0 * rng.standard_normal(count) + 3.5 * intensity, 18, 38.5),
+        shield_length=8 + 20 * ndtr(0.6 * intensity + 0.8 * rng.standard_normal(count)),
         shield_ratio=rng.uniform(0.45, 1.0, count),
         shield_angle=angle + 0.5 * rng.standard_normal(count),
         shield_x=4.5 * rng.standard_normal(count),

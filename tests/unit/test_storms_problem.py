@@ -339,6 +339,12 @@ def test_files_of_two_runs_are_refused(real, tmp_path):
     refused(tmp_path, table(real), str(one.patches), "its title is")
 
 
+def test_a_place_that_cannot_be_written_to_is_one_line(storms, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(DataError, match=r"file/out: cannot be written \(.+\)"):
+        prepare_storms(table(storms), 1, tmp_path / "file" / "out")
+
+
 def test_a_full_disk_is_seen_before_anything_is_read(storms, tmp_path, monkeypatch):
     # No real disk can be filled here: what the system says of it is replaced.
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)

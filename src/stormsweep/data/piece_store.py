@@ -53,12 +53,15 @@ class PieceStore:
         }
 
     def __enter__(self) -> Self:
-        self._lock = self._take()
         try:
-            self._clear()
-        except BaseException:
-            os.close(self._lock)
-            raise
+            self._lock = self._take()
+            try:
+                self._clear()
+            except BaseException:
+                os.close(self._lock)
+                raise
+        except OSError as error:
+            raise DataError(f"{self.destination}: cannot be written ({error.strerror})") from error
         return self
 
     def __exit__(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,42 +72,28 @@ def prepare_storms(
     mark = _mark(folder, found)
     runs = _chosen(config, folder, found)
     counts = [patches.count_patches(run.patches) for run in runs]
-    target = Target(
-        str(config.target),
-        schema.PHYSICAL_UNITS[str(config.target)],
-        config.threshold,
-        config.event,
-        config.label_from,
-    )
-    total, done = 2 * sum(counts), 0
-
-    def tell(more: int) -> None:
-        nonlocal done
-        done += more
-        if progress:
-            progress(min(done, total), total)
-
+    target = _target(config)
     asked = request(config, seed, group_by)
+    tell = _adding(progress, 2 * sum(counts))
     with PieceStore(destination, asked) as store:
         files.check_space(destination, 2 * sum(counts) * _row_bytes(inputs) - store.held())
         jobs = [
             Job(
-                run,
-                folder,
-                store.piece(f"{run.date:%Y%m%d}"),
-                inputs,
-                target,
-                _part(config, run.date),
-                config.missing == "drop",
-                mark and mark["files"],
+                run=run,
+                data=folder,
+                piece=store.piece(f"{run.date:%Y%m%d}"),
+                inputs=inputs,
+                target=target,
+                part=_part(config, run.date),
+                drop_missing=config.missing == "drop",
+                twin=mark and mark["files"],
             )
             for run in runs
         ]
-        try:
+        with _unfinished(destination, jobs):
             stage_runs(jobs, process_count(cores, len(jobs), sum(counts)), tell)
             pieces = [Piece(job.piece) for job in jobs]
             _check_classes(pieces, target)
-            provenance = _provenance(folder, pieces, mark)
             about = About(
                 source=config.source,
                 synthetic=mark is not None,
@@ -114,17 +101,47 @@ def prepare_storms(
                 target=target,
                 groups=GROUPS,
                 split=_split(config),
-                provenance=provenance,
+                provenance=_provenance(folder, pieces, mark),
                 request=asked,
             )
             write_prepared(destination, pieces, about, tell)
-        except UnfinishedError as error:
-            raise UnfinishedError(f"{destination}: {error}; {_kept(jobs)}") from None
-        except OSError as error:
-            raise UnfinishedError(
-                f"{destination}: cannot be written ({error.strerror}); {_kept(jobs)}"
-            ) from None
     return PreparedData.open(destination)
+
+
+def _target(config: DataTable) -> Target:
+    name = str(config.target)
+    units = schema.PHYSICAL_UNITS[name]
+    return Target(name, units, config.threshold, config.event, config.label_from)
+
+
+def _adding(progress: Progress | None, total: int) -> Callable[[int], None]:
+    """Return what takes how many more steps are done and tells how many of all are."""
+    done = 0
+
+    def tell(more: int) -> None:
+        nonlocal done
+        done += more
+        if progress:
+            progress(min(done, total), total)
+
+    return tell
+
+
+@contextmanager
+def _unfinished(destination: Path, jobs: Sequence[Job]) -> Iterator[None]:
+    """Say of a full disk or a lost process where it was, and that what is read is kept."""
+    try:
+        yield
+        return
+    except UnfinishedError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror})"
+    kept = sum((job.piece / "piece.json").is_file() for job in jobs)
+    raise UnfinishedError(
+        f"{destination}: {reason}; {kept} of {len(jobs)} runs are kept, and the same command goes "
+        "on from there"
+    )
 
 
 def storm_folder(config: DataTable, seed: int, progress: Progress | None = None) -> Path:
@@ -210,11 +227,6 @@ def _split(config: DataTable) -> dict[str, Any]:
 def _row_bytes(inputs: Inputs) -> int:
     values = len(inputs.variables) * (schema.SIDE**2 if inputs.kind == "fields" else 1)
     return 4 * values + 5 + 4 * len(GROUPS)
-
-
-def _kept(jobs: Sequence[Job]) -> str:
-    kept = sum((job.piece / "piece.json").is_file() for job in jobs)
-    return f"{kept} of {len(jobs)} runs are kept, and the same command goes on from there"
 
 
 def _check_classes(pieces: Sequence[Piece], target: Target) -> None:

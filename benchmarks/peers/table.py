@@ -13,9 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: A difference of this many standard errors is not chance any more; with 20 configurations and 10
-#: tools, about one of the 200 differences passes 3 by chance.
-STANDARD_ERRORS = 4.0
+from scipy.stats import t as student
+
+#: Scores disagree where chance alone would make so great a difference less often than this; ten
+#: tools that agree are then taken for odd once in a hundred benchmarks.
+RARE = 0.001
 _MIB = 1 << 20
 
 
@@ -63,7 +65,9 @@ class Agreement:
     largest : float
         Greatest difference of one configuration, with its sign.
     chance : float
-        Greatest difference in standard errors; NaN with fewer than three repeats to tell from.
+        Probability that chance alone makes a difference as striking in one of the configurations
+        (Student's t, from the scatter of the other tools' repeats); NaN with fewer than three
+        repeats to tell from.
     """
 
     correlation: float
@@ -73,8 +77,8 @@ class Agreement:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether chance explains the greatest difference; None where that cannot be told."""
-        return None if math.isnan(self.chance) else self.chance <= STANDARD_ERRORS
+        """Whether chance explains the differences; None where that cannot be told."""
+        return None if math.isnan(self.chance) else self.chance >= RARE
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,9 @@ def agreement(tool: str, repeats: Sequence[Repeat], ours: Sequence[str]) -> Agre
     if len(others) >= 3:
         error = math.sqrt(1 / len(own) + 1 / len(others))
         scatter = {key: statistics.stdev(scores[key] for scores in others) for key in keys}
-        chance = max(_ratio(abs(differences[key]), scatter[key] * error) for key in keys)
+        strangest = max(_ratio(abs(differences[key]), scatter[key] * error) for key in keys)
+        one = 2 * float(student.sf(strangest, len(others) - 1))
+        chance = -math.expm1(len(keys) * math.log1p(-one)) if one < 1 else 1.0
     try:
         correlation = statistics.correlation(list(mine.values()), list(theirs.values()))
     except statistics.StatisticsError:
@@ -209,7 +215,7 @@ def _scores(found: Agreement | None) -> str:
         return "-"
     said = "too few repeats to judge"
     if found.agrees is not None:
-        said = f"{found.chance:.1f} standard errors" + ("" if found.agrees else ": disagrees")
+        said = f"p {found.chance:.2g}" if found.agrees else f"p {found.chance:.0e}: disagrees"
     correlation = "-" if math.isnan(found.correlation) else f"{found.correlation:.3f}"
     return f"{correlation}, {found.largest:+.4f} ({said})"
 
@@ -263,8 +269,8 @@ def summary(
         lines.append(f"- Scores that chance does not explain: {', '.join(odd)}.")
     elif judged and all(found.agrees for found in judged.values()):
         lines.append(
-            "- All scores agree: of no tool and configuration does the mean differ from that of "
-            f"the others by more than {STANDARD_ERRORS:.0f} standard errors."
+            "- All scores agree: chance explains how each tool's differ from those of the others "
+            f"(p at least {min(found.chance for found in judged.values()):.2g})."
         )
     return "\n".join(lines) + "\n"
 

@@ -91,13 +91,13 @@ def test_scores_that_differ_by_chance_agree() -> None:
 
 
 def test_one_wrong_score_is_noticed() -> None:
-    found = agreement("ours", repeats(shift=-0.1), OURS)
+    found = agreement("ours", repeats(shift=-0.2), OURS)
     assert found is not None
     assert found.agrees is False
-    assert found.largest == pytest.approx(-0.1, abs=0.03)
-    text = summary(ROWS, [], repeats(shift=-0.1), OURS)
+    assert found.largest == pytest.approx(-0.2, abs=0.03)
+    text = summary(ROWS, [], repeats(shift=-0.2), OURS)
     assert "Scores that chance does not explain: Stormsweep, float32" in text
-    assert "disagrees" in table(list(ROWS.items()), repeats(shift=-0.1), OURS)
+    assert "disagrees" in table(list(ROWS.items()), repeats(shift=-0.2), OURS)
 
 
 def test_equal_repeats_count_once() -> None:

@@ -146,7 +146,7 @@ def repeat(tool: Tool, number: int, folder: Path, cores: Sequence[int]) -> dict[
         out = Path(scratch) / "out.json"
         measured = measure(
             [python, str(HERE / tool.script), str(folder), str(out), *tool.arguments],
-            environment(tool, scratch),
+            environment(tool, number, scratch),
             Path(scratch),
             log,
             cores,
@@ -181,7 +181,7 @@ def interpreter(tool: Tool) -> tuple[str, str]:
     return str(home / "bin" / "python"), ""
 
 
-def environment(tool: Tool, scratch: str) -> dict[str, str]:
+def environment(tool: Tool, number: int, scratch: str) -> dict[str, str]:
     """Return the environment of a tool: two workers of one thread, or one of two."""
     threads = str(tool.threads)
     kept = {name: os.environ[name] for name in ("HOME", "PATH", "LANG") if name in os.environ}
@@ -191,6 +191,7 @@ def environment(tool: Tool, scratch: str) -> dict[str, str]:
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join(path),
+        "PEERS_SEED": str(number),
         "TMPDIR": scratch,
         "OMP_NUM_THREADS": threads,
         "TF_NUM_INTRAOP_THREADS": threads,
@@ -250,7 +251,7 @@ def page(state: dict[str, Any]) -> str:
             f"Storm CNN on synthetic storms (the twin): {sizes['patches']:,} patches with "
             f"{sizes['events']:,} events, {state['settings']['folds']} folds by run date "
             f"({per_fold} patches to train on), {fits} fits: {grid}.",
-            f"{state['machine']}; {', '.join(state['packages'])}. {rounds} rounds, each tool once "
+            f"{state['machine']}; {', '.join(state['packages'])}. {rounds} round{'s' * (rounds != 1)}, each tool once "
             "in each, in random order; load of the machine before a repeat "
             f"{min(loads, default=0):.1f} to {max(loads, default=0):.1f}.",
             "",

@@ -118,9 +118,9 @@ def agreement(tool: str, repeats: Sequence[Repeat], ours: Sequence[str]) -> Agre
     Agreement or None
         None where the tool, or everybody else, has no scores.
     """
-    # A tool that gives the same scores in every round has been seen once, however often it ran.
-    own = _distinct(repeat.scores for repeat in repeats if repeat.tool == tool)
-    others = _distinct(repeat.scores for repeat in repeats if repeat.tool not in (tool, *ours))
+    good = [repeat for repeat in repeats if repeat.scores]
+    own = [repeat.scores for repeat in good if repeat.tool == tool]
+    others = [repeat.scores for repeat in good if repeat.tool not in (tool, *ours)]
     if not own or not others:
         return None
     keys = sorted(set(own[0]).intersection(*own, *others))
@@ -144,14 +144,6 @@ def agreement(tool: str, repeats: Sequence[Repeat], ours: Sequence[str]) -> Agre
         max(differences.values(), key=abs),
         chance,
     )
-
-
-def _distinct(scores: Iterable[dict[str, float]]) -> list[dict[str, float]]:
-    found: list[dict[str, float]] = []
-    for each in scores:
-        if each and each not in found:
-            found.append(each)
-    return found
 
 
 def _ratio(value: float, by: float) -> float:

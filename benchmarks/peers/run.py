@@ -251,8 +251,8 @@ def page(state: dict[str, Any]) -> str:
             f"Storm CNN on synthetic storms (the twin): {sizes['patches']:,} patches with "
             f"{sizes['events']:,} events, {state['settings']['folds']} folds by run date "
             f"({per_fold} patches to train on), {fits} fits: {grid}.",
-            f"{state['machine']}; {', '.join(state['packages'])}. {rounds} round{'s' * (rounds != 1)}, each tool once "
-            "in each, in random order; load of the machine before a repeat "
+            f"{state['machine']}; {', '.join(state['packages'])}. Rounds: {rounds}, each tool "
+            "once in each, in random order; load of the machine before a repeat "
             f"{min(loads, default=0):.1f} to {max(loads, default=0):.1f}.",
             "",
             table(list(labels.items()), repeats, BOTH),

@@ -46,6 +46,7 @@ class PieceStore:
     def __init__(self, destination: Path, request: Mapping[str, Any]) -> None:
         self.destination = destination
         self.folder = destination.with_name(f".{destination.name}.pieces")
+        self._alone = True
         self._request = {
             "format": FORMAT,
             "stormsweep": version("stormsweep"),
@@ -95,6 +96,7 @@ class PieceStore:
                     f"{self.destination}: another process is preparing these data; wait for it"
                 ) from None
             except OSError:
+                self._alone = False
                 return lock  # A file system without locks: two at once would be the user's doing.
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(lock).st_ino:
@@ -111,8 +113,9 @@ class PieceStore:
             half = entry.name.endswith((".partial", ".old"))
             if entry.is_dir() and (half or known != self._request):
                 shutil.rmtree(entry)
+        # Under the lock nobody else is writing, on whatever host the writer of these was.
         name = glob.escape(f".{self.destination.name}.")
-        for left in self.destination.parent.glob(f"{name}*.partial"):
+        for left in self.destination.parent.glob(f"{name}*.partial") if self._alone else ():
             shutil.rmtree(left, ignore_errors=True)
         if known != self._request:
             files.write_json(path, self._request)

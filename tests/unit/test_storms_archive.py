@@ -387,7 +387,7 @@ def test_an_interrupt_says_what_is_kept(tmp_path: Path, archives: dict[str, byte
             raise KeyboardInterrupt
 
     with serving(files=archives) as site:
-        with pytest.raises(StudyInterrupted, match=rf"MB of {PATCHES} are kept"):
+        with pytest.raises(StudyInterrupted, match=rf"[kM]B of {PATCHES} are kept"):
             fetch(tmp_path / "data", [site.base], progress=stop)
         half = (tmp_path / "data" / f"{PATCHES}.part").read_bytes()
         assert archives[PATCHES].startswith(half)

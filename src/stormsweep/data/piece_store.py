@@ -23,17 +23,13 @@ from stormsweep.errors import DataError
 _REQUEST = "request.json"
 
 
-class UnfinishedError(DataError):
-    """A preparation that could not go on through no fault of the data; its pieces are kept."""
-
-
 class PieceStore:
     """The folder ``.<name>.pieces`` beside the destination; a context manager.
 
     Entering it takes it for this process alone, and clears away what was begun for another request
     or by another version, and what was half-written when somebody was killed. Leaving it removes
-    it, unless what ends the block is an interruption, a full disk or an `UnfinishedError`: then
-    the pieces stay for the next time.
+    it when all is done or no piece is whole; after anything that ends the block early, the pieces
+    stay for the next time.
 
     Parameters
     ----------
@@ -68,9 +64,7 @@ class PieceStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        done = error is None
-        unfit = isinstance(error, DataError) and not isinstance(error, UnfinishedError)
-        if done or unfit:
+        if error is None or not self.count():
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
@@ -78,9 +72,22 @@ class PieceStore:
         """Return the folder of a piece, there or not."""
         return self.folder / name
 
+    def count(self) -> int:
+        """Return how many whole pieces are there."""
+        return len(self._whole())
+
+    def discard(self) -> None:
+        """Remove all pieces: for a request that they can never serve."""
+        for folder in self._whole():
+            shutil.rmtree(folder)
+
     def held(self) -> int:
         """Return how many bytes the pieces that are there take."""
         return sum(path.stat().st_size for path in self.folder.glob("*/*/*.raw"))
+
+    def _whole(self) -> list[Path]:
+        found = self.folder.glob("*/piece.json")
+        return [path.parent for path in found if not path.parent.name.startswith(".")]
 
     def _take(self) -> int:
         """Lock the folder; the lock goes with the process, however that ends."""

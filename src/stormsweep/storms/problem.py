@@ -10,7 +10,7 @@ from typing import Any
 from stormsweep import files
 from stormsweep.config.study import DataTable
 from stormsweep.data.layout import PARTS, PartName, Target
-from stormsweep.data.piece_store import PieceStore, UnfinishedError
+from stormsweep.data.piece_store import PieceStore
 from stormsweep.data.pieces import Piece
 from stormsweep.data.prepared import PreparedData
 from stormsweep.data.source import request
@@ -39,8 +39,9 @@ def prepare_storms(
     run date: runs of ``test_from`` and later are the test part.
 
     Memory does not grow with the number of patches. What is read waits in a folder beside the
-    destination; after an interruption or on a full disk it stays there, and the next call goes on
-    from it. The arrays are the same bits for any number of cores and interruptions.
+    destination; after an interruption, on a full disk or when a file is unfit it stays there, and
+    the next call goes on from it. The arrays are the same bits for any number of cores and
+    interruptions.
 
     Parameters
     ----------
@@ -88,7 +89,6 @@ def prepare_storms(
 
     asked = request(config, seed, group_by)
     with PieceStore(destination, asked) as store:
-        files.check_space(destination, 2 * sum(counts) * _row_bytes(inputs) - store.held())
         jobs = [
             Job(
                 run,
@@ -103,10 +103,13 @@ def prepare_storms(
             for run in runs
         ]
         try:
+            files.check_space(destination, 2 * sum(counts) * _row_bytes(inputs) - store.held())
             stage_runs(jobs, process_count(cores, len(jobs), sum(counts)), tell)
             pieces = [Piece(job.piece) for job in jobs]
-            _check_classes(pieces, target)
-            provenance = _provenance(folder, pieces, mark)
+            if refusal := _one_class(pieces, target):
+                # Other settings are other pieces in another folder: these would lie there for good.
+                store.discard()
+                raise DataError(refusal)
             about = About(
                 source=config.source,
                 synthetic=mark is not None,
@@ -114,15 +117,15 @@ def prepare_storms(
                 target=target,
                 groups=GROUPS,
                 split=_split(config),
-                provenance=provenance,
+                provenance=_provenance(folder, pieces, mark),
                 request=asked,
             )
             write_prepared(destination, pieces, about, tell)
-        except UnfinishedError as error:
-            raise UnfinishedError(f"{destination}: {error}; {_kept(jobs)}") from None
+        except DataError as error:
+            raise DataError(f"{error}{_kept(store, len(jobs))}") from None
         except OSError as error:
-            raise UnfinishedError(
-                f"{destination}: cannot be written ({error.strerror}); {_kept(jobs)}"
+            raise DataError(
+                f"{destination}: cannot be written ({error.strerror}){_kept(store, len(jobs))}"
             ) from None
     return PreparedData.open(destination)
 
@@ -210,13 +213,19 @@ def _row_bytes(inputs: Inputs) -> int:
     return 4 * values + 5 + 4 * len(GROUPS)
 
 
-def _kept(jobs: Sequence[Job]) -> str:
-    kept = sum((job.piece / "piece.json").is_file() for job in jobs)
-    return f"{kept} of {len(jobs)} runs are kept, and the same command goes on from there"
+def _kept(store: PieceStore, runs: int) -> str:
+    """Say what the next call need not read again."""
+    kept = store.count()
+    if not kept:
+        return ""
+    return (
+        f"; {kept} of {runs} runs are kept, and the same command goes on from there "
+        f"({store.folder})"
+    )
 
 
-def _check_classes(pieces: Sequence[Piece], target: Target) -> None:
-    """Refuse a part without storms, and a threshold that leaves one class in a part."""
+def _one_class(pieces: Sequence[Piece], target: Target) -> str | None:
+    """Say why a part has no storm, or storms of one class only; None: it has both."""
     for part in PARTS:
         facts = [piece.facts["parts"][part] for piece in pieces]
         count, positives, left_out = (
@@ -224,19 +233,20 @@ def _check_classes(pieces: Sequence[Piece], target: Target) -> None:
         )
         which = "training" if part == "train" else "test"
         if left_out and not count:
-            raise DataError(
+            return (
                 f'data.missing: "drop" leaves no storm in the {which} part; all {left_out} have '
                 "missing values"
             )
         if count and positives in (0, count):
             low = min(one["low"] for one in facts if one["count"])
             high = max(one["high"] for one in facts if one["count"])
-            raise DataError(
+            return (
                 f"data.threshold: {target.threshold} {target.units} leaves "
                 f"{'only events' if positives else 'no event'} among {count} storms of the {which} "
                 f"part, where {target.name} (of the {target.label_from}) goes from {low:.5g} to "
                 f"{high:.5g}"
             )
+    return None
 
 
 def _mark(folder: Path, found: Sequence[RunFiles]) -> dict[str, Any] | None:

@@ -105,6 +105,31 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a disk raises that takes no more into one line.
+
+    Parameters
+    ----------
+    path : Path
+        What is written in the block; one that `replacing` gave is named as it will be called.
+
+    Raises
+    ------
+    DataError
+        Instead of an `OSError`, or of the `RuntimeError` that is all that netCDF4 says of a disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise DataError(
+            f"{in_place(path)}: cannot be written; is the disk full? ({reason})"
+        ) from None
+
+
 def sweep(path: Path) -> None:
     """Remove what processes that are gone left half-written beside `path`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stormsweep import files
+from stormsweep.data.piece_store import PieceStore
 
 WRITE = """
 import sys, time
@@ -132,6 +134,19 @@ def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(
         write("replacing_folder", path)
     assert (path / "whole").read_text() == "whole"
     assert hidden(tmp_path) == []
+
+
+def test_where_nothing_can_be_locked_a_live_process_is_still_not_disturbed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with writing("replacing_folder", tmp_path / "out"):
+        (live,) = hidden(tmp_path)
+        with PieceStore(tmp_path / "out", {}):
+            assert live in hidden(tmp_path)
 
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)

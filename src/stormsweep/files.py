@@ -1,20 +1,33 @@
-"""Files that are whole or not there: written beside, synced, then moved into place."""
+"""Files that are whole or not there: written beside, synced, then moved into place.
+
+What is written beside, ``.NAME.PLACE-PROCESS-START-RANDOM.partial``, says which process writes it.
+One that was killed leaves it behind; whoever writes NAME next, on the same host, sweeps it away.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import uuid
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from stormsweep.errors import DataError
 
 _CHUNK = 1 << 20
+_MAKER = re.compile(
+    r"\.(?P<name>.+)\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}"
+    r"\.(?P<what>partial|old)",
+    re.DOTALL,
+)
 
 
 @contextmanager
@@ -29,10 +42,12 @@ def replacing(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        A file name in the same folder. It is removed again when the block raises.
+        A file name in the same folder. It is removed again when the block raises, and by the next
+        one to write `path` should this process be killed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    sweep(path)
+    beside = _beside(path)
     try:
         yield beside
         with open(beside, "rb") as stream:
@@ -59,6 +74,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path`; move it into place when the block ends well.
 
     An existing folder at `path` is replaced. When the block raises, nothing at `path` changes.
+    What a killed process left of it is swept away first.
 
     Parameters
     ----------
@@ -71,24 +87,137 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         An empty folder in the same parent.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    sweep(path)
+    beside = _beside(path)
+    old = beside.with_suffix(".old")
     beside.mkdir()
     try:
         yield beside
         if path.exists():
-            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
             os.replace(path, old)
-            os.replace(beside, path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(beside, path)
+        os.replace(beside, path)
     except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a disk raises that takes no more into one line.
+
+    Parameters
+    ----------
+    path : Path
+        What is written in the block; one that `replacing` gave is named as it will be called.
+
+    Raises
+    ------
+    DataError
+        Instead of an `OSError`, or of the `RuntimeError` that is all that netCDF4 says of a disk.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and type(error) is not RuntimeError:
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise DataError(
+            f"{in_place(path)}: cannot be written; is the disk full? ({reason})"
+        ) from None
+
+
+def sweep(path: Path) -> None:
+    """Remove what processes that are gone left half-written beside `path`.
+
+    What a process of this host writes at this moment is left alone, and so is all that comes from
+    another host or container, whose processes cannot be seen from here. A folder that was moved
+    aside, and not yet replaced when the process was killed, is moved back.
+
+    Parameters
+    ----------
+    path : Path
+        What was to be written; nothing that belongs to its neighbours is touched.
+    """
+    try:
+        beside = sorted(path.parent.iterdir())  # ".old" before the ".partial" of its maker
+    except OSError:
+        return
+    for left in beside:
+        made = _MAKER.fullmatch(left.name)
+        if made is None or made["name"] != path.name or not _maker_gone(made):
+            continue
+        if made["what"] == "old" and left.with_suffix(".partial").exists():
+            with suppress(OSError):  # The one that it was to be replaced with came no further.
+                if not path.exists():
+                    left.rename(path)
+                    continue
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                left.unlink()
+
+
+def in_place(path: Path) -> Path:
+    """Return where something that is being written will lie: what a message should name.
+
+    Examples
+    --------
+    >>> in_place(Path("runs/.out.a1b2c3d4-17-4711-0123abcd.partial/train.nc")).as_posix()
+    'runs/out/train.nc'
+    """
+    made = (_MAKER.fullmatch(part) for part in path.parts)
+    return Path(*(hit["name"] if hit else part for hit, part in zip(made, path.parts, strict=True)))
+
+
+def _beside(path: Path) -> Path:
+    pid = os.getpid()
+    maker = f"{_place()}-{pid}-{_started(pid) or 0}"
+    return path.with_name(f".{path.name}.{maker}-{uuid.uuid4().hex[:8]}.partial")
+
+
+@cache
+def _place() -> str:
+    """Return in 8 digits where process numbers mean what they do here: the host, the container."""
+    known = [socket.gethostname()]
+    with suppress(OSError):
+        known.append(Path("/etc/machine-id").read_text(encoding="utf-8").strip())
+    with suppress(OSError):
+        known.append(str(Path("/proc/self/ns/pid").readlink()))
+    return f"{zlib.crc32(' '.join(known).encode()):08x}"
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process of this host started, as it counts; None: it is gone; 0: unknown."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        try:
+            os.kill(pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return None
+        except OSError:
+            pass  # It is somebody else's.
+        return 0
+    # The name in parentheses may hold anything; state and start follow it.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _maker_gone(made: re.Match[str]) -> bool:
+    """Tell for sure that the process is gone; its number may have been given to another since."""
+    if made["place"] != _place():
+        return False
+    now, then = _started(int(made["pid"])), int(made["started"])
+    return now is None or (now != then and 0 not in (now, then))
 
 
 def check_space(path: Path, needed: int) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Refuse to begin what the disk has no room for, once what is left of `path` is swept away.
 
     Parameters
     ----------
@@ -102,6 +231,7 @@ def check_space(path: Path, needed: int) -> None:
     DataError
         If the file system has fewer bytes free.
     """
+    sweep(path)
     free = free_bytes(path)
     if needed > free:
         raise DataError(f"{path}: needs {readable(needed)}, and the disk has {readable(free)} free")

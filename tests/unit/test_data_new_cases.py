@@ -66,6 +66,21 @@ def test_columns_are_found_by_name_whatever_else_a_table_has(tmp_path: Path) -> 
         list(input_blocks(tmp_path / "none.csv", ["a"]))
 
 
+def test_files_without_a_case_are_read_as_such(tmp_path: Path) -> None:
+    """A day without storms among others is nothing to end a prediction for."""
+    (tmp_path / "new.csv").write_text("a,b\n", encoding="utf-8")
+    assert list(input_blocks(tmp_path / "new.csv", ["a", "b"])) == []
+    np.savez(tmp_path / "new.npz", inputs=np.ones((0, 8, 8)))
+    assert input_array(tmp_path / "new.npz", "inputs", (8, 8, 1)).shape == (0, 8, 8, 1)
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (0, 4, 4, 2)])
+def test_no_case_is_scaled_to_no_case(shape: tuple[int, ...]) -> None:
+    inputs = [{"mean": 1.0, "std": 2.0}] * 2
+    assert scale(np.ones(shape), inputs).shape == shape
+    assert unscale(np.ones(shape), inputs).shape == shape
+
+
 def test_arrays_of_another_shape_or_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "new.npz"
     np.savez(

@@ -124,6 +124,11 @@ def test_large_tables_are_read_in_parts_with_the_same_result(tables, tmp_path, m
     assert whole.fingerprint == parts.fingerprint
 
 
+def test_a_day_without_rows_among_others_adds_nothing(tables, tmp_path):
+    (tables / "run_20150510.csv").write_text("station,cape_mean,shear_max,hail,note\n")
+    assert prepare_csv(csv(tables), 0, tmp_path / "a").summary()["train"] == 60
+
+
 def test_patterns_never_take_the_target_or_a_group(tables, tmp_path):
     for path in tables.iterdir():
         path.write_text(path.read_text().replace("station", "id").replace("note", "n"))

@@ -346,8 +346,10 @@ def test_a_server_that_states_too_short_a_length(
     assert not (tmp_path / "b").exists()
 
 
-def test_an_evil_archive_leaves_nothing_behind(tmp_path: Path, mirror: Path) -> None:
-    (mirror / TABLES).write_bytes(tar_of((header(f"{FOLDERS[0]}/../../evil"), b"evil")))
+@pytest.mark.parametrize("name", ["../../evil", "a/b/c", "x" * 300], ids=["up", "below", "long"])
+def test_an_evil_archive_leaves_nothing_behind(tmp_path: Path, mirror: Path, name: str) -> None:
+    members = [(header(f"{FOLDERS[0]}/{each}"), b"evil") for each in ("a", name)]
+    (mirror / TABLES).write_bytes(tar_of(*members))
     before = contents(tmp_path)
     assert "refused: " in refused(tmp_path / "data", mirror)
     with serving(files=contents(mirror)) as site:
@@ -387,7 +389,7 @@ def test_an_interrupt_says_what_is_kept(tmp_path: Path, archives: dict[str, byte
             raise KeyboardInterrupt
 
     with serving(files=archives) as site:
-        with pytest.raises(StudyInterrupted, match=rf"MB of {PATCHES} are kept"):
+        with pytest.raises(StudyInterrupted, match=rf"[kM]B of {PATCHES} are kept"):
             fetch(tmp_path / "data", [site.base], progress=stop)
         half = (tmp_path / "data" / f"{PATCHES}.part").read_bytes()
         assert archives[PATCHES].startswith(half)

@@ -357,6 +357,15 @@ def test_a_file_to_predict_from_needs_neither_table_nor_target(new, run):
     assert all(block.complete.all() for block in blocks)
 
 
+def test_a_day_without_storms_has_no_block(tmp_path, run):
+    arrays, _ = run
+    path = tmp_path / "calm.nc"
+    writing.write_patches(path, DATE, {name: values[:0] for name, values in arrays.items()})
+    with PatchFile(path, INPUTS) as file:
+        assert file.count == 0
+        assert list(file.blocks()) == []
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -187,12 +187,46 @@ def test_another_twin_than_asked_for_is_refused(storms, tmp_path):
     refused(tmp_path, config, "no twin here", "ncar-storms")
 
 
-def test_a_damaged_file_leaves_nothing_behind(storms, tmp_path):
-    shutil.copytree(storms, tmp_path / "real")
-    (tmp_path / "real" / "twin.json").unlink()
-    last = sorted((tmp_path / "real" / schema.PATCH_FOLDER).iterdir())[-1]
+def kept(tmp_path) -> dict[str, int]:
+    """Runs that need not be read again, and when they were read."""
+    found = (tmp_path / ".out.pieces").glob("*/piece.json")
+    return {path.parent.name: path.stat().st_mtime_ns for path in found}
+
+
+def test_one_bad_file_or_a_full_disk_costs_no_other_file_its_reading(real, tmp_path, monkeypatch):
+    last = sorted((real / schema.PATCH_FOLDER).iterdir())[-1]
+    content = last.read_bytes()
+    with netCDF4.Dataset(last, "a") as file:
+        file["V10_curr"][0] = np.nan
+    says = "17 of 18 runs are kept", "goes on from there", str(tmp_path / ".out.pieces")
+    refused(tmp_path, table(real), str(last), "V10_curr has 1024 missing", *says)
+    read = kept(tmp_path)
+    assert len(read) == 17
+    # The disk has filled up meanwhile: no real one can be filled here.
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+        patch.setattr(shutil, "disk_usage", lambda _path: usage)
+        for _ in range(2):
+            refused(tmp_path, table(real), "out: needs", *says)
+    assert kept(tmp_path) == read
+    # Put right, but not to be had for a moment, as on a shared disk.
+    last.write_bytes(content)
+    with monkeypatch.context() as patch:
+        patch.setattr("stormsweep.storms.staging.of_file", unreadable)
+        refused(tmp_path, table(real), f"{last.parents[1]}", "cannot be read (Stale file", *says)
+    assert kept(tmp_path) == read
+    prepare_storms(table(real), 5, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "real"]
+
+
+def unreadable(_folder, path):
+    raise DataError(f"{path}: cannot be read (Stale file handle)")
+
+
+def test_a_damaged_file_leaves_nothing_behind(real, tmp_path):
+    last = sorted((real / schema.PATCH_FOLDER).iterdir())[-1]
     last.write_bytes(last.read_bytes()[:-3000])
-    refused(tmp_path, table(tmp_path / "real"), str(last), "cut short")
+    refused(tmp_path, table(real), str(last), "cut short")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["real"]
 
 
@@ -331,6 +365,7 @@ def test_a_threshold_that_only_one_part_exceeds_is_refused(storms, tmp_path):
     refused(
         tmp_path, table(storms, threshold=threshold), "data.threshold", found, f"{threshold:.5g}"
     )
+    assert list(tmp_path.iterdir()) == [], "pieces that no other threshold can use"
 
 
 def test_files_of_two_runs_are_refused(real, tmp_path):

@@ -89,6 +89,12 @@ def test_what_macos_puts_beside_files_is_left_out(tmp_path: Path) -> None:
         (header(f"{TOP}/pipe", tarfile.FIFOTYPE), "a device or a pipe"),
         ((header(f"{TOP}/a.csv"), b"again"), "stands there twice"),
         ((header(f"{TOP}/a.csv/b"), b"below a file"), "stands there twice"),
+        ((header(f"{TOP}/a.csv/b/c"), b"far below a file"), "no file can have (Not a directory)"),
+        (header(f"{TOP}/a.csv", tarfile.DIRTYPE), "stands there twice"),
+        (header(f"{TOP}/a.csv/b/c", tarfile.DIRTYPE), "no file can have (Not a directory)"),
+        ((header(f"{TOP}/{'x' * 300}"), b"too long"), "xxx...' has a path that no file can have"),
+        (header(f"{TOP}/{'y' * 300}/z", tarfile.DIRTYPE), "yyy...' has a path that no file can"),
+        ((header(f"{TOP}/{'deep/' * 900}z"), b"too deep"), "dee...' has a path that no file"),
     ],
 )
 def test_evil_members_are_refused_and_named(

@@ -64,7 +64,7 @@ def export(
     ------
     DataError
         If the format is not known or its package not installed, the folder exists, or the disk
-        has no room.
+        has no room or takes no more.
     """
     if format not in FORMATS:
         raise DataError(f"format: given {format!r}; must be one of {', '.join(FORMATS)}")
@@ -87,7 +87,7 @@ def export(
         if progress:
             progress(done, total)
 
-    with files.replacing_folder(destination) as folder:
+    with files.writing(destination), files.replacing_folder(destination) as folder:
         for name in PARTS:
             if format == "npy":
                 _write_npy(folder, name, "", data, None, tell)

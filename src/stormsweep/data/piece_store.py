@@ -23,17 +23,13 @@ from stormsweep.errors import DataError
 _REQUEST = "request.json"
 
 
-class UnfinishedError(DataError):
-    """A preparation that could not go on through no fault of the data; its pieces are kept."""
-
-
 class PieceStore:
     """The folder ``.<name>.pieces`` beside the destination; a context manager.
 
     Entering it takes it for this process alone, and clears away what was begun for another request
     or by another version, and what was half-written when somebody was killed. Leaving it removes
-    it, unless what ends the block is an interruption, a full disk or an `UnfinishedError`: then
-    the pieces stay for the next time.
+    it when all is done or no piece is whole; after anything that ends the block early, the pieces
+    stay for the next time.
 
     Parameters
     ----------
@@ -46,6 +42,7 @@ class PieceStore:
     def __init__(self, destination: Path, request: Mapping[str, Any]) -> None:
         self.destination = destination
         self.folder = destination.with_name(f".{destination.name}.pieces")
+        self._alone = True
         self._request = {
             "format": FORMAT,
             "stormsweep": version("stormsweep"),
@@ -70,9 +67,7 @@ class PieceStore:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        done = error is None
-        unfit = isinstance(error, DataError) and not isinstance(error, UnfinishedError)
-        if done or unfit:
+        if error is None or not self.count():
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
@@ -80,9 +75,22 @@ class PieceStore:
         """Return the folder of a piece, there or not."""
         return self.folder / name
 
+    def count(self) -> int:
+        """Return how many whole pieces are there."""
+        return len(self._whole())
+
+    def discard(self) -> None:
+        """Remove all pieces: for a request that they can never serve."""
+        for folder in self._whole():
+            shutil.rmtree(folder)
+
     def held(self) -> int:
         """Return how many bytes the pieces that are there take."""
         return sum(path.stat().st_size for path in self.folder.glob("*/*/*.raw"))
+
+    def _whole(self) -> list[Path]:
+        found = self.folder.glob("*/piece.json")
+        return [path.parent for path in found if not path.parent.name.startswith(".")]
 
     def _take(self) -> int:
         """Lock the folder; the lock goes with the process, however that ends."""
@@ -98,6 +106,7 @@ class PieceStore:
                     f"{self.destination}: another process is preparing these data; wait for it"
                 ) from None
             except OSError:
+                self._alone = False
                 return lock  # A file system without locks: two at once would be the user's doing.
             with suppress(FileNotFoundError):
                 if path.stat().st_ino == os.fstat(lock).st_ino:
@@ -114,8 +123,9 @@ class PieceStore:
             half = entry.name.endswith((".partial", ".old"))
             if entry.is_dir() and (half or known != self._request):
                 shutil.rmtree(entry)
+        # Under the lock nobody else is writing, on whatever host the writer of these was.
         name = glob.escape(f".{self.destination.name}.")
-        for left in self.destination.parent.glob(f"{name}*.partial"):
+        for left in self.destination.parent.glob(f"{name}*.partial") if self._alone else ():
             shutil.rmtree(left, ignore_errors=True)
         if known != self._request:
             files.write_json(path, self._request)

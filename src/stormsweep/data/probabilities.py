@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +11,8 @@ from typing import Any, Self
 import netCDF4
 import numpy as np
 from numpy.typing import NDArray
+
+from stormsweep import files
 
 CONVENTIONS = "CF-1.8"
 #: When and where a case is: known for storms, not for rows of a table.
@@ -72,6 +75,11 @@ class ProbabilityWriter:
         Global attributes.
     places : bool
         Whether cases have time, place and track (`PLACES`).
+
+    Raises
+    ------
+    DataError
+        If the disk has no room for it, or takes no more: from every method.
     """
 
     def __init__(
@@ -84,8 +92,26 @@ class ProbabilityWriter:
         attributes: Mapping[str, Any],
         places: bool,
     ) -> None:
-        self._threshold, self._start = np.float32(threshold), 0
-        self._file = file = netCDF4.Dataset(path, "w", format="NETCDF4")
+        self._path, self._threshold, self._start = path, np.float32(threshold), 0
+        with files.writing(path):
+            self._file = netCDF4.Dataset(path, "w", format="NETCDF4")
+            try:
+                self._begin(count, sources, threshold, event, attributes, places)
+            except BaseException:
+                self._give_up()
+                raise
+
+    def _begin(
+        self,
+        count: int,
+        sources: Sequence[str],
+        threshold: float,
+        event: str,
+        attributes: Mapping[str, Any],
+        places: bool,
+    ) -> None:
+        """Write all that is known before the first case."""
+        file = self._file
         file.setncattr("Conventions", CONVENTIONS)
         for name, value in attributes.items():
             file.setncattr(name, value)
@@ -117,6 +143,9 @@ class ProbabilityWriter:
         origin = "number of the file that the case comes from, from 0: see source_file"
         self._make("file_number", "i4", {"long_name": origin})
         self._make("row", "i4", {"long_name": "number of the case in its file, from 0"})
+        # Before it is packed, which nobody can foresee; its cases are all of a file but its head.
+        row = sum(variable.dtype.itemsize for variable in file.variables.values())
+        files.check_space(files.in_place(self._path), count * row)
         names = file.createVariable("source_file", str, ("file",))
         names.setncattr("long_name", "file that cases come from")
         names[:] = np.array(sources, dtype=object)
@@ -154,8 +183,9 @@ class ProbabilityWriter:
             "row": np.arange(first_row, first_row + len(probabilities), dtype=np.int32),
             **(places or {}),
         }
-        for name, values in columns.items():
-            self._file.variables[name][rows] = values
+        with files.writing(self._path):
+            for name, values in columns.items():
+                self._file.variables[name][rows] = values
         self._start = rows.stop
 
     def __enter__(self) -> Self:
@@ -167,4 +197,13 @@ class ProbabilityWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        if error is not None:
+            self._give_up()
+            return
+        with files.writing(self._path):
+            self._file.close()
+
+    def _give_up(self) -> None:
+        # A full disk fails once more when the file is closed; the first error is the one.
+        with suppress(OSError, RuntimeError):
+            self._file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,8 +65,8 @@ def standardized(
     block: NDArray[np.float32], mean: NDArray[np.float64], std: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """Return (block - mean) / std over the last axis, computed in float64, as float32."""
-    flat = block.reshape(len(block), -1)
-    width = flat.shape[1]
+    width = math.prod(block.shape[1:])
+    flat = block.reshape(len(block), width)  # not -1, which no block without cases would take
     # An inner loop over whole cases is several times as fast as one over a few channels.
     wide = [np.tile(values, width // block.shape[-1]) for values in (mean, std)]
     result = np.empty(flat.shape, dtype=np.float32)

@@ -382,7 +382,10 @@ def _read_labels(
 
 
 def _blocks(path: Path, numbers: list[str], texts: Iterable[str] = ()) -> Iterator[pd.DataFrame]:
-    """Read columns in blocks of rows; none is given out from the first missing value on."""
+    """Read columns in blocks of rows; none is given out from the first missing value on.
+
+    A table of a header alone has no block.
+    """
     texts = [name for name in dict.fromkeys(texts) if name not in numbers]
     used = [*numbers, *texts]
     missing = dict.fromkeys(used, 0)
@@ -399,7 +402,7 @@ def _blocks(path: Path, numbers: list[str], texts: Iterable[str] = ()) -> Iterat
                 )
             block[name] = values.to_numpy(np.float64, na_value=np.nan)
             missing[name] += int((~np.isfinite(block[name])).sum())
-        if not any(missing.values()):
+        if len(block) and not any(missing.values()):
             yield block
     for name, count in missing.items():
         if count:

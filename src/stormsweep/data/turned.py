@@ -152,14 +152,15 @@ def write_turned(
     Raises
     ------
     DataError
-        If the inputs are no images, a vector is not whole, or the disk has no room.
+        If the inputs are no images, a vector is not whole, or the disk has no room or takes no
+        more.
     """
     check_images(data.manifest)
     folder = folder_of(data, augmentation, seed)
     part = data.part("train").inputs
     shape = ((1 + augmentation.copies) * len(part), *part.shape[1:])
     files.check_space(folder, int(np.prod(shape)) * 4)
-    with files.replacing_folder(folder) as beside:
+    with files.writing(folder), files.replacing_folder(folder) as beside:
         blocks = _versions(data, augmentation, seed, progress or (lambda _done, _total: None))
         facts = write_npy(beside / "inputs.npy", shape, np.float32, blocks)
         files.write_json(

@@ -7,6 +7,7 @@ are made from.
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -335,7 +336,7 @@ class PatchFile:
             raise DataError(
                 f"{self.path}: {name} cannot be read; the file is damaged or cut short ({error})"
             ) from None
-        flat = values.reshape(len(values), -1)
+        flat = values.reshape(len(values), math.prod(values.shape[1:]))
         return values, flat.min(axis=1), flat.max(axis=1)
 
     def _missing(

@@ -11,7 +11,7 @@ from typing import Any
 from stormsweep import files
 from stormsweep.config.study import DataTable
 from stormsweep.data.layout import PARTS, PartName, Target
-from stormsweep.data.piece_store import PieceStore, UnfinishedError
+from stormsweep.data.piece_store import PieceStore
 from stormsweep.data.pieces import Piece
 from stormsweep.data.prepared import PreparedData
 from stormsweep.data.source import request
@@ -40,8 +40,9 @@ def prepare_storms(
     run date: runs of ``test_from`` and later are the test part.
 
     Memory does not grow with the number of patches. What is read waits in a folder beside the
-    destination; after an interruption or on a full disk it stays there, and the next call goes on
-    from it. The arrays are the same bits for any number of cores and interruptions.
+    destination; after an interruption, on a full disk or when a file is unfit it stays there, and
+    the next call goes on from it. The arrays are the same bits for any number of cores and
+    interruptions.
 
     Parameters
     ----------
@@ -76,7 +77,6 @@ def prepare_storms(
     asked = request(config, seed, group_by)
     tell = _adding(progress, 2 * sum(counts))
     with PieceStore(destination, asked) as store:
-        files.check_space(destination, 2 * sum(counts) * _row_bytes(inputs) - store.held())
         jobs = [
             Job(
                 run=run,
@@ -90,10 +90,14 @@ def prepare_storms(
             )
             for run in runs
         ]
-        with _unfinished(destination, jobs):
+        with _keeping(store, destination, len(jobs)):
+            files.check_space(destination, 2 * sum(counts) * _row_bytes(inputs) - store.held())
             stage_runs(jobs, process_count(cores, len(jobs), sum(counts)), tell)
             pieces = [Piece(job.piece) for job in jobs]
-            _check_classes(pieces, target)
+            if refusal := _one_class(pieces, target):
+                # Other settings are other pieces in another folder: these would lie there for good.
+                store.discard()
+                raise DataError(refusal)
             about = About(
                 source=config.source,
                 synthetic=mark is not None,
@@ -128,20 +132,16 @@ def _adding(progress: Progress | None, total: int) -> Callable[[int], None]:
 
 
 @contextmanager
-def _unfinished(destination: Path, jobs: Sequence[Job]) -> Iterator[None]:
-    """Say of a full disk or a lost process where it was, and that what is read is kept."""
+def _keeping(store: PieceStore, destination: Path, runs: int) -> Iterator[None]:
+    """Say of whatever ends the block early which runs need not be read again."""
     try:
         yield
-        return
-    except UnfinishedError as error:
-        reason = str(error)
+    except DataError as error:
+        raise DataError(f"{error}{_kept(store, runs)}") from None
     except OSError as error:
-        reason = f"cannot be written ({error.strerror})"
-    kept = sum((job.piece / "piece.json").is_file() for job in jobs)
-    raise UnfinishedError(
-        f"{destination}: {reason}; {kept} of {len(jobs)} runs are kept, and the same command goes "
-        "on from there"
-    )
+        raise DataError(
+            f"{destination}: cannot be written ({error.strerror}){_kept(store, runs)}"
+        ) from None
 
 
 def storm_folder(config: DataTable, seed: int, progress: Progress | None = None) -> Path:
@@ -229,8 +229,19 @@ def _row_bytes(inputs: Inputs) -> int:
     return 4 * values + 5 + 4 * len(GROUPS)
 
 
-def _check_classes(pieces: Sequence[Piece], target: Target) -> None:
-    """Refuse a part without storms, and a threshold that leaves one class in a part."""
+def _kept(store: PieceStore, runs: int) -> str:
+    """Say what the next call need not read again."""
+    kept = store.count()
+    if not kept:
+        return ""
+    return (
+        f"; {kept} of {runs} runs are kept, and the same command goes on from there "
+        f"({store.folder})"
+    )
+
+
+def _one_class(pieces: Sequence[Piece], target: Target) -> str | None:
+    """Say why a part has no storm, or storms of one class only; None: it has both."""
     for part in PARTS:
         facts = [piece.facts["parts"][part] for piece in pieces]
         count, positives, left_out = (
@@ -238,19 +249,20 @@ def _check_classes(pieces: Sequence[Piece], target: Target) -> None:
         )
         which = "training" if part == "train" else "test"
         if left_out and not count:
-            raise DataError(
+            return (
                 f'data.missing: "drop" leaves no storm in the {which} part; all {left_out} have '
                 "missing values"
             )
         if count and positives in (0, count):
             low = min(one["low"] for one in facts if one["count"])
             high = max(one["high"] for one in facts if one["count"])
-            raise DataError(
+            return (
                 f"data.threshold: {target.threshold} {target.units} leaves "
                 f"{'only events' if positives else 'no event'} among {count} storms of the {which} "
                 f"part, where {target.name} (of the {target.label_from}) goes from {low:.5g} to "
                 f"{high:.5g}"
             )
+    return None
 
 
 def _mark(folder: Path, found: Sequence[RunFiles]) -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from stormsweep import files
 from stormsweep.data.layout import PartName, Target
-from stormsweep.data.piece_store import UnfinishedError, whole_piece
+from stormsweep.data.piece_store import whole_piece
 from stormsweep.data.pieces import PieceWriter
 from stormsweep.data.provenance import of_file
 from stormsweep.errors import DataError
@@ -103,9 +103,8 @@ def stage_runs(jobs: Sequence[Job], processes: int, tell: Callable[[int], None])
     Raises
     ------
     DataError
-        Whatever is wrong with a file; the first that is found.
-    UnfinishedError
-        If the disk is full or a reading process ends.
+        Whatever is wrong with a file, the first that is found; if the disk is full, or a reading
+        process ends.
     """
     if processes <= 1:
         for job in jobs:
@@ -119,7 +118,7 @@ def stage_runs(jobs: Sequence[Job], processes: int, tell: Callable[[int], None])
         for one in as_completed(running):
             tell(one.result())
     except BrokenProcessPool:
-        raise UnfinishedError(
+        raise DataError(
             "a process that reads storm files ended unexpectedly (killed, or out of memory; in a "
             'script, work must stand under `if __name__ == "__main__":`)'
         ) from None
@@ -133,9 +132,7 @@ def stage_run(job: Job) -> int:
     Raises
     ------
     DataError
-        In one line, if a file is damaged, changed or unfit.
-    UnfinishedError
-        If the disk does not take the piece.
+        In one line, if a file is damaged, changed or unfit, or the disk does not take the piece.
     """
     piece = whole_piece(job.piece, job.data)
     if piece is not None:
@@ -152,7 +149,7 @@ def stage_run(job: Job) -> int:
                 if path.stat().st_mtime_ns != facts["mtime_ns"]:
                     raise DataError(f"{path}: changed while it was read; prepare again")
     except OSError as error:
-        raise UnfinishedError(f"cannot be written ({error.strerror})") from None
+        raise DataError(f"{job.piece}: cannot be written ({error.strerror})") from None
     return count
 
 

@@ -81,7 +81,8 @@ def synthesize(
     Raises
     ------
     DataError
-        If the number is out of range, or the folder holds something that is no twin.
+        If the number is out of range, the folder holds something that is no twin, or the disk
+        takes no more.
     """
     if not LEAST_PATCHES <= patches <= MOST_PATCHES:
         raise DataError(
@@ -92,7 +93,7 @@ def synthesize(
     counts = run_counts(patches, seed)
     climate = days.climate(counts, seed)
     events = done = 0
-    with files.replacing_folder(folder) as beside:
+    with files.writing(folder), files.replacing_folder(folder) as beside:
         (beside / schema.TABLE_FOLDER).mkdir()
         (beside / schema.PATCH_FOLDER).mkdir()
         listed: dict[str, str] = {}

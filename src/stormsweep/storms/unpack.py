@@ -7,6 +7,7 @@ is bounded by what is expected of it.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import tarfile
@@ -43,6 +44,13 @@ _DAMAGE = (
     OverflowError,
     RecursionError,
 )
+
+
+#: What making a file can fail with because of its name, and not because of the disk.
+_OF_THE_NAME = frozenset(
+    {errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.ELOOP}
+)
+_SHOWN = 80
 
 
 class DamagedArchive(DataError):
@@ -91,17 +99,15 @@ def extract(
             stream = _Unzipped(packed, archive, most)
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as tar:
                 for member, path in _judged(tar, archive, into, top, most):
-                    if member.isdir():
-                        (into / path).mkdir(parents=True, exist_ok=True)
+                    out = _made(archive, member, into / path)
+                    if out is None:
                         continue
-                    _write(tar, member, into / path)
+                    with out:
+                        _write(tar, member, out)
                     listed[path.as_posix()] = member.size
                     if progress:
                         progress(packed.tell() / size)
             stream.finish()
-    except FileExistsError as error:
-        name = str(Path(error.filename).relative_to(into))
-        raise DataError(f"{archive}: refused: {name!r} stands there twice") from None
     except _DAMAGE as error:
         raise DamagedArchive(f"{archive}: damaged or cut short ({error})") from None
     if progress:
@@ -172,8 +178,8 @@ def _judged(
                 tarfile.data_filter(member, str(into))
         except (ValueError, tarfile.FilterError) as reason:
             raise DataError(
-                f"{archive}: refused: {member.name!r} {reason}; only plain files and folders under "
-                f"{top}/ are unpacked"
+                f"{archive}: refused: {_shortened(member.name)!r} {reason}; only plain files and "
+                f"folders under {top}/ are unpacked"
             ) from None
         total += member.size
         if total > most or member.size < 0 or number >= _MOST_MEMBERS:
@@ -182,15 +188,34 @@ def _judged(
             yield member, path
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    source = tar.extractfile(member)
-    assert source is not None, "a regular file has content"
+def _made(archive: Path, member: tarfile.TarInfo, path: Path) -> IO[bytes] | None:
+    """Make the file that a member is, to be written to, or the folder."""
     # Exclusive: neither a link nor an earlier member is ever written through.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with open(os.open(path, flags, 0o666), "wb") as out:
-        while chunk := source.read(_CHUNK):
-            out.write(chunk)
+    try:
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+            return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(os.open(path, flags, 0o666), "wb")
+    except FileExistsError:
+        why = "stands there twice"
+    except OSError as error:
+        if error.errno not in _OF_THE_NAME:
+            raise
+        why = f"has a path that no file can have ({error.strerror})"
+    raise DataError(f"{archive}: refused: {_shortened(member.name)!r} {why}")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, out: IO[bytes]) -> None:
+    source = tar.extractfile(member)
+    assert source is not None, "a regular file has content"
+    while chunk := source.read(_CHUNK):
+        out.write(chunk)
 
 
 def _too_much(archive: Path, most: int) -> DataError:

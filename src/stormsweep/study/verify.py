@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import ModelError, RunError, StormsweepError, UserError
+from stormsweep.errors import RunError, StormsweepError, UserError
 from stormsweep.files import replacing_folder
 from stormsweep.records import (
     Delivered,
@@ -36,8 +35,8 @@ from stormsweep.results.summary import Summary, summary
 from stormsweep.study import worker
 from stormsweep.study.delivery import FOLDER, write_delivery
 from stormsweep.study.execute import Watcher
+from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.problem import turned_folder
-from stormsweep.study.protocol import protocol_of
 from stormsweep.training import checkpoint
 from stormsweep.verification.forecasts import CASE, Forecasts, forecasts
 from stormsweep.verification.resampling import LEVEL, RESAMPLES
@@ -47,7 +46,6 @@ log = logging.getLogger(__name__)
 
 #: How often the one worker may be lost before the fit is given up.
 _ATTEMPTS = 3
-_WELCOME = "welcome"
 _TRAINING = "training on the whole training part"
 #: The threshold where no fold has one: that of the more likely of two outcomes.
 _EVEN = 0.5
@@ -207,15 +205,16 @@ class Verification:
     ) -> None:
         self._study, self._directory, self._data = study, directory, data
         self._choice, self._pool, self._watcher = choice, pool, watcher
-        self._protocol = protocol_of(study)
         structure = {n: v for n, v in choice.hyperparameters.items() if n != "epochs"}
         # The whole training part has the number of the fold after the last.
-        number = self._protocol.folds
+        number = study.validation.folds
         key = f"{identity(structure)}-f{number}"
         self._run = Run(key, structure, number, choice.stops)
         self._checkpoints = directory / "checkpoints"
+        self._orders = Orders(study, data, self._checkpoints, turned_folder(study, data))
+        self._reception = Reception(pool, self._orders, choice.hyperparameters, workers=1)
         self._worker: WorkerReady | None = None
-        self._model = ""
+        self._events: deque[Event] = deque()
 
     def carry_out(
         self,
@@ -240,11 +239,9 @@ class Verification:
             If the model cannot be trained on the whole training part.
         """
         self._still_ours = still_ours
-        for leftover in self._directory.glob(f".{FOLDER}.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         self._watcher.stage("starting a worker", 0.0)
         self._await_worker()
-        known_model(self._model)
+        known_model(self._reception.model)
         losses, seconds, start = [], 0.0, 0
         for epoch in self._run.milestones:
             self._watcher.stage(_TRAINING, start / self._run.milestones[-1])
@@ -276,7 +273,7 @@ class Verification:
         found = estimate(known, choice.threshold, seed=self._study.study.seed)
         self._watcher.stage("scoring the test part", 1.0)
         written = write_delivery(
-            folder, self._study, self._data, choice, delivered, probabilities, self._model
+            folder, self._study, self._data, choice, delivered, probabilities, self._reception.model
         )
         return Verified(
             look=choice.look,
@@ -299,28 +296,14 @@ class Verification:
         )
 
     def _await_worker(self) -> None:
-        set_up = False
-        while self._worker is None or not set_up:
-            for event in self._events():
-                match event:
-                    case WorkerReady():
-                        self._worker = event
-                        self._pool.submit(
-                            event.worker, event.pid, _WELCOME, worker.welcome, self._question()
-                        )
-                    case Finished(_, token, said) if token == _WELCOME:
-                        if said.problem:
-                            raise ModelError(said.problem)
-                        if self._model and said.model != self._model:
-                            raise ModelError(
-                                f"model.build: the file of {self._study.model.build} was edited "
-                                "while the study was verified; undo that"
-                            )
-                        self._model, set_up = said.model, True
-                    case Broken(_, _, error):
-                        raise StormsweepError(f"the worker could not be set up: {error!r}")
-                    case WorkerLost():
-                        self._worker, set_up = None, False
+        self._reception.wait(lambda: self._worker is not None, self._welcome)
+
+    def _welcome(self) -> None:
+        event = self._next()
+        if isinstance(event, WorkerLost):
+            self._reception.lost(event, at_work=False)
+        elif event is not None and (found := self._reception.take(event)) is not None:
+            self._worker, _ = found
 
     def _do(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Have the worker do something; begin again from the last checkpoint when it is lost."""
@@ -341,6 +324,7 @@ class Verification:
             if not isinstance(outcome, WorkerLost):
                 return outcome
             self._worker = None
+            self._reception.lost(outcome, at_work=True)
             self._watcher.note(f"the worker was lost ({outcome.reason}); it goes on")
         raise RunError(
             f"{self._directory}: the worker was lost {_ATTEMPTS} times ({outcome.reason}); see logs"
@@ -348,39 +332,21 @@ class Verification:
 
     def _outcome(self, token: str) -> Any:
         while True:
-            for event in self._events():
-                match event:
-                    case Finished(_, own, result) if own == token:
-                        return result
-                    case Broken(_, own, error) if own == token:
-                        raise StormsweepError(f"the task could not be carried out: {error!r}")
-                    case WorkerLost():
-                        return event
+            match self._next():
+                case Finished(_, own, result) if own == token:
+                    return result
+                case Broken(_, own, error) if own == token:
+                    raise StormsweepError(f"the task could not be carried out: {error!r}")
+                case WorkerLost() as lost:
+                    return lost
 
-    def _events(self) -> list[Event]:
-        self._still_ours()
-        return list(self._pool.events(0.25))
-
-    def _question(self) -> tuple[str, list[str], int, str]:
-        study = self._study
-        names = sorted(self._choice.hyperparameters)
-        return (study.model.build, names, study.site.threads_per_worker, study.engine.precision)
+    def _next(self) -> Event | None:
+        """Return the next event; None where nothing happened for a moment."""
+        if not self._events:
+            self._still_ours()
+            self._events.extend(self._pool.events(0.25))
+        return self._events.popleft() if self._events else None
 
     def _order(self, from_epoch: int, to_epoch: int) -> TaskOrder:
-        study = self._study
-        return TaskOrder(
-            task=Task(self._run, from_epoch, to_epoch),
-            build=study.model.build,
-            model=self._model,
-            data=str(self._data.path),
-            fingerprint=self._data.fingerprint,
-            protocol=self._protocol,
-            turned=str(turned_folder(study, self._data) or ""),
-            score_test=False,
-            precision=study.engine.precision,
-            checkpoints=str(self._checkpoints),
-            threads=study.site.threads_per_worker,
-            worker="verify",
-            session=0,
-            submitted=time.time(),
-        )
+        task = Task(self._run, from_epoch, to_epoch)
+        return self._orders.order(task, self._reception.model, "verify", session=0)

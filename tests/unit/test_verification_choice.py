@@ -35,7 +35,8 @@ def test_the_best_configuration_is_chosen_with_the_mean_threshold_of_its_folds(t
     best = summary(entries).best
     assert isinstance(choice, Choice)
     assert choice.configuration == best.configuration
-    assert choice.threshold == best.scores["csi_threshold"][0]
+    assert choice.threshold == pytest.approx(best.scores["csi_threshold"][0], rel=1e-12)
+    assert choice.threshold_folds == (3, 3)
     assert choice.stops[-1] == best.hyperparameters["epochs"]
     assert (choice.look, choice.finished) == (1, True)
 
@@ -49,6 +50,44 @@ def test_a_look_stands_until_another_is_asked_for(tmp_path):
         entries = journal.read(path)
         assert choose(directory, entries) == looked(number)
         assert choose(directory, entries, again=True).look == number + 1
+
+
+@pytest.mark.parametrize("without", [(1,), (0, 1, 2)])
+def test_folds_of_one_class_leave_the_threshold_to_the_others(tmp_path, without):
+    def scores(point: dict[str, object], fold: int) -> dict[str, float]:
+        given = journals.plausible_scores(point, fold)
+        return {n: v for n, v in given.items() if n != "csi_threshold" or fold not in without}
+
+    directory, entries = begun(tmp_path, scores=scores)
+    choice = choose(directory, entries)
+    assert isinstance(choice, Choice)
+    found = {
+        task.scores["csi_threshold"]
+        for task in journal.of_kind(entries, TaskDone)
+        if "csi_threshold" in task.scores
+    }
+    assert choice.threshold_folds == (3 - len(without), 3)
+    if found:  # the simulated threshold is the fold's alone
+        assert choice.threshold == pytest.approx(sum(found) / len(found))
+    else:
+        assert choice.threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("folds", "says"),
+    [
+        ([3, 3], "the mean over the folds of the threshold"),
+        ([2, 3], "the mean over the 2 of 3 folds with cases of both classes of the threshold"),
+        ([0, 3], "Nothing chose that threshold"),
+    ],
+)
+def test_the_report_says_where_the_threshold_comes_from(tmp_path, folds, says):
+    directory, _ = begun(tmp_path)
+    with journal.JournalWriter(directory / "journal.jsonl") as writer:
+        writer.append(looked(1, threshold_folds=folds))
+    material = Material(journal.read(directory / "journal.jsonl"), directory)
+    assert material.tested is not None
+    assert says in " ".join(tested_words.remarks(material, material.tested))
 
 
 def test_an_unfinished_study_is_verified_on_request_only(tmp_path):
@@ -87,6 +126,7 @@ def looked(number: int, predictions: str = "0" * 64, **changes: object) -> Verif
         "hyperparameters": {"batch_size": 256, "epochs": 4},
         "finished": True,
         "threshold": 0.4,
+        "threshold_folds": [3, 3],
         "climatology": 0.05,
         "cases": 100,
         "events": 9,

@@ -54,6 +54,7 @@ def verify(folder: Path, pool: FakePool) -> None:
         hyperparameters={"batch_size": 8, "epochs": 2},
         stops=(2,),
         threshold=0.5,
+        threshold_folds=(2, 2),
         look=1,
         finished=True,
     )

@@ -29,7 +29,7 @@ from stormsweep.records import (
     Verified,
     identity,
 )
-from stormsweep.results import facts
+from stormsweep.results import facts, frames
 from stormsweep.results.journal import JournalWriter, of_kind
 from stormsweep.results.summary import Summary, summary
 from stormsweep.study import worker
@@ -63,6 +63,8 @@ class Choice:
         Epochs after which a checkpoint is kept, the last one that of the configuration.
     threshold : float
         Decision threshold: the mean over folds of the one with the best CSI.
+    threshold_folds : tuple of int
+        How many folds have one, of how many.
     look : int
         How often the test part will have been scored.
     finished : bool
@@ -73,6 +75,7 @@ class Choice:
     hyperparameters: dict[str, Any]
     stops: tuple[int, ...]
     threshold: float
+    threshold_folds: tuple[int, int]
     look: int
     finished: bool
 
@@ -125,15 +128,53 @@ def choose(
             f"{directory}: {_open(look)}; finish it with `stormsweep run {directory}`, or verify "
             "the best so far with --unfinished"
         )
-    threshold = best.scores.get("csi_threshold", (math.nan, math.nan))[0]
+    threshold, folds = decision_threshold(entries, best.configuration)
     return Choice(
         configuration=best.configuration,
         hyperparameters=best.hyperparameters,
         stops=stops(int(best.hyperparameters["epochs"])),
-        threshold=threshold if math.isfinite(threshold) else _EVEN,
+        threshold=threshold,
+        threshold_folds=folds,
         look=len(known) + 1,
         finished=look.finished,
     )
+
+
+def decision_threshold(
+    entries: Sequence[Entry], configuration: str
+) -> tuple[float, tuple[int, int]]:
+    """Return the mean over folds of the threshold with the best critical success index.
+
+    A fold whose cases are all of one class has no such threshold and is left out.
+
+    Returns
+    -------
+    tuple of float and tuple of int
+        The threshold, 0.5 where no fold has one; how many folds have one, and of how many.
+    """
+    table = frames.fits(entries)
+    own = table[table["configuration"] == configuration]
+    found = own["csi_threshold"].dropna() if "csi_threshold" in own else own["fold"][:0]
+    return float(found.mean()) if len(found) else _EVEN, (len(found), len(own))
+
+
+def threshold_source(look: Verified) -> str:
+    """Say where the decision threshold of a look comes from.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> [threshold_source(SimpleNamespace(threshold_folds=[n, 3])) for n in (3, 2, 0)]
+    ['from cross-validation', 'from 2 of 3 folds of the cross-validation', 'as no fold has one']
+    """
+    if not look.threshold_folds:
+        return "of unrecorded origin"
+    having, folds = look.threshold_folds
+    if not having:
+        return "as no fold has one"
+    if having < folds:
+        return f"from {having} of {folds} folds of the cross-validation"
+    return "from cross-validation"
 
 
 def stops(epochs: int, most: int = 8) -> tuple[int, ...]:
@@ -281,6 +322,7 @@ class Verification:
             hyperparameters=choice.hyperparameters,
             finished=choice.finished,
             threshold=choice.threshold,
+            threshold_folds=list(choice.threshold_folds),
             climatology=known.climatology,
             cases=len(known),
             events=known.events,

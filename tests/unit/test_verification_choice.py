@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, UserError
 from stormsweep.files import sha256
-from stormsweep.records import RunFailed, TaskDone, Verified
+from stormsweep.records import Delivered, RunFailed, TaskDone, Verified
 from stormsweep.report import page, tested_words, write_report
 from stormsweep.report.material import Material
 from stormsweep.results import journal
 from stormsweep.results.summary import summary
-from stormsweep.study.delivery import read_facts, telling_cases
+from stormsweep.study import verify
+from stormsweep.study.delivery import group_columns, read_facts, telling_cases, write_delivery
 from stormsweep.study.verify import Choice, choose, stops
 from tests import journals
 
@@ -220,6 +225,55 @@ def test_telling_cases_are_the_surest_of_their_kind_one_of_a_track(cases, thresh
             alike = [r for r in range(len(p)) if event[r] == event[rows[0]]]
             alike = [r for r in alike if (p[r] >= threshold) == (p[rows[0]] >= threshold)]
             assert sign * p[rows[0]] == min(sign * p[r] for r in alike)
+
+
+GROUPS = ["event", "probability", "target", "case", "group_event", "group_group_event", "run_date"]
+
+
+@given(st.lists(st.sampled_from([*GROUPS, "track", "Probability"]), unique=True))
+def test_no_group_takes_a_column_of_the_predictions_or_of_another_group(names):
+    found = group_columns(names)
+    assert list(found) == names
+    assert len(set(found.values())) == len(names)
+    assert not {"probability", "event", "target", "case"} & set(found.values())
+    kept = {name for name in names if found[name] == name}
+    assert kept == set(names) - {"probability", "event", "target", "case"}
+
+
+def test_predictions_stand_beside_groups_of_the_same_name(tmp_path):
+    import pandas as pd
+
+    p, event = np.float32([0.9, 0.2, 0.4, 0.1]), np.uint8([1, 0, 1, 0])
+    codes = np.int32([0, 0, 1, 1])
+    names = ["event", "probability", "case"]
+    part = Part(np.zeros((4, 2), np.float32), event, np.float32(event), dict.fromkeys(names, codes))
+    manifest = {
+        "source": "csv",
+        "input_shape": [2],
+        "inputs": [],
+        "target": {},
+        "groups": {name: [f"{name} a", f"{name} b"] for name in names},
+        "parts": {"train": {"count": 4, "positives": 2}},
+    }
+    data: Any = SimpleNamespace(
+        manifest=manifest, part=lambda _: part, fingerprint="f", synthetic=False
+    )
+    study = StudyFile.model_validate({"study": {"name": "s"}})
+    (tmp_path / "model.keras").touch()
+    directory, entries = begun(tmp_path)
+    choice = choose(directory, entries)
+    assert isinstance(choice, Choice)
+    delivered = Delivered("model.keras", "keras", 1.0)
+    write_delivery(tmp_path, study, data, choice, delivered, p, "0" * 64)
+    frame = pd.read_parquet(tmp_path / "test_predictions.parquet")
+    assert (frame["probability"] == p).all()
+    assert (frame["event"] == event).all()
+    assert list(frame["group_probability"]) == ["probability a"] * 2 + ["probability b"] * 2
+
+    # What the folds are grouped by is resampled, though it is called as single cases are.
+    known = verify.test_forecasts(p, data, "case")
+    assert (known.block_name, known.blocks) == ("group_case", 2)
+    assert verify.test_forecasts(p, data, "none").block_name == "case"
 
 
 def test_a_damaged_or_foreign_model_is_refused(tmp_path):

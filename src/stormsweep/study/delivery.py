@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from stormsweep.data.scaling import unscale
 from stormsweep.errors import DataError
 from stormsweep.files import sha256, write_json
 from stormsweep.records import Delivered
+from stormsweep.verification.forecasts import CASE
 
 if TYPE_CHECKING:
     from stormsweep.study.verify import Choice
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 FOLDER, FACTS = "model", "model.json"
 PREDICTIONS, CASES = "test_predictions.parquet", "test_cases.npz"
 FORMAT = 1
+#: Names in the table of predictions that no group may have; `CASE` means that there is no group.
+_TAKEN = ("probability", "event", "target", CASE)
 #: Of the best hits, the worst misses and the worst false alarms each.
 CASES_KEPT = 4
 
@@ -129,14 +133,35 @@ def _write_predictions(
 ) -> None:
     import pandas as pd
 
+    columns = group_columns(part.groups)
     frame = pd.DataFrame(
         {"probability": probabilities, "event": part.labels, "target": part.targets}
         | {
-            name: pd.Categorical.from_codes(codes, pd.Index(labels[name], dtype=str))
+            columns[name]: pd.Categorical.from_codes(codes, pd.Index(labels[name], dtype=str))
             for name, codes in part.groups.items()
         }
     )
     frame.to_parquet(path, index=False)
+
+
+def group_columns(names: Iterable[str]) -> dict[str, str]:
+    """Return what groups are called in the table of predictions.
+
+    They keep their names; ``group_`` is put before one that the table has already.
+
+    Examples
+    --------
+    >>> group_columns(["run_date", "event"])
+    {'run_date': 'run_date', 'event': 'group_event'}
+    """
+    names = list(names)
+    found: dict[str, str] = {}
+    for name in names:
+        column = name
+        while column in _TAKEN or (column != name and column in names):
+            column = f"group_{column}"
+        found[name] = column
+    return found
 
 
 def telling_cases(

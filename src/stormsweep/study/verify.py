@@ -33,12 +33,12 @@ from stormsweep.results import facts, frames
 from stormsweep.results.journal import JournalWriter, of_kind
 from stormsweep.results.summary import Summary, summary
 from stormsweep.study import worker
-from stormsweep.study.delivery import FOLDER, write_delivery
+from stormsweep.study.delivery import FOLDER, group_columns, write_delivery
 from stormsweep.study.execute import Watcher
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.problem import turned_folder
 from stormsweep.training import checkpoint
-from stormsweep.verification.forecasts import CASE, Forecasts, forecasts
+from stormsweep.verification.forecasts import Forecasts, forecasts
 from stormsweep.verification.resampling import LEVEL, RESAMPLES
 from stormsweep.verification.scores import estimate
 
@@ -211,9 +211,11 @@ def test_forecasts(probabilities: Any, data: PreparedData, group_by: str) -> For
     """
     part, train = data.part("test"), data.part("train")
     climatology = float(np.mean(train.labels))
-    name = next((name for name in ("run_date", group_by) if name in part.groups), CASE)
-    blocks = None if name == CASE else part.groups[name]
-    return forecasts(probabilities, part.labels, climatology, blocks, name)
+    name = next((name for name in ("run_date", group_by) if name in part.groups), None)
+    if name is None:
+        return forecasts(probabilities, part.labels, climatology)
+    column = group_columns(part.groups)[name]
+    return forecasts(probabilities, part.labels, climatology, part.groups[name], column)
 
 
 class Verification:

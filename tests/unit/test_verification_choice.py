@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,11 +51,53 @@ def test_a_look_stands_until_another_is_asked_for(tmp_path):
     directory, entries = begun(tmp_path)
     path = directory / "journal.jsonl"
     for number in (1, 2):
+        look = looked(number, **deliver(directory, look=number))
         with journal.JournalWriter(path) as writer:
-            writer.append(looked(number))
+            writer.append(look)
         entries = journal.read(path)
-        assert choose(directory, entries) == looked(number)
+        assert choose(directory, entries) == look
         assert choose(directory, entries, again=True).look == number + 1
+
+
+def deliver(directory: Path, **changes: object) -> dict[str, str]:
+    """Write the files of a ``model/`` that a look is checked against; return their checksums."""
+    folder = directory / "model"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.keras").write_text(f"a model {changes}", encoding="utf-8")
+    (folder / "test_predictions.parquet").write_text("predictions", encoding="utf-8")
+    sums = {
+        "model_sha256": sha256(folder / "model.keras"),
+        "predictions_sha256": sha256(folder / "test_predictions.parquet"),
+    }
+    facts = {"format": 1, "model": "model.keras", "look": 1, "made_again": False}
+    (folder / "model.json").write_text(json.dumps(facts | sums | changes), encoding="utf-8")
+    return sums
+
+
+@pytest.mark.parametrize("lost", ["model", "model.json", "model.keras", "test_predictions.parquet"])
+def test_a_lost_or_changed_model_is_made_again_and_is_no_second_look(tmp_path, lost):
+    directory, _ = begun(tmp_path)
+    # Chosen from a study that has another best by now: the model is that of the look all the same.
+    look = looked(1, **deliver(directory))
+    with journal.JournalWriter(directory / "journal.jsonl") as writer:
+        writer.append(look)
+    entries = journal.read(directory / "journal.jsonl")
+    assert choose(directory, entries) == look
+    if lost == "model":
+        shutil.rmtree(directory / "model")
+    else:
+        (directory / "model" / lost).write_text("{}", encoding="utf-8")
+    choice = choose(directory, entries)
+    assert isinstance(choice, Choice)
+    assert choice.recorded == look
+    assert (choice.configuration, choice.hyperparameters) == ("abc", look.hyperparameters)
+    assert (choice.look, choice.threshold, choice.stops[-1]) == (1, 0.4, 4)
+
+    # On another processor it predicts otherwise; it is not made again for ever.
+    deliver(directory, made_again=True)
+    assert choose(directory, entries) == look
+    deliver(directory, look=2)
+    assert choose(directory, entries) != look, "the model is of another look"
 
 
 @pytest.mark.parametrize("without", [(1,), (0, 1, 2)])

@@ -17,7 +17,7 @@ from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.scaling import unscale
 from stormsweep.errors import DataError
 from stormsweep.files import sha256, write_json
-from stormsweep.records import Delivered
+from stormsweep.records import Delivered, Verified
 from stormsweep.verification.forecasts import CASE
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def write_delivery(
     delivered: Delivered,
     probabilities: NDArray[np.float32],
     builder_sha256: str,
+    made_again: bool = False,
 ) -> dict[str, Any]:
     """Write what belongs beside the model's file.
 
@@ -55,6 +56,8 @@ def write_delivery(
         Of the test part.
     builder_sha256 : str
         Checksum of the file that the builder stands in.
+    made_again : bool
+        Whether the model takes the place of one that was lost.
 
     Returns
     -------
@@ -72,6 +75,7 @@ def write_delivery(
         "study": study.study.name,
         "stormsweep": __version__,
         "look": choice.look,
+        "made_again": made_again,
         "configuration": choice.configuration,
         "hyperparameters": choice.hyperparameters,
         "model": delivered.file,
@@ -120,12 +124,33 @@ def read_facts(folder: Path) -> dict[str, Any]:
             f"{folder.parent}`"
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: damaged; write it again with `stormsweep verify`") from None
+        raise DataError(f"{path}: damaged; {_again(folder)}") from None
     if not file.is_file() or sha256(file) != known:
         raise DataError(
-            f"{file}: {'changed' if file.is_file() else 'missing'} since the study was verified"
+            f"{file}: {'changed' if file.is_file() else 'missing'} since the study was verified; "
+            f"{_again(folder)}"
         )
     return said
+
+
+def _again(folder: Path) -> str:
+    return f"make it again with `stormsweep verify {folder.parent}`"
+
+
+def is_of(folder: Path, look: Verified) -> bool:
+    """Say whether ``model/`` is there, unchanged, and that of a look.
+
+    A model that was made again is another file, although it may predict the same to the bit.
+    """
+    try:
+        said = read_facts(folder)
+        predictions = sha256(folder / PREDICTIONS)
+    except (DataError, OSError):
+        return False
+    same = said.get("made_again") or said["model_sha256"] == look.model_sha256
+    return bool(
+        same and said.get("look") == look.look and said.get("predictions_sha256") == predictions
+    )
 
 
 def _write_predictions(

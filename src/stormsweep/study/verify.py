@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
@@ -33,7 +34,7 @@ from stormsweep.results import facts, frames
 from stormsweep.results.journal import JournalWriter, of_kind
 from stormsweep.results.summary import Summary, summary
 from stormsweep.study import worker
-from stormsweep.study.delivery import FOLDER, group_columns, write_delivery
+from stormsweep.study.delivery import FOLDER, group_columns, is_of, write_delivery
 from stormsweep.study.execute import Watcher
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.problem import turned_folder
@@ -69,6 +70,8 @@ class Choice:
         How often the test part will have been scored.
     finished : bool
         Whether every planned run is finished or failed.
+    recorded : Verified, optional
+        The look whose model is lost: it is made again, and no score comes of it.
     """
 
     configuration: str
@@ -78,6 +81,7 @@ class Choice:
     threshold_folds: tuple[int, int]
     look: int
     finished: bool
+    recorded: Verified | None = None
 
 
 def looks(entries: Sequence[Entry]) -> list[Verified]:
@@ -93,7 +97,7 @@ def choose(
     Parameters
     ----------
     directory : Path
-        The study's directory, for messages.
+        The study's directory.
     entries : sequence of Entry
         The journal.
     again : bool
@@ -104,7 +108,8 @@ def choose(
     Returns
     -------
     Choice or Verified
-        What to do, or the last look, which stands.
+        What to do, or the last look, which stands. Where its model is lost or changed, that is to
+        be made again.
 
     Raises
     ------
@@ -113,7 +118,8 @@ def choose(
     """
     known = looks(entries)
     if known and not again:
-        return known[-1]
+        last = known[-1]
+        return last if is_of(directory / FOLDER, last) else _lost(last)
     look = summary(entries)
     if not facts.study(entries).data.get("test"):
         raise UserError(
@@ -137,6 +143,21 @@ def choose(
         threshold_folds=folds,
         look=len(known) + 1,
         finished=look.finished,
+    )
+
+
+def _lost(look: Verified) -> Choice:
+    """Return what makes the model of a look again, whatever is the best by now."""
+    having, folds = look.threshold_folds or (0, 0)
+    return Choice(
+        configuration=look.configuration,
+        hyperparameters=look.hyperparameters,
+        stops=stops(int(look.hyperparameters["epochs"])),
+        threshold=look.threshold,
+        threshold_folds=(having, folds),
+        look=look.look,
+        finished=look.finished,
+        recorded=look,
     )
 
 
@@ -218,6 +239,14 @@ def test_forecasts(probabilities: Any, data: PreparedData, group_by: str) -> For
     return forecasts(probabilities, part.labels, climatology, part.groups[name], column)
 
 
+def _taken(folder: Path) -> NDArray[np.float32]:
+    """Take the probabilities that a worker left."""
+    raw = folder / "probabilities.npy"
+    probabilities: NDArray[np.float32] = np.load(raw)
+    raw.unlink()
+    return probabilities
+
+
 class Verification:
     """One look at the test part.
 
@@ -265,7 +294,7 @@ class Verification:
         known_model: Callable[[str], None],
         still_ours: Callable[[], None],
     ) -> Verified:
-        """Train, predict, write ``model/`` and record the scores.
+        """Train, predict, write ``model/`` and record the scores, or make a lost model again.
 
         Parameters
         ----------
@@ -298,26 +327,27 @@ class Verification:
             delivery = Delivery(self._order(start, start), str(folder.resolve()))
             delivered: Delivered = self._do(worker.deliver_task, delivery)
             self._watcher.stage("predicting the test part", 1.0)
-            record = self._record(folder, delivered, losses, seconds + delivered.seconds)
+            seconds += delivered.seconds
+            known = self._choice.recorded
+            record = known or self._record(folder, delivered, losses, seconds)
+            if known:
+                self._compare(folder, delivered, known)
             still_ours()
-        journal.append(record)
+        if not known:
+            journal.append(record)
         checkpoint.remove(self._checkpoints, self._run.id)
         return record
 
     def _record(
         self, folder: Path, delivered: Delivered, losses: list[float], seconds: float
     ) -> Verified:
-        raw = folder / "probabilities.npy"
-        probabilities = np.load(raw)
-        raw.unlink()
+        probabilities = _taken(folder)
         choice, group_by = self._choice, self._study.validation.group_by
         known = test_forecasts(probabilities, self._data, group_by)
         self._watcher.stage("scoring the test part", 0.0)
         found = estimate(known, choice.threshold, seed=self._study.study.seed)
         self._watcher.stage("scoring the test part", 1.0)
-        written = write_delivery(
-            folder, self._study, self._data, choice, delivered, probabilities, self._reception.model
-        )
+        written = self._write(folder, delivered, probabilities)
         return Verified(
             look=choice.look,
             configuration=choice.configuration,
@@ -337,6 +367,34 @@ class Verification:
             predictions_sha256=written["predictions_sha256"],
             epoch_loss=losses,
             seconds=round(seconds, 3),
+        )
+
+    def _compare(self, folder: Path, delivered: Delivered, known: Verified) -> None:
+        """Write a model that was lost, and say whether it is the one of the look."""
+        written = self._write(folder, delivered, _taken(folder))
+        if written["predictions_sha256"] == known.predictions_sha256:
+            told = "its predictions of the test part are those of the recorded look"
+        else:
+            told = (
+                "its predictions of the test part are not those of the recorded look, as on "
+                "another processor or with other packages; the recorded scores stand"
+            )
+        self._watcher.note(
+            f"{self._directory / FOLDER} was lost or changed, and made again: {told}"
+        )
+
+    def _write(
+        self, folder: Path, delivered: Delivered, probabilities: NDArray[np.float32]
+    ) -> dict[str, Any]:
+        return write_delivery(
+            folder,
+            self._study,
+            self._data,
+            self._choice,
+            delivered,
+            probabilities,
+            self._reception.model,
+            made_again=self._choice.recorded is not None,
         )
 
     def _await_worker(self) -> None:

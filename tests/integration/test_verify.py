@@ -21,11 +21,11 @@ from stormsweep.files import sha256
 from stormsweep.records import Delivered, Verified
 from stormsweep.results.journal import of_kind, read
 from stormsweep.storms import schema
+from stormsweep.study.choice import Choice
 from stormsweep.study.delivery import read_facts, write_delivery
 from stormsweep.study.execute import Silent
 from stormsweep.study.predict import predict
 from stormsweep.study.study import Study
-from stormsweep.study.verify import Choice
 from tests.integration.conftest import digits_study, family, gone, start, stormsweep, wait_for
 
 TWIN = """
@@ -73,6 +73,7 @@ def twin(tmp_path_factory) -> Path:
     assert gone(workers) == []
     assert looks(directory) == []
     assert not (directory / "model").exists()
+    (directory / "checkpoints" / ".half.npz.partial").touch()
 
     done = stormsweep(folder, "verify", directory)
     assert done.returncode == 0, done.stderr

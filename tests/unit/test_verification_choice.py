@@ -23,8 +23,8 @@ from stormsweep.report.material import Material
 from stormsweep.results import journal
 from stormsweep.results.summary import summary
 from stormsweep.study import verify
+from stormsweep.study.choice import Choice, choose, stops
 from stormsweep.study.delivery import group_columns, read_facts, telling_cases, write_delivery
-from stormsweep.study.verify import Choice, choose, stops
 from tests import journals
 
 SPACE = {"batch_size": [256], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}

@@ -67,7 +67,7 @@ def verify(
 
 
 def _tell(study: Any, look: Any, recorded: bool) -> None:
-    from stormsweep.study.verify import threshold_source
+    from stormsweep.study.choice import threshold_source
 
     if recorded:
         typer.echo("Verified before; nothing was scored again (--again would, and be counted).")

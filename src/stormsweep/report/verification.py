@@ -22,7 +22,7 @@ from stormsweep.report.style import (
     new_figure,
 )
 from stormsweep.report.tested import Tested
-from stormsweep.study.verify import threshold_source
+from stormsweep.study.choice import threshold_source
 from stormsweep.verification import contingency, curves
 from stormsweep.verification.forecasts import Forecasts
 

@@ -21,7 +21,7 @@ from stormsweep.records import Delivered, Verified
 from stormsweep.verification.forecasts import CASE
 
 if TYPE_CHECKING:
-    from stormsweep.study.verify import Choice
+    from stormsweep.study.choice import Choice
 
 FOLDER, FACTS = "model", "model.json"
 PREDICTIONS, CASES = "test_predictions.parquet", "test_cases.npz"

@@ -336,8 +336,7 @@ class Execution:
         """Remove what earlier sessions left: half-written files, checkpoints of ended runs."""
         from stormsweep.training import checkpoint
 
-        for leftover in self._checkpoints.glob(".*.partial"):
-            leftover.unlink(missing_ok=True)
+        checkpoint.remove_unfinished(self._checkpoints)
         for run in self._plan.runs:
             if before.reached.get(run.id, 0) == run.milestones[-1]:
                 checkpoint.remove(self._checkpoints, run.id)

@@ -381,7 +381,8 @@ class Verified:
     finished : bool
         Whether every planned run was finished or failed when it was chosen.
     threshold : float
-        Probability at which the event counts as forecast; chosen in cross-validation.
+        Probability at which the event counts as forecast: the mean over folds of the one with
+        the best CSI, or 0.5 where no fold has one.
     climatology : float
         Event frequency of the training part.
     cases, events : int
@@ -398,6 +399,9 @@ class Verified:
         Mean training loss of each epoch on the whole training part.
     seconds : float
         Time in the worker's tasks, training and prediction.
+    threshold_folds : list of int
+        How many folds have a threshold (one whose cases are all of one class has none), and of how
+        many; empty in the first journals of 0.1.
     """
 
     kind: ClassVar[str] = "verified"
@@ -418,6 +422,7 @@ class Verified:
     predictions_sha256: str
     epoch_loss: list[float]
     seconds: float
+    threshold_folds: list[int] = field(default_factory=list)
 
 
 Record = (

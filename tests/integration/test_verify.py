@@ -18,14 +18,16 @@ import pytest
 
 from stormsweep.errors import UserError
 from stormsweep.files import sha256
-from stormsweep.records import Verified
+from stormsweep.records import Delivered, Verified
 from stormsweep.results.journal import of_kind, read
 from stormsweep.storms import schema
+from stormsweep.study.choice import Choice
+from stormsweep.study.delivery import read_facts, write_delivery
+from stormsweep.study.execute import Silent
 from stormsweep.study.predict import predict
 from stormsweep.study.study import Study
 from tests.integration.conftest import digits_study, family, gone, start, stormsweep, wait_for
 
-SPACE = "batch_size = [16]\nlearning_rate = [0.01]\nepochs = [16]"
 TWIN = """
 [study]
 name = "twin"
@@ -42,7 +44,7 @@ build = "stormsweep.models:storm_dnn"
 [search.space]
 batch_size = [64]
 learning_rate = [0.01]
-epochs = [2]
+epochs = [16]
 [validation]
 folds = 2
 [site]
@@ -54,16 +56,16 @@ def looks(directory: Path) -> list[Verified]:
     return of_kind(read(directory / "journal.jsonl"), Verified)
 
 
-def test_a_killed_verification_goes_on_and_a_second_look_is_counted(tmp_path, monkeypatch):
-    data = (
-        f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ntest_fraction = 0.3\n'
-        f'cache = "{tmp_path}/data"'
-    )
-    study = digits_study(tmp_path, data=data, search__space=SPACE, site="workers = 1")
-    directory = tmp_path / "runs" / "digits"
-    assert stormsweep(tmp_path, "run", study, "--no-report").returncode == 0
+@pytest.fixture(scope="module")
+def twin(tmp_path_factory) -> Path:
+    """The directory of a small study of the twin, verified after its verification was killed."""
+    folder = tmp_path_factory.mktemp("twin")
+    (folder / "twin.toml").write_text(TWIN.format(folder=folder), encoding="utf-8")
+    directory = folder / "runs" / "twin"
+    done = stormsweep(folder, "run", "twin.toml", "--no-report")
+    assert done.returncode == 0, done.stderr
 
-    process = start(tmp_path, "verify", directory, "--no-report")
+    process = start(folder, "verify", directory)
     wait_for(lambda: len(list((directory / "checkpoints").glob("*-f2-e*.npz"))) > 1, process)
     workers = family(process)
     os.kill(process.pid, signal.SIGKILL)
@@ -71,41 +73,59 @@ def test_a_killed_verification_goes_on_and_a_second_look_is_counted(tmp_path, mo
     assert gone(workers) == []
     assert looks(directory) == []
     assert not (directory / "model").exists()
+    (directory / "checkpoints" / ".half.npz.partial").touch()
 
-    first = stormsweep(tmp_path, "verify", directory, "--no-report")
-    assert first.returncode == 0, first.stderr
-    (look,) = looks(directory)
+    done = stormsweep(folder, "verify", directory)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def test_a_killed_verification_goes_on(twin):
+    (look,) = looks(twin)
     assert look.look == 1
     assert len(look.epoch_loss) == 16, "an epoch's loss was lost with the kill"
-    predictions = pd.read_parquet(directory / "model" / "test_predictions.parquet")
-    assert len(predictions) == look.cases == 540
+    predictions = pd.read_parquet(twin / "model" / "test_predictions.parquet")
+    assert len(predictions) == look.cases > 0
     assert predictions["event"].sum() == look.events
-    facts = json.loads((directory / "model" / "model.json").read_text())
+    facts = json.loads((twin / "model" / "model.json").read_text())
     assert facts["model_sha256"] == look.model_sha256
-    assert sha256(directory / "model" / facts["model"]) == look.model_sha256
-    assert list((directory / "checkpoints").iterdir()) == []
+    assert sha256(twin / "model" / facts["model"]) == look.model_sha256
+    assert list((twin / "checkpoints").iterdir()) == []
 
-    before = (directory / "journal.jsonl").read_bytes()
-    assert Study.from_toml(directory).verify() == look, "the recorded look stands"
-    assert (directory / "journal.jsonl").read_bytes() == before
+
+def test_a_lost_model_is_made_again_and_a_second_look_is_counted(twin, tmp_path):
+    directory = tmp_path / "twin"
+    shutil.copytree(twin, directory)
+    (look,), journal = looks(directory), (directory / "journal.jsonl").read_bytes()
+    study, watcher = Study.from_toml(directory), Noting()
+    assert study.verify(watcher) == look, "the recorded look stands"
+    assert watcher.notes == []
+    shutil.rmtree(directory / "model")
+    assert study.verify(watcher) == look
+    (note,) = watcher.notes
+    assert "made again: its predictions of the test part are those of the recorded look" in note
+    assert (directory / "journal.jsonl").read_bytes() == journal, "it was counted as another look"
+    # Trained in one go this time: the kill changed nothing.
+    assert read_facts(directory / "model")["predictions_sha256"] == look.predictions_sha256
+    assert study.verify(watcher) == look
+    assert watcher.notes == [note], "it was made again for nothing"
 
     again = stormsweep(tmp_path, "verify", directory, "--again", "--no-report")
     assert "The test set has been looked at 2 times" in again.stdout
     one, two = looks(directory)
     assert two.look == 2
-    # Trained in one go this time: the kill changed nothing.
     assert (two.predictions_sha256, two.scores) == (one.predictions_sha256, one.scores)
     assert gone(working_in(tmp_path)) == [], "worker processes were left behind"
 
-    # New arrays reach the model scaled as the test part was (the model itself is tested below).
-    given: list[np.ndarray] = []
-    monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
-    done = predict(directory, [tmp_path / "digits.npz"], tmp_path / "new.nc")
-    assert done.cases == 1797
-    folder = next((tmp_path / "data" / "prepared").glob("npz-*"))
-    test = np.load(folder / "test" / "inputs.npy")
-    everything = {case.tobytes() for case in np.concatenate(given)}
-    assert all(case.tobytes() in everything for case in test)
+
+class Noting(Silent):
+    """Keeps what a user is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def working_in(folder: Path) -> list[psutil.Process]:
@@ -118,6 +138,27 @@ def working_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def test_new_arrays_reach_the_model_scaled_as_the_test_part_was(tmp_path, monkeypatch):
+    data = (
+        f'source = "npz"\npath = "{tmp_path}/digits.npz"\ntarget = "labels"\n'
+        f'test_fraction = 0.3\ncache = "{tmp_path}/data"'
+    )
+    study = Study.from_toml(digits_study(tmp_path, data=data))
+    prepared, model = study.prepare(), tmp_path / "study" / "model"
+    model.mkdir(parents=True)
+    (model / "model.keras").touch()
+    test = prepared.part("test").inputs
+    choice = Choice("c", {"epochs": 1}, (1,), 0.5, (2, 2), 1, True)
+    delivered, p = Delivered("model.keras", "keras", 1.0), np.zeros(len(test), np.float32)
+    write_delivery(model, study.file, prepared, choice, delivered, p, "")
+    given: list[np.ndarray] = []
+    monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
+    done = predict(model.parent, [tmp_path / "digits.npz"], tmp_path / "new.nc")
+    assert done.cases == 1797
+    everything = {case.tobytes() for case in np.concatenate(given)}
+    assert all(case.tobytes() in everything for case in test)
+
+
 def recorder(given: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     """Return a stand-in for a model, which keeps what it is asked."""
 
@@ -126,17 +167,6 @@ def recorder(given: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
         return np.full(len(cases), 0.25, np.float32)
 
     return ask
-
-
-@pytest.fixture(scope="module")
-def twin(tmp_path_factory) -> Path:
-    """The directory of a small verified study of the twin."""
-    folder = tmp_path_factory.mktemp("twin")
-    (folder / "twin.toml").write_text(TWIN.format(folder=folder), encoding="utf-8")
-    for command in (["run", "twin.toml", "--no-report"], ["verify", "runs/twin"]):
-        done = stormsweep(folder, *command)
-        assert done.returncode == 0, done.stderr
-    return folder / "runs" / "twin"
 
 
 @pytest.fixture

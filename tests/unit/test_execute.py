@@ -21,7 +21,7 @@ from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind
 from stormsweep.search.plan import make_plan
 from stormsweep.search.space import grid
-from stormsweep.study import execute
+from stormsweep.study import orders
 from stormsweep.study.execute import Execution, Silent, progress_of
 from stormsweep.study.worker import Welcome
 
@@ -172,7 +172,7 @@ def test_workers_that_die_before_any_work_end_the_study(tmp_path: Path) -> None:
 def test_no_worker_at_all_is_said_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(execute, "_START_SECONDS", 0.0)
+    monkeypatch.setattr(orders, "START_SECONDS", 0.0)
     pool = FakePool()
     pool.queue = []
     with pytest.raises(StormsweepError, match="no worker was ready"):

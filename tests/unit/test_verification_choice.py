@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, UserError
 from stormsweep.files import sha256
-from stormsweep.records import RunFailed, TaskDone, Verified
+from stormsweep.records import Delivered, RunFailed, TaskDone, Verified
 from stormsweep.report import page, tested_words, write_report
 from stormsweep.report.material import Material
 from stormsweep.results import journal
 from stormsweep.results.summary import summary
-from stormsweep.study.delivery import read_facts, telling_cases
-from stormsweep.study.verify import Choice, choose, stops
+from stormsweep.study import verify
+from stormsweep.study.choice import Choice, choose, stops
+from stormsweep.study.delivery import group_columns, read_facts, telling_cases, write_delivery
 from tests import journals
 
 SPACE = {"batch_size": [256], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}
@@ -35,7 +41,8 @@ def test_the_best_configuration_is_chosen_with_the_mean_threshold_of_its_folds(t
     best = summary(entries).best
     assert isinstance(choice, Choice)
     assert choice.configuration == best.configuration
-    assert choice.threshold == best.scores["csi_threshold"][0]
+    assert choice.threshold == pytest.approx(best.scores["csi_threshold"][0], rel=1e-12)
+    assert choice.threshold_folds == (3, 3)
     assert choice.stops[-1] == best.hyperparameters["epochs"]
     assert (choice.look, choice.finished) == (1, True)
 
@@ -44,11 +51,91 @@ def test_a_look_stands_until_another_is_asked_for(tmp_path):
     directory, entries = begun(tmp_path)
     path = directory / "journal.jsonl"
     for number in (1, 2):
+        look = looked(number, **deliver(directory, look=number))
         with journal.JournalWriter(path) as writer:
-            writer.append(looked(number))
+            writer.append(look)
         entries = journal.read(path)
-        assert choose(directory, entries) == looked(number)
+        assert choose(directory, entries) == look
         assert choose(directory, entries, again=True).look == number + 1
+
+
+def deliver(directory: Path, **changes: object) -> dict[str, str]:
+    """Write the files of a ``model/`` that a look is checked against; return their checksums."""
+    folder = directory / "model"
+    folder.mkdir(exist_ok=True)
+    (folder / "model.keras").write_text(f"a model {changes}", encoding="utf-8")
+    (folder / "test_predictions.parquet").write_text("predictions", encoding="utf-8")
+    sums = {
+        "model_sha256": sha256(folder / "model.keras"),
+        "predictions_sha256": sha256(folder / "test_predictions.parquet"),
+    }
+    facts = {"format": 1, "model": "model.keras", "look": 1, "made_again": False}
+    (folder / "model.json").write_text(json.dumps(facts | sums | changes), encoding="utf-8")
+    return sums
+
+
+@pytest.mark.parametrize("lost", ["model", "model.json", "model.keras", "test_predictions.parquet"])
+def test_a_lost_or_changed_model_is_made_again_and_is_no_second_look(tmp_path, lost):
+    directory, _ = begun(tmp_path)
+    # Chosen from a study that has another best by now: the model is that of the look all the same.
+    look = looked(1, **deliver(directory))
+    with journal.JournalWriter(directory / "journal.jsonl") as writer:
+        writer.append(look)
+    entries = journal.read(directory / "journal.jsonl")
+    assert choose(directory, entries) == look
+    if lost == "model":
+        shutil.rmtree(directory / "model")
+    else:
+        (directory / "model" / lost).write_text("{}", encoding="utf-8")
+    choice = choose(directory, entries)
+    assert isinstance(choice, Choice)
+    assert choice.recorded == look
+    assert (choice.configuration, choice.hyperparameters) == ("abc", look.hyperparameters)
+    assert (choice.look, choice.threshold, choice.stops[-1]) == (1, 0.4, 4)
+
+    # On another processor it predicts otherwise; it is not made again for ever.
+    deliver(directory, made_again=True)
+    assert choose(directory, entries) == look
+    deliver(directory, look=2)
+    assert choose(directory, entries) != look, "the model is of another look"
+
+
+@pytest.mark.parametrize("without", [(1,), (0, 1, 2)])
+def test_folds_of_one_class_leave_the_threshold_to_the_others(tmp_path, without):
+    def scores(point: dict[str, object], fold: int) -> dict[str, float]:
+        given = journals.plausible_scores(point, fold)
+        return {n: v for n, v in given.items() if n != "csi_threshold" or fold not in without}
+
+    directory, entries = begun(tmp_path, scores=scores)
+    choice = choose(directory, entries)
+    assert isinstance(choice, Choice)
+    found = {
+        task.scores["csi_threshold"]
+        for task in journal.of_kind(entries, TaskDone)
+        if "csi_threshold" in task.scores
+    }
+    assert choice.threshold_folds == (3 - len(without), 3)
+    if found:  # the simulated threshold is the fold's alone
+        assert choice.threshold == pytest.approx(sum(found) / len(found))
+    else:
+        assert choice.threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("folds", "says"),
+    [
+        ([3, 3], "the mean over the folds of the threshold"),
+        ([2, 3], "the mean over the 2 of 3 folds with cases of both classes of the threshold"),
+        ([0, 3], "Nothing chose that threshold"),
+    ],
+)
+def test_the_report_says_where_the_threshold_comes_from(tmp_path, folds, says):
+    directory, _ = begun(tmp_path)
+    with journal.JournalWriter(directory / "journal.jsonl") as writer:
+        writer.append(looked(1, threshold_folds=folds))
+    material = Material(journal.read(directory / "journal.jsonl"), directory)
+    assert material.tested is not None
+    assert says in " ".join(tested_words.remarks(material, material.tested))
 
 
 def test_an_unfinished_study_is_verified_on_request_only(tmp_path):
@@ -87,6 +174,7 @@ def looked(number: int, predictions: str = "0" * 64, **changes: object) -> Verif
         "hyperparameters": {"batch_size": 256, "epochs": 4},
         "finished": True,
         "threshold": 0.4,
+        "threshold_folds": [3, 3],
         "climatology": 0.05,
         "cases": 100,
         "events": 9,
@@ -180,6 +268,55 @@ def test_telling_cases_are_the_surest_of_their_kind_one_of_a_track(cases, thresh
             alike = [r for r in range(len(p)) if event[r] == event[rows[0]]]
             alike = [r for r in alike if (p[r] >= threshold) == (p[rows[0]] >= threshold)]
             assert sign * p[rows[0]] == min(sign * p[r] for r in alike)
+
+
+GROUPS = ["event", "probability", "target", "case", "group_event", "group_group_event", "run_date"]
+
+
+@given(st.lists(st.sampled_from([*GROUPS, "track", "Probability"]), unique=True))
+def test_no_group_takes_a_column_of_the_predictions_or_of_another_group(names):
+    found = group_columns(names)
+    assert list(found) == names
+    assert len(set(found.values())) == len(names)
+    assert not {"probability", "event", "target", "case"} & set(found.values())
+    kept = {name for name in names if found[name] == name}
+    assert kept == set(names) - {"probability", "event", "target", "case"}
+
+
+def test_predictions_stand_beside_groups_of_the_same_name(tmp_path):
+    import pandas as pd
+
+    p, event = np.float32([0.9, 0.2, 0.4, 0.1]), np.uint8([1, 0, 1, 0])
+    codes = np.int32([0, 0, 1, 1])
+    names = ["event", "probability", "case"]
+    part = Part(np.zeros((4, 2), np.float32), event, np.float32(event), dict.fromkeys(names, codes))
+    manifest = {
+        "source": "csv",
+        "input_shape": [2],
+        "inputs": [],
+        "target": {},
+        "groups": {name: [f"{name} a", f"{name} b"] for name in names},
+        "parts": {"train": {"count": 4, "positives": 2}},
+    }
+    data: Any = SimpleNamespace(
+        manifest=manifest, part=lambda _: part, fingerprint="f", synthetic=False
+    )
+    study = StudyFile.model_validate({"study": {"name": "s"}})
+    (tmp_path / "model.keras").touch()
+    directory, entries = begun(tmp_path)
+    choice = choose(directory, entries)
+    assert isinstance(choice, Choice)
+    delivered = Delivered("model.keras", "keras", 1.0)
+    write_delivery(tmp_path, study, data, choice, delivered, p, "0" * 64)
+    frame = pd.read_parquet(tmp_path / "test_predictions.parquet")
+    assert (frame["probability"] == p).all()
+    assert (frame["event"] == event).all()
+    assert list(frame["group_probability"]) == ["probability a"] * 2 + ["probability b"] * 2
+
+    # What the folds are grouped by is resampled, though it is called as single cases are.
+    known = verify.test_forecasts(p, data, "case")
+    assert (known.block_name, known.blocks) == ("group_case", 2)
+    assert verify.test_forecasts(p, data, "none").block_name == "case"
 
 
 def test_a_damaged_or_foreign_model_is_refused(tmp_path):

@@ -113,6 +113,11 @@ def test_groups_with_too_few_events_say_so_instead_of_scoring():
     assert alone[0].remark == "3 run dates: no interval"
 
 
+def test_a_group_of_the_data_may_be_called_month_too():
+    assert groups.in_order("month", np.array(["10", "5", "9"])) == ["5", "9", "10"]
+    assert groups.in_order("month", np.array(["Sep", "May"])) == ["May", "Sep"]
+
+
 def test_months_come_from_run_dates_and_codes_too_fine_to_read_are_left_out():
     labels = {
         "run_date": np.array(["2015-12-27", "2015-05-05", "2016-05-11", "2016-06-08"] * 10),

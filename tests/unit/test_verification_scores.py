@@ -174,19 +174,6 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert 42 <= inside <= 50
 
 
-def test_a_paired_difference_is_surer_than_two_intervals_apart():
-    p, event, day = weather(30, 60, 3, spread=1.5)
-    better = forecasts(p, event, 0.25, day, "run_date")
-    worse = forecasts(np.clip(0.9 * p + 0.04, 0, 1), event, 0.25, day, "run_date")
-    gap = verification.difference(better, worse, (0.5, 0.5))["brier_score"]
-    alone = verification.estimate(better, 0.5)["brier_score"]
-    assert gap.high - gap.low < 0.5 * (alone.high - alone.low)
-    same = verification.difference(better, better, (0.5, 0.5))
-    assert {(gap.value, gap.low, gap.high) for gap in same.values()} == {(0.0, 0.0, 0.0)}
-    with pytest.raises(DataError, match="same cases"):
-        verification.difference(better, better.of(day < 10), (0.5, 0.5))
-
-
 def test_the_same_seed_gives_the_same_intervals_and_few_days_give_none():
     p, event, day = weather(12, 30, 4, spread=1)
     known = forecasts(p, event, 0.25, day, "run_date")

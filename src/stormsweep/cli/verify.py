@@ -67,6 +67,8 @@ def verify(
 
 
 def _tell(study: Any, look: Any, recorded: bool) -> None:
+    from stormsweep.study.choice import threshold_source
+
     if recorded:
         typer.echo("Verified before; nothing was scored again (--again would, and be counted).")
     typer.echo(f"Test part: {look.cases:,} cases, {look.events:,} events")
@@ -86,7 +88,7 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
         )
     else:
         typer.echo(f"  {look.blocks} {what}s: too few for intervals")
-    typer.echo(f"  yes-or-no scores at probability {look.threshold:.4f}, from cross-validation")
+    typer.echo(f"  yes-or-no scores at probability {look.threshold:.4f}, {threshold_source(look)}")
     if look.look > 1:
         typer.echo(
             f"The test set has been looked at {look.look} times: its score is no longer that of "

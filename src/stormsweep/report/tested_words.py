@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from stormsweep.records import Verified
 from stormsweep.report import words
 from stormsweep.report.material import Material
 from stormsweep.report.tested import Tested
@@ -111,11 +112,7 @@ def remarks(material: Material, found: Tested) -> list[str]:
             f"{words.number(record.resamples)} resamples of whole {block}s "
             f"({words.number(record.blocks)} of them), because cases of one are alike."
         )
-    texts.append(
-        f"The event counts as forecast from a probability of {words.number(record.threshold, 3)} "
-        "on: the mean over the folds of the threshold with the best critical success index, so the "
-        "test part had no say in it."
-    )
+    texts.append(_decision(record))
     if found.audited:
         texts.append("An audit of this study has scored the test part too, under every protocol.")
     if not record.finished:
@@ -130,6 +127,27 @@ def remarks(material: Material, found: Tested) -> list[str]:
         if best != record.configuration:
             texts.append("By now another configuration is the best of the search.")
     return texts
+
+
+def _decision(record: Verified) -> str:
+    text = f"The event counts as forecast from a probability of {words.number(record.threshold, 3)}"
+    if not record.threshold_folds:
+        return f"{text} on; the journal does not say where that threshold comes from."
+    having, folds = record.threshold_folds
+    if not having:
+        return (
+            f"{text} on. Nothing chose that threshold: no fold of the cross-validation has cases "
+            "of both classes."
+        )
+    of = (
+        "the folds"
+        if having == folds
+        else f"the {having} of {folds} folds with cases of both classes"
+    )
+    return (
+        f"{text} on: the mean over {of} of the threshold with the best critical success index, so "
+        "the test part had no say in it."
+    )
 
 
 def warning(found: Tested) -> str:

@@ -22,6 +22,7 @@ from stormsweep.report.style import (
     new_figure,
 )
 from stormsweep.report.tested import Tested
+from stormsweep.study.choice import threshold_source
 from stormsweep.verification import contingency, curves
 from stormsweep.verification.forecasts import Forecasts
 
@@ -266,6 +267,6 @@ def _bars(found: Tested) -> str:
 
 def _at(found: Tested) -> str:
     return (
-        f"Diamond: the decision threshold {words.number(found.record.threshold, 3)}, chosen in "
-        "cross-validation."
+        f"Diamond: the decision threshold {words.number(found.record.threshold, 3)}, "
+        f"{threshold_source(found.record)}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,17 @@ from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.scaling import unscale
 from stormsweep.errors import DataError
 from stormsweep.files import sha256, write_json
-from stormsweep.records import Delivered
+from stormsweep.records import Delivered, Verified
+from stormsweep.verification.forecasts import CASE
 
 if TYPE_CHECKING:
-    from stormsweep.study.verify import Choice
+    from stormsweep.study.choice import Choice
 
 FOLDER, FACTS = "model", "model.json"
 PREDICTIONS, CASES = "test_predictions.parquet", "test_cases.npz"
 FORMAT = 1
+#: Names in the table of predictions that no group may have; `CASE` means that there is no group.
+_TAKEN = ("probability", "event", "target", CASE)
 #: Of the best hits, the worst misses and the worst false alarms each.
 CASES_KEPT = 4
 
@@ -36,6 +40,7 @@ def write_delivery(
     delivered: Delivered,
     probabilities: NDArray[np.float32],
     builder_sha256: str,
+    made_again: bool = False,
 ) -> dict[str, Any]:
     """Write what belongs beside the model's file.
 
@@ -51,6 +56,8 @@ def write_delivery(
         Of the test part.
     builder_sha256 : str
         Checksum of the file that the builder stands in.
+    made_again : bool
+        Whether the model takes the place of one that was lost.
 
     Returns
     -------
@@ -68,6 +75,7 @@ def write_delivery(
         "study": study.study.name,
         "stormsweep": __version__,
         "look": choice.look,
+        "made_again": made_again,
         "configuration": choice.configuration,
         "hyperparameters": choice.hyperparameters,
         "model": delivered.file,
@@ -116,12 +124,33 @@ def read_facts(folder: Path) -> dict[str, Any]:
             f"{folder.parent}`"
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: damaged; write it again with `stormsweep verify`") from None
+        raise DataError(f"{path}: damaged; {_again(folder)}") from None
     if not file.is_file() or sha256(file) != known:
         raise DataError(
-            f"{file}: {'changed' if file.is_file() else 'missing'} since the study was verified"
+            f"{file}: {'changed' if file.is_file() else 'missing'} since the study was verified; "
+            f"{_again(folder)}"
         )
     return said
+
+
+def _again(folder: Path) -> str:
+    return f"make it again with `stormsweep verify {folder.parent}`"
+
+
+def is_of(folder: Path, look: Verified) -> bool:
+    """Say whether ``model/`` is there, unchanged, and that of a look.
+
+    A model that was made again is another file, although it may predict the same to the bit.
+    """
+    try:
+        said = read_facts(folder)
+        predictions = sha256(folder / PREDICTIONS)
+    except (DataError, OSError):
+        return False
+    same = said.get("made_again") or said["model_sha256"] == look.model_sha256
+    return bool(
+        same and said.get("look") == look.look and said.get("predictions_sha256") == predictions
+    )
 
 
 def _write_predictions(
@@ -129,14 +158,35 @@ def _write_predictions(
 ) -> None:
     import pandas as pd
 
+    columns = group_columns(part.groups)
     frame = pd.DataFrame(
         {"probability": probabilities, "event": part.labels, "target": part.targets}
         | {
-            name: pd.Categorical.from_codes(codes, pd.Index(labels[name], dtype=str))
+            columns[name]: pd.Categorical.from_codes(codes, pd.Index(labels[name], dtype=str))
             for name, codes in part.groups.items()
         }
     )
     frame.to_parquet(path, index=False)
+
+
+def group_columns(names: Iterable[str]) -> dict[str, str]:
+    """Return what groups are called in the table of predictions.
+
+    They keep their names; ``group_`` is put before one that the table has already.
+
+    Examples
+    --------
+    >>> group_columns(["run_date", "event"])
+    {'run_date': 'run_date', 'event': 'group_event'}
+    """
+    names = list(names)
+    found: dict[str, str] = {}
+    for name in names:
+        column = name
+        while column in _TAKEN or (column != name and column in names):
+            column = f"group_{column}"
+        found[name] = column
+    return found
 
 
 def telling_cases(

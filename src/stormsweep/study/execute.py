@@ -13,14 +13,12 @@ from typing import Protocol
 from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import ModelError, StormsweepError
 from stormsweep.records import (
     Entry,
     Record,
     RunFailed,
     Task,
     TaskDone,
-    TaskOrder,
     TaskRetried,
     WorkerEvent,
 )
@@ -28,15 +26,12 @@ from stormsweep.results.journal import JournalWriter
 from stormsweep.results.standing import Leader, Standing
 from stormsweep.search.plan import Plan, Queue, cost
 from stormsweep.study import worker
-from stormsweep.study.protocol import protocol_of
+from stormsweep.study.orders import Orders, Reception
 
 log = logging.getLogger(__name__)
 
 #: How often a run may lose its worker, in one session, before it is given up.
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2}
-_WELCOME = "welcome"
-#: How long a first worker may take to start, in seconds; a slow file system needs minutes.
-_START_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,28 +173,29 @@ class Execution:
     ) -> None:
         self._study, self._plan, self._pool, self._watcher = study, plan, pool, watcher
         self._checkpoints = directory / "checkpoints"
-        self._protocol = protocol_of(study)
-        self._turned = str(turned or "")
-        self._score_test = score_test
-        self._data = data
+        self._orders = Orders(study, data, self._checkpoints, turned, score_test)
+        names = {name for values in plan.configurations for name in values}
+        self._reception = Reception(pool, self._orders, names, study.site.workers)
         self._patches = patches_per_epoch
         self._idle: list[str] = []
         self._held: dict[str, str] = {}
-        self._ready: dict[str, WorkerReady] = {}
         self._running: dict[str, Task] = {}
         self._attempts: Counter[str] = Counter()
         self._early: list[tuple[WorkerReady, float]] = []
-        #: SHA-256 of the model's file, as the first worker found it.
-        self.model = ""
         self._journal: JournalWriter | None = None
         self._queue: Queue | None = None
         self._standing = Standing(METRICS[study.search.metric] == "maximize")
-        self._tasks_done = self._failures = self._losses = 0
+        self._tasks_done = self._failures = 0
         self._cost_done = self._cost_session = 0.0
         self._patches_session = 0
         self._cost_all = sum(self._cost(Task(run, 0, run.milestones[-1])) for run in plan.runs)
         self._began = time.monotonic()
         self._session = 0
+
+    @property
+    def model(self) -> str:
+        """SHA-256 of the file that the builder stands in, as the first worker found it."""
+        return self._reception.model
 
     def await_first_worker(self) -> None:
         """Wait until a worker is set up and has found the model.
@@ -211,14 +207,11 @@ class Execution:
         StormsweepError
             If workers die before they are set up.
         """
-        deadline = time.monotonic() + _START_SECONDS
-        while not self._idle:
-            for event in self._pool.events(0.5):
-                self._handle(event)
-            if time.monotonic() > deadline:
-                raise StormsweepError(
-                    f"no worker was ready within {_START_SECONDS:.0f} s; see logs/driver.log"
-                )
+        self._reception.wait(lambda: bool(self._idle), lambda: self._poll(0.5))
+
+    def _poll(self, seconds: float) -> None:
+        for event in self._pool.events(seconds):
+            self._handle(event)
 
     def train(
         self,
@@ -257,8 +250,7 @@ class Execution:
             still_ours()
             self._feed()
             self._watcher.state(self.state())
-            for event in self._pool.events(0.25):
-                self._handle(event)
+            self._poll(0.25)
         self._watcher.state(self.state())
 
     def state(self) -> State:
@@ -272,7 +264,7 @@ class Execution:
             tasks_done=self._tasks_done,
             share=min(1.0, self._cost_done / self._cost_all) if self._cost_all else 1.0,
             failed=self._failures,
-            workers=len(self._ready),
+            workers=len(self._reception.joined),
             busy=len(self._running),
             patches_per_second=self._patches_session / seconds if seconds > 0 else 0.0,
             seconds=seconds,
@@ -304,44 +296,19 @@ class Execution:
             log.info("%s epochs %d-%d to worker %s", task.run.id, *_stretch(task), name)
             self._pool.submit(
                 name,
-                self._ready[name].pid,
+                self._reception.joined[name].pid,
                 f"{task.run.id}-e{task.to_epoch}",
                 worker.train_task,
-                self._order(task, name),
+                self._orders.order(task, self.model, name, self._session),
             )
 
-    def _order(self, task: Task, name: str) -> TaskOrder:
-        study = self._study
-        return TaskOrder(
-            task=task,
-            build=study.model.build,
-            model=self.model,
-            data=str(self._data.path),
-            fingerprint=self._data.fingerprint,
-            protocol=self._protocol,
-            turned=self._turned,
-            score_test=self._score_test,
-            precision=study.engine.precision,
-            checkpoints=str(self._checkpoints),
-            threads=study.site.threads_per_worker,
-            worker=name,
-            session=self._session,
-            submitted=time.time(),
-        )
-
     def _handle(self, event: Event) -> None:
+        if (found := self._reception.take(event)) is not None:
+            self._welcomed(*found)
+            return
         match event:
-            case WorkerReady():
-                self._ready[event.worker] = event
-                self._pool.submit(
-                    event.worker, event.pid, _WELCOME, worker.welcome, self._question()
-                )
-            case Finished(name, token, result) if token == _WELCOME:
-                self._welcomed(name, result)
             case Finished(name, _, result):
                 self._returned(name, result)
-            case Broken(name, token, error) if token == _WELCOME:
-                raise StormsweepError(f"worker {name} could not be set up: {error!r}")
             case Broken(name, _, error):
                 task = self._running[name]
                 self._returned(
@@ -358,36 +325,21 @@ class Execution:
             case WorkerLost():
                 self._lost(event)
 
-    def _welcomed(self, name: str, said: worker.Welcome) -> None:
-        if said.problem:
-            raise ModelError(said.problem)
-        if self.model and said.model != self.model:
-            raise ModelError(
-                f"model.build: the file of {self._study.model.build} was edited while the study "
-                "runs; undo that, or begin another study"
-            )
-        self.model = said.model
-        self._idle.append(name)
-        self._losses = 0
+    def _welcomed(self, ready: WorkerReady, when: float) -> None:
+        self._idle.append(ready.worker)
         if self._journal is None:
-            self._early.append((self._ready[name], said.ready))
+            self._early.append((ready, when))
         else:
-            self._record_worker(self._ready[name], "ready", when=said.ready)
+            self._record_worker(ready, "ready", when=when)
 
     def _sweep(self, before: Progress) -> None:
         """Remove what earlier sessions left: half-written files, checkpoints of ended runs."""
         from stormsweep.training import checkpoint
 
-        for leftover in self._checkpoints.glob(".*.partial"):
-            leftover.unlink(missing_ok=True)
+        checkpoint.remove_unfinished(self._checkpoints)
         for run in self._plan.runs:
             if before.reached.get(run.id, 0) == run.milestones[-1]:
                 checkpoint.remove(self._checkpoints, run.id)
-
-    def _question(self) -> tuple[str, list[str], int, str]:
-        names = sorted({name for values in self._plan.configurations for name in values})
-        engine, site = self._study.engine, self._study.site
-        return (self._study.model.build, names, site.threads_per_worker, engine.precision)
 
     def _returned(self, name: str, result: TaskDone | RunFailed) -> None:
         from stormsweep.training import checkpoint
@@ -413,7 +365,6 @@ class Execution:
         log.info("%s epoch %d: %s %.4f", result.run, result.to_epoch, metric, result.scores[metric])
 
     def _lost(self, event: WorkerLost) -> None:
-        self._ready.pop(event.worker, None)
         self._held.pop(event.worker, None)
         self._early = [(who, when) for who, when in self._early if who.pid != event.pid]
         if event.worker in self._idle:
@@ -421,12 +372,8 @@ class Execution:
         self._record_worker(event, "lost", event.reason)
         log.warning("worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
         task = self._running.pop(event.worker, None)
+        self._reception.lost(event, at_work=task is not None)
         if task is None:
-            self._losses += 1
-            if self._losses >= 3 * self._study.site.workers:
-                raise StormsweepError(
-                    f"workers die before they can work: {event.reason}; see logs/worker-*.log"
-                )
             return
         assert self._queue is not None
         key = f"{event.failure} {task.run.id}"

@@ -20,7 +20,7 @@ from stormsweep import __version__
 from stormsweep.config.study import STORM_SOURCES
 from stormsweep.data.probabilities import ProbabilityWriter
 from stormsweep.data.scaling import scale
-from stormsweep.errors import DataError, RunError, UserError
+from stormsweep.errors import DataError, ModelError, RunError, UserError
 from stormsweep.files import replacing
 from stormsweep.study.delivery import FOLDER, read_facts
 
@@ -148,7 +148,6 @@ def _predictor(
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Load the model into this process, which until now did without TensorFlow."""
     from stormsweep.cluster.machine import cores
-    from stormsweep.models.build import find_builder
 
     with _standard_error_kept():
         from stormsweep.training.keras_tf import configure
@@ -159,11 +158,25 @@ def _predictor(
         model = load_model(
             directory / FOLDER / facts["model"],
             facts["form"],
-            lambda: find_builder(facts["build"]),
+            lambda: _builder(facts),
             facts["hyperparameters"],
             facts["input_shape"],
+            facts["precision"],
         )
         return Predictor(model)
+
+
+def _builder(facts: dict[str, Any]) -> Callable[..., Any]:
+    """Import the builder, if its file is still the one that the model was trained with."""
+    from stormsweep.study.worker import builder_and_checksum
+
+    function, checksum = builder_and_checksum(facts["build"])
+    if checksum != facts["build_sha256"]:
+        raise ModelError(
+            f"{facts['build']}: the file was edited since the study was verified, and "
+            f"{facts['model']} cannot be loaded without what it was then; undo that"
+        )
+    return function
 
 
 @contextlib.contextmanager

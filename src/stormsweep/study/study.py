@@ -298,9 +298,10 @@ class Study:
             On Ctrl-C; the same call goes on where it stopped.
         """
         from stormsweep.results.journal import JournalWriter
+        from stormsweep.study.choice import Choice, choose
         from stormsweep.study.execute import Silent
         from stormsweep.study.lock import DriverLock, refuse_if_busy
-        from stormsweep.study.verify import Choice, Verification, choose
+        from stormsweep.study.verify import Verification
 
         watcher = watcher or Silent()
         self._refuse_other_sites()

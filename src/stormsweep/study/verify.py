@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import math
-import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import ModelError, RunError, StormsweepError, UserError
+from stormsweep.errors import RunError, StormsweepError
 from stormsweep.files import replacing_folder
 from stormsweep.records import (
     Delivered,
     Delivery,
-    Entry,
     Run,
     RunFailed,
     Task,
@@ -30,16 +27,15 @@ from stormsweep.records import (
     Verified,
     identity,
 )
-from stormsweep.results import facts
-from stormsweep.results.journal import JournalWriter, of_kind
-from stormsweep.results.summary import Summary, summary
+from stormsweep.results.journal import JournalWriter
 from stormsweep.study import worker
-from stormsweep.study.delivery import FOLDER, write_delivery
+from stormsweep.study.choice import Choice
+from stormsweep.study.delivery import FOLDER, group_columns, write_delivery
 from stormsweep.study.execute import Watcher
+from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.problem import turned_folder
-from stormsweep.study.protocol import protocol_of
 from stormsweep.training import checkpoint
-from stormsweep.verification.forecasts import CASE, Forecasts, forecasts
+from stormsweep.verification.forecasts import Forecasts, forecasts
 from stormsweep.verification.resampling import LEVEL, RESAMPLES
 from stormsweep.verification.scores import estimate
 
@@ -47,121 +43,7 @@ log = logging.getLogger(__name__)
 
 #: How often the one worker may be lost before the fit is given up.
 _ATTEMPTS = 3
-_WELCOME = "welcome"
 _TRAINING = "training on the whole training part"
-#: The threshold where no fold has one: that of the more likely of two outcomes.
-_EVEN = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What is to be verified.
-
-    Attributes
-    ----------
-    configuration, hyperparameters : str, dict
-        The best configuration, ``epochs`` included.
-    stops : tuple of int
-        Epochs after which a checkpoint is kept, the last one that of the configuration.
-    threshold : float
-        Decision threshold: the mean over folds of the one with the best CSI.
-    look : int
-        How often the test part will have been scored.
-    finished : bool
-        Whether every planned run is finished or failed.
-    """
-
-    configuration: str
-    hyperparameters: dict[str, Any]
-    stops: tuple[int, ...]
-    threshold: float
-    look: int
-    finished: bool
-
-
-def looks(entries: Sequence[Entry]) -> list[Verified]:
-    """Return all looks at the test part, in order."""
-    return of_kind(entries, Verified)
-
-
-def choose(
-    directory: Path, entries: Sequence[Entry], again: bool = False, unfinished: bool = False
-) -> Choice | Verified:
-    """Decide what to verify; a look that was taken stands unless another one is asked for.
-
-    Parameters
-    ----------
-    directory : Path
-        The study's directory, for messages.
-    entries : sequence of Entry
-        The journal.
-    again : bool
-        Whether the test part may be scored another time.
-    unfinished : bool
-        Whether the best so far will do.
-
-    Returns
-    -------
-    Choice or Verified
-        What to do, or the last look, which stands.
-
-    Raises
-    ------
-    UserError
-        If there is no test part, nothing to choose from, or the study is not finished.
-    """
-    known = looks(entries)
-    if known and not again:
-        return known[-1]
-    look = summary(entries)
-    if not facts.study(entries).data.get("test"):
-        raise UserError(
-            f"{directory}: the study keeps no cases as a test part, so nothing can be verified; "
-            "set data.test_from or data.test_fraction in another study"
-        )
-    best = look.best
-    if best is None:
-        raise UserError(_nothing(directory, look))
-    if not (look.finished and best.complete) and not unfinished:
-        raise UserError(
-            f"{directory}: {_open(look)}; finish it with `stormsweep run {directory}`, or verify "
-            "the best so far with --unfinished"
-        )
-    threshold = best.scores.get("csi_threshold", (math.nan, math.nan))[0]
-    return Choice(
-        configuration=best.configuration,
-        hyperparameters=best.hyperparameters,
-        stops=stops(int(best.hyperparameters["epochs"])),
-        threshold=threshold if math.isfinite(threshold) else _EVEN,
-        look=len(known) + 1,
-        finished=look.finished,
-    )
-
-
-def stops(epochs: int, most: int = 8) -> tuple[int, ...]:
-    """Return the epochs after which the final fit keeps a checkpoint, evenly spread.
-
-    Examples
-    --------
-    >>> stops(15), stops(3)
-    ((2, 4, 6, 8, 10, 12, 14, 15), (1, 2, 3))
-    """
-    return tuple(sorted({math.ceil(epochs * k / most) for k in range(1, most + 1)}))
-
-
-def _nothing(directory: Path, look: Summary) -> str:
-    if look.runs_failed and look.finished:
-        return f"{directory}: all {look.runs_failed} runs failed; there is no model to verify"
-    return (
-        f"{directory}: no configuration has a score yet; run the study first: "
-        f"`stormsweep run {directory}`"
-    )
-
-
-def _open(look: Summary) -> str:
-    if not look.finished:
-        return f"{look.runs_finished} of {look.runs_planned} runs are done"
-    return f"{look.runs_failed} runs failed, and no configuration is scored on all its folds"
 
 
 def test_forecasts(probabilities: Any, data: PreparedData, group_by: str) -> Forecasts:
@@ -172,9 +54,19 @@ def test_forecasts(probabilities: Any, data: PreparedData, group_by: str) -> For
     """
     part, train = data.part("test"), data.part("train")
     climatology = float(np.mean(train.labels))
-    name = next((name for name in ("run_date", group_by) if name in part.groups), CASE)
-    blocks = None if name == CASE else part.groups[name]
-    return forecasts(probabilities, part.labels, climatology, blocks, name)
+    name = next((name for name in ("run_date", group_by) if name in part.groups), None)
+    if name is None:
+        return forecasts(probabilities, part.labels, climatology)
+    column = group_columns(part.groups)[name]
+    return forecasts(probabilities, part.labels, climatology, part.groups[name], column)
+
+
+def _taken(folder: Path) -> NDArray[np.float32]:
+    """Take the probabilities that a worker left."""
+    raw = folder / "probabilities.npy"
+    probabilities: NDArray[np.float32] = np.load(raw)
+    raw.unlink()
+    return probabilities
 
 
 class Verification:
@@ -207,15 +99,16 @@ class Verification:
     ) -> None:
         self._study, self._directory, self._data = study, directory, data
         self._choice, self._pool, self._watcher = choice, pool, watcher
-        self._protocol = protocol_of(study)
         structure = {n: v for n, v in choice.hyperparameters.items() if n != "epochs"}
         # The whole training part has the number of the fold after the last.
-        number = self._protocol.folds
+        number = study.validation.folds
         key = f"{identity(structure)}-f{number}"
         self._run = Run(key, structure, number, choice.stops)
         self._checkpoints = directory / "checkpoints"
+        self._orders = Orders(study, data, self._checkpoints, turned_folder(study, data))
+        self._reception = Reception(pool, self._orders, choice.hyperparameters, workers=1)
         self._worker: WorkerReady | None = None
-        self._model = ""
+        self._events: deque[Event] = deque()
 
     def carry_out(
         self,
@@ -223,7 +116,7 @@ class Verification:
         known_model: Callable[[str], None],
         still_ours: Callable[[], None],
     ) -> Verified:
-        """Train, predict, write ``model/`` and record the scores.
+        """Train, predict, write ``model/`` and record the scores, or make a lost model again.
 
         Parameters
         ----------
@@ -240,11 +133,9 @@ class Verification:
             If the model cannot be trained on the whole training part.
         """
         self._still_ours = still_ours
-        for leftover in self._directory.glob(f".{FOLDER}.*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         self._watcher.stage("starting a worker", 0.0)
         self._await_worker()
-        known_model(self._model)
+        known_model(self._reception.model)
         losses, seconds, start = [], 0.0, 0
         for epoch in self._run.milestones:
             self._watcher.stage(_TRAINING, start / self._run.milestones[-1])
@@ -258,32 +149,35 @@ class Verification:
             delivery = Delivery(self._order(start, start), str(folder.resolve()))
             delivered: Delivered = self._do(worker.deliver_task, delivery)
             self._watcher.stage("predicting the test part", 1.0)
-            record = self._record(folder, delivered, losses, seconds + delivered.seconds)
+            seconds += delivered.seconds
+            known = self._choice.recorded
+            record = known or self._record(folder, delivered, losses, seconds)
+            if known:
+                self._compare(folder, delivered, known)
             still_ours()
-        journal.append(record)
+        if not known:
+            journal.append(record)
         checkpoint.remove(self._checkpoints, self._run.id)
+        checkpoint.remove_unfinished(self._checkpoints)
         return record
 
     def _record(
         self, folder: Path, delivered: Delivered, losses: list[float], seconds: float
     ) -> Verified:
-        raw = folder / "probabilities.npy"
-        probabilities = np.load(raw)
-        raw.unlink()
+        probabilities = _taken(folder)
         choice, group_by = self._choice, self._study.validation.group_by
         known = test_forecasts(probabilities, self._data, group_by)
         self._watcher.stage("scoring the test part", 0.0)
         found = estimate(known, choice.threshold, seed=self._study.study.seed)
         self._watcher.stage("scoring the test part", 1.0)
-        written = write_delivery(
-            folder, self._study, self._data, choice, delivered, probabilities, self._model
-        )
+        written = self._write(folder, delivered, probabilities)
         return Verified(
             look=choice.look,
             configuration=choice.configuration,
             hyperparameters=choice.hyperparameters,
             finished=choice.finished,
             threshold=choice.threshold,
+            threshold_folds=list(choice.threshold_folds),
             climatology=known.climatology,
             cases=len(known),
             events=known.events,
@@ -298,29 +192,43 @@ class Verification:
             seconds=round(seconds, 3),
         )
 
+    def _compare(self, folder: Path, delivered: Delivered, known: Verified) -> None:
+        """Write a model that was lost, and say whether it is the one of the look."""
+        written = self._write(folder, delivered, _taken(folder))
+        if written["predictions_sha256"] == known.predictions_sha256:
+            told = "its predictions of the test part are those of the recorded look"
+        else:
+            told = (
+                "its predictions of the test part are not those of the recorded look, as on "
+                "another processor or with other packages; the recorded scores stand"
+            )
+        self._watcher.note(
+            f"{self._directory / FOLDER} was lost or changed, and made again: {told}"
+        )
+
+    def _write(
+        self, folder: Path, delivered: Delivered, probabilities: NDArray[np.float32]
+    ) -> dict[str, Any]:
+        return write_delivery(
+            folder,
+            self._study,
+            self._data,
+            self._choice,
+            delivered,
+            probabilities,
+            self._reception.model,
+            made_again=self._choice.recorded is not None,
+        )
+
     def _await_worker(self) -> None:
-        set_up = False
-        while self._worker is None or not set_up:
-            for event in self._events():
-                match event:
-                    case WorkerReady():
-                        self._worker = event
-                        self._pool.submit(
-                            event.worker, event.pid, _WELCOME, worker.welcome, self._question()
-                        )
-                    case Finished(_, token, said) if token == _WELCOME:
-                        if said.problem:
-                            raise ModelError(said.problem)
-                        if self._model and said.model != self._model:
-                            raise ModelError(
-                                f"model.build: the file of {self._study.model.build} was edited "
-                                "while the study was verified; undo that"
-                            )
-                        self._model, set_up = said.model, True
-                    case Broken(_, _, error):
-                        raise StormsweepError(f"the worker could not be set up: {error!r}")
-                    case WorkerLost():
-                        self._worker, set_up = None, False
+        self._reception.wait(lambda: self._worker is not None, self._welcome)
+
+    def _welcome(self) -> None:
+        event = self._next()
+        if isinstance(event, WorkerLost):
+            self._reception.lost(event, at_work=False)
+        elif event is not None and (found := self._reception.take(event)) is not None:
+            self._worker, _ = found
 
     def _do(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """Have the worker do something; begin again from the last checkpoint when it is lost."""
@@ -341,6 +249,7 @@ class Verification:
             if not isinstance(outcome, WorkerLost):
                 return outcome
             self._worker = None
+            self._reception.lost(outcome, at_work=True)
             self._watcher.note(f"the worker was lost ({outcome.reason}); it goes on")
         raise RunError(
             f"{self._directory}: the worker was lost {_ATTEMPTS} times ({outcome.reason}); see logs"
@@ -348,39 +257,21 @@ class Verification:
 
     def _outcome(self, token: str) -> Any:
         while True:
-            for event in self._events():
-                match event:
-                    case Finished(_, own, result) if own == token:
-                        return result
-                    case Broken(_, own, error) if own == token:
-                        raise StormsweepError(f"the task could not be carried out: {error!r}")
-                    case WorkerLost():
-                        return event
+            match self._next():
+                case Finished(_, own, result) if own == token:
+                    return result
+                case Broken(_, own, error) if own == token:
+                    raise StormsweepError(f"the task could not be carried out: {error!r}")
+                case WorkerLost() as lost:
+                    return lost
 
-    def _events(self) -> list[Event]:
-        self._still_ours()
-        return list(self._pool.events(0.25))
-
-    def _question(self) -> tuple[str, list[str], int, str]:
-        study = self._study
-        names = sorted(self._choice.hyperparameters)
-        return (study.model.build, names, study.site.threads_per_worker, study.engine.precision)
+    def _next(self) -> Event | None:
+        """Return the next event; None where nothing happened for a moment."""
+        if not self._events:
+            self._still_ours()
+            self._events.extend(self._pool.events(0.25))
+        return self._events.popleft() if self._events else None
 
     def _order(self, from_epoch: int, to_epoch: int) -> TaskOrder:
-        study = self._study
-        return TaskOrder(
-            task=Task(self._run, from_epoch, to_epoch),
-            build=study.model.build,
-            model=self._model,
-            data=str(self._data.path),
-            fingerprint=self._data.fingerprint,
-            protocol=self._protocol,
-            turned=str(turned_folder(study, self._data) or ""),
-            score_test=False,
-            precision=study.engine.precision,
-            checkpoints=str(self._checkpoints),
-            threads=study.site.threads_per_worker,
-            worker="verify",
-            session=0,
-            submitted=time.time(),
-        )
+        task = Task(self._run, from_epoch, to_epoch)
+        return self._orders.order(task, self._reception.model, "verify", session=0)

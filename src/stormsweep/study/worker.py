@@ -89,6 +89,17 @@ def welcome(question: tuple[str, list[str], int, str]) -> Welcome:
 @functools.cache
 def _builder(build: str) -> tuple[Builder, str]:
     """Import a builder once: what is edited later counts for workers that start later."""
+    return builder_and_checksum(build)
+
+
+def builder_and_checksum(build: str) -> tuple[Builder, str]:
+    """Import a builder; return it and the SHA-256 of its file, empty where there is no file.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be imported.
+    """
     function = find_builder(build)
     try:
         source = inspect.getsourcefile(inspect.unwrap(function))

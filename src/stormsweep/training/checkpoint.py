@@ -137,6 +137,12 @@ def remove(folder: Path, run_id: str, below: int | None = None) -> int:
     return len(epochs)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a worker that was killed had half written; nobody may be writing now."""
+    for leftover in folder.glob(".*.partial"):
+        leftover.unlink(missing_ok=True)
+
+
 def _epochs(folder: Path, run_id: str) -> list[int]:
     pattern = re.compile(re.escape(run_id) + r"-e(\d{4,})\.npz")
     if not folder.is_dir():

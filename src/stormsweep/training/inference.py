@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
 from stormsweep.training.building import build_model
+from stormsweep.training.keras_tf import precision_of_layers
 from stormsweep.training.program import CHUNK
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def load_model(
     find: Callable[[], Callable[..., Any]],
     hyperparameters: Mapping[str, Any],
     input_shape: Sequence[int],
+    precision: str = "float32",
 ) -> keras.Model:
     """Load a model that `save_model` wrote.
 
@@ -79,6 +81,8 @@ def load_model(
         With which the builder is called.
     input_shape : sequence of int
         Shape of one case.
+    precision : str
+        ``float32`` or ``bfloat16``, under which the model was built.
 
     Raises
     ------
@@ -87,9 +91,10 @@ def load_model(
     """
     try:
         if form == "weights":
-            model = build_model(find(), hyperparameters, input_shape)
-            if not model.built:
-                model.build((None, *input_shape))
+            with precision_of_layers(precision):
+                model = build_model(find(), hyperparameters, input_shape)
+                if not model.built:
+                    model.build((None, *input_shape))
             with warnings.catch_warnings():
                 # It tells that the optimizer's variables are not loaded; nothing is trained here.
                 warnings.simplefilter("ignore")

@@ -86,7 +86,7 @@ class KerasEngine:
     """
 
     def __init__(self, precision: str = "float32") -> None:
-        self._policy = _POLICIES[precision]
+        self._precision = precision
         self._programs: OrderedDict[Any, Program] = OrderedDict()
 
     def start(
@@ -105,7 +105,7 @@ class KerasEngine:
 
         shape = data.inputs.shape[1:]
         batch_size = int(hyperparameters["batch_size"])
-        with _policy(self._policy), seeded(initial_seed(seed, fold)):
+        with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)):
             model = build_model(builder, hyperparameters, shape)
             flat_output = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
@@ -119,7 +119,7 @@ class KerasEngine:
             flat_output,
             weighted,
             data.turning,
-            self._policy,
+            self._precision,
         )
         known = self._programs.get(key) if key is not None else None
         if known is not None and known.reusable:
@@ -268,11 +268,12 @@ def alias(array: NDArray[np.float32]) -> Any:
 
 
 @contextmanager
-def _policy(name: str) -> Iterator[None]:
+def precision_of_layers(precision: str) -> Iterator[None]:
+    """Have Keras layers made in the block compute in a precision, ``float32`` or ``bfloat16``."""
     import keras
 
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
+    keras.config.set_dtype_policy(_POLICIES[precision])
     try:
         yield
     finally:

@@ -84,7 +84,7 @@ def in_order(name: str, labels: NDArray[np.str_]) -> list[str]:
     Months as in the year, numbers by value, all else by name.
     """
     distinct = [str(label) for label in np.unique(labels)]
-    if name == "month":
+    if name == "month" and set(distinct) <= set(calendar.month_abbr):
         return sorted(distinct, key=list(calendar.month_abbr).index)
     if all(label.lstrip("-").isdigit() for label in distinct):
         return sorted(distinct, key=int)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.errors import DataError
 from stormsweep.verification import contingency, reliability
 from stormsweep.verification.forecasts import Forecasts
 from stormsweep.verification.resampling import (
@@ -172,48 +171,6 @@ def estimate(
     for name, value in point_scores(forecasts, threshold).items():
         low, high = interval(samples[name], level, forecasts.blocks)
         found[name] = Estimate(value, float(low), float(high))
-    return found
-
-
-def difference(
-    first: Forecasts,
-    second: Forecasts,
-    thresholds: tuple[float, float],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> dict[str, Estimate]:
-    """Compare two forecasts of the same cases: each score of the first less that of the second.
-
-    Both are resampled with the same blocks, so what makes a day easy or hard for both cancels.
-
-    Parameters
-    ----------
-    first, second : Forecasts
-        Of the same cases in the same order.
-    thresholds : tuple of float
-        Of the yes-or-no forecasts of either.
-    seed, resamples, level : int, int, float
-        As in `estimate`.
-
-    Raises
-    ------
-    DataError
-        If the two are not of the same cases and blocks.
-    """
-    if not (
-        np.array_equal(first.event, second.event) and np.array_equal(first.block, second.block)
-    ):
-        raise DataError("forecasts: two that are compared must be of the same cases and blocks")
-    weights = resampled(first.blocks, resamples, seed)
-    pair = list(zip((first, second), thresholds, strict=True))
-    one, other = (resampled_scores(forecast, level_, weights) for forecast, level_ in pair)
-    here, there = (point_scores(forecast, level_) for forecast, level_ in pair)
-    found = {}
-    for name in here:
-        low, high = interval(one[name] - other[name], level, first.blocks)
-        found[name] = Estimate(here[name] - there[name], float(low), float(high))
     return found
 
 

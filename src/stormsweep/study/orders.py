@@ -1,0 +1,197 @@
+"""What every driver asks of its workers: to be set up, then to carry out tasks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
+from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import PreparedData
+from stormsweep.errors import ModelError, StormsweepError
+from stormsweep.records import Task, TaskOrder
+from stormsweep.study import worker
+from stormsweep.study.protocol import protocol_of
+
+#: How long a first worker may take to start, in seconds; a slow file system needs minutes.
+START_SECONDS = 600.0
+#: How many workers, for each that there should be, may die before any of them can work.
+_LOSSES = 3
+_WELCOME = "welcome"
+
+
+class Orders:
+    """Makes what workers are sent from what a study is.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    data : PreparedData
+        The prepared arrays.
+    checkpoints : Path
+        Folder of the checkpoints.
+    turned : Path or None
+        Folder of the patches turned ahead of training.
+    score_test : bool
+        Whether the test part is scored too: for an audit only.
+    """
+
+    def __init__(
+        self,
+        study: StudyFile,
+        data: PreparedData,
+        checkpoints: Path,
+        turned: Path | None,
+        score_test: bool = False,
+    ) -> None:
+        self._study, self._data, self._checkpoints = study, data, checkpoints
+        self._turned, self._score_test = str(turned or ""), score_test
+        self._protocol = protocol_of(study)
+
+    @property
+    def build(self) -> str:
+        """The model builder."""
+        return self._study.model.build
+
+    def question(self, names: Iterable[str]) -> tuple[str, list[str], int, str]:
+        """Return what `worker.welcome` is asked; `names` are those of all hyperparameters."""
+        threads, precision = self._study.site.threads_per_worker, self._study.engine.precision
+        return (self.build, sorted(set(names)), threads, precision)
+
+    def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
+        """Return a task with all that a worker needs to carry it out.
+
+        Parameters
+        ----------
+        task : Task
+            The task.
+        model : str
+            SHA-256 of the file that the builder stands in.
+        name, session : str, int
+            Who is asked, in which session of the driver.
+        """
+        study = self._study
+        return TaskOrder(
+            task=task,
+            build=study.model.build,
+            model=model,
+            data=str(self._data.path),
+            fingerprint=self._data.fingerprint,
+            protocol=self._protocol,
+            turned=self._turned,
+            score_test=self._score_test,
+            precision=study.engine.precision,
+            checkpoints=str(self._checkpoints),
+            threads=study.site.threads_per_worker,
+            worker=name,
+            session=session,
+            submitted=time.time(),
+        )
+
+
+class Reception:
+    """Sets workers up as they join, and sees that all of them find the same builder.
+
+    Parameters
+    ----------
+    pool : Pool
+        The workers.
+    orders : Orders
+        What they are asked.
+    names : iterable of str
+        Names of all hyperparameters.
+    workers : int
+        How many workers there should be.
+    """
+
+    def __init__(self, pool: Pool, orders: Orders, names: Iterable[str], workers: int) -> None:
+        self._pool, self._build = pool, orders.build
+        self._question = orders.question(names)
+        self._allowed = _LOSSES * workers
+        self._losses = 0
+        #: The workers that joined and live, set up or not, by name.
+        self.joined: dict[str, WorkerReady] = {}
+        #: SHA-256 of the file that the builder stands in, as the first worker found it.
+        self.model = ""
+
+    def take(self, event: Event) -> tuple[WorkerReady, float] | None:
+        """Handle an event if it is about setting a worker up.
+
+        Returns
+        -------
+        tuple of WorkerReady and float, or None
+            The worker that can work from now on, and when it was set up.
+
+        Raises
+        ------
+        ModelError
+            If the builder cannot be imported, does not take the hyperparameters, or was edited.
+        StormsweepError
+            If the worker cannot be set up.
+        """
+        match event:
+            case WorkerReady(name, _, pid):
+                self.joined[name] = event
+                self._pool.submit(name, pid, _WELCOME, worker.welcome, self._question)
+            case Finished(name, token, said) if token == _WELCOME:
+                if said.problem:
+                    raise ModelError(said.problem)
+                if self.model and said.model != self.model:
+                    raise ModelError(
+                        f"model.build: the file of {self._build} was edited while the study runs; "
+                        "undo that, or begin another study"
+                    )
+                self.model, self._losses = said.model, 0
+                return self.joined[name], said.ready
+            case Broken(name, token, error) if token == _WELCOME:
+                raise StormsweepError(f"worker {name} could not be set up: {error!r}")
+        return None
+
+    def lost(self, event: WorkerLost, at_work: bool) -> None:
+        """Take note that a worker is gone.
+
+        Parameters
+        ----------
+        event : WorkerLost
+            Which one, and why.
+        at_work : bool
+            Whether it had a task, so that the loss may be the task's fault.
+
+        Raises
+        ------
+        StormsweepError
+            If one worker after the other dies before it can work.
+        """
+        self.joined.pop(event.worker, None)
+        if at_work:
+            return
+        self._losses += 1
+        if self._losses >= self._allowed:
+            raise StormsweepError(
+                f"workers die before they can work: {event.reason}; see logs/worker-*.log"
+            )
+
+    def wait(self, ready: Callable[[], bool], poll: Callable[[], None]) -> None:
+        """Wait until a worker is ready.
+
+        Parameters
+        ----------
+        ready : callable
+            Whether one is.
+        poll : callable
+            Waits a moment for events, and handles them.
+
+        Raises
+        ------
+        StormsweepError
+            If none is ready within `START_SECONDS`.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            if time.monotonic() > deadline:
+                raise StormsweepError(
+                    f"no worker was ready within {START_SECONDS:.0f} s; see logs/driver.log"
+                )
+            poll()

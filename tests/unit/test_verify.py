@@ -1,0 +1,106 @@
+"""Losing these: a verification waits for ever for a worker that cannot live, or gives up too early.
+
+The pool here is a fake, as in test_execute.py: events come in the order that the test says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import PreparedData
+from stormsweep.errors import ModelError, RunError, StormsweepError
+from stormsweep.study import orders
+from stormsweep.study.choice import Choice
+from stormsweep.study.execute import Silent
+from stormsweep.study.verify import Verification
+from stormsweep.study.worker import Welcome
+
+STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [2]}}})
+
+
+class FakePool:
+    """Tells of one worker at a time; the test says what becomes of each thing it is asked."""
+
+    def __init__(self, answer: Callable[[str], list[Event]]) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+        self.queue: list[Event] = [WorkerReady("0", "h", 1)]
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        self.asked.append(function.__name__)
+        self.queue += self.answer(token)
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Yield all there is at once: a loss and the next worker come together."""
+        queue, self.queue = self.queue, []
+        yield from queue
+
+    def close(self) -> None:
+        pass
+
+
+def verify(folder: Path, pool: FakePool) -> None:
+    data = cast(PreparedData, SimpleNamespace(path=folder, fingerprint="f"))
+    choice = Choice(
+        configuration="c",
+        hyperparameters={"batch_size": 8, "epochs": 2},
+        stops=(2,),
+        threshold=0.5,
+        threshold_folds=(2, 2),
+        look=1,
+        finished=True,
+    )
+    look = Verification(STUDY, folder, data, choice, cast(Any, pool), Silent())
+    look.carry_out(cast(Any, None), lambda _: None, lambda: None)
+
+
+def lost(pid: int = 1) -> list[Event]:
+    return [WorkerLost("0", "h", pid, "killed", "it died", None), WorkerReady("0", "h", pid)]
+
+
+def test_a_worker_that_dies_before_any_work_ends_the_verification(tmp_path: Path) -> None:
+    pool = FakePool(lambda _: lost())
+    with pytest.raises(StormsweepError, match="workers die before they can work: it died"):
+        verify(tmp_path, pool)
+    assert set(pool.asked) == {"welcome"}
+
+
+def test_a_worker_that_never_comes_ends_the_verification(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(orders, "START_SECONDS", 0.0)
+    pool = FakePool(lambda _: [])
+    pool.queue = []
+    with pytest.raises(StormsweepError, match="no worker was ready within"):
+        verify(tmp_path, pool)
+
+
+def test_a_worker_lost_at_work_is_followed_by_another_three_times(tmp_path: Path) -> None:
+    def answer(token: str) -> list[Event]:
+        if token == "welcome":
+            return [Finished("0", token, Welcome("", "abc", 1.0))]
+        return lost()
+
+    pool = FakePool(answer)
+    with pytest.raises(RunError, match="the worker was lost 3 times"):
+        verify(tmp_path, pool)
+    assert pool.asked == ["welcome", "fit_task"] * 3
+
+
+def test_a_builder_edited_between_two_workers_is_refused(tmp_path: Path) -> None:
+    found = iter(("abc", "edited"))
+
+    def answer(token: str) -> list[Event]:
+        if token == "welcome":
+            return [Finished("0", token, Welcome("", next(found), 1.0))]
+        return lost()
+
+    with pytest.raises(ModelError, match="was edited while the study runs"):
+        verify(tmp_path, FakePool(answer))

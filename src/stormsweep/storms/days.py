@@ -19,7 +19,8 @@ from stormsweep.storms.schema import SPLIT_DATE
 
 Floats = npt.NDArray[np.float64]
 
-#: Of the archive's patches, before and from 2015: mean wind (m/s) of their cells.
+#: Wind (m/s) and warmth (K) before and from 2015 such that, with what storms add to the one and
+#: take from the other, the mean over all cells is the archive's.
 _WIND_U, _WIND_V = (-0.75, -1.08), (0.98, 0.45)
 _WARMTH = (290.9, 291.05)
 #: Spread of the days' mean temperature (K), of which the season explains most.
@@ -40,7 +41,14 @@ class Mixture:
     spread: float
 
     def scores(self, values: Floats) -> Floats:
-        """Map values of the mixture to standard normal scores; monotone."""
+        """Map values of the mixture to standard normal scores.
+
+        Examples
+        --------
+        >>> two_days = Mixture(np.array([-1.0, 1.0]), np.array([0.5, 0.5]), 1.0)
+        >>> two_days.scores(np.array([-1.0, 0.0, 1.0])).round(3).tolist()
+        [-0.639, 0.0, 0.639]
+        """
         below = ndtr((np.asarray(values)[:, None] - self.offsets) / self.spread) @ self.weights
         return np.asarray(ndtri(np.clip(below, 1e-9, 1 - 1e-9)))
 

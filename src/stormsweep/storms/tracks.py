@@ -31,7 +31,7 @@ _ECCENTRICITY = np.array([0.02, 0.36, 0.51, 0.69, 0.82, 0.91, 0.95, 0.97, 0.98, 
 #: Vorticity maximum over the mask (1/s): lognormal; median before and from 2015, spread of the log.
 _MEDIAN, _SPREAD = (1.697e-3, 1.774e-3), 0.64
 #: How far that maximum follows from intensity, from the rotation now, from warmth, from neither.
-_FROM_INTENSITY, _FROM_ROTATION, _FROM_HEAT, _FROM_CHANCE = 0.68, 0.47, 0.15, 0.43
+_FROM_INTENSITY, _FROM_ROTATION, _FROM_HEAT, _FROM_CHANCE = 0.67, 0.465, 0.15, 0.44
 #: How much of that chance lasts as long as the track; how far warm storms are the intense ones.
 _LASTING_CHANCE, _FROM_WARMTH = 0.8, 0.35
 #: Vorticity maximum of the surroundings (1/s): median and spread of the log.
@@ -192,7 +192,7 @@ def draw(rng: np.random.Generator, date: dt.date, count: int, day: days.Day) -> 
         shear=0.1 * lasting(0.9, 4) * np.exp(0.6 * lasting(0.9, 1)),
         temperature=day.temperature + warmth,
         gradient=0.165 * lasting(0.9, 2) * np.exp(0.6 * lasting(0.9, 1)),
-        rotation=1.22e-3 * np.exp(0.58 * strength.now),
+        rotation=1.12e-3 * np.exp(0.58 * strength.now),
         vorticity=_MEDIAN[later]
         * np.exp(_SPREAD * strength.next_hour + 0.1 * np.maximum(strength.next_hour - 1.7, 0)),
         surroundings=_AROUND_MEDIAN * np.exp(_AROUND_SPREAD * around),

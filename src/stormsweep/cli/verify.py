@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,22 +42,21 @@ def verify(
     runs: RunsOption = RUNS,
 ) -> None:
     """Train the best configuration on all training cases; score it on the test part, once."""
+    from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
-    from stormsweep.errors import StudyInterrupted
     from stormsweep.study.study import Study
 
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
     chosen = Study.from_toml(study, runs)
     before = chosen.last_look()
-    try:
-        with display() as watcher:
-            look = chosen.verify(watcher, again, unfinished)
-    except (KeyboardInterrupt, StudyInterrupted) as stopped:
-        why = str(stopped) or "what was trained so far is kept"
-        raise StudyInterrupted(f"interrupted; {why}; go on with the same command") from None
+    options = " --again" * again + " --unfinished" * unfinished
+    with (
+        stoppable(
+            lambda: f"stormsweep verify {chosen.directory}{options}",
+            "what was trained so far is kept",
+        ),
+        display() as watcher,
+    ):
+        look = chosen.verify(watcher, again, unfinished)
     _tell(chosen, look, recorded=before is not None and look.look == before.look)
     if report:
         from stormsweep.report import write_report
@@ -67,6 +65,7 @@ def verify(
 
 
 def _tell(study: Any, look: Any, recorded: bool) -> None:
+    from stormsweep.results.audit import looked
     from stormsweep.study.choice import threshold_source
 
     if recorded:
@@ -94,7 +93,7 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
             f"The test set has been looked at {look.look} times: its score is no longer that of "
             "unseen data."
         )
-    if (study.directory / "audit" / "audit.json").is_file():
+    if looked(study.directory):
         typer.echo("An audit of this study has scored the test part too.")
     if study.summary().synthetic:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stormsweep.files import sha256
 from stormsweep.records import Entry, Verified
+from stormsweep.results.audit import looked
 from stormsweep.results.journal import of_kind
 from stormsweep.verification import contingency
 from stormsweep.verification.forecasts import CASE, Forecasts, forecasts
@@ -56,7 +57,7 @@ class Tested:
     @property
     def audited(self) -> bool:
         """Whether an audit of the study scored the test part too."""
-        return (self.folder.parent / "audit" / "audit.json").is_file()
+        return looked(self.folder.parent)
 
     @cached_property
     def predictions(self) -> pd.DataFrame | None:

@@ -152,14 +152,14 @@ def threshold_source(look: Verified) -> str:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> [threshold_source(SimpleNamespace(threshold_folds=[n, 3])) for n in (3, 2, 0)]
-    ['from cross-validation', 'from 2 of 3 folds of the cross-validation', 'as no fold has one']
+    >>> [threshold_source(SimpleNamespace(threshold_folds=[n, 3])) for n in (2, 0)]
+    ['from 2 of 3 folds of the cross-validation', 'as no fold has a threshold']
     """
     if not look.threshold_folds:
         return "of unrecorded origin"
     having, folds = look.threshold_folds
     if not having:
-        return "as no fold has one"
+        return "as no fold has a threshold"
     if having < folds:
         return f"from {having} of {folds} folds of the cross-validation"
     return "from cross-validation"

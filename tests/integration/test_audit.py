@@ -18,7 +18,11 @@ DATA = 'source = "npz"\npath = "digits.npz"\ntarget = "labels"\n'
 
 def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) -> None:
     study = digits_study(
-        tmp_path, data=DATA + "test_fraction = 0.3", search__space=ONE, validation="folds = 3"
+        tmp_path,
+        data=DATA + "test_fraction = 0.3",
+        search__space=ONE,
+        validation="folds = 3",
+        site="workers = 1",
     )
     done = stormsweep(tmp_path, "audit", study)
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from stormsweep import files
 from stormsweep.data.layout import digest
@@ -100,6 +99,9 @@ def turn(
     ndarray of float32, shape (n, height, width, channels)
         Interpolated linearly.
     """
+    # Here, because every worker imports this module and few turn patches ahead.
+    from scipy import ndimage
+
     middle = (np.array(patches.shape[1:3]) - 1) / 2
     out = np.empty_like(patches)
     for index, (patch, angle, mirror) in enumerate(zip(patches, angles, mirrored, strict=True)):

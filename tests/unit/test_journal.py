@@ -88,6 +88,16 @@ def test_a_journal_cut_anywhere_keeps_every_whole_record(
     assert [entry.record for entry in read(path)] == [*what[:kept], what[0]]
 
 
+def test_a_lost_line_end_is_no_torn_line(tmp_path: Path) -> None:
+    """Two whole records on one line are damage to be told of; dropping both would lose work."""
+    path = tmp_path / "journal.jsonl"
+    with JournalWriter(path) as journal:
+        journal.append(*(RunPlanned(f"r{n}", {}, 0, [1]) for n in range(2)))
+    path.write_bytes(path.read_bytes().replace(b"}\n{", b"}\x0b{"))
+    with pytest.raises(JournalError, match="line 1 of 1 is damaged"):
+        read(path)
+
+
 @given(
     st.lists(records, min_size=2, max_size=4),
     st.floats(0, 1, exclude_max=True),

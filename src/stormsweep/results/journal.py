@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import time
 import zlib
 from collections.abc import Iterable
@@ -24,6 +25,8 @@ from stormsweep.records import Entry, Record
 
 FORMAT = 1
 T = TypeVar("T", bound=Record)
+#: A record's end with something after it: two lines whose line end was lost are not a torn one.
+_WHOLE_RECORD = re.compile(rb'"crc":"[0-9a-f]{8}"\}[^\n]')
 _KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in get_args(Record)}
 
 
@@ -102,7 +105,7 @@ def _scan(path: Path) -> tuple[list[Entry], int]:
                 raise ValueError("the line is incomplete")
             entries.append(decode(line.decode("utf-8")))
         except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):
+            if number == len(lines) and not _WHOLE_RECORD.search(line):
                 break
             raise JournalError(
                 f"{path}: line {number} of {len(lines)} is damaged ({error}); restore the file "

@@ -158,5 +158,5 @@ def test_at_full_size_networks_are_as_skilful_as_on_the_archive(whole):
         assert found[name][0] == pytest.approx(auc, abs=auc_within)
         assert found[name][1] == pytest.approx(bss, abs=bss_within)
     assert found["dense"][0] < found["forest"][0] < found["cnn"][0]
-    # Above, or no more below than one network differs from its like with another seed.
+    # Published 0.003 above; on the twin 0.002 above or below, as the initial weights have it.
     assert found["dropout"][0] > found["cnn"][0] - 0.003

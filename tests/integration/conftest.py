@@ -131,17 +131,23 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def no_orphans() -> Iterator[None]:
-    """Fail when a test leaves worker processes behind."""
-    before = {process.pid for process in psutil.process_iter()}
+def no_orphans(tmp_path: Path) -> Iterator[None]:
+    """Fail when a test leaves worker processes behind; those of others are none of its own."""
     yield
     time.sleep(0.2)
     left = [
         process
         for process in psutil.process_iter()
-        if process.pid not in before and _is_worker(process)
+        if _is_worker(process) and _works_below(process, tmp_path)
     ]
     assert gone(left) == [], "worker processes were left behind"
+
+
+def _works_below(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return Path(process.cwd()).is_relative_to(folder)
+    except psutil.Error:
+        return False
 
 
 def environment(**changes: str) -> dict[str, str]:

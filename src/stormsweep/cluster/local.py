@@ -20,6 +20,7 @@ from distributed import Client, KilledWorker, LocalCluster, SchedulerPlugin, Sec
 
 from stormsweep.cluster.machine import host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.quiet import QUIET
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
 
 #: Variables in which OpenMP, BLAS libraries and TensorFlow look for their number of threads.
@@ -97,7 +98,7 @@ class LocalPool:
             tempfile.TemporaryDirectory(prefix="stormsweep-", ignore_cleanup_errors=True)
         )
         threads = dict.fromkeys(_THREAD_VARIABLES, str(threads_per_worker))
-        settings = {
+        settings = QUIET | {
             # Dask's nanny would set OpenMP's count to 1 whatever the layout.
             "distributed.nanny.pre-spawn-environ": threads
             | {
@@ -112,7 +113,6 @@ class LocalPool:
             "distributed.deploy.lost-worker-timeout": "1000 days",
             "distributed.worker.memory.terminate": False,
             "distributed.comm.timeouts.connect": "60s",
-            "distributed.admin.tick.limit": "60s",
         }
         self._open.enter_context(dask.config.set(settings))
         # Loopback is open to every user of the machine: certificates keep them out.

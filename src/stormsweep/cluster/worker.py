@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 from distributed import Status, WorkerPlugin
 
+from stormsweep.cluster.line import answer_the_line
+
 #: How often a worker looks at its own memory, in seconds.
 _LOOK_SECONDS = 0.05
 OUT_OF_MEMORY_EXIT = 77
@@ -59,6 +61,7 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
+        answer_the_line(worker)
         threading.Thread(target=self._watch_memory, name="memory", daemon=True).start()
 
     def teardown(self, worker: Any) -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.journal import JournalWriter
+    from stormsweep.results.progress import Progress
     from stormsweep.results.summary import Summary
     from stormsweep.study.execute import Watcher
     from stormsweep.study.lock import DriverLock
@@ -238,7 +239,9 @@ class Study:
             On Ctrl-C; everything finished is kept.
         """
         from stormsweep.models.build import check_place
-        from stormsweep.study.execute import Silent, progress_of
+        from stormsweep.results.journal import each
+        from stormsweep.results.progress import progress_of
+        from stormsweep.study.execute import Silent
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 
@@ -259,13 +262,11 @@ class Study:
             check_metric(part, folds, file.search.metric)
             begun = self._place.begun()
             self._place.refuse_other_data(begun, data)
-            before = progress_of(self.entries() if self.journal_path.is_file() else [])
+            before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             if begun and not _work_left(plan, before.reached, before.failed, retry_failed):
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._place.logging():
-                trained = self._session(watcher, plan, data, folds, retry_failed, lock)
-            after = progress_of(self.entries())
-        return Outcome(self.directory, list(after.failed.values()), trained)
+                return self._session(watcher, plan, data, folds, retry_failed, lock)
 
     def verify(
         self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
@@ -333,9 +334,9 @@ class Study:
         folds: list[FoldRows],
         retry_failed: bool,
         lock: DriverLock,
-    ) -> int:
+    ) -> Outcome:
         from stormsweep.results.journal import JournalWriter
-        from stormsweep.study.execute import Execution, progress_of
+        from stormsweep.study.execute import Execution
         from stormsweep.study.problem import turned_folder
 
         watcher.stage("starting workers", 0.0)
@@ -361,15 +362,15 @@ class Study:
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
             write_text(self.directory / "study.toml", dump_study(self.file))
-            with JournalWriter(self.journal_path) as journal:
-                session = progress_of(journal.entries).session + 1
-                known = len(journal.entries)
+            with JournalWriter(self.journal_path, execution.recall) as journal:
+                progress = execution.progress
+                session = progress.session + 1
                 outcome = "error"
                 try:
-                    self._begin(journal, plan, data, folds, execution.model)
+                    self._begin(journal, plan, data, folds, execution.model, progress)
                     self._begin_session(journal, session, started)
                     execution.train(journal, session, retry_failed, lock.check)
-                    outcome = "failed" if progress_of(journal.entries).failed else "done"
+                    outcome = "failed" if progress.failed else "done"
                 except KeyboardInterrupt:
                     outcome = "interrupted"
                     raise StudyInterrupted("everything finished so far is kept") from None
@@ -377,7 +378,7 @@ class Study:
                     if not lock.lost:
                         with contextlib.suppress(JournalError):
                             journal.append(SessionEnded(session, outcome))
-                return sum(entry.record.kind == "task" for entry in journal.entries[known:])
+        return Outcome(self.directory, list(progress.failed.values()), execution.trained)
 
     def _begin(
         self,
@@ -386,14 +387,14 @@ class Study:
         data: PreparedData,
         folds: list[FoldRows],
         model: str,
+        progress: Progress,
     ) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""
         from stormsweep.study.protocol import flaws, fold_sizes
 
         file = self.file
-        known = {e.record.run for e in journal.entries if isinstance(e.record, RunPlanned)}
         records: list[Record] = []
-        if not any(isinstance(entry.record, StudyBegun) for entry in journal.entries):
+        if not progress.begun:
             begun = StudyBegun(
                 name=file.study.name,
                 seed=file.study.seed,
@@ -413,7 +414,7 @@ class Study:
         records += [
             RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
             for run in plan.runs
-            if run.id not in known
+            if run.id not in progress.planned
         ]
         if records:
             journal.append(*records)

@@ -308,6 +308,10 @@ class TaskDone:
         Scores on the test part, in an audit; else empty.
     test_errors : dict of str to float
         Standard errors of those, from resampled groups; only of scores that have one.
+    threads : int
+        Compute threads of the worker; 0 in the first journals of 0.1, where the session has them.
+    cores : list of int
+        Logical processors that the worker was pinned to; empty: it was not.
     """
 
     kind: ClassVar[str] = "task"
@@ -328,6 +332,8 @@ class TaskDone:
     parameters: int
     test_scores: dict[str, float] = field(default_factory=dict)
     test_errors: dict[str, float] = field(default_factory=dict)
+    threads: int = 0
+    cores: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ done = st.builds(
     updates=st.integers(0, 2**40),
     memory_mb=numbers,
     parameters=st.integers(0, 2**40),
+    threads=st.integers(0, 99),
+    cores=st.lists(st.integers(0, 999), max_size=3),
 )
 records: Any = planned | failed | done
 entries = st.builds(Entry, st.integers(0, 2**31).map(float), records)

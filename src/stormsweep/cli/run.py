@@ -123,7 +123,7 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     site = file.site
     typer.echo(
         f"on {site.use}: {site.workers} workers of {site.threads_per_worker} "
-        f"thread{'s' if site.threads_per_worker > 1 else ''}"
+        f"thread{'' if site.threads_per_worker == 1 else 's'}"
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
 from stormsweep.cluster.quiet import QUIET
+from stormsweep.cluster.topology import Cores
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
 
 #: Variables in which OpenMP, BLAS libraries and TensorFlow look for their number of threads.
@@ -63,6 +64,8 @@ class LocalPool:
         Folder for the workers' logs.
     paths : list of str
         Folders in which the user's own modules are looked for.
+    pins : sequence of tuple of int
+        Logical processors that each worker is kept on; empty: left to the system.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class LocalPool:
         memory_gb: float,
         logs: Path,
         paths: list[str],
+        pins: Sequence[Cores] = (),
     ) -> None:
         self._logs = logs
         self._events: queue.Queue[Event] = queue.Queue()
@@ -84,13 +88,18 @@ class LocalPool:
         self._closing = False
         self._open = contextlib.ExitStack()
         try:
-            self._start(workers, threads_per_worker, memory_gb, paths)
+            self._start(workers, threads_per_worker, memory_gb, paths, pins)
         except BaseException:
             self.close()
             raise
 
     def _start(
-        self, workers: int, threads_per_worker: int, memory_gb: float, paths: list[str]
+        self,
+        workers: int,
+        threads_per_worker: int,
+        memory_gb: float,
+        paths: list[str],
+        pins: Sequence[Cores],
     ) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
         scratch = self._open.enter_context(
@@ -133,7 +142,10 @@ class LocalPool:
         self._open.callback(_quietly, self._client.close, timeout=5)
         self._lines = Lines(self._client, self._names.__contains__)
         self._open.callback(self._lines.close)
-        self._client.register_plugin(WorkerSetup(str(self._logs), memory_gb * 2**30, paths))
+        # Dask names the workers of a machine by their number, lost ones' successors too.
+        named = {str(number): cores for number, cores in enumerate(pins)}
+        setup = WorkerSetup(str(self._logs), memory_gb * 2**30, paths, named)
+        self._client.register_plugin(setup)
         cluster.scale(workers)
 
     def submit(

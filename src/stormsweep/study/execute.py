@@ -146,7 +146,7 @@ class Execution:
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned, score_test)
         names = {name for values in plan.configurations for name in values}
-        self._reception = Reception(pool, self._orders, names, study.site.workers)
+        self._reception = Reception(pool, self._orders, names, study.site.layout[0])
         self._patches = patches_per_epoch
         self._idle: dict[str, None] = {}
         self._held: dict[str, str] = {}

@@ -131,7 +131,8 @@ class Study:
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
-        return Study(self.file.model_copy(update={"site": site}), self.path, self.directory)
+        file = self.file.model_copy(update={"site": site})
+        return Study(file, self.path, self.directory, self._audited)
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers."""
@@ -430,9 +431,7 @@ class Study:
         else:
             first = json.loads(path.read_text(encoding="utf-8"))
             write_json(path, first | {"later": [*first.get("later", []), now]})
-        begun = SessionBegun(
-            session, now["host"], os.getpid(), site.use, site.workers, site.threads_per_worker
-        )
+        begun = SessionBegun(session, now["host"], os.getpid(), site.use, *site.layout)
         journal.append(begun, when=started)
 
     def _refuse_other_sites(self) -> None:
@@ -447,16 +446,19 @@ class Study:
     def _pool(self) -> Iterator[Any]:
         from stormsweep.cluster import machine
         from stormsweep.cluster.local import LocalPool
+        from stormsweep.cluster.topology import pins
 
         site = self.file.site
-        share = 0.9 * machine.memory_gb() / site.workers
+        workers, threads = site.layout
+        share = 0.9 * machine.memory_gb() / workers
         paths = list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))
         pool = LocalPool(
-            site.workers,
-            site.threads_per_worker,
+            workers,
+            threads,
             site.memory_gb or share,
             (self.directory / "logs").resolve(),
             paths,
+            pins(site.pin, workers, threads),
         )
         try:
             yield pool

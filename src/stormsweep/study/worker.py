@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep import files
+from stormsweep.cluster.topology import pinned
 from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.turned import open_turned, vectors_of
@@ -208,6 +209,8 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
             parameters=trajectory.parameters,
             test_scores=on_test,
             test_errors=errors,
+            threads=order.threads,
+            cores=list(pinned()),
         )
 
     about = {"protocol": fingerprint(order), "task": dataclasses.asdict(record())}

@@ -166,6 +166,31 @@ class TaskOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Train for a moment to see how fast it goes; nothing is kept.
+
+    Attributes
+    ----------
+    order : TaskOrder
+        Its task names the run.
+    seconds : float
+        How long; at least a few batches are trained.
+    """
+
+    order: TaskOrder
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What came of a `Sample`: patches trained, the seconds that took, the worker's memory."""
+
+    patches: int
+    seconds: float
+    memory_mb: float
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """Predict the test part with a fully trained model, and write both down.
 
@@ -249,6 +274,35 @@ class SessionBegun:
     site: str
     workers: int
     threads_per_worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutTried:
+    """The layout that a study file leaves open was found.
+
+    Attributes
+    ----------
+    host, cores : str, int
+        The machine, and its cores that the driver may use.
+    workers, threads : int
+        The layout found.
+    why : str
+        Why, in a few words.
+    tried : list of dict
+        ``workers``, ``threads``, ``patches_per_second`` of all workers together, ``memory_mb`` of
+        one, and ``failure``, for each layout that was tried.
+    seconds : float
+        How long that took.
+    """
+
+    kind: ClassVar[str] = "layout"
+    host: str
+    cores: int
+    workers: int
+    threads: int
+    why: str
+    tried: list[dict[str, Any]]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +489,7 @@ Record = (
     StudyBegun
     | RunPlanned
     | SessionBegun
+    | LayoutTried
     | SessionEnded
     | WorkerEvent
     | TaskDone

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 
 from stormsweep import Study
-from stormsweep.results.journal import read
+from stormsweep.cluster import machine
+from stormsweep.records import LayoutTried, SessionBegun, TaskDone
+from stormsweep.results.journal import of_kind, read
 
 from .conftest import SHARED, digits_study, scores, stormsweep
 
@@ -82,6 +84,30 @@ def test_one_worker_gives_the_scores_of_two_to_the_bit(digits: Path, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "distributed" not in done.stderr, "Dask's own messages reached the terminal"
     assert scores(tmp_path / "runs" / "digits") == scores(digits)
+
+
+@pytest.mark.usefixtures("no_orphans")
+def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_path: Path) -> None:
+    study = digits_study(tmp_path, site='workers = "auto"')
+    done = stormsweep(tmp_path, "run", study, "--no-report")
+    assert done.returncode == 0, done.stderr
+    directory = tmp_path / "runs" / "digits"
+    entries = read(directory / "journal.jsonl")
+    (found,) = of_kind(entries, LayoutTried)
+    (session,) = of_kind(entries, SessionBegun)
+    assert (session.workers, session.threads_per_worker) == (found.workers, found.threads)
+    assert found.why in done.stderr
+    if found.threads == 1:  # a trial may find another on a machine of many cores
+        assert scores(directory) == scores(digits)
+    cores = [tuple(task.cores) for task in of_kind(entries, TaskDone)]
+    assert {task.threads for task in of_kind(entries, TaskDone)} == {found.threads}
+    full = found.workers * found.threads == len(machine.allowed())
+    assert all(map(bool, cores)) if full else not any(cores)
+    layout = Study.from_toml(study, directory.parent).layout()
+    assert layout is not None
+    assert (layout.workers, layout.threads) == (found.workers, found.threads)
+    planned = stormsweep(tmp_path, "plan", study)
+    assert "nothing is left to train" in planned.stdout
 
 
 def test_separate_studies_of_each_number_of_epochs_give_the_shared_scores_to_the_bit(

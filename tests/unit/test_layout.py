@@ -1,21 +1,37 @@
-"""Losing these: workers that crowd on some cores while others idle, or read far memory."""
+"""Losing these: workers that crowd on some cores while others idle, or a layout that is no good.
+
+The workers here are fakes with a given speed; real ones are in tests/integration.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stormsweep.cluster import machine
+from stormsweep.cluster.pool import WorkerReady
 from stormsweep.cluster.topology import Topology, assign, pins, read_topology
+from stormsweep.config.study import SiteChoice
+from stormsweep.errors import RunError
+from stormsweep.records import LayoutTried, Sampled, SessionBegun
 from stormsweep.results import frames
 from stormsweep.results.journal import read
+from stormsweep.search.plan import make_plan
+from stormsweep.search.space import grid
+from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
+from stormsweep.study.trial import find_layout
 from tests.journals import simulate
 
 
@@ -134,6 +150,152 @@ def test_a_containers_share_of_the_processor_counts(tmp_path: Path) -> None:
         (first / "cpu,cpuacct" / group / "cpu.cfs_period_us").write_text("100000\n")
     assert machine.quota(first, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 4.0
     assert machine.quota(first, "4:cpu,cpuacct:/\n0::/\n") is None
+
+
+MACHINE = Room("node", 8, 64.0, 1.0, 54)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0.5, 500), st.floats(0.1, 30))
+def test_layouts_fit_into_the_machine(cores: int, runs: int, memory: float, each: float) -> None:
+    room = Room("node", cores, memory, each, runs)
+    listed = candidates(room)
+    assert 1 <= len(listed) <= 4
+    assert listed[0].threads == 1
+    assert len(set(listed)) == len(listed)
+    for layout in listed:
+        assert layout.workers * layout.threads <= cores
+        assert layout.workers <= runs
+        assert layout.workers == 1 or layout.workers * each <= 0.9 * memory
+
+
+def test_the_usual_candidates_are_the_expected_ones() -> None:
+    def pairs(cores: int, runs: int = 1000) -> list[tuple[int, int]]:
+        room = Room("node", cores, 1000.0, 1.0, runs)
+        return [(layout.workers, layout.threads) for layout in candidates(room)]
+
+    assert pairs(1) == [(1, 1)]
+    assert pairs(2) == [(2, 1), (1, 2)]
+    assert pairs(8) == [(8, 1), (4, 2), (2, 4), (1, 8)]
+    assert pairs(36) == [(36, 1), (18, 2), (9, 4), (1, 36)]
+    assert (3, 12) in pairs(36, runs=3)
+
+
+def test_the_fastest_is_chosen_and_fewer_threads_where_it_is_close() -> None:
+    def tried(*rates: float, memory: float = 900.0) -> list[Tried]:
+        sizes = ((4, 1), (2, 2), (1, 4))
+        return [Tried(Layout(*size), rate, memory) for size, rate in zip(sizes, rates, strict=True)]
+
+    won = choose(tried(21_000, 16_400, 9_000), 60.0)
+    assert won is not None
+    assert (won.workers, won.threads) == (4, 1)
+    assert won.why == "21,000 patches/s against 16,400 of 2 x 2, 9,000 of 1 x 4"
+    close = choose(tried(9_700, 10_000, 9_900), 60.0)
+    assert close is not None
+    assert close.threads == 1
+    better = choose(tried(9_000, 10_000, 9_900), 60.0)
+    assert better is not None
+    assert better.threads == 2
+    small = choose(tried(21_000, 16_400, 9_000), 2.0)
+    assert small is not None
+    assert small.workers == 2
+    assert "4 x 1 (too much memory)" in small.why
+    assert choose([Tried(Layout(4, 1), 0.0, failure="no")], 60.0) is None
+
+
+def test_a_study_keeps_its_threads_and_is_not_tried_again() -> None:
+    site = SiteChoice(workers="auto")
+    assert site.threads_per_worker == "auto"
+    assert decided(site, MACHINE, []) is None
+    found = LayoutTried("node", 8, 4, 2, "fast", [], 9.0)
+    begun = SessionBegun(1, "node", 7, "local", 4, 2)
+    kept = decided(site, MACHINE, [begun, found])
+    assert kept is not None
+    assert (kept.workers, kept.threads) == (4, 2)
+    smaller = decided(site, replace(MACHINE, cores=6), [begun, found])
+    assert smaller is not None
+    assert (smaller.workers, smaller.threads) == (3, 2)
+    by_hand = decided(site, MACHINE, [SessionBegun(1, "node", 7, "local", 2, 1)])
+    assert by_hand is not None
+    assert (by_hand.workers, by_hand.threads) == (8, 1)
+
+
+def test_numbers_in_the_study_file_are_kept_and_one_auto_is_filled() -> None:
+    def of(**site: Any) -> tuple[int, int]:
+        layout = decided(SiteChoice(**site), MACHINE, [])
+        assert layout is not None
+        return layout.workers, layout.threads
+
+    assert of() == (2, 1)
+    assert of(workers=16) == (16, 1)
+    assert of(workers="auto", threads_per_worker=2) == (4, 2)
+    assert of(workers=3, threads_per_worker="auto") == (3, 2)
+    assert "more threads than the 8 cores" in crowded(Layout(16, 1), 8)
+    assert crowded(Layout(8, 1), 8) == ""
+
+
+class FakeCrew:
+    """Workers that train as fast as the test says, and remember that they were there."""
+
+    def __init__(self, layout: Layout, rate: float | str) -> None:
+        self.layout, self.rate = layout, rate
+        self.joined = [WorkerReady(str(n), "node", n) for n in range(layout.workers)]
+
+    def gather(self) -> None:
+        pass
+
+    def sample(self, seconds: float) -> list[Sampled]:
+        if isinstance(self.rate, str):
+            raise RunError(self.rate)
+        return [Sampled(round(self.rate * seconds), seconds, 500.0) for _ in self.joined]
+
+
+def trial(rates: dict[int, float | str], patches: int) -> tuple[Any, list[Layout], list[Layout]]:
+    """Try layouts whose workers have given rates; return what was found, who came and who left."""
+    hired: list[Layout] = []
+    gone: list[Layout] = []
+
+    @contextlib.contextmanager
+    def hire(layout: Layout) -> Iterator[Any]:
+        hired.append(layout)
+        yield SimpleNamespace(close=lambda: None, events=lambda _: iter(()), submit=None)
+        gone.append(layout)
+
+    plan = make_plan(grid({"batch_size": [64, 128, 512], "epochs": [10]}), {}, 3)
+    with contextlib.ExitStack() as open_:
+        found = find_layout(
+            plan,
+            [patches] * 3,
+            replace(MACHINE, cores=4),
+            hire,
+            lambda layout, _run, _pool: cast(Any, FakeCrew(layout, rates[layout.threads])),
+            lambda _what, _share: None,
+            open_,
+        )
+        assert len(hired) - len(gone) == 1, "workers of other layouts are left"
+        return found, hired, list(gone)
+
+
+def test_a_short_study_keeps_the_workers_it_began_with() -> None:
+    found, hired, gone = trial({1: 1000.0}, 10)
+    assert [(one.workers, one.threads) for one in hired] == [(4, 1)]
+    assert gone == []
+    assert "more than it could win" in found.layout.why
+    assert [event.worker for event in found.pool.events(0.0)] == ["0", "1", "2", "3"]
+    assert list(found.pool.events(0.0)) == []
+
+
+def test_a_long_study_gets_the_fastest_layout() -> None:
+    found, hired, _ = trial({1: 1000.0, 2: 3000.0, 4: 1000.0}, 10_000_000)
+    assert (found.layout.workers, found.layout.threads) == (2, 2)
+    assert [one["patches_per_second"] for one in found.record.tried] == [4000, 6000, 1000]
+    assert hired[-1] == found.layout
+    last, hired, _ = trial({1: 1000.0, 2: "broken", 4: 9000.0}, 10_000_000)
+    assert (last.layout.workers, last.layout.threads) == (1, 4)
+    assert len(hired) == 3, "the last layout's workers are there already"
+    assert "2 x 2 (broken)" in last.layout.why
+    none, _, _ = trial({1: "broken", 2: "broken", 4: "broken"}, 10_000_000)
+    assert (none.layout.workers, none.layout.threads) == (4, 1)
+    assert "broken" in none.layout.why
 
 
 def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None:

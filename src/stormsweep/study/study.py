@@ -6,9 +6,7 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted
 from stormsweep.files import write_json, write_text
 from stormsweep.records import (
     Entry,
+    LayoutTried,
     Record,
     RunFailed,
     RunPlanned,
@@ -43,8 +42,11 @@ if TYPE_CHECKING:
     from stormsweep.results.progress import Progress
     from stormsweep.results.summary import Summary
     from stormsweep.study.execute import Watcher
+    from stormsweep.study.forecast import Forecast
+    from stormsweep.study.layout import Layout
     from stormsweep.study.lock import DriverLock
     from stormsweep.study.protocol import FoldRows
+    from stormsweep.study.staff import Staff
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -302,6 +304,7 @@ class Study:
         from stormsweep.results.journal import JournalWriter
         from stormsweep.study.choice import Choice, choose
         from stormsweep.study.execute import Silent
+        from stormsweep.study.layout import Layout
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.verify import Verification
 
@@ -320,8 +323,10 @@ class Study:
                     return choice
                 data = self.prepare(watcher)
                 self._place.refuse_other_data(self._place.begun(), data)
-                with self._place.logging(), self.with_site(workers=1)._pool() as pool:
-                    look = Verification(self.file, self.directory, data, choice, pool, watcher)
+                one = self.without_trial().with_site(workers=1)
+                workers = one._staff(self.plan()).pool(Layout(*one.file.site.layout))
+                with self._place.logging(), workers as pool:
+                    look = Verification(one.file, self.directory, data, choice, pool, watcher)
                     with JournalWriter(self.journal_path) as journal:
                         return look.carry_out(journal, self._place.refuse_other_model, lock.check)
         except KeyboardInterrupt:
@@ -340,18 +345,23 @@ class Study:
         from stormsweep.study.execute import Execution
         from stormsweep.study.problem import turned_folder
 
-        watcher.stage("starting workers", 0.0)
         started = time.time()
-        with self._pool() as pool:
-            patches = [len(fold.train) for fold in folds]
+        patches = [len(fold.train) for fold in folds]
+        with contextlib.ExitStack() as workers:
             turned = turned_folder(self.file, data)
+            try:
+                hired = self._staff(plan).hire(watcher, data, turned, patches, workers)
+            except KeyboardInterrupt:
+                raise StudyInterrupted("stopped before the first run began") from None
+            chosen = self._in(hired.layout)
+            watcher.stage("starting workers", 0.0)
             execution = Execution(
-                self.file,
+                chosen.file,
                 plan,
                 self.directory,
                 data,
                 patches,
-                pool,
+                hired.pool,
                 watcher,
                 turned,
                 score_test=self._audited is not None,
@@ -369,7 +379,7 @@ class Study:
                 outcome = "error"
                 try:
                     self._begin(journal, plan, data, folds, execution.model, progress)
-                    self._begin_session(journal, session, started)
+                    chosen._begin_session(journal, session, started, hired.record)
                     execution.train(journal, session, retry_failed, lock.check)
                     outcome = "failed" if progress.failed else "done"
                 except KeyboardInterrupt:
@@ -420,7 +430,9 @@ class Study:
         if records:
             journal.append(*records)
 
-    def _begin_session(self, journal: JournalWriter, session: int, started: float) -> None:
+    def _begin_session(
+        self, journal: JournalWriter, session: int, started: float, tried: LayoutTried | None
+    ) -> None:
         from stormsweep.study.environment import describe
 
         site = self.file.site
@@ -433,6 +445,36 @@ class Study:
             write_json(path, first | {"later": [*first.get("later", []), now]})
         begun = SessionBegun(session, now["host"], os.getpid(), site.use, *site.layout)
         journal.append(begun, when=started)
+        if tried is not None:
+            journal.append(tried)
+
+    def layout(self) -> Layout | None:
+        """Return the layout of the next session: workers x threads of each.
+
+        Returns
+        -------
+        Layout or None
+            None where ``[site]`` leaves it open, and a short trial will find it.
+        """
+        return self._staff(self.plan()).layout()
+
+    def without_trial(self) -> Study:
+        """Return the study with its layout in numbers; where it is open, one thread a worker."""
+        return self._in(self._staff(self.plan()).without_trial())
+
+    def forecast(self) -> Forecast:
+        """Foretell how long the rest of the study takes, from journals of this machine."""
+        from stormsweep.study.forecast import forecast
+
+        return forecast(self.without_trial().file, self.directory, self.plan())
+
+    def _staff(self, plan: Plan) -> Staff:
+        from stormsweep.study.staff import Staff
+
+        return Staff(self.file, self.directory, plan, self._place.records())
+
+    def _in(self, layout: Layout) -> Study:
+        return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
 
     def _refuse_other_sites(self) -> None:
         name = self.file.site.use
@@ -441,29 +483,6 @@ class Study:
             raise StudyFileError(
                 f"{self.path}: site.use: given {name!r}; this version runs on 'local' only"
             )
-
-    @contextlib.contextmanager
-    def _pool(self) -> Iterator[Any]:
-        from stormsweep.cluster import machine
-        from stormsweep.cluster.local import LocalPool
-        from stormsweep.cluster.topology import pins
-
-        site = self.file.site
-        workers, threads = site.layout
-        share = 0.9 * machine.memory_gb() / workers
-        paths = list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))
-        pool = LocalPool(
-            workers,
-            threads,
-            site.memory_gb or share,
-            (self.directory / "logs").resolve(),
-            paths,
-            pins(site.pin, workers, threads),
-        )
-        try:
-            yield pool
-        finally:
-            pool.close()
 
 
 def _values(values: list[Any] | Range) -> Values:

@@ -31,7 +31,7 @@ from stormsweep.results.journal import read
 from stormsweep.search.plan import make_plan
 from stormsweep.search.space import grid
 from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
-from stormsweep.study.trial import find_layout
+from stormsweep.study.trial import UntrainableError, find_layout
 from tests.journals import simulate
 
 
@@ -245,7 +245,7 @@ class FakeCrew:
 
     def sample(self, seconds: float) -> list[Sampled]:
         if isinstance(self.rate, str):
-            raise RunError(self.rate)
+            raise (UntrainableError if self.rate == "raises" else RunError)(self.rate)
         return [Sampled(round(self.rate * seconds), seconds, 500.0) for _ in self.joined]
 
 
@@ -296,6 +296,9 @@ def test_a_long_study_gets_the_fastest_layout() -> None:
     none, _, _ = trial({1: "broken", 2: "broken", 4: "broken"}, 10_000_000)
     assert (none.layout.workers, none.layout.threads) == (4, 1)
     assert "broken" in none.layout.why
+    wrong, hired, _ = trial({1: "raises"}, 10_000_000)
+    assert (wrong.layout.workers, len(hired)) == (4, 1)
+    assert "raises" in wrong.layout.why
 
 
 def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None:

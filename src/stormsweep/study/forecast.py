@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stormsweep.cluster import machine
+from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import DataError, JournalError
 from stormsweep.records import Entry, LayoutTried, Run, SessionBegun, Task, WorkerEvent, identity
@@ -293,6 +294,8 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
     plan : Plan
         Its runs.
     """
+    if file.site.use != LOCAL:
+        return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
     own = directory / "journal.jsonl"
     entries = read(own) if own.is_file() else []
     about = _own(file, entries)

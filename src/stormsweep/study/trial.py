@@ -42,6 +42,10 @@ _PATIENCE = 600.0
 _TOKEN = "trial"
 
 
+class UntrainableError(RunError):
+    """The run that is tried cannot be trained: no other layout would do better."""
+
+
 class Rejoined:
     """A pool whose workers joined before: tells so once more, to who takes them over.
 
@@ -123,8 +127,10 @@ class Crew:
 
         Raises
         ------
+        UntrainableError
+            If the run cannot be trained.
         RunError
-            If one cannot, or is lost.
+            If a worker is lost, or has too little memory.
         """
         found: list[Sampled] = []
         for who in self.joined:
@@ -139,8 +145,10 @@ class Crew:
                 raise RunError(f"no rate within {_PATIENCE:.0f} s")
             for event in self._pool.events(0.25):
                 match event:
-                    case Finished(_, _, RunFailed() as failure):
+                    case Finished(_, _, RunFailed(failure="out-of-memory") as failure):
                         raise RunError(failure.reason)
+                    case Finished(_, _, RunFailed() as failure):
+                        raise UntrainableError(failure.reason)
                     case Finished(_, _, Sampled() as sampled):
                         found.append(sampled)
                     case Broken(_, _, error):
@@ -233,9 +241,12 @@ def find_layout(
                     tried.append(Tried(layout, _rate(found), memory))
             except UserError:
                 raise
+            except UntrainableError as error:
+                chosen = Layout(layout.workers, layout.threads, f"a trial fails ({error})")
             except StormsweepError as error:
                 tried.append(Tried(layout, 0.0, failure=str(error)))
                 continue
+            told(f"trying {layout}", 1.0)
             if chosen is not None or layout is listed[-1]:
                 last = layout, Rejoined(pool, crew.joined)
                 open_.push(holding.pop_all())

@@ -150,6 +150,12 @@ def test_a_containers_share_of_the_processor_counts(tmp_path: Path) -> None:
         (first / "cpu,cpuacct" / group / "cpu.cfs_period_us").write_text("100000\n")
     assert machine.quota(first, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 4.0
     assert machine.quota(first, "4:cpu,cpuacct:/\n0::/\n") is None
+    (second / "system/job/memory.max").write_text("4000\n")
+    (first / "memory" / "job").mkdir(parents=True)
+    (first / "memory" / "job" / "memory.limit_in_bytes").write_text("5000\n")
+    assert machine.memory_limit(second, "0::/system/job/step\n") == 4000
+    assert machine.memory_limit(first, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 5000
+    assert machine.memory_limit(first, "2:memory:/\n") is None
 
 
 MACHINE = Room("node", 8, 64.0, 1.0, 54)

@@ -6,12 +6,13 @@ import os
 import platform
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
 _GIB = 1 << 30
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 #: Steps numbered from here on are none that srun made: batch script, external and interactive.
 _SPECIAL_STEPS = 0xFFFFFFF0
 
@@ -76,13 +77,10 @@ def _whole(text: str | None, least: int = 1) -> int | None:
 
 
 def memory_gb() -> float:
-    """Return the memory this process may use in GiB: the machine's, or its cgroup's limit."""
-    total: float = psutil.virtual_memory().total
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        limit = _read(Path("/sys/fs/cgroup") / name)
-        if limit and limit.isdigit():
-            total = min(total, float(limit))
-    return total / _GIB
+    """Return the memory this process may use in GiB: the machine's, or the limit of its cgroup."""
+    total = float(psutil.virtual_memory().total)
+    limit = memory_limit(_CGROUPS, _read(_OWN_CGROUPS) or "")
+    return min(total, limit or total) / _GIB
 
 
 def processor() -> str:
@@ -138,7 +136,7 @@ def process_started(pid: int) -> float | None:
 
 
 def _cgroup_cores() -> float | None:
-    return quota(Path("/sys/fs/cgroup"), _read(Path("/proc/self/cgroup")) or "")
+    return quota(_CGROUPS, _read(_OWN_CGROUPS) or "")
 
 
 def quota(root: Path, groups: str) -> float | None:
@@ -157,20 +155,34 @@ def quota(root: Path, groups: str) -> float | None:
         The least of its group and of all above it, in version 1 and 2. In a container its own
         group may be mounted as the root: that counts too.
     """
-    limits = []
+    limits = [_limit(folder) for folder in _folders(root, groups, "cpu")]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def memory_limit(root: Path, groups: str) -> float | None:
+    """Return how many bytes of memory a process may use; None without a limit. See `quota`."""
+    limits = [
+        float(text)
+        for folder in _folders(root, groups, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (text := _read(folder / name)) and text.isdigit()
+    ]
+    return min(limits, default=None)
+
+
+def _folders(root: Path, groups: str, controller: str) -> Iterator[Path]:
+    """Yield the folders of a process's control groups, its own first, that control something."""
     for line in groups.splitlines():
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0" and not controllers:
             mounts = [root, root / "unified"]
-        elif "cpu" in controllers.split(","):
-            mounts = [root / "cpu", root / controllers]
+        elif controller in controllers.split(","):
+            mounts = [root / controller, root / controllers]
         else:
             continue
         within = Path(path.lstrip("/"))
         for mount in mounts:
-            for folder in (within, *within.parents):
-                limits += [limit for limit in (_limit(mount / folder),) if limit]
-    return min(limits, default=None)
+            yield from (mount / folder for folder in (within, *within.parents))
 
 
 def _limit(group: Path) -> float | None:

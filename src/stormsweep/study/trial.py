@@ -242,7 +242,7 @@ def find_layout(
             except UserError:
                 raise
             except UntrainableError as error:
-                chosen = Layout(layout.workers, layout.threads, f"a trial fails ({error})")
+                chosen = Layout(listed[0].workers, listed[0].threads, f"a trial fails ({error})")
             except StormsweepError as error:
                 tried.append(Tried(layout, 0.0, failure=str(error)))
                 continue

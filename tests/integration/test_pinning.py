@@ -1,4 +1,4 @@
-"""Losing this: workers that the system moves about, or that come back on the wrong cores."""
+"""Losing these: workers that come back on the wrong cores, and a trial of layouts that is real."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
+from stormsweep import Study
 from stormsweep.cluster import machine
 from stormsweep.cluster.local import LocalPool, dask_logs
 from stormsweep.cluster.pool import Event, Finished, WorkerReady
 from stormsweep.cluster.topology import pinned
+from stormsweep.records import LayoutTried, TaskDone
+from stormsweep.results.journal import of_kind
+from stormsweep.study import trial
 
+from .conftest import digits_study
 from .test_local_pool import Kept
 
 
@@ -21,6 +26,24 @@ def cores_of_process(_: object) -> tuple[list[int], set[int], list[set[int]]]:
     """Return what a worker says of itself, and what the system says of it and all its threads."""
     threads = [os.sched_getaffinity(int(one.name)) for one in Path("/proc/self/task").iterdir()]
     return list(pinned()), os.sched_getaffinity(0), threads
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(machine.cores() < 2, reason="with one core there is one layout")
+def test_each_layout_is_tried_with_the_studys_own_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trial, "worth_trying", lambda *_: True)
+    monkeypatch.setattr(trial, "SECONDS", 0.5)
+    space = "batch_size = [16, 32]\nlearning_rate = [0.01]\nepochs = [1]"
+    file = digits_study(tmp_path, site='workers = "auto"', search__space=space)
+    study = Study.from_toml(file, tmp_path / "runs")
+    assert study.run().failed == []
+    (found,) = of_kind(study.entries(), LayoutTried)
+    assert len(found.tried) > 1
+    assert all(one["patches_per_second"] > 0 for one in found.tried), found.tried
+    assert {task.threads for task in of_kind(study.entries(), TaskDone)} == {found.threads}
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")

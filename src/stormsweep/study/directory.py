@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stormsweep.config.load import differences, load_study
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import JournalError, StudyInterrupted, UserError
-from stormsweep.records import Entry, Record, StudyBegun
+from stormsweep.records import Entry, StudyBegun
 
 if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
@@ -54,12 +54,6 @@ class StudyDirectory:
                 f"{self._folder}: the study has not been begun; run `stormsweep run {self._path}`"
             )
         return read(self.journal_path)
-
-    def records(self) -> list[Record]:
-        """Return the records of the journal; none where there is no journal."""
-        if not self.journal_path.is_file():
-            return []
-        return [entry.record for entry in self.entries()]
 
     def begun(self) -> StudyBegun | None:
         """Return what the journal says the study is; None where none is begun."""

@@ -471,7 +471,12 @@ class Study:
     def _staff(self, plan: Plan) -> Staff:
         from stormsweep.study.staff import Staff
 
-        return Staff(self.file, self.directory, plan, self._place.records())
+        site = self.file.site
+        open_ = "auto" in (site.workers, site.threads_per_worker)
+        begun = open_ and self.journal_path.is_file()
+        # Only an open layout depends on what was: a long journal is not read for nothing.
+        earlier = [entry.record for entry in self.entries()] if begun else []
+        return Staff(self.file, self.directory, plan, earlier)
 
     def _in(self, layout: Layout) -> Study:
         return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)

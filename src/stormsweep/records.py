@@ -241,7 +241,8 @@ class StudyBegun:
     #: The builder (``build``) and the SHA-256 of the file it stands in (``sha256``).
     model: dict[str, str]
     #: Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
-    #: test_positives, groups (number of), inputs (names), target, threshold, units.
+    #: test_positives, groups (number of), inputs (names), input_shape (not in the first journals of
+    #: 0.1), target, threshold, units.
     data: dict[str, Any]
     #: One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
     #: validation_positives, groups (number in the validation fold).

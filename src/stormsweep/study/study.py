@@ -469,14 +469,16 @@ class Study:
         return forecast(self.without_trial().file, self.directory, self.plan())
 
     def _staff(self, plan: Plan) -> Staff:
+        from stormsweep.results.journal import each
         from stormsweep.study.staff import Staff
 
         site = self.file.site
         open_ = "auto" in (site.workers, site.threads_per_worker)
         begun = open_ and self.journal_path.is_file()
         # Only an open layout depends on what was: a long journal is not read for nothing.
-        earlier = [entry.record for entry in self.entries()] if begun else []
-        return Staff(self.file, self.directory, plan, earlier)
+        records = (entry.record for entry in (each(self.journal_path) if begun else ()))
+        kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
+        return Staff(self.file, self.directory, plan, kept)
 
     def _in(self, layout: Layout) -> Study:
         return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)

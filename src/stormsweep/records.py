@@ -141,6 +141,8 @@ class TaskOrder:
         Whether the test part is scored at each milestone too: for an audit, never for a search.
     precision : str
         ``float32`` or ``bfloat16``.
+    packing : bool
+        Whether convolutions with few channels compute neighbouring cells together.
     checkpoints : str
         Folder of the checkpoints.
     threads : int
@@ -158,6 +160,7 @@ class TaskOrder:
     turned: str
     score_test: bool
     precision: str
+    packing: bool
     checkpoints: str
     threads: int
     worker: str

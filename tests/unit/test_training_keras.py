@@ -221,9 +221,11 @@ def test_a_program_that_is_dropped_leaves_no_graph_behind(keras):
 
 
 @pytest.mark.parametrize(("run", "class_weight"), [(PLAIN, None), (DROPOUT, (0.7, 1.9))])
-def test_training_gives_the_weights_of_keras_fit_to_the_bit(keras, engine, run, class_weight):
+def test_training_gives_the_weights_of_keras_fit_to_the_bit(keras, run, class_weight):
     data = fold_data(class_weight)
-    trajectory = engine.start(storm_cnn, {"batch_size": 32, **run}, SEED, 1, data)
+    trajectory = KerasEngine(packing=False).start(
+        storm_cnn, {"batch_size": 32, **run}, SEED, 1, data
+    )
     losses = trajectory.advance(2).losses
 
     class Batches(keras.utils.PyDataset):

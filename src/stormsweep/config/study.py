@@ -365,6 +365,9 @@ class EngineTable(Table):
 
     precision: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16`` computes in mixed precision; weights stay float32."""
+    packing: StrictBool = True
+    """Convolutions with few channels compute neighbouring cells together: faster, and the same up
+    to rounding. ``false``: in float32, the weights of Keras's own ``fit``, to the bit."""
 
 
 class SiteChoice(Table):

@@ -55,10 +55,10 @@ class Orders:
         """The model builder."""
         return self._study.model.build
 
-    def question(self, names: Iterable[str]) -> tuple[str, list[str], int, str]:
+    def question(self, names: Iterable[str]) -> tuple[str, list[str], int, str, bool]:
         """Return what `worker.welcome` is asked; `names` are those of all hyperparameters."""
-        _, threads = self._study.site.layout
-        return (self.build, sorted(set(names)), threads, self._study.engine.precision)
+        (_, threads), engine = self._study.site.layout, self._study.engine
+        return (self.build, sorted(set(names)), threads, engine.precision, engine.packing)
 
     def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
         """Return a task with all that a worker needs to carry it out.
@@ -83,6 +83,7 @@ class Orders:
             turned=self._turned,
             score_test=self._score_test,
             precision=study.engine.precision,
+            packing=study.engine.packing,
             checkpoints=str(self._checkpoints),
             threads=study.site.layout[1],
             worker=name,

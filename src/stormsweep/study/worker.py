@@ -69,21 +69,22 @@ class Welcome:
     ready: float
 
 
-def welcome(question: tuple[str, list[str], int, str]) -> Welcome:
+def welcome(question: tuple[str, list[str], int, str, bool]) -> Welcome:
     """Set a worker up before its first task: import what trains, find the model's builder.
 
     Parameters
     ----------
-    question : tuple of str, list of str, int and str
+    question : tuple of str, list of str, int, str and bool
         The builder (``package.module:function`` or ``file.py:function``), the names of all
-        hyperparameters, the worker's compute threads, and the precision.
+        hyperparameters, the worker's compute threads, the precision, and whether convolutions are
+        packed.
 
     Returns
     -------
     Welcome
     """
-    build, names, threads, precision = question
-    _engine(threads, precision)
+    build, names, threads, precision, packing = question
+    _engine(threads, precision, packing)
     try:
         function, model = _builder(build)
         check_builder(function, names)
@@ -248,7 +249,7 @@ def _sample(sample: Sample) -> Sampled:
     order, data = sample.order, _fold(sample.order)
     run = order.task.run
     few = data.train[: _SAMPLE_BATCHES * int(run.hyperparameters["batch_size"])]
-    trajectory = _engine(order.threads, order.precision).start(
+    trajectory = _engine(order.threads, order.precision, order.packing).start(
         _builder(order.build)[0],
         run.hyperparameters,
         order.protocol.seed,
@@ -277,6 +278,7 @@ def fingerprint(order: TaskOrder) -> str:
         order.protocol,
         order.score_test,
         order.precision,
+        order.packing,
         order.threads,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
@@ -299,7 +301,7 @@ def _trajectory(order: TaskOrder, data: FoldData) -> Trajectory:
     if held is not None and held.epoch == epoch:
         return held
     _held.clear()
-    trajectory = _engine(order.threads, order.precision).start(
+    trajectory = _engine(order.threads, order.precision, order.packing).start(
         _builder(order.build)[0], run.hyperparameters, order.protocol.seed, run.fold, data
     )
     if epoch:
@@ -313,11 +315,11 @@ def _trajectory(order: TaskOrder, data: FoldData) -> Trajectory:
 
 
 @functools.cache
-def _engine(threads: int, precision: str) -> Engine:
+def _engine(threads: int, precision: str, packing: bool) -> Engine:
     from stormsweep.training.keras_tf import KerasEngine, configure
 
     configure(threads)
-    return KerasEngine(precision)
+    return KerasEngine(precision, packing)
 
 
 def _test_scores(

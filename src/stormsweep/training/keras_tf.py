@@ -83,10 +83,14 @@ class KerasEngine:
     ----------
     precision : str
         ``float32``, or ``bfloat16``: mixed precision, weights stay float32.
+    packing : bool
+        Whether convolutions with few channels compute some cells at a time: see `packing`. Without,
+        training in float32 gives the weights of Keras's own ``fit``, to the bit.
     """
 
-    def __init__(self, precision: str = "float32") -> None:
+    def __init__(self, precision: str = "float32", packing: bool = True) -> None:
         self._precision = precision
+        self._packing = packing
         self._programs: OrderedDict[Any, Program] = OrderedDict()
 
     def start(
@@ -99,6 +103,7 @@ class KerasEngine:
     ) -> KerasTrajectory:
         """Build and initialise the model of a run; see `engine.Engine.start`."""
         from stormsweep.training.building import build_model, output_is_flat
+        from stormsweep.training.packing import pack_layers
         from stormsweep.training.program import Program, snapshot
         from stormsweep.training.randomness import seeded
         from stormsweep.training.structure import program_key
@@ -109,6 +114,8 @@ class KerasEngine:
             model = build_model(builder, hyperparameters, shape)
             flat_output = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
+        if self._packing:
+            pack_layers(model)
         weighted = data.class_weight is not None
         key = program_key(
             builder,
@@ -120,6 +127,7 @@ class KerasEngine:
             weighted,
             data.turning,
             self._precision,
+            self._packing,
         )
         known = self._programs.get(key) if key is not None else None
         if known is not None and known.reusable:

@@ -166,6 +166,31 @@ class TaskOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """Train for a moment to see how fast it goes; nothing is kept.
+
+    Attributes
+    ----------
+    order : TaskOrder
+        Its task names the run.
+    seconds : float
+        How long; at least a few batches are trained.
+    """
+
+    order: TaskOrder
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What came of a `Sample`: patches trained, the seconds that took, the worker's memory."""
+
+    patches: int
+    seconds: float
+    memory_mb: float
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """Predict the test part with a fully trained model, and write both down.
 
@@ -216,7 +241,8 @@ class StudyBegun:
     #: The builder (``build``) and the SHA-256 of the file it stands in (``sha256``).
     model: dict[str, str]
     #: Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
-    #: test_positives, groups (number of), inputs (names), target, threshold, units.
+    #: test_positives, groups (number of), inputs (names), input_shape (not in the first journals of
+    #: 0.1), target, threshold, units.
     data: dict[str, Any]
     #: One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
     #: validation_positives, groups (number in the validation fold).
@@ -249,6 +275,35 @@ class SessionBegun:
     site: str
     workers: int
     threads_per_worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutTried:
+    """The layout that a study file leaves open was found.
+
+    Attributes
+    ----------
+    host, cores : str, int
+        The machine, and its cores that the driver may use.
+    workers, threads : int
+        The layout found.
+    why : str
+        Why, in a few words.
+    tried : list of dict
+        ``workers``, ``threads``, ``patches_per_second`` of all workers together, ``memory_mb`` of
+        one, and ``failure``, for each layout that was tried.
+    seconds : float
+        How long that took.
+    """
+
+    kind: ClassVar[str] = "layout"
+    host: str
+    cores: int
+    workers: int
+    threads: int
+    why: str
+    tried: list[dict[str, Any]]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +363,10 @@ class TaskDone:
         Scores on the test part, in an audit; else empty.
     test_errors : dict of str to float
         Standard errors of those, from resampled groups; only of scores that have one.
+    threads : int
+        Compute threads of the worker; 0 in the first journals of 0.1, where the session has them.
+    cores : list of int
+        Logical processors that the worker was pinned to; empty: it was not.
     """
 
     kind: ClassVar[str] = "task"
@@ -328,6 +387,8 @@ class TaskDone:
     parameters: int
     test_scores: dict[str, float] = field(default_factory=dict)
     test_errors: dict[str, float] = field(default_factory=dict)
+    threads: int = 0
+    cores: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +490,7 @@ Record = (
     StudyBegun
     | RunPlanned
     | SessionBegun
+    | LayoutTried
     | SessionEnded
     | WorkerEvent
     | TaskDone

@@ -1,16 +1,22 @@
-"""Losing this: whoever stops a study waits for workers that have nothing to keep."""
+"""Losing these: a task whose end nobody hears of; a stop that waits for workers without need."""
 
 from __future__ import annotations
 
 import logging
+import os
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 
+from stormsweep.cluster import line
 from stormsweep.cluster.local import LocalPool, dask_logs
-from stormsweep.cluster.pool import WorkerReady
+from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
 
 
 class Kept(logging.Handler):
@@ -29,11 +35,92 @@ def sleep_long(path: str) -> None:
     time.sleep(60)
 
 
+def work(how: str) -> Any:
+    match how:
+        case "raise":
+            raise ZeroDivisionError("no")
+        case "raise what cannot be sent":
+            error = ValueError("no")
+            error.held = threading.Lock()  # type: ignore[attr-defined]
+            raise error
+        case "return what cannot be sent":
+            return threading.Lock()
+        case "exit":
+            sys.exit(3)
+        case "die":
+            os.kill(os.getpid(), 9)
+    return how
+
+
 def until(happened: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not happened():
         assert time.monotonic() < end, "nothing happened in time"
         time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPool]:
+    folder = tmp_path_factory.mktemp("logs")
+    pool = LocalPool(1, 1, 4.0, folder, [str(Path(__file__).parents[2])])
+    yield pool
+    pool.close()
+
+
+class Asked:
+    """A pool's one worker, and what it was heard of."""
+
+    def __init__(self, pool: LocalPool) -> None:
+        self.pool = pool
+        self.heard: list[Event] = []
+        self.ready = self.next(WorkerReady)
+
+    def next(self, kind: type[Event]) -> Any:
+        until(lambda: bool(self.heard.extend(self.pool.events(0.1)) or self.heard))
+        event = self.heard.pop(0)
+        assert isinstance(event, kind), event
+        return event
+
+    def do(self, how: str) -> None:
+        self.pool.submit(self.ready.worker, self.ready.pid, how, work, how)
+
+
+def test_every_task_has_one_end_and_the_worker_goes_on(
+    pool: LocalPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Asked(pool)
+    for how, reason in {
+        "raise": "ZeroDivisionError('no')",
+        "raise what cannot be sent": "ValueError('no')",
+        "return what cannot be sent": "pickle",
+        "exit": "SystemExit(3)",
+    }.items():
+        worker.do(how)
+        broken = worker.next(Broken)
+        assert broken.token == how
+        assert reason in repr(broken.error)
+        worker.do("well")
+        assert worker.next(Finished) == Finished(worker.ready.worker, "well", "well")
+    worker.do("die")
+    lost = worker.next(WorkerLost)
+    assert (lost.pid, lost.token, lost.failure) == (worker.ready.pid, "die", "killed")
+    worker.ready = worker.next(WorkerReady)
+    worker.do("well")
+    assert worker.next(Finished).result == "well"
+
+    # A line that breaks although its worker lives: that worker is replaced, its task is lost once.
+    monkeypatch.setattr(line, "_GRACE_SECONDS", 0.5)
+    before = worker.ready
+    pool.submit(before.worker, before.pid, "long", sleep_long, str(tmp_path / "begun"))
+    until((tmp_path / "begun").exists)
+    address = pool._current[before.worker][0]
+    pool._client.loop.add_callback(pool._lines.hang_up, address)
+    assert worker.next(WorkerLost).token == "long"
+    worker.ready = worker.next(WorkerReady)
+    assert worker.ready.pid != before.pid
+    worker.do("well")
+    assert worker.next(Finished).result == "well"
+    assert worker.heard == []
 
 
 def test_a_pool_closes_without_waiting_for_what_its_workers_do(tmp_path: Path) -> None:

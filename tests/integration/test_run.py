@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 
 from stormsweep import Study
-from stormsweep.results.journal import read
+from stormsweep.cluster import machine
+from stormsweep.records import LayoutTried, SessionBegun, TaskDone
+from stormsweep.results.journal import of_kind, read
 
-from .conftest import SHARED, Finished, called, stormsweep
+from .conftest import SHARED, Finished, called, digits_study, scores, stormsweep
 
 HAIL = SHARED / "data" / "hagelslag-ssef-2015"
 
@@ -74,6 +76,30 @@ def test_status_and_a_second_run_say_that_nothing_is_left(digits: Path, tmp_path
     assert again.returncode == 0
     assert "Nothing was left to train" in again.stdout
     assert (digits / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.usefixtures("no_orphans")
+def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_path: Path) -> None:
+    study = digits_study(tmp_path, site='workers = "auto"')
+    done = stormsweep(tmp_path, "run", study, "--no-report")
+    assert done.returncode == 0, done.stderr
+    directory = tmp_path / "runs" / "digits"
+    entries = read(directory / "journal.jsonl")
+    (found,) = of_kind(entries, LayoutTried)
+    (session,) = of_kind(entries, SessionBegun)
+    assert (session.workers, session.threads_per_worker) == (found.workers, found.threads)
+    assert found.why in done.stderr
+    if found.threads == 1:  # a trial may find another on a machine of many cores
+        assert scores(directory) == scores(digits)
+    cores = [tuple(task.cores) for task in of_kind(entries, TaskDone)]
+    assert {task.threads for task in of_kind(entries, TaskDone)} == {found.threads}
+    full = found.workers * found.threads == len(machine.allowed())
+    assert all(map(bool, cores)) if full else not any(cores)
+    layout = Study.from_toml(study, directory.parent).layout()
+    assert layout is not None
+    assert (layout.workers, layout.threads) == (found.workers, found.threads)
+    planned = called(tmp_path, "plan", study)
+    assert "nothing is left to train" in planned.stdout
 
 
 def test_the_twin_runs_to_a_report_that_says_it_is_synthetic(twin_study: Finished) -> None:

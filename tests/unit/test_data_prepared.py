@@ -262,6 +262,7 @@ def test_the_summary_says_what_the_journal_needs(prepared):
         "test_positives": int((data["targets"][~train] > 0.5).sum()),
         "groups": {"day": 5, "track": 20},
         "inputs": ["v0", "v1"],
+        "input_shape": [4, 4, 2],
         "target": "y",
         "threshold": 0.5,
         "units": "s-1",

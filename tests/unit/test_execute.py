@@ -6,27 +6,35 @@ that the test says. Real workers, killed for real, are in tests/integration.
 
 from __future__ import annotations
 
+import gc
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
 from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskRetried
-from stormsweep.results.journal import JournalWriter, of_kind
-from stormsweep.search.plan import make_plan
+from stormsweep.results.journal import JournalWriter, of_kind, read
+from stormsweep.results.progress import progress_of
+from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
 from stormsweep.study import orders
-from stormsweep.study.execute import Execution, Silent, progress_of
+from stormsweep.study.execute import Execution, Silent
 from stormsweep.study.worker import Welcome
+from stormsweep.training.checkpoint import path_of
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [1, 2]}}})
 PLAN = make_plan(grid({"batch_size": [8, 16], "epochs": [1, 2]}), {}, 2)
+MANY = make_plan(grid({"batch_size": [8, 16, 32], "x": [0, 1], "epochs": [1, 2, 3]}), {}, 2)
 WELCOME = Welcome("", "abc", 1.0)
 
 
@@ -73,21 +81,56 @@ class FakePool:
         pass
 
 
+class CheckpointingPool(FakePool):
+    """Workers that leave checkpoints as real ones do, and take a lost result from there."""
+
+    def __init__(self, workers: int, rounds: list[int]) -> None:
+        super().__init__()
+        self.alive = {str(n): n + 1 for n in range(workers)}
+        self.queue = [WorkerReady(name, "h", pid) for name, pid in self.alive.items()]
+        #: How many events the driver finds, each time it looks.
+        self.rounds = rounds
+        self.trained: Counter[tuple[str, int]] = Counter()
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        if isinstance(argument, TaskOrder):
+            task, folder = argument.task, Path(argument.checkpoints)
+            folder.mkdir(exist_ok=True)
+            if not path_of(folder, task.run.id, task.to_epoch).exists():
+                if task.from_epoch:
+                    assert path_of(folder, task.run.id, task.from_epoch).exists()
+                self.trained[task.run.id, task.to_epoch] += 1
+                path_of(folder, task.run.id, task.to_epoch).touch()
+        super().submit(worker, pid, token, function, argument)
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        for _ in range(self.rounds.pop() if self.rounds else 1):
+            if self.queue:
+                yield self.queue.pop(0)
+
+
 def train(
-    folder: Path, pool: FakePool, watch: Callable[[], None] = lambda: None, retry: bool = False
+    folder: Path,
+    pool: FakePool,
+    watch: Callable[[], None] = lambda: None,
+    retry: bool = False,
+    plan: Plan = PLAN,
 ) -> list[Any]:
     data = cast(PreparedData, SimpleNamespace(path=folder, fingerprint="f"))
-    run = Execution(STUDY, PLAN, folder, data, [100, 100], cast(Any, pool), Silent())
+    run = Execution(STUDY, plan, folder, data, [100, 100], cast(Any, pool), Silent())
     run.await_first_worker()
-    with JournalWriter(folder / "journal.jsonl") as journal:
+    path = folder / "journal.jsonl"
+    with JournalWriter(path, run.recall) as journal:
         run.train(journal, 1, retry, watch)
         assert run.state().tasks_done == run.state().tasks
-        return journal.entries
+    return read(path)
 
 
-def every_task(entries: list[Any]) -> None:
+def every_task(entries: list[Any], plan: Plan = PLAN) -> None:
     found = [(record.run, record.to_epoch) for record in of_kind(entries, TaskDone)]
-    assert sorted(found) == sorted((run.id, stop) for run in PLAN.runs for stop in run.milestones)
+    assert sorted(found) == sorted((run.id, stop) for run in plan.runs for stop in run.milestones)
 
 
 def test_all_tasks_are_done_once(tmp_path: Path) -> None:
@@ -185,3 +228,74 @@ def test_a_driver_that_lost_its_study_stops(tmp_path: Path) -> None:
 
     with pytest.raises(StormsweepError, match="taken over"):
         train(tmp_path, FakePool(), watch=lost)
+
+
+@given(
+    cut=st.integers(1, 40),
+    share=st.floats(0, 1),
+    workers=st.integers(1, 6),
+    rounds=st.lists(st.integers(0, 8), max_size=60),
+)
+def test_a_power_cut_loses_nothing_that_must_be_trained_again(
+    tmp_path_factory: pytest.TempPathFactory,
+    cut: int,
+    share: float,
+    workers: int,
+    rounds: list[int],
+) -> None:
+    """Of a round whose sync did not end any part may be on the disk, cut anywhere."""
+    folder = tmp_path_factory.mktemp("study")
+    path = folder / "journal.jsonl"
+    pool, left, syncs = CheckpointingPool(workers, rounds), b"", 0
+
+    class PowerCut(BaseException):
+        pass
+
+    def sync(descriptor: int) -> None:
+        nonlocal left, syncs
+        syncs += 1
+        written = path.read_bytes()
+        if syncs == cut:
+            left = written[: len(left) + round(share * (len(written) - len(left)))]
+            raise PowerCut
+        left = written
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        try:
+            train(folder, pool, plan=MANY)
+        except PowerCut:
+            path.write_bytes(left)
+    again = CheckpointingPool(2, [])
+    every_task(train(folder, again, plan=MANY), MANY)
+    assert set((pool.trained + again.trained).values()) == {1}, "something was trained twice"
+    assert not list((folder / "checkpoints").iterdir())
+
+
+def test_what_is_on_record_is_not_kept_in_memory(tmp_path: Path) -> None:
+    def living() -> int:
+        return sum(type(thing) is TaskDone for thing in gc.get_objects())
+
+    before, found = living(), []
+    pool = CheckpointingPool(3, [3] * 99)
+    train(tmp_path, pool, lambda: found.append(living() - before), plan=MANY)
+    assert max(found) <= 2 * 3
+    assert MANY.tasks > 10 * 3
+
+
+def test_no_folder_is_listed_for_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    for name in ("listdir", "scandir"):
+        original = getattr(os, name)
+
+        def listing(path: Any = ".", original: Any = original) -> Any:
+            listed.append(str(path))
+            return original(path)
+
+        monkeypatch.setattr(os, name, listing)
+    counts = []
+    for name, plan in {"few": PLAN, "many": MANY}.items():
+        (tmp_path / name).mkdir()
+        train(tmp_path / name, CheckpointingPool(2, []), plan=plan)
+        counts.append(sum(path.startswith(str(tmp_path / name)) for path in listed))
+    assert counts[0] == counts[1]

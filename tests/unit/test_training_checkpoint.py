@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from stormsweep.training.checkpoint import load, path_of, remove, save
+from stormsweep.training.checkpoint import (
+    discard,
+    load,
+    path_of,
+    remove,
+    remove_passed,
+    save,
+)
 
 STATE = {
     "model/000": np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4),
@@ -97,13 +104,18 @@ def test_a_checkpoint_is_replaced_and_nothing_is_left_beside(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_only_the_runs_own_earlier_checkpoints_are_removed(tmp_path):
+def test_only_what_is_passed_is_removed(tmp_path):
     for epoch in (5, 10, 15):
         save(tmp_path, "r", epoch, STATE, {})
+        save(tmp_path, "ended", epoch, STATE, {})
     save(tmp_path, "r-e0005", 99, STATE, {})
-    assert remove(tmp_path, "r", below=15) == 2
-    assert load(tmp_path, "r", 10) is None
+    assert remove_passed(tmp_path, {"r": (10, False), "ended": (15, True)}) == 4
+    assert load(tmp_path, "r", 5) is None
+    # The last on record, from which the run goes on, and the one after, whose result was lost.
+    assert load(tmp_path, "r", 10) is not None
     assert load(tmp_path, "r", 15) is not None
+    discard(tmp_path, "r", (5, 10))
+    assert load(tmp_path, "r", 10) is None
     assert remove(tmp_path, "r") == 1
     assert remove(tmp_path, "r") == 0
     assert load(tmp_path, "r-e0005", 99) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,11 +121,31 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
     for flaw in flaws(file):
         typer.echo(f"The validation is not honest: {flaw}.")
-    site = file.site
-    typer.echo(
-        f"on {site.use}: {site.workers} workers of {site.threads_per_worker} "
-        f"thread{'s' if site.threads_per_worker > 1 else ''}"
-    )
+    for line in _layout_and_time(chosen):
+        typer.echo(line)
+
+
+def _layout_and_time(study: Any) -> Iterator[str]:
+    from stormsweep.cluster import machine
+    from stormsweep.study.layout import crowded
+
+    layout, use = study.layout(), study.file.site.use
+    if layout is None:
+        layout = study.without_trial().layout()
+        yield f"on {use}: the layout is found by a short trial; without one {layout}"
+    else:
+        yield f"on {use}: {layout}" + (f" ({layout.why})" if layout.why else "")
+    if use == "local" and (note := crowded(layout, machine.cores())):
+        yield f"Note: {note}."
+    forecast = study.forecast()
+    if forecast.seconds is None:
+        yield f"time: cannot be foretold: {forecast.basis}"
+    elif not forecast.seconds[1]:
+        yield f"time: {forecast.basis}"
+    else:
+        low, high = map(duration, forecast.seconds)
+        span = low if low == high else f"{low} to {high}"
+        yield f"time: {span}, {forecast.basis}"
 
 
 def _saving(epochs: int, unshared: int) -> str:

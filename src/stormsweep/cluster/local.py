@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
 import queue
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, SchedulerPlugin, Security
+from distributed import Client, LocalCluster, SchedulerPlugin, Security
 
+from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.quiet import QUIET
+from stormsweep.cluster.topology import Cores
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
 
 #: Variables in which OpenMP, BLAS libraries and TensorFlow look for their number of threads.
@@ -63,6 +64,8 @@ class LocalPool:
         Folder for the workers' logs.
     paths : list of str
         Folders in which the user's own modules are looked for.
+    pins : sequence of tuple of int
+        Logical processors that each worker is kept on; empty: left to the system.
     """
 
     def __init__(
@@ -72,32 +75,38 @@ class LocalPool:
         memory_gb: float,
         logs: Path,
         paths: list[str],
+        pins: Sequence[Cores] = (),
     ) -> None:
         self._logs = logs
         self._events: queue.Queue[Event] = queue.Queue()
         #: Name of a worker to its address and process, while it lives.
         self._current: dict[str, tuple[str, int]] = {}
         self._names: dict[str, tuple[str, int]] = {}
-        self._busy: dict[tuple[str, int], tuple[str, Any]] = {}
-        self._abandoned: list[Any] = []
+        #: Worker and process to the token of the task it has.
+        self._busy: dict[tuple[str, int], str] = {}
         self._lock = threading.Lock()
         self._closing = False
         self._open = contextlib.ExitStack()
         try:
-            self._start(workers, threads_per_worker, memory_gb, paths)
+            self._start(workers, threads_per_worker, memory_gb, paths, pins)
         except BaseException:
             self.close()
             raise
 
     def _start(
-        self, workers: int, threads_per_worker: int, memory_gb: float, paths: list[str]
+        self,
+        workers: int,
+        threads_per_worker: int,
+        memory_gb: float,
+        paths: list[str],
+        pins: Sequence[Cores],
     ) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
         scratch = self._open.enter_context(
             tempfile.TemporaryDirectory(prefix="stormsweep-", ignore_cleanup_errors=True)
         )
         threads = dict.fromkeys(_THREAD_VARIABLES, str(threads_per_worker))
-        settings = {
+        settings = QUIET | {
             # Dask's nanny would set OpenMP's count to 1 whatever the layout.
             "distributed.nanny.pre-spawn-environ": threads
             | {
@@ -106,13 +115,10 @@ class LocalPool:
                 # Until a worker has its log file, what it says goes to the user's terminal.
                 "DASK_LOGGING__DISTRIBUTED": "warning",
             },
-            # A lost worker is the driver's business, which knows the checkpoints.
-            "distributed.scheduler.allowed-failures": 0,
             # A worker that is lost twice within this time would not be replaced.
             "distributed.deploy.lost-worker-timeout": "1000 days",
             "distributed.worker.memory.terminate": False,
             "distributed.comm.timeouts.connect": "60s",
-            "distributed.admin.tick.limit": "60s",
         }
         self._open.enter_context(dask.config.set(settings))
         # Loopback is open to every user of the machine: certificates keep them out.
@@ -134,7 +140,12 @@ class LocalPool:
         cluster.scheduler.add_plugin(_Reporter(self))
         self._client = Client(cluster, security=security, set_as_default=False)
         self._open.callback(_quietly, self._client.close, timeout=5)
-        self._client.register_plugin(WorkerSetup(str(self._logs), memory_gb * 2**30, paths))
+        self._lines = Lines(self._client, self._names.__contains__)
+        self._open.callback(self._lines.close)
+        # Dask names the workers of a machine by their number, lost ones' successors too.
+        named = {str(number): cores for number, cores in enumerate(pins)}
+        setup = WorkerSetup(str(self._logs), memory_gb * 2**30, paths, named)
+        self._client.register_plugin(setup)
         cluster.scale(workers)
 
     def submit(
@@ -146,23 +157,12 @@ class LocalPool:
             if current != pid:
                 return
             if (worker, pid) in self._busy:
-                raise ValueError(f"worker {worker} is busy with {self._busy[worker, pid][0]}")
-            future = self._client.submit(
-                function,
-                argument,
-                key=f"{token}-{time.time_ns()}",
-                workers=[address],
-                pure=False,
-            )
-            self._busy[worker, pid] = (token, future)
-        future.add_done_callback(lambda done: self._finished(worker, pid, done))
+                raise ValueError(f"worker {worker} is busy with {self._busy[worker, pid]}")
+            self._busy[worker, pid] = token
+        self._lines.ask(address, function, argument, partial(self._finished, worker, pid))
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""
-        with self._lock:
-            abandoned, self._abandoned = self._abandoned, []
-        if abandoned:
-            self._client.cancel(abandoned, force=True)
         with contextlib.suppress(queue.Empty):
             yield self._events.get(timeout=timeout)
             while True:
@@ -174,23 +174,16 @@ class LocalPool:
         self._closing = True
         self._open.close()
 
-    def _finished(self, worker: str, pid: int, future: Any) -> None:
-        if self._closing or (worker, pid) not in self._busy:
-            return
-        outcome: Any
-        try:
-            outcome = future.result()
-            failed = False
-        except (KilledWorker, CancelledError, asyncio.CancelledError):
-            return  # told by the scheduler's plugin, with the reason
-        except BaseException as error:
-            outcome, failed = error, True
+    def _finished(self, worker: str, pid: int, result: Any, error: BaseException | None) -> None:
         with self._lock:
             # Either this or the worker's loss is told, never both.
-            token, _ = self._busy.pop((worker, pid), (None, None))
-            if token is not None and not self._closing:
-                kind = Broken if failed else Finished
-                self._events.put(kind(worker, token, outcome))
+            token = self._busy.pop((worker, pid), None)
+            if token is None or self._closing:
+                return
+            if error is None:
+                self._events.put(Finished(worker, token, result))
+            else:
+                self._events.put(Broken(worker, token, error))
 
     def _joined(self, address: str, name: str, pid: int) -> None:
         with self._lock:
@@ -199,15 +192,14 @@ class LocalPool:
             self._events.put(WorkerReady(name, host(), pid))
 
     def _left(self, address: str) -> None:
+        self._lines.hang_up(address)
         with self._lock:
             name, pid = self._names.pop(address, ("", -1))
             if self._closing or not name:
                 return
             if self._current.get(name) == (address, pid):
                 del self._current[name]
-            token, future = self._busy.pop((name, pid), (None, None))
-            if future is not None:
-                self._abandoned.append(future)
+            token = self._busy.pop((name, pid), None)
             failure, reason = "killed", "its worker process died without a word"
             farewell = farewell_file(self._logs, pid)
             with contextlib.suppress(OSError, ValueError, KeyError):

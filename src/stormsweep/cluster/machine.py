@@ -4,29 +4,83 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
 _GIB = 1 << 30
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+#: Steps numbered from here on are none that srun made: batch script, external and interactive.
+_SPECIAL_STEPS = 0xFFFFFFF0
+
+
+def allowed() -> list[int]:
+    """Return the numbers of the logical processors that this process may run on (affinity)."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def cores() -> int:
-    """Return the number of cores this process may run on (affinity), and its cgroup allows."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cgroup_cores()
-    return max(1, int(min(allowed or 1, quota)) if quota else (allowed or 1))
+    """Return the number of cores this process may use.
+
+    The fewest of: those it may run on (affinity), the quota of its cgroup (version 1 or 2) or of
+    one above it, and those that Slurm gave the job or the step it is in.
+    """
+    limits = (float(len(allowed())), _cgroup_cores(), slurm_cores(os.environ))
+    return max(1, int(min(limit for limit in limits if limit)))
+
+
+def slurm_cores(environment: Mapping[str, str]) -> int | None:
+    """Return how many cores of this node Slurm gave to the job, or to the step's task.
+
+    Clusters that do not confine jobs let a process see the whole node; what it was given stands in
+    its environment only (sbatch(1) and srun(1), "output environment variables").
+
+    Parameters
+    ----------
+    environment : mapping
+        The process's environment.
+
+    Returns
+    -------
+    int or None
+        None outside a job, and where Slurm does not say.
+    """
+    if "SLURM_JOB_ID" not in environment:
+        return None
+    on_node = _whole(environment.get("SLURM_CPUS_ON_NODE")) or _of_node(environment)
+    per_task = _whole(environment.get("SLURM_CPUS_PER_TASK"))
+    # A batch script holds all that its job has on the node; a task of a step only its own part.
+    # An interactive step (its number is one of the special ones) is like a batch script.
+    step = _whole(environment.get("SLURM_STEP_ID"), least=0)
+    if step is not None and step < _SPECIAL_STEPS and per_task:
+        return per_task
+    return on_node or per_task
+
+
+def _of_node(environment: Mapping[str, str]) -> int | None:
+    """Read ``16(x2),8``: cores on each node of the job, in the order of the nodes."""
+    counts: list[int] = []
+    for part in environment.get("SLURM_JOB_CPUS_PER_NODE", "").split(","):
+        if found := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip()):
+            counts += [int(found[1])] * int(found[2] or 1)
+    node = _whole(environment.get("SLURM_NODEID"), least=0) or 0
+    return counts[node] if node < len(counts) else None
+
+
+def _whole(text: str | None, least: int = 1) -> int | None:
+    return int(text) if text and text.isdigit() and int(text) >= least else None
 
 
 def memory_gb() -> float:
-    """Return the memory this process may use in GiB: the machine's, or its cgroup's limit."""
-    total: float = psutil.virtual_memory().total
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        limit = _read(Path("/sys/fs/cgroup") / name)
-        if limit and limit.isdigit():
-            total = min(total, float(limit))
-    return total / _GIB
+    """Return the memory this process may use in GiB: the machine's, or the limit of its cgroup."""
+    total = float(psutil.virtual_memory().total)
+    limit = memory_limit(_CGROUPS, _read(_OWN_CGROUPS) or "")
+    return min(total, limit or total) / _GIB
 
 
 def processor() -> str:
@@ -82,9 +136,61 @@ def process_started(pid: int) -> float | None:
 
 
 def _cgroup_cores() -> float | None:
-    quota = (_read(Path("/sys/fs/cgroup/cpu.max")) or "").split()
-    if len(quota) == 2 and quota[0].isdigit():
-        return float(quota[0]) / float(quota[1])
+    return quota(_CGROUPS, _read(_OWN_CGROUPS) or "")
+
+
+def quota(root: Path, groups: str) -> float | None:
+    """Return how many cores' worth of time a process may use a second; None without a limit.
+
+    Parameters
+    ----------
+    root : Path
+        Where control groups are mounted.
+    groups : str
+        What ``/proc/self/cgroup`` says.
+
+    Returns
+    -------
+    float or None
+        The least of its group and of all above it, in version 1 and 2. In a container its own
+        group may be mounted as the root: that counts too.
+    """
+    limits = [_limit(folder) for folder in _folders(root, groups, "cpu")]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def memory_limit(root: Path, groups: str) -> float | None:
+    """Return how many bytes of memory a process may use; None without a limit. See `quota`."""
+    limits = [
+        float(text)
+        for folder in _folders(root, groups, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+        if (text := _read(folder / name)) and text.isdigit()
+    ]
+    return min(limits, default=None)
+
+
+def _folders(root: Path, groups: str, controller: str) -> Iterator[Path]:
+    """Yield the folders of a process's control groups, its own first, that control something."""
+    for line in groups.splitlines():
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if number == "0" and not controllers:
+            mounts = [root, root / "unified"]
+        elif controller in controllers.split(","):
+            mounts = [root / controller, root / controllers]
+        else:
+            continue
+        within = Path(path.lstrip("/"))
+        for mount in mounts:
+            yield from (mount / folder for folder in (within, *within.parents))
+
+
+def _limit(group: Path) -> float | None:
+    second = (_read(group / "cpu.max") or "").split()
+    first = [_read(group / f"cpu.cfs_{what}_us") or "" for what in ("quota", "period")]
+    for parts in (second, first):
+        if len(parts) == 2 and all(part.isdigit() and int(part) for part in parts):
+            return int(parts[0]) / int(parts[1])
     return None
 
 

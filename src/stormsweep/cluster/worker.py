@@ -8,11 +8,15 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 from distributed import Status, WorkerPlugin
+
+from stormsweep.cluster.line import answer_the_line
+from stormsweep.cluster.topology import Cores, pin_process
 
 #: How often a worker looks at its own memory, in seconds.
 _LOOK_SECONDS = 0.05
@@ -35,14 +39,19 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         The process leaves, saying why, when it takes more than this.
     paths : list of str
         Folders in which the user's own modules are looked for.
+    pins : mapping of str to tuple of int
+        Logical processors that workers are kept on, by their names.
     """
 
     name = "stormsweep-worker-setup"
 
-    def __init__(self, logs: str, memory_bytes: float, paths: list[str]) -> None:
+    def __init__(
+        self, logs: str, memory_bytes: float, paths: list[str], pins: Mapping[str, Cores]
+    ) -> None:
         self.logs = logs
         self.memory_bytes = memory_bytes
         self.paths = paths
+        self.pins = pins
 
     def setup(self, worker: Any) -> None:
         """Run in the worker's main thread when it joins."""
@@ -59,6 +68,13 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
+        # A worker that takes the place of a lost one has its name, and so its cores.
+        if cores := self.pins.get(str(worker.name)):
+            try:
+                pin_process(cores)
+            except OSError as error:
+                print(f"not pinned to {cores}: {error}", file=sys.stderr, flush=True)
+        answer_the_line(worker)
         threading.Thread(target=self._watch_memory, name="memory", daemon=True).start()
 
     def teardown(self, worker: Any) -> None:

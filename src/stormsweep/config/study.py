@@ -64,7 +64,21 @@ def _date(value: Any) -> Any:
     return value
 
 
+def _count_or_auto(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not whole and value != "auto":
+        raise ValueError('must be a whole number from 1, or "auto"')
+    return value
+
+
+def _yes_no_auto(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "auto":
+        raise ValueError('must be true, false, or "auto"')
+    return value
+
+
 Count = Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)]
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 Real = Annotated[float, BeforeValidator(_number)]
 
 
@@ -358,12 +372,36 @@ class SiteChoice(Table):
 
     use: StrictStr = "local"
     """``local``, or a name from sites.toml."""
-    workers: Count = 2
-    """Worker processes."""
-    threads_per_worker: Count = 1
-    """Compute threads of each worker."""
+    workers: CountOrAuto = 2
+    """Worker processes. ``auto``: as many as fill the cores this process may use."""
+    threads_per_worker: CountOrAuto = 1
+    """Compute threads of each worker; scores are the same to the bit for one number of threads.
+    ``auto``, or left out where `workers` is ``auto``: a short trial of some layouts finds the
+    fastest, and the study keeps it; beside a number of workers: their share of the cores."""
+    pin: Annotated[StrictBool | Literal["auto"], BeforeValidator(_yes_no_auto)] = "auto"
+    """Keep each worker on cores of its own, of one memory node where possible. ``auto``: where the
+    study fills all the cores it may use, so that two smaller studies do not meet on the same."""
     memory_gb: Annotated[Real, Field(gt=0)] | None = None
     """Memory a worker may take before it is stopped; none: its share of the machine's memory."""
+
+    @model_validator(mode="after")
+    def _threads_go_with_workers(self) -> SiteChoice:
+        if self.workers == "auto" and "threads_per_worker" not in self.model_fields_set:
+            object.__setattr__(self, "threads_per_worker", "auto")
+        return self
+
+    @property
+    def layout(self) -> tuple[int, int]:
+        """Workers, and threads of each, of a layout that is decided.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+        """
+        if self.workers == "auto" or self.threads_per_worker == "auto":
+            raise ValueError("the layout is not decided yet")
+        return self.workers, self.threads_per_worker
 
 
 def _check_counts(key: str, values: Any) -> None:

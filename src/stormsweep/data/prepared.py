@@ -190,6 +190,7 @@ class PreparedData:
             "test_positives": parts["test"]["positives"],
             "groups": dict(parts["train"]["groups"]),
             "inputs": [variable["name"] for variable in self.manifest["inputs"]],
+            "input_shape": self.manifest["input_shape"],
             "target": target["name"],
             "threshold": target["threshold"],
             "units": target["units"],

@@ -12,6 +12,7 @@ import matplotlib.patches
 import numpy as np
 import pandas as pd
 
+from stormsweep.records import LayoutTried
 from stormsweep.report import words
 from stormsweep.report.axes import MOST_STEPS, places, scale_of
 from stormsweep.report.material import Material
@@ -28,6 +29,7 @@ from stormsweep.report.style import (
     new_figure,
 )
 from stormsweep.results import facts
+from stormsweep.results.journal import of_kind
 
 MOST_ROWS, MOST_VECTORS, MOST_BARS, MOST_LABELS = 48, 3000, 24, 3
 #: Of the parts of a worker's time; waiting is pale, training strong, so that waste is seen.
@@ -357,9 +359,23 @@ def breakdown_picture(material: Material) -> Picture | None:
         "time-breakdown",
         "Where the workers' time went",
         "Shares of the time from the begin of a session until the worker left. Idle time includes "
-        "work that was lost with a failed or repeated task, whose length is not on record.",
+        "work that was lost with a failed or repeated task, whose length is not on record."
+        + _layout_words(material),
         figure,
     )
+
+
+def _layout_words(material: Material) -> str:
+    """Say how the layout was found, and whether workers had cores of their own."""
+    text = ""
+    for found in of_kind(material.entries, LayoutTried):
+        layout = f"{words.count(found.workers, 'worker')} {words.TIMES} "
+        layout += words.count(found.threads, "thread")
+        text += f" A trial of {words.duration(found.seconds)} found the layout, {layout}: "
+        text += f"{found.why}."
+    if material.done and all(task.cores for task in material.done):
+        text += " Each worker was pinned to cores of its own."
+    return text
 
 
 def _called(worker: str) -> str:

@@ -145,7 +145,8 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     -------
     DataFrame
         ``run``, ``fold``, the hyperparameters without ``epochs``, ``from_epoch``, ``to_epoch``,
-        ``session``, ``worker``, ``threads`` of the worker, ``submitted``, ``started``, ``stopped``,
+        ``session``, ``worker``, ``threads`` of the worker, ``cores`` it was pinned
+        to (such as ``0-3``; empty: none), ``submitted``, ``started``, ``stopped``,
         ``waited`` and ``seconds``, ``<phase>_seconds``, ``patches``, ``updates``,
         ``patches_per_second`` while training, ``memory_mb``, ``parameters``.
     """
@@ -165,7 +166,8 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
                 "to_epoch": task.to_epoch,
                 "session": task.session,
                 "worker": task.worker,
-                "threads": threads.get(task.session, 1),
+                "threads": task.threads or threads.get(task.session, 1),
+                "cores": _cpus(task.cores),
                 "submitted": task.submitted,
                 "started": task.started,
                 "stopped": task.stopped,
@@ -185,7 +187,7 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     reals += [*(f"{phase}_seconds" for phase in PHASES), "patches_per_second", "memory_mb"]
     whole = ["fold", "from_epoch", "to_epoch", "session", "threads", "patches", "updates"]
     order = ["run", "fold", *columns.values(), "from_epoch", "to_epoch", "session", "worker"]
-    order += ["threads", *reals[:-2], "patches", "updates", *reals[-2:], "parameters"]
+    order += ["threads", "cores", *reals[:-2], "patches", "updates", *reals[-2:], "parameters"]
     types = dict.fromkeys(reals, "float64") | dict.fromkeys([*whole, "parameters"], "int64")
     return _frame(rows, order, types)
 
@@ -380,6 +382,17 @@ def _frame(
         kind = types.get(column)
         series[column] = pd.Series(values, dtype=kind) if kind else _plain_series(values)
     return pd.DataFrame(series, columns=list(columns))
+
+
+def _cpus(cores: Sequence[int]) -> str:
+    """Return a list of processors as Linux writes it: ``0-3,8``."""
+    parts: list[list[int]] = []
+    for cpu in sorted(cores):
+        if parts and cpu == parts[-1][-1] + 1:
+            parts[-1].append(cpu)
+        else:
+            parts.append([cpu])
+    return ",".join(f"{part[0]}-{part[-1]}" if part[1:] else f"{part[0]}" for part in parts)
 
 
 def _plain_series(values: Iterable[Any]) -> pd.Series[Any]:

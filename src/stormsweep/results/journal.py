@@ -15,7 +15,7 @@ import os
 import re
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, get_args
@@ -28,6 +28,7 @@ T = TypeVar("T", bound=Record)
 #: A record's end with something after it: two lines whose line end was lost are not a torn one.
 _WHOLE_RECORD = re.compile(rb'"crc":"[0-9a-f]{8}"\}[^\n]')
 _KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in get_args(Record)}
+_FIELDS = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in get_args(Record)}
 
 
 def encode(entry: Entry) -> str:
@@ -36,12 +37,10 @@ def encode(entry: Entry) -> str:
     Floats that are not finite become ``{"$float": "nan"}`` and the like, so that every line is
     strict JSON.
     """
-    body = {
-        "v": FORMAT,
-        "time": round(entry.time, 6),
-        "kind": entry.record.kind,
-        **_plain(dataclasses.asdict(entry.record)),
-    }
+    record = entry.record
+    body = {"v": FORMAT, "time": round(entry.time, 6), "kind": record.kind}
+    # Records hold plain values only: `dataclasses.asdict` would copy them all once more.
+    body |= {name: _plain(getattr(record, name)) for name in _FIELDS[type(record)]}
     text = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return f'{text[:-1]},"crc":"{_crc(text)}"}}\n'
 
@@ -87,32 +86,38 @@ def read(path: Path) -> list[Entry]:
     JournalError
         If the file is missing, or a line before the last is damaged.
     """
-    return _scan(path)[0]
+    return list(each(path))
 
 
-def _scan(path: Path) -> tuple[list[Entry], int]:
-    """Return the entries and the number of bytes they take."""
+def each(path: Path) -> Iterator[Entry]:
+    """Yield what `read` returns, entry by entry: none is kept, however long the journal is."""
+    for entry, _ in _scan(path):
+        yield entry
+
+
+def _scan(path: Path) -> Iterator[tuple[Entry, int]]:
+    """Yield the entries, each with the number of bytes up to its end."""
+    good = 0
     try:
-        raw = path.read_bytes()
+        stream = path.open("rb")
     except FileNotFoundError:
         raise JournalError(f"{path}: there is no journal here") from None
-    entries: list[Entry] = []
-    good = 0
-    lines = raw.splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        try:
-            if not line.endswith(b"\n"):
-                raise ValueError("the line is incomplete")
-            entries.append(decode(line.decode("utf-8")))
-        except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines) and not _WHOLE_RECORD.search(line):
-                break
-            raise JournalError(
-                f"{path}: line {number} of {len(lines)} is damaged ({error}); restore the file "
-                f"from a copy, or cut it off before that line to train again what follows"
-            ) from None
-        good += len(line)
-    return entries, good
+    with stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                if not line.endswith(b"\n"):
+                    raise ValueError("the line is incomplete")
+                entry = decode(line.decode("utf-8"))
+            except (ValueError, TypeError, KeyError) as error:
+                after = sum(1 for _ in stream)
+                if not after and not _WHOLE_RECORD.search(line):
+                    return
+                raise JournalError(
+                    f"{path}: line {number} of {number + after} is damaged ({error}); restore the "
+                    "file from a copy, or cut it off before that line to train again what follows"
+                ) from None
+            good += len(line)
+            yield entry, good
 
 
 class JournalWriter:
@@ -122,20 +127,28 @@ class JournalWriter:
     ----------
     path : Path
         The file; created when missing. A torn last line is cut off.
+    told : callable, optional
+        Given every entry that is there already, in order; none is kept, nor of those written.
+
+    Raises
+    ------
+    JournalError
+        If a line before the last is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, told: Callable[[Entry], object] | None = None) -> None:
         self.path = path
-        self.entries: list[Entry] = []
         good = 0
-        if path.exists():
-            self.entries, good = _scan(path)
+        for entry, end in _scan(path) if path.exists() else ():
+            good = end
+            if told is not None:
+                told(entry)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
         os.ftruncate(self._descriptor, good)
         self._size = good
 
     def append(self, *records: Record, when: float | None = None) -> None:
-        """Append records and return when they are on the disk.
+        """Append records and return when they are on the disk; see `write`.
 
         Parameters
         ----------
@@ -143,6 +156,11 @@ class JournalWriter:
             What happened.
         when : float, optional
             When it happened, in seconds since 1970; default: now.
+        """
+        self.write([Entry(time.time() if when is None else when, record) for record in records])
+
+    def write(self, entries: Iterable[Entry]) -> None:
+        """Append entries, all with one sync, and return when they are on the disk.
 
         Raises
         ------
@@ -150,7 +168,6 @@ class JournalWriter:
             If the disk is full or cannot be written to, or another process wrote to the journal;
             it then ends where it ended.
         """
-        entries = [Entry(time.time() if when is None else when, record) for record in records]
         data = "".join(map(encode, entries)).encode()
         if os.fstat(self._descriptor).st_size != self._size:
             raise JournalError(f"{self.path}: another process wrote to it; this one stops")
@@ -159,12 +176,14 @@ class JournalWriter:
             while written < len(data):
                 written += os.write(self._descriptor, data[written:])
             os.fsync(self._descriptor)
-        except OSError as error:
+            self._size += len(data)
+        except BaseException as error:
+            # Ctrl-C too: what nobody was told is on record must not be there.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
-            raise JournalError(f"{self.path}: cannot be written: {error.strerror}") from None
-        self._size += len(data)
-        self.entries += entries
+            if isinstance(error, OSError):
+                raise JournalError(f"{self.path}: cannot be written: {error.strerror}") from None
+            raise
 
     def close(self) -> None:
         """Close the file."""

@@ -160,7 +160,8 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
         raise DataError(
             f"{study.path}: data.test_from: not given; an audit compares with a test part"
         )
-    listed = possible(variants(study.file, chosen), data.part("train"), watcher)
+    # One layout for all protocols: their scores are to be compared.
+    listed = possible(variants(study.without_trial().file, chosen), data.part("train"), watcher)
     directory = study.directory / FOLDER
     place = directory / identity(chosen)
     failed: list[RunFailed] = []

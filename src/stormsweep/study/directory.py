@@ -59,7 +59,10 @@ class StudyDirectory:
         """Return what the journal says the study is; None where none is begun."""
         if not self.journal_path.is_file():
             return None
-        kept = (entry.record for entry in self.entries())
+        from stormsweep.results.journal import each
+
+        # It is the first line: no more of a long journal is read.
+        kept = (entry.record for entry in each(self.journal_path))
         return next((record for record in kept if isinstance(record, StudyBegun)), None)
 
     def refuse_edits(self) -> None:

@@ -15,11 +15,10 @@ from typing import Any
 
 from stormsweep import __version__
 from stormsweep.cluster import machine
+from stormsweep.study.layout import MEMORY_SHARE, WORKER_GB
 
 #: Python's minor versions that the locked packages are resolved for.
 _PYTHONS = ((3, 11), (3, 13))
-#: Memory that one worker takes with TensorFlow and the storm CNN, in GiB.
-_WORKER_GB = 1.0
 _DISK_GB = 2.0
 _PROBE = """
 import json, sys, time
@@ -85,7 +84,7 @@ def _python() -> Finding:
 def _cores() -> Finding:
     usable, all_cores = machine.cores(), os.cpu_count() or 1
     value = f"{usable} usable of {all_cores} ({machine.processor()})"
-    layout = f"a study uses them all with workers = {usable}, threads_per_worker = 1"
+    layout = f'a study uses them all with workers = {usable}, or what a trial finds with "auto"'
     if usable < all_cores:
         layout += "; the rest is kept from this process by its affinity or cgroup"
     return Finding("cores", value, layout)
@@ -93,7 +92,7 @@ def _cores() -> Finding:
 
 def _memory() -> Finding:
     total = machine.memory_gb()
-    workers = max(0, int(0.9 * total / _WORKER_GB))
+    workers = max(0, int(MEMORY_SHARE * total / WORKER_GB))
     enough = workers >= 1
     meaning = f"enough for about {workers} workers of the storm CNN (1 GiB each, data shared)"
     return Finding(

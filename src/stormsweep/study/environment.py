@@ -30,13 +30,14 @@ _PACKAGES = (
 
 def describe(study: StudyFile, session: int) -> dict[str, Any]:
     """Return versions, processor, memory, site and git commit of a session."""
+    workers, threads = study.site.layout
     return {
         "session": session,
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "host": machine.host(),
         "site": study.site.use,
-        "workers": study.site.workers,
-        "threads_per_worker": study.site.threads_per_worker,
+        "workers": workers,
+        "threads_per_worker": threads,
         "precision": study.engine.precision,
         "processor": machine.processor(),
         "instruction_sets": machine.instruction_sets(),

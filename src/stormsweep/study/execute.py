@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +23,7 @@ from stormsweep.records import (
     WorkerEvent,
 )
 from stormsweep.results.journal import JournalWriter
+from stormsweep.results.progress import Progress
 from stormsweep.results.standing import Leader, Standing
 from stormsweep.search.plan import Plan, Queue, cost
 from stormsweep.study import worker
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 #: How often a run may lose its worker, in one session, before it is given up.
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2}
+#: How often those who watch are shown how far the study is, in seconds.
+_WATCH_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,44 +101,12 @@ class Silent:
         """Show nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What a journal says of the runs.
-
-    Attributes
-    ----------
-    reached : dict of str to int
-        Run to its last milestone on record.
-    failed : dict of str to RunFailed
-        Runs that failed and did not get on since.
-    session : int
-        Number of the last session.
-    """
-
-    reached: dict[str, int]
-    failed: dict[str, RunFailed]
-    session: int
-
-
-def progress_of(entries: Iterable[Entry]) -> Progress:
-    """Read from a journal how far every run is."""
-    reached: dict[str, int] = {}
-    failed: dict[str, RunFailed] = {}
-    session = 0
-    for entry in entries:
-        record = entry.record
-        if isinstance(record, TaskDone):
-            reached[record.run] = max(record.to_epoch, reached.get(record.run, 0))
-            failed.pop(record.run, None)
-        elif isinstance(record, RunFailed):
-            failed[record.run] = record
-        else:
-            session = max(session, getattr(record, "session", 0))
-    return Progress(reached, failed, session)
-
-
 class Execution:
     """One session of a driver.
+
+    It goes round: take what has happened, give idle workers tasks, record what happened with one
+    sync of the disk, and only then count it and remove the checkpoints that it replaces. A crash
+    between costs nothing: what was not recorded lies in the checkpoints.
 
     Parameters
     ----------
@@ -175,22 +146,30 @@ class Execution:
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned, score_test)
         names = {name for values in plan.configurations for name in values}
-        self._reception = Reception(pool, self._orders, names, study.site.workers)
+        self._reception = Reception(pool, self._orders, names, study.site.layout[0])
         self._patches = patches_per_epoch
-        self._idle: list[str] = []
+        self._idle: dict[str, None] = {}
         self._held: dict[str, str] = {}
         self._running: dict[str, Task] = {}
         self._attempts: Counter[str] = Counter()
         self._early: list[tuple[WorkerReady, float]] = []
         self._journal: JournalWriter | None = None
+        #: What happened in this round, not on the disk yet, and what of it is to be counted then.
+        self._round: list[Entry] = []
+        self._unsettled: list[tuple[Task, TaskDone | RunFailed]] = []
         self._queue: Queue | None = None
         self._standing = Standing(METRICS[study.search.metric] == "maximize")
-        self._tasks_done = self._failures = 0
+        self._runs = {run.id: run for run in plan.runs}
+        self._tasks, self._tasks_done, self._failures = plan.tasks, 0, 0
         self._cost_done = self._cost_session = 0.0
         self._patches_session = 0
         self._cost_all = sum(self._cost(Task(run, 0, run.milestones[-1])) for run in plan.runs)
-        self._began = time.monotonic()
+        self._began = self._watched = time.monotonic()
         self._session = 0
+        #: How far the study is, by the entries that `recall` was given and those of this session.
+        self.progress = Progress()
+        #: Tasks done in this session.
+        self.trained = 0
 
     @property
     def model(self) -> str:
@@ -233,25 +212,37 @@ class Execution:
         still_ours : callable
             Raises if another driver took the study over.
         """
-        before = progress_of(journal.entries)
         self._journal, self._session = journal, session
-        self._queue = Queue(
-            self._plan.runs,
-            before.reached,
-            () if retry_failed else before.failed,
-            self._patches,
-        )
-        self._recall(before, retry_failed)
+        failed = {} if retry_failed else dict(self.progress.failed)
+        self._queue = Queue(self._plan.runs, self.progress.reached, failed, self._patches)
+        for name in failed:
+            if name in self._runs:
+                self._give_up(Task(self._runs[name], self.progress.reached.get(name, 0), 0))
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
-        self._sweep(before)
+        self._sweep()
         self._began = time.monotonic()
-        while self._queue or self._running:
+        try:
+            while self._queue or self._running:
+                still_ours()
+                self._feed()
+                self._commit()
+                self._show()
+                self._poll(0.25)
             still_ours()
-            self._feed()
-            self._watcher.state(self.state())
-            self._poll(0.25)
+            self._commit()
+        except BaseException:
+            still_ours()
+            self._commit()
+            raise
         self._watcher.state(self.state())
+
+    def recall(self, entry: Entry) -> None:
+        """Take in what earlier sessions recorded, entry by entry, before training goes on."""
+        self.progress.take(entry)
+        record = entry.record
+        if isinstance(record, TaskDone) and record.run in self._runs:
+            self._count(Task(self._runs[record.run], record.from_epoch, record.to_epoch), record)
 
     def state(self) -> State:
         """Return how far the study is."""
@@ -260,7 +251,7 @@ class Execution:
         if self._cost_session:
             left = seconds * (self._cost_all - self._cost_done) / self._cost_session
         return State(
-            tasks=self._plan.tasks,
+            tasks=self._tasks,
             tasks_done=self._tasks_done,
             share=min(1.0, self._cost_done / self._cost_all) if self._cost_all else 1.0,
             failed=self._failures,
@@ -273,16 +264,10 @@ class Execution:
             leader=self._standing.leader,
         )
 
-    def _recall(self, before: Progress, retry_failed: bool) -> None:
-        assert self._journal is not None
-        runs = {run.id: run for run in self._plan.runs}
-        for entry in self._journal.entries:
-            record = entry.record
-            if isinstance(record, TaskDone) and record.run in runs:
-                self._count(Task(runs[record.run], record.from_epoch, record.to_epoch), record)
-        for name in () if retry_failed else before.failed:
-            if name in runs:
-                self._give_up(Task(runs[name], before.reached.get(name, 0), 0))
+    def _show(self) -> None:
+        if time.monotonic() - self._watched >= _WATCH_SECONDS:
+            self._watched = time.monotonic()
+            self._watcher.state(self.state())
 
     def _feed(self) -> None:
         assert self._queue is not None
@@ -290,7 +275,7 @@ class Execution:
             task = self._queue.take(self._held.get(name))
             if task is None:
                 return
-            self._idle.remove(name)
+            del self._idle[name]
             self._running[name] = task
             self._held[name] = task.run.id
             log.info("%s epochs %d-%d to worker %s", task.run.id, *_stretch(task), name)
@@ -326,49 +311,70 @@ class Execution:
                 self._lost(event)
 
     def _welcomed(self, ready: WorkerReady, when: float) -> None:
-        self._idle.append(ready.worker)
+        self._idle[ready.worker] = None
         if self._journal is None:
             self._early.append((ready, when))
         else:
             self._record_worker(ready, "ready", when=when)
 
-    def _sweep(self, before: Progress) -> None:
-        """Remove what earlier sessions left: half-written files, checkpoints of ended runs."""
+    def _sweep(self) -> None:
+        """Remove what earlier sessions left: half-written files, checkpoints nobody needs."""
         from stormsweep.training import checkpoint
 
         checkpoint.remove_unfinished(self._checkpoints)
-        for run in self._plan.runs:
-            if before.reached.get(run.id, 0) == run.milestones[-1]:
-                checkpoint.remove(self._checkpoints, run.id)
+        reached = {
+            name: (epoch, epoch == self._runs[name].milestones[-1])
+            for name, epoch in self.progress.reached.items()
+            if name in self._runs
+        }
+        checkpoint.remove_passed(self._checkpoints, reached)
 
     def _returned(self, name: str, result: TaskDone | RunFailed) -> None:
-        from stormsweep.training import checkpoint
-
-        assert self._journal is not None
         assert self._queue is not None
         task = self._running.pop(name)
-        self._idle.append(name)
-        self._journal.append(result)
+        self._idle[name] = None
+        self._write(result)
+        self._unsettled.append((task, result))
         if isinstance(result, RunFailed):
             self._held.pop(name, None)
-            self._failed(task, result)
-            return
-        self._queue.done(task)
-        self._count(task, result)
-        self._cost_session += self._cost(task)
-        self._patches_session += result.patches
-        if task.to_epoch == task.run.milestones[-1]:
-            checkpoint.remove(self._checkpoints, task.run.id)
         else:
-            checkpoint.remove(self._checkpoints, task.run.id, below=task.to_epoch)
+            # The rest of the run may be given out at once: its checkpoint is on the disk.
+            self._queue.done(task)
+
+    def _commit(self) -> None:
+        """Record the round with one sync, then act on it."""
+        # Taken away first: whatever interrupts this, nothing is ever recorded twice.
+        entries, self._round = self._round, []
+        settled, self._unsettled = self._unsettled, []
+        if not entries:
+            return
+        assert self._journal is not None
+        self._journal.write(entries)
+        for entry in entries:
+            self.progress.take(entry)
+        for task, result in settled:
+            if isinstance(result, RunFailed):
+                self._failed(task, result)
+            else:
+                self._settle(task, result)
+
+    def _settle(self, task: Task, done: TaskDone) -> None:
+        from stormsweep.training import checkpoint
+
+        self.trained += 1
+        self._count(task, done)
+        self._cost_session += self._cost(task)
+        self._patches_session += done.patches
+        ended = task.to_epoch == task.run.milestones[-1]
+        passed = (task.from_epoch, task.to_epoch) if ended else (task.from_epoch,)
+        checkpoint.discard(self._checkpoints, task.run.id, passed)
         metric = self._study.search.metric
-        log.info("%s epoch %d: %s %.4f", result.run, result.to_epoch, metric, result.scores[metric])
+        log.debug("%s epoch %d: %s %.4f", done.run, done.to_epoch, metric, done.scores[metric])
 
     def _lost(self, event: WorkerLost) -> None:
         self._held.pop(event.worker, None)
         self._early = [(who, when) for who, when in self._early if who.pid != event.pid]
-        if event.worker in self._idle:
-            self._idle.remove(event.worker)
+        self._idle.pop(event.worker, None)
         self._record_worker(event, "lost", event.reason)
         log.warning("worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
         task = self._running.pop(event.worker, None)
@@ -405,7 +411,7 @@ class Execution:
             self._session,
         )
         self._write(failure)
-        self._failed(task, failure)
+        self._unsettled.append((task, failure))
 
     def _failed(self, task: Task, failure: RunFailed) -> None:
         self._give_up(task)
@@ -446,7 +452,7 @@ class Execution:
 
     def _write(self, record: Record, when: float | None = None) -> None:
         if self._journal is not None:
-            self._journal.append(record, when=when)
+            self._round.append(Entry(time.time() if when is None else when, record))
 
 
 def _stretch(task: Task) -> tuple[int, int]:

@@ -57,8 +57,8 @@ class Orders:
 
     def question(self, names: Iterable[str]) -> tuple[str, list[str], int, str]:
         """Return what `worker.welcome` is asked; `names` are those of all hyperparameters."""
-        threads, precision = self._study.site.threads_per_worker, self._study.engine.precision
-        return (self.build, sorted(set(names)), threads, precision)
+        _, threads = self._study.site.layout
+        return (self.build, sorted(set(names)), threads, self._study.engine.precision)
 
     def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
         """Return a task with all that a worker needs to carry it out.
@@ -84,7 +84,7 @@ class Orders:
             score_test=self._score_test,
             precision=study.engine.precision,
             checkpoints=str(self._checkpoints),
-            threads=study.site.threads_per_worker,
+            threads=study.site.layout[1],
             worker=name,
             session=session,
             submitted=time.time(),

@@ -6,9 +6,7 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted
 from stormsweep.files import write_json, write_text
 from stormsweep.records import (
     Entry,
+    LayoutTried,
     Record,
     RunFailed,
     RunPlanned,
@@ -40,10 +39,14 @@ if TYPE_CHECKING:
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.journal import JournalWriter
+    from stormsweep.results.progress import Progress
     from stormsweep.results.summary import Summary
     from stormsweep.study.execute import Watcher
+    from stormsweep.study.forecast import Forecast
+    from stormsweep.study.layout import Layout
     from stormsweep.study.lock import DriverLock
     from stormsweep.study.protocol import FoldRows
+    from stormsweep.study.staff import Staff
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -130,7 +133,8 @@ class Study:
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
-        return Study(self.file.model_copy(update={"site": site}), self.path, self.directory)
+        file = self.file.model_copy(update={"site": site})
+        return Study(file, self.path, self.directory, self._audited)
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers."""
@@ -238,7 +242,9 @@ class Study:
             On Ctrl-C; everything finished is kept.
         """
         from stormsweep.models.build import check_place
-        from stormsweep.study.execute import Silent, progress_of
+        from stormsweep.results.journal import each
+        from stormsweep.results.progress import progress_of
+        from stormsweep.study.execute import Silent
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 
@@ -259,13 +265,11 @@ class Study:
             check_metric(part, folds, file.search.metric)
             begun = self._place.begun()
             self._place.refuse_other_data(begun, data)
-            before = progress_of(self.entries() if self.journal_path.is_file() else [])
+            before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             if begun and not _work_left(plan, before.reached, before.failed, retry_failed):
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._place.logging():
-                trained = self._session(watcher, plan, data, folds, retry_failed, lock)
-            after = progress_of(self.entries())
-        return Outcome(self.directory, list(after.failed.values()), trained)
+                return self._session(watcher, plan, data, folds, retry_failed, lock)
 
     def verify(
         self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
@@ -300,6 +304,7 @@ class Study:
         from stormsweep.results.journal import JournalWriter
         from stormsweep.study.choice import Choice, choose
         from stormsweep.study.execute import Silent
+        from stormsweep.study.layout import Layout
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.verify import Verification
 
@@ -318,8 +323,10 @@ class Study:
                     return choice
                 data = self.prepare(watcher)
                 self._place.refuse_other_data(self._place.begun(), data)
-                with self._place.logging(), self.with_site(workers=1)._pool() as pool:
-                    look = Verification(self.file, self.directory, data, choice, pool, watcher)
+                one = self.without_trial().with_site(workers=1)
+                workers = one._staff(self.plan()).pool(Layout(*one.file.site.layout))
+                with self._place.logging(), workers as pool:
+                    look = Verification(one.file, self.directory, data, choice, pool, watcher)
                     with JournalWriter(self.journal_path) as journal:
                         return look.carry_out(journal, self._place.refuse_other_model, lock.check)
         except KeyboardInterrupt:
@@ -333,23 +340,28 @@ class Study:
         folds: list[FoldRows],
         retry_failed: bool,
         lock: DriverLock,
-    ) -> int:
+    ) -> Outcome:
         from stormsweep.results.journal import JournalWriter
-        from stormsweep.study.execute import Execution, progress_of
+        from stormsweep.study.execute import Execution
         from stormsweep.study.problem import turned_folder
 
-        watcher.stage("starting workers", 0.0)
         started = time.time()
-        with self._pool() as pool:
-            patches = [len(fold.train) for fold in folds]
+        patches = [len(fold.train) for fold in folds]
+        with contextlib.ExitStack() as workers:
             turned = turned_folder(self.file, data)
+            try:
+                hired = self._staff(plan).hire(watcher, data, turned, patches, workers)
+            except KeyboardInterrupt:
+                raise StudyInterrupted("stopped before the first run began") from None
+            chosen = self._in(hired.layout)
+            watcher.stage("starting workers", 0.0)
             execution = Execution(
-                self.file,
+                chosen.file,
                 plan,
                 self.directory,
                 data,
                 patches,
-                pool,
+                hired.pool,
                 watcher,
                 turned,
                 score_test=self._audited is not None,
@@ -361,15 +373,15 @@ class Study:
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
             write_text(self.directory / "study.toml", dump_study(self.file))
-            with JournalWriter(self.journal_path) as journal:
-                session = progress_of(journal.entries).session + 1
-                known = len(journal.entries)
+            with JournalWriter(self.journal_path, execution.recall) as journal:
+                progress = execution.progress
+                session = progress.session + 1
                 outcome = "error"
                 try:
-                    self._begin(journal, plan, data, folds, execution.model)
-                    self._begin_session(journal, session, started)
+                    self._begin(journal, plan, data, folds, execution.model, progress)
+                    chosen._begin_session(journal, session, started, hired.record)
                     execution.train(journal, session, retry_failed, lock.check)
-                    outcome = "failed" if progress_of(journal.entries).failed else "done"
+                    outcome = "failed" if progress.failed else "done"
                 except KeyboardInterrupt:
                     outcome = "interrupted"
                     raise StudyInterrupted("everything finished so far is kept") from None
@@ -377,7 +389,7 @@ class Study:
                     if not lock.lost:
                         with contextlib.suppress(JournalError):
                             journal.append(SessionEnded(session, outcome))
-                return sum(entry.record.kind == "task" for entry in journal.entries[known:])
+        return Outcome(self.directory, list(progress.failed.values()), execution.trained)
 
     def _begin(
         self,
@@ -386,14 +398,14 @@ class Study:
         data: PreparedData,
         folds: list[FoldRows],
         model: str,
+        progress: Progress,
     ) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""
         from stormsweep.study.protocol import flaws, fold_sizes
 
         file = self.file
-        known = {e.record.run for e in journal.entries if isinstance(e.record, RunPlanned)}
         records: list[Record] = []
-        if not any(isinstance(entry.record, StudyBegun) for entry in journal.entries):
+        if not progress.begun:
             begun = StudyBegun(
                 name=file.study.name,
                 seed=file.study.seed,
@@ -413,12 +425,14 @@ class Study:
         records += [
             RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
             for run in plan.runs
-            if run.id not in known
+            if run.id not in progress.planned
         ]
         if records:
             journal.append(*records)
 
-    def _begin_session(self, journal: JournalWriter, session: int, started: float) -> None:
+    def _begin_session(
+        self, journal: JournalWriter, session: int, started: float, tried: LayoutTried | None
+    ) -> None:
         from stormsweep.study.environment import describe
 
         site = self.file.site
@@ -429,10 +443,45 @@ class Study:
         else:
             first = json.loads(path.read_text(encoding="utf-8"))
             write_json(path, first | {"later": [*first.get("later", []), now]})
-        begun = SessionBegun(
-            session, now["host"], os.getpid(), site.use, site.workers, site.threads_per_worker
-        )
+        begun = SessionBegun(session, now["host"], os.getpid(), site.use, *site.layout)
         journal.append(begun, when=started)
+        if tried is not None:
+            journal.append(tried)
+
+    def layout(self) -> Layout | None:
+        """Return the layout of the next session: workers x threads of each.
+
+        Returns
+        -------
+        Layout or None
+            None where ``[site]`` leaves it open, and a short trial will find it.
+        """
+        return self._staff(self.plan()).layout()
+
+    def without_trial(self) -> Study:
+        """Return the study with its layout in numbers; where it is open, one thread a worker."""
+        return self._in(self._staff(self.plan()).without_trial())
+
+    def forecast(self) -> Forecast:
+        """Foretell how long the rest of the study takes, from journals of this machine."""
+        from stormsweep.study.forecast import forecast
+
+        return forecast(self.without_trial().file, self.directory, self.plan())
+
+    def _staff(self, plan: Plan) -> Staff:
+        from stormsweep.results.journal import each
+        from stormsweep.study.staff import Staff
+
+        site = self.file.site
+        open_ = "auto" in (site.workers, site.threads_per_worker)
+        begun = open_ and self.journal_path.is_file()
+        # Only an open layout depends on what was: a long journal is not read for nothing.
+        records = (entry.record for entry in (each(self.journal_path) if begun else ()))
+        kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
+        return Staff(self.file, self.directory, plan, kept)
+
+    def _in(self, layout: Layout) -> Study:
+        return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
 
     def _refuse_other_sites(self) -> None:
         name = self.file.site.use
@@ -441,26 +490,6 @@ class Study:
             raise StudyFileError(
                 f"{self.path}: site.use: given {name!r}; this version runs on 'local' only"
             )
-
-    @contextlib.contextmanager
-    def _pool(self) -> Iterator[Any]:
-        from stormsweep.cluster import machine
-        from stormsweep.cluster.local import LocalPool
-
-        site = self.file.site
-        share = 0.9 * machine.memory_gb() / site.workers
-        paths = list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))
-        pool = LocalPool(
-            site.workers,
-            site.threads_per_worker,
-            site.memory_gb or share,
-            (self.directory / "logs").resolve(),
-            paths,
-        )
-        try:
-            yield pool
-        finally:
-            pool.close()
 
 
 def _values(values: list[Any] | Range) -> Values:

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from stormsweep import files
+from stormsweep.cluster.topology import pinned
 from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.turned import open_turned, vectors_of
@@ -30,6 +32,8 @@ from stormsweep.records import (
     Delivery,
     Protocol,
     RunFailed,
+    Sample,
+    Sampled,
     TaskDone,
     TaskOrder,
 )
@@ -42,6 +46,8 @@ from stormsweep.verification.forecasts import CASE, forecasts
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+#: Batches that make an epoch of a sample.
+_SAMPLE_BATCHES = 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -131,6 +137,11 @@ def deliver_task(delivery: Delivery) -> Delivered | RunFailed:
     return _guarded(delivery.order, lambda: _deliver(delivery))
 
 
+def sample_task(sample: Sample) -> Sampled | RunFailed:
+    """Train the first batches of a run again and again, to see how fast this worker is."""
+    return _guarded(sample.order, lambda: _sample(sample))
+
+
 def _guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
     try:
         return work()
@@ -208,6 +219,8 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
             parameters=trajectory.parameters,
             test_scores=on_test,
             test_errors=errors,
+            threads=order.threads,
+            cores=list(pinned()),
         )
 
     about = {"protocol": fingerprint(order), "task": dataclasses.asdict(record())}
@@ -229,6 +242,27 @@ def _deliver(delivery: Delivery) -> Delivered:
     np.save(folder / "probabilities.npy", probabilities)
     file, form = trajectory.save(folder, inputs[:64])
     return Delivered(file, form, round(time.time() - clock.started, 3))
+
+
+def _sample(sample: Sample) -> Sampled:
+    order, data = sample.order, _fold(sample.order)
+    run = order.task.run
+    few = data.train[: _SAMPLE_BATCHES * int(run.hyperparameters["batch_size"])]
+    trajectory = _engine(order.threads, order.precision).start(
+        _builder(order.build)[0],
+        run.hyperparameters,
+        order.protocol.seed,
+        run.fold,
+        dataclasses.replace(data, train=few),
+    )
+    trajectory.advance(1)
+    began, patches = time.perf_counter(), 0
+    while not patches or time.perf_counter() - began < sample.seconds:
+        patches += trajectory.advance(trajectory.epoch + 1).patches
+    seconds = time.perf_counter() - began
+    memory = psutil.Process().memory_info()
+    own = memory.rss - getattr(memory, "shared", 0)
+    return Sampled(patches, seconds, round(own / 2**20, 1))
 
 
 def fingerprint(order: TaskOrder) -> str:

@@ -12,7 +12,7 @@ import logging
 import re
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from stormsweep.training.engine import State
 
 FORMAT = 1
 _META = "checkpoint.json"
+_NAME = re.compile(r"(.+)-e(\d{4,})\.npz")
 _log = logging.getLogger(__name__)
 
 
@@ -116,25 +117,47 @@ def load(
     return state, meta["result"]
 
 
-def remove(folder: Path, run_id: str, below: int | None = None) -> int:
-    """Remove checkpoints of a run.
+def discard(folder: Path, run_id: str, epochs: Iterable[int]) -> None:
+    """Remove checkpoints of known epochs, where they are; others are not looked for.
+
+    A folder may hold those of ten thousand runs: it is not to be listed for each of them.
+    """
+    for epoch in epochs:
+        path_of(folder, run_id, epoch).unlink(missing_ok=True)
+
+
+def remove(folder: Path, run_id: str) -> int:
+    """Remove all checkpoints of a run and return how many there were."""
+    found = [path for path, run, _ in _checkpoints(folder) if run == run_id]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def remove_passed(folder: Path, reached: Mapping[str, tuple[int, bool]]) -> int:
+    """Remove checkpoints that are older than what is on record of their run.
 
     Parameters
     ----------
-    folder, run_id : Path, str
-        Of which run.
-    below : int, optional
-        Only those of earlier epochs than this; none: all.
+    folder : Path
+        Where checkpoints lie.
+    reached : mapping of str to tuple of int and bool
+        Run to its last epoch on record, and whether it ends there; then none of its checkpoints is
+        needed. Those of runs not named stay.
 
     Returns
     -------
     int
         How many were removed.
     """
-    epochs = [epoch for epoch in _epochs(folder, run_id) if below is None or epoch < below]
-    for epoch in epochs:
-        path_of(folder, run_id, epoch).unlink(missing_ok=True)
-    return len(epochs)
+    passed = [
+        path
+        for path, run, epoch in _checkpoints(folder)
+        if run in reached and (reached[run][1] or epoch < reached[run][0])
+    ]
+    for path in passed:
+        path.unlink(missing_ok=True)
+    return len(passed)
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -143,11 +166,11 @@ def remove_unfinished(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-def _epochs(folder: Path, run_id: str) -> list[int]:
-    pattern = re.compile(re.escape(run_id) + r"-e(\d{4,})\.npz")
-    if not folder.is_dir():
-        return []
-    return [int(hit[1]) for path in folder.iterdir() if (hit := pattern.fullmatch(path.name))]
+def _checkpoints(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """Yield every checkpoint of a folder, with its run and epoch."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if hit := _NAME.fullmatch(path.name):
+            yield path, hit[1], int(hit[2])
 
 
 def _checksum(state: State, meta: dict[str, Any]) -> str:

@@ -1,0 +1,56 @@
+"""How far a study is, read from its journal and kept up to date while the journal grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from stormsweep.records import Entry, RunFailed, RunPlanned, StudyBegun, TaskDone
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a journal says of the runs; its size depends on their number, not on what was recorded.
+
+    Attributes
+    ----------
+    reached : dict of str to int
+        Run to its last milestone on record.
+    failed : dict of str to RunFailed
+        Runs that failed and did not get on since.
+    session : int
+        Number of the last session.
+    begun : bool
+        Whether the journal says what the study is about.
+    planned : set of str
+        Runs that are on record as planned.
+    """
+
+    reached: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, RunFailed] = field(default_factory=dict)
+    session: int = 0
+    begun: bool = False
+    planned: set[str] = field(default_factory=set)
+
+    def take(self, entry: Entry) -> None:
+        """Take in the next entry."""
+        match entry.record:
+            case TaskDone() as done:
+                self.reached[done.run] = max(done.to_epoch, self.reached.get(done.run, 0))
+                self.failed.pop(done.run, None)
+            case RunFailed() as failure:
+                self.failed[failure.run] = failure
+            case RunPlanned(run=run):
+                self.planned.add(run)
+            case StudyBegun():
+                self.begun = True
+            case other:
+                self.session = max(self.session, getattr(other, "session", 0))
+
+
+def progress_of(entries: Iterable[Entry]) -> Progress:
+    """Read from a journal how far every run is."""
+    progress = Progress()
+    for entry in entries:
+        progress.take(entry)
+    return progress

@@ -1,0 +1,357 @@
+"""How long a study will take, from the journals of earlier ones on the same machine.
+
+What a task costs is `search.plan.cost`; how fast this machine works that off, and what else a task
+takes, is read from journals of the same processor, precision, model builder, input shape and number
+of threads. The study's own queue then gives out its tasks to as many workers as the layout has.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stormsweep.cluster import machine
+from stormsweep.config.sites import LOCAL
+from stormsweep.config.study import StudyFile
+from stormsweep.errors import DataError, JournalError
+from stormsweep.records import Entry, LayoutTried, Run, SessionBegun, Task, WorkerEvent, identity
+from stormsweep.results import facts
+from stormsweep.results.journal import of_kind, read
+from stormsweep.results.progress import progress_of
+from stormsweep.search.plan import Plan, Queue, cost
+
+#: Journals looked at, the newest first.
+_JOURNALS = 20
+#: So many tasks of a batch size say how fast it is; with fewer, those of all sizes are taken.
+_ENOUGH = 3
+#: The range is that of speeds between these shares of the tasks.
+_SLOW, _FAST = 0.1, 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How long the rest of a study will take.
+
+    Attributes
+    ----------
+    seconds : tuple of float and float, or None
+        From, to; None where it cannot be known.
+    basis : str
+        What that is based on, or why it cannot be known, in one line.
+    """
+
+    seconds: tuple[float, float] | None
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What tasks must have in common to be equally fast.
+
+    Attributes
+    ----------
+    processor, precision, build : str
+        Name of the processor, precision, model builder.
+    inputs : tuple of str
+        Names of the inputs.
+    shape : tuple of int
+        Of one case; empty in the first journals of 0.1.
+    threads : int
+        Compute threads of the worker.
+    """
+
+    processor: str
+    precision: str
+    build: str
+    inputs: tuple[str, ...]
+    shape: tuple[int, ...]
+    threads: int
+
+    def fits(self, other: Kind) -> bool:
+        """Whether tasks of one are as fast as those of the other."""
+        names = ("processor", "precision", "build", "inputs", "threads")
+        same = all(getattr(self, name) == getattr(other, name) for name in names)
+        return same and (self.shape == other.shape or not self.shape or not other.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast the tasks of one journal went.
+
+    Attributes
+    ----------
+    place : Path
+        The study's directory.
+    runs : set of str
+        The runs that this is read from.
+    speeds : dict of int to list of float
+        For each batch size: `search.plan.cost` per second of training, one value a task.
+    beside, compiling : list of float
+        Seconds of a task beside training and compiling; those of compiling, where it did.
+    starting : list of float
+        Seconds from the begin of a session until a worker was ready.
+    """
+
+    place: Path
+    runs: set[str] = field(default_factory=set)
+    speeds: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    beside: list[float] = field(default_factory=list)
+    compiling: list[float] = field(default_factory=list)
+    starting: list[float] = field(default_factory=list)
+
+
+def pace_of(
+    place: Path, entries: Sequence[Entry], sessions: Mapping[int, Mapping[str, Any]], kind: Kind
+) -> Pace:
+    """Read from a journal how fast tasks of a kind went.
+
+    Parameters
+    ----------
+    place : Path
+        The study's directory.
+    entries : sequence of Entry
+        Its journal.
+    sessions : mapping of int to mapping
+        What ``environment.json`` says of each session.
+    kind : Kind
+        Which tasks count.
+    """
+    pace, known, runs = Pace(place), _known(entries), facts.planned_runs(entries)
+    threads = {one.session: one.threads_per_worker for one in of_kind(entries, SessionBegun)}
+
+    def counts(session: int, own_threads: int) -> bool:
+        said = sessions.get(session, {})
+        processor, precision = str(said.get("processor")), str(said.get("precision"))
+        return kind.fits(Kind(processor, precision, *known, own_threads))
+
+    for task in facts.tasks_done(entries):
+        run = runs.get(task.run)
+        train, epochs = task.phases.get("train", 0.0), task.to_epoch - task.from_epoch
+        ours = counts(task.session, task.threads or threads.get(task.session, 1))
+        if run is None or not ours or train <= 0 or not epochs:
+            continue
+        batch = int(run.hyperparameters["batch_size"])
+        pace.runs.add(task.run)
+        pace.speeds[batch].append(cost(epochs, task.patches // epochs, batch) / train)
+        compiling = task.phases.get("compile", 0.0)
+        waited = max(0.0, task.started - task.submitted)
+        pace.beside.append(max(0.0, task.stopped - task.started - train - compiling) + waited)
+        if compiling > 0:
+            pace.compiling.append(compiling)
+    pace.starting.extend(_starting(entries, {n for n in threads if counts(n, threads[n])}))
+    return pace
+
+
+def _known(entries: Sequence[Entry]) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+    about = facts.study(entries)
+    return (
+        about.model["build"],
+        tuple(about.data.get("inputs", ())),
+        tuple(about.data.get("input_shape", ())),
+    )
+
+
+def _starting(entries: Sequence[Entry], sessions: set[int]) -> Iterator[float]:
+    """Yield how long each worker took until it was ready, trials of layouts left out."""
+    begun, tried, seen = 0.0, 0.0, set[str]()
+    for entry in entries:
+        match entry.record:
+            case SessionBegun():
+                begun, tried, seen = entry.time, 0.0, set()
+            case LayoutTried(seconds=seconds):
+                tried = seconds
+            case WorkerEvent(event="ready") as who:
+                if who.session in sessions and who.worker not in seen:
+                    yield max(0.0, entry.time - begun - tried)
+                seen.add(who.worker)
+            case _:
+                pass
+
+
+def simulate(
+    queue: Queue, workers: int, starting: float, seconds_of: Callable[[Task, bool], float]
+) -> float:
+    """Return how long workers take to empty a queue.
+
+    Parameters
+    ----------
+    queue : Queue
+        What is to be done; empty afterwards.
+    workers : int
+        How many there are.
+    starting : float
+        Seconds until they are ready.
+    seconds_of : callable
+        How long a task takes; told whether its worker has to compile its program first.
+    """
+    now = 0.0
+    coming: list[tuple[float, int, Task | None]] = [(starting, n, None) for n in range(workers)]
+    idle: list[int] = []
+    held: dict[int, str] = {}
+    compiled: set[tuple[int, str]] = set()
+    while coming:
+        now, who, done = heapq.heappop(coming)
+        if done is not None:
+            queue.done(done)
+        idle.append(who)
+        while idle and (task := queue.take(held.get(idle[0]))) is not None:
+            name = idle.pop(0)
+            held[name] = task.run.id
+            program = (name, _program(task.run))
+            heapq.heappush(coming, (now + seconds_of(task, program not in compiled), name, task))
+            compiled.add(program)
+    return now
+
+
+def _program(run: Run) -> str:
+    """Name the compiled program of a run: runs that differ in the learning rate share one."""
+    values = run.hyperparameters
+    return identity({name: value for name, value in values.items() if name != "learning_rate"})
+
+
+def foretell(
+    plan: Plan,
+    entries: Sequence[Entry],
+    patches_per_epoch: Sequence[int],
+    workers: int,
+    paces: Sequence[Pace],
+) -> Forecast:
+    """Foretell how long the rest of a study takes.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its runs.
+    entries : sequence of Entry
+        Its journal so far.
+    patches_per_epoch : sequence of int
+        Patches of the balanced training fold, for each fold.
+    workers : int
+        Of the layout.
+    paces : sequence of Pace
+        What earlier journals say, the most telling first.
+    """
+    before = progress_of(entries)
+
+    def left() -> Queue:
+        return Queue(plan.runs, before.reached, before.failed, patches_per_epoch)
+
+    if not left():
+        return Forecast((0.0, 0.0), "nothing is left to train")
+    paces = [pace for pace in paces if pace.speeds]
+    if not paces:
+        return Forecast(None, "no earlier journal of this machine has such tasks")
+    sizes = {int(run.hyperparameters["batch_size"]) for run in plan.runs}
+    used: dict[Path, Pace] = {}
+    speeds: dict[int, list[float]] = {}
+    for size in sorted(sizes):
+        telling = [pace for pace in paces if len(pace.speeds.get(size, ())) >= _ENOUGH][:1]
+        chosen = telling or paces
+        own = [pace.speeds[size] for pace in telling] or [
+            values for pace in paces for values in pace.speeds.values()
+        ]
+        speeds[size] = sorted(value for values in own for value in values)
+        used |= {pace.place: pace for pace in chosen}
+    beside = _median(pace.beside for pace in used.values())
+    compiling = _median(pace.compiling for pace in used.values())
+    starting = _median(pace.starting for pace in used.values())
+
+    def seconds(share: float) -> float:
+        def of(task: Task, compiles: bool) -> float:
+            size = int(task.run.hyperparameters["batch_size"])
+            whole = cost(task.to_epoch - task.from_epoch, patches_per_epoch[task.run.fold], size)
+            speed = speeds[size][round(share * (len(speeds[size]) - 1))]
+            return whole / speed + beside + (compiling if compiles else 0.0)
+
+        return simulate(left(), workers, starting, of)
+
+    runs = sum(len(pace.runs) for pace in used.values())
+    where = str(next(iter(used))) if len(used) == 1 else f"{len(used)} studies"
+    basis = f"from {runs} run{'' if runs == 1 else 's'} of {where} on this machine"
+    return Forecast((seconds(_FAST), seconds(_SLOW)), basis)
+
+
+def _median(lists: Iterable[list[float]]) -> float:
+    values = [value for values in lists for value in values]
+    return statistics.median(values) if values else 0.0
+
+
+def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
+    """Foretell how long the rest of a study takes on this machine.
+
+    Parameters
+    ----------
+    file : StudyFile
+        The study, with its layout in numbers.
+    directory : Path
+        Its directory; journals are looked for in it, then in those beside it.
+    plan : Plan
+        Its runs.
+    """
+    if file.site.use != LOCAL:
+        return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
+    own = directory / "journal.jsonl"
+    entries = read(own) if own.is_file() else []
+    about = _own(file, entries)
+    if about is None:
+        return Forecast(None, "the data are not prepared yet (`stormsweep data prepare`)")
+    workers, threads = file.site.layout
+    inputs, shape, patches = about
+    kind = Kind(
+        machine.processor(), file.engine.precision, file.model.build, inputs, shape, threads
+    )
+    found = foretell(plan, entries, patches, workers, list(_paces(directory, kind)))
+    if found.seconds is not None:
+        return found
+    asked = f"{file.model.build} in {kind.precision} with {threads} thread"
+    return Forecast(None, f"{found.basis} ({asked}{'' if threads == 1 else 's'} a worker)")
+
+
+def _own(
+    file: StudyFile, entries: Sequence[Entry]
+) -> tuple[tuple[str, ...], tuple[int, ...], list[int]] | None:
+    """Return inputs, shape of a case, and patches of each fold, where these are known already."""
+    from stormsweep.data.prepared import PreparedData
+    from stormsweep.study.problem import prepared_folder
+    from stormsweep.study.protocol import fold_rows, protocol_of
+
+    if entries:
+        _, inputs, shape = _known(entries)
+        sizes = facts.study(entries).fold_sizes
+        return inputs, shape, [int(size["epoch_patches"]) for size in sizes]
+    folder = prepared_folder(file)
+    if not folder.is_dir():
+        return None
+    try:
+        data = PreparedData.open(folder)
+        rows = fold_rows(data.part("train"), protocol_of(file))
+    except DataError:
+        return None
+    said = data.summary()
+    return tuple(said["inputs"]), tuple(said["input_shape"]), [len(one.train) for one in rows]
+
+
+def _paces(directory: Path, kind: Kind) -> Iterator[Pace]:
+    """Yield what the journals in a folder of studies say, the study's own first."""
+    journals = [path for path in directory.parent.glob("*/journal.jsonl") if path.is_file()]
+    journals.sort(key=lambda path: (path.parent.name != directory.name, -path.stat().st_mtime))
+    for path in journals[:_JOURNALS]:
+        try:
+            yield pace_of(path.parent, read(path), _sessions(path.parent), kind)
+        except JournalError:
+            continue
+
+
+def _sessions(place: Path) -> dict[int, dict[str, Any]]:
+    """Return what ``environment.json`` says of each session."""
+    try:
+        first = json.loads((place / "environment.json").read_text(encoding="utf-8"))
+        return {int(one["session"]): one for one in (first, *first.get("later", []))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

@@ -1,0 +1,236 @@
+"""The layout of a study on one machine, workers x threads: decided from what is known of it.
+
+All pure functions; `stormsweep.study.trial` measures what they cannot know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stormsweep.config.study import SiteChoice
+from stormsweep.records import LayoutTried, Record, SessionBegun
+
+#: Numbers of threads that are tried, beside all cores and the cores for each of a few runs.
+_THREADS = (1, 2, 4)
+_MOST_TRIED = 4
+#: Layouts that leave more of the cores unused than this are not tried.
+_UNUSED = 0.25
+#: Rates nearer to the best than this are as good: a machine is never quite the same twice.
+NOISE = 0.05
+#: What the best layout may be faster than the first tried, at most, for a trial to be planned.
+_WIN = 0.2
+#: Memory that one worker takes with TensorFlow and a small model, in GiB.
+WORKER_GB = 1.0
+#: Share of the machine's memory that workers may take.
+MEMORY_SHARE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Workers x threads per worker.
+
+    Attributes
+    ----------
+    workers, threads : int
+        Worker processes, and compute threads of each.
+    why : str
+        Why this one, in a few words.
+    """
+
+    workers: int
+    threads: int
+    why: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.workers} worker{'' if self.workers == 1 else 's'} x {self.threads} "
+            f"thread{'' if self.threads == 1 else 's'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a study has to run in.
+
+    Attributes
+    ----------
+    host : str
+        The machine.
+    cores : int
+        That this process may use.
+    memory_gb : float
+        That this process may use.
+    worker_gb : float
+        What one worker takes, or is allowed to.
+    runs : int
+        Runs of the study: more workers than that have nothing to do.
+    """
+
+    host: str
+    cores: int
+    memory_gb: float
+    worker_gb: float
+    runs: int
+
+    def workers(self, threads: int) -> int:
+        """Return how many workers of so many threads fit."""
+        fitting = int(MEMORY_SHARE * self.memory_gb / self.worker_gb)
+        return max(1, min(self.cores // threads, self.runs, fitting))
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What a trial of one layout found.
+
+    Attributes
+    ----------
+    layout : Layout
+        Which.
+    patches_per_second : float
+        Of all workers together; 0 where it could not be tried.
+    memory_mb : float
+        Of the worker that took most.
+    failure : str
+        Why it could not be tried, in one line; empty: it could.
+    """
+
+    layout: Layout
+    patches_per_second: float
+    memory_mb: float = 0.0
+    failure: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """Return what the journal keeps of it."""
+        return {
+            "workers": self.layout.workers,
+            "threads": self.layout.threads,
+            "patches_per_second": round(self.patches_per_second, 1),
+            "memory_mb": round(self.memory_mb, 1),
+            "failure": self.failure,
+        }
+
+
+def candidates(room: Room) -> list[Layout]:
+    """Return the layouts worth a trial, the most workers first; at most four.
+
+    A single thread a worker comes first, because it is the best most often: nothing waits for
+    another thread.
+    """
+    threads = {count for count in _THREADS if count <= room.cores}
+    threads |= {room.cores, max(1, room.cores // room.runs)}
+    found: dict[int, Layout] = {}
+    for count in sorted(threads):
+        used = count * (room.cores // count)
+        if count == 1 or used >= (1 - _UNUSED) * room.cores:
+            found[count] = Layout(room.workers(count), count)
+    first, *others = found.values()
+    # Where there are fewer runs than cores, few threads leave most cores idle.
+    others.sort(key=lambda one: (-one.workers * one.threads, one.threads))
+    return [first, *sorted(others[: _MOST_TRIED - 1], key=lambda one: one.threads)]
+
+
+def decided(site: SiteChoice, room: Room, earlier: Sequence[Record]) -> Layout | None:
+    """Return the layout of a session as far as it can be told without a trial.
+
+    Parameters
+    ----------
+    site : SiteChoice
+        ``[site]`` of the study file.
+    room : Room
+        What there is to run in.
+    earlier : sequence of record
+        The study's journal so far. A study keeps its number of threads where that is ``auto``:
+        only then are the scores of all its sessions those of one.
+
+    Returns
+    -------
+    Layout or None
+        None if a trial must tell.
+    """
+    workers, threads = site.workers, site.threads_per_worker
+    sessions = [record for record in earlier if isinstance(record, SessionBegun)]
+    if workers != "auto" and threads != "auto":
+        return Layout(workers, threads)
+    if threads != "auto":
+        return Layout(room.workers(threads), threads, "as many workers as fill the cores")
+    if sessions:
+        kept = sessions[-1].threads_per_worker
+        if workers != "auto":
+            return Layout(workers, kept, "threads as in the study's earlier sessions")
+        for record in reversed(earlier):
+            if isinstance(record, LayoutTried) and (
+                (record.host, record.cores, record.threads) == (room.host, room.cores, kept)
+            ):
+                return Layout(record.workers, kept, "as the study began")
+        return Layout(room.workers(kept), kept, "threads as in the study's earlier sessions")
+    if workers != "auto":
+        return Layout(workers, max(1, room.cores // workers), "the cores shared among the workers")
+    listed = candidates(room)
+    return Layout(listed[0].workers, 1, "there is one core") if len(listed) == 1 else None
+
+
+def worth_trying(seconds: float, trial_seconds: float) -> bool:
+    """Say whether trying further layouts can win more time than it takes.
+
+    Parameters
+    ----------
+    seconds : float
+        How long the study would take in the first layout.
+    trial_seconds : float
+        How long it takes to try the others.
+    """
+    return _WIN * seconds > trial_seconds
+
+
+def choose(tried: Sequence[Tried], memory_gb: float) -> Layout | None:
+    """Choose among layouts that were tried: the fastest, or one as fast with fewer threads.
+
+    Parameters
+    ----------
+    tried : sequence of Tried
+        What the trial found.
+    memory_gb : float
+        That all workers together may take, `MEMORY_SHARE` of the machine's.
+
+    Returns
+    -------
+    Layout or None
+        With one line that says why; None if none could be tried.
+    """
+    sound = [
+        one
+        for one in tried
+        if not one.failure and one.layout.workers * one.memory_mb / 1024 <= memory_gb
+    ]
+    if not sound:
+        return None
+    best = max(one.patches_per_second for one in sound)
+    good = [one for one in sound if one.patches_per_second >= (1 - NOISE) * best]
+    won = min(good, key=lambda one: (one.layout.threads, -one.patches_per_second))
+    others = [
+        f"{one.patches_per_second:,.0f} of {one.layout.workers} x {one.layout.threads}"
+        for one in sound
+        if one is not won
+    ]
+    why = f"{won.patches_per_second:,.0f} patches/s"
+    if others:
+        why += f" against {', '.join(others)}"
+    too_big = [one for one in tried if one not in sound]
+    if too_big:
+        why += "; not possible: " + ", ".join(
+            f"{one.layout.workers} x {one.layout.threads} ({one.failure or 'too much memory'})"
+            for one in too_big
+        )
+    return Layout(won.layout.workers, won.layout.threads, why)
+
+
+def crowded(layout: Layout, cores: int) -> str:
+    """Say so where a layout has more threads than there are cores; else an empty string."""
+    if layout.workers * layout.threads <= cores:
+        return ""
+    return (
+        f"{layout}: more threads than the {cores} core{'' if cores == 1 else 's'} this process may "
+        "use, so that they wait for each other and are not pinned"
+    )

@@ -1,0 +1,94 @@
+"""Losing this: `plan` foretells a time that has nothing to do with what the study then takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormsweep.cluster import machine
+from stormsweep.config.study import StudyFile
+from stormsweep.results import frames
+from stormsweep.results.journal import read
+from stormsweep.search.plan import Plan, Queue, make_plan
+from stormsweep.search.space import grid
+from stormsweep.study.forecast import Forecast, forecast, simulate
+from tests.journals import GRID_2019
+from tests.journals import simulate as write_study
+
+SPACE = {**GRID_2019, "batch_size": [128, 512, 2048], "epochs": [2, 4]}
+
+
+def study(folder: Path, space: dict[str, Any] = SPACE, **changes: Any) -> Path:
+    """Write a study whose patches are those that its tasks trained on, by this machine."""
+    sizes = [{"epoch_patches": 38_000}] * 3
+    directory = write_study(folder, space, fold_sizes=sizes, **changes)
+    said = {"session": 1, "processor": machine.processor(), "precision": "float32"}
+    later = [{**said, "session": 2}]
+    (directory / "environment.json").write_text(json.dumps({**said, "later": later}))
+    return directory
+
+
+def asked(directory: Path, space: dict[str, Any] = SPACE, **site: Any) -> Forecast:
+    file = StudyFile.model_validate(
+        {"study": {"name": directory.name}, "search": {"space": space}, "site": site}
+    )
+    return forecast(file, directory, make_plan(grid(space), {}, 3))
+
+
+def test_the_rest_of_a_stopped_study_takes_about_as_long_as_it_then_took(tmp_path: Path) -> None:
+    whole = study(tmp_path / "whole")
+    seconds = frames.sessions(read(whole / "journal.jsonl"))["seconds"].sum()
+    found = asked(tmp_path / "runs" / "another")
+    assert found.seconds is None
+    assert "not prepared" in found.basis
+    again = study(tmp_path / "again", stops=(1.0,), go_on=False)
+    found = asked(again)
+    assert found.seconds is not None
+    low, high = found.seconds
+    assert low <= high
+    assert 0.7 * seconds < (low + high) / 2 < 1.4 * seconds
+    assert "27 runs of" in found.basis
+    four = asked(again, workers=4)
+    assert four.seconds is not None
+    assert four.seconds[1] < 0.7 * high
+
+
+@pytest.mark.parametrize("site", [{"threads_per_worker": 2}, {}])
+def test_journals_of_other_circumstances_say_nothing(tmp_path: Path, site: dict[str, int]) -> None:
+    study(tmp_path / "whole")
+    again = study(tmp_path / "again", stops=(1.0,), go_on=False)
+    for place in (tmp_path / "whole", again) if not site else ():
+        said = {"session": 1, "processor": "another", "precision": "float32"}
+        (place / "environment.json").write_text(json.dumps(said))
+    found = asked(again, **site)
+    assert found.seconds is None
+    assert "no earlier journal of this machine" in found.basis
+
+
+def test_a_batch_size_never_seen_is_foretold_from_the_others(tmp_path: Path) -> None:
+    study(tmp_path / "whole")
+    space = {**SPACE, "batch_size": [128, 512, 1024]}
+    again = study(tmp_path / "again", space, stops=(1.0,), go_on=False)
+    seen, new = asked(again), asked(again, space)
+    assert seen.seconds is not None
+    assert new.seconds is not None
+    assert 0.5 * seen.seconds[0] < new.seconds[0] < 2 * seen.seconds[1]
+
+
+def plan_of(batch_sizes: list[int], folds: int) -> Plan:
+    return make_plan(grid({"batch_size": batch_sizes, "epochs": [1, 2]}), {}, folds)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5, 40])
+def test_a_simulated_queue_is_emptied_without_waste(workers: int) -> None:
+    plan = plan_of([8, 16, 32], 4)
+    left = Queue(plan.runs, {}, (), [100] * 4)
+    seconds = simulate(left, workers, 3.0, lambda task, compiles: 1.0 + 10.0 * compiles)
+    assert not left
+    # Twelve runs of two tasks each, three programs: chains cannot be split, and nobody waits for
+    # longer than the last chain takes.
+    assert seconds >= 3.0 + max(2, plan.tasks / workers) + 10.0
+    assert seconds <= 3.0 + (plan.tasks + 30.0 * workers) / workers + 22.0

@@ -1,0 +1,325 @@
+"""Losing these: workers that crowd on some cores while others idle, or a layout that is no good.
+
+The workers here are fakes with a given speed; real ones are in tests/integration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stormsweep.cluster import machine
+from stormsweep.cluster.pool import WorkerReady
+from stormsweep.cluster.topology import Topology, assign, pins, read_topology
+from stormsweep.config.study import SiteChoice
+from stormsweep.errors import RunError
+from stormsweep.records import LayoutTried, Sampled, SessionBegun
+from stormsweep.results import frames
+from stormsweep.results.journal import read
+from stormsweep.search.plan import make_plan
+from stormsweep.search.space import grid
+from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
+from stormsweep.study.trial import UntrainableError, find_layout
+from tests.journals import simulate
+
+
+@st.composite
+def machines(draw: st.DrawFn) -> tuple[Topology, list[int]]:
+    """Draw any topology: nodes of different sizes, hyperthreads numbered in any order, gaps."""
+    shape = draw(st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=6), max_size=4))
+    places = [
+        (node, core)
+        for node, cores in enumerate(shape)
+        for core, siblings in enumerate(cores)
+        for _ in range(siblings)
+    ] or [(0, 0)]
+    numbers = draw(st.permutations(range(len(places))))
+    node = {cpu: place[0] for cpu, place in zip(numbers, places, strict=True)}
+    core = {cpu: 100 * place[0] + place[1] for cpu, place in zip(numbers, places, strict=True)}
+    kept = draw(st.sets(st.sampled_from(numbers), min_size=1))
+    return Topology(node, core), sorted(kept)
+
+
+@given(machines(), st.integers(1, 12), st.integers(1, 12))
+def test_cores_are_given_out_fairly_on_any_machine(
+    drawn: tuple[Topology, list[int]], workers: int, threads: int
+) -> None:
+    topology, allowed = drawn
+    shares = assign(topology, allowed, workers, threads)
+    if workers * threads > len(allowed):
+        assert shares == []
+        return
+    assert [len(share) for share in shares] == [threads] * workers
+    used = [cpu for share in shares for cpu in share]
+    assert len(set(used)) == len(used), "two workers share a logical processor"
+    assert set(used) <= set(allowed)
+    room = Counter(topology.node_of(cpu) for cpu in allowed)
+    whole = sum(count // threads for count in room.values())
+    straddling = sum(len({topology.node_of(cpu) for cpu in share}) > 1 for share in shares)
+    assert straddling == max(0, workers - whole), "a worker straddles nodes that need not"
+    for node in room:
+        inside = [cpu for cpu in used if topology.node_of(cpu) == node]
+        there = {topology.core_of(cpu) for cpu in allowed if topology.node_of(cpu) == node}
+        taken = {topology.core_of(cpu) for cpu in inside}
+        assert len(taken) == min(len(there), len(inside)), "a core idles beside a crowded one"
+
+
+def test_a_two_socket_machine_with_hyperthreads_is_laid_out_as_one_would_by_hand() -> None:
+    # Two sockets of two cores; Linux numbers second hyperthreads after all first ones.
+    topology = Topology({cpu: cpu // 2 % 2 for cpu in range(8)}, {cpu: cpu % 4 for cpu in range(8)})
+    assert assign(topology, range(8), 2, 2) == [(0, 1), (2, 3)]
+    assert assign(topology, range(8), 4, 2) == [(0, 4), (1, 5), (2, 6), (3, 7)]
+    assert assign(topology, range(8), 2, 1) == [(0,), (2,)]
+    assert assign(topology, range(8), 1, 8) == [tuple(range(8))]
+    assert assign(topology, range(8), 3, 3) == []
+
+
+def test_the_topology_is_read_as_linux_writes_it(tmp_path: Path) -> None:
+    for node, cpus in (("node0", "0-1,4-5"), ("node1", "2-3,6-7")):
+        (tmp_path / "node" / node).mkdir(parents=True)
+        (tmp_path / "node" / node / "cpulist").write_text(f"{cpus}\n")
+    for cpu in range(8):
+        folder = tmp_path / "cpu" / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
+    found = read_topology(tmp_path)
+    assert [found.node_of(cpu) for cpu in range(8)] == [0, 0, 1, 1, 0, 0, 1, 1]
+    assert [found.core_of(cpu) for cpu in range(8)] == [0, 1, 2, 3, 0, 1, 2, 3]
+    nothing = read_topology(tmp_path / "elsewhere")
+    assert assign(nothing, [3, 5], 2, 1) == [(3,), (5,)]
+
+
+def test_only_a_study_that_fills_the_machine_is_pinned_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine, "allowed", lambda: [0, 1, 2, 3])
+    assert len(pins("auto", 4, 1)) == 4
+    assert pins("auto", 2, 1) == []
+    assert len(pins(True, 2, 1)) == 2
+    assert pins(True, 5, 1) == []
+    assert pins(False, 4, 1) == []
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    assert pins("auto", 4, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "cores"),
+    [
+        ({}, None),
+        ({"SLURM_CPUS_ON_NODE": "4"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "16", "SLURM_CPUS_PER_TASK": "4"}, 16),
+        (
+            {"SLURM_JOB_ID": "7", "SLURM_CPUS_ON_NODE": "16", "SLURM_CPUS_PER_TASK": "4"}
+            | {"SLURM_STEP_ID": "0"},
+            4,
+        ),
+        ({"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "4294967290", "SLURM_CPUS_ON_NODE": "8"}, 8),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_CPUS_PER_NODE": "16(x2),8", "SLURM_NODEID": "2"}, 8),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_CPUS_PER_NODE": "16(x2),8"}, 16),
+        ({"SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "2"}, 2),
+        ({"SLURM_JOB_ID": "7"}, None),
+    ],
+)
+def test_a_slurm_job_uses_what_it_was_given(environment: dict[str, str], cores: int | None) -> None:
+    assert machine.slurm_cores(environment) == cores
+
+
+def test_a_containers_share_of_the_processor_counts(tmp_path: Path) -> None:
+    second, first = tmp_path / "second", tmp_path / "first"
+    (second / "system/job/step").mkdir(parents=True)
+    (second / "system/job/cpu.max").write_text("250000 100000\n")
+    (second / "system/job/step/cpu.max").write_text("max 100000\n")
+    assert machine.quota(second, "0::/system/job/step\n") == 2.5
+    (second / "cpu.max").write_text("150000 100000\n")
+    assert machine.quota(second, "0::/system/job/step\n") == 1.5
+    for group, quota in (("", "-1"), ("job", "400000")):
+        (first / "cpu,cpuacct" / group).mkdir(parents=True)
+        (first / "cpu,cpuacct" / group / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        (first / "cpu,cpuacct" / group / "cpu.cfs_period_us").write_text("100000\n")
+    assert machine.quota(first, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 4.0
+    assert machine.quota(first, "4:cpu,cpuacct:/\n0::/\n") is None
+    (second / "system/job/memory.max").write_text("4000\n")
+    (first / "memory" / "job").mkdir(parents=True)
+    (first / "memory" / "job" / "memory.limit_in_bytes").write_text("5000\n")
+    assert machine.memory_limit(second, "0::/system/job/step\n") == 4000
+    assert machine.memory_limit(first, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 5000
+    assert machine.memory_limit(first, "2:memory:/\n") is None
+
+
+MACHINE = Room("node", 8, 64.0, 1.0, 54)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.floats(0.5, 500), st.floats(0.1, 30))
+def test_layouts_fit_into_the_machine(cores: int, runs: int, memory: float, each: float) -> None:
+    room = Room("node", cores, memory, each, runs)
+    listed = candidates(room)
+    assert 1 <= len(listed) <= 4
+    assert listed[0].threads == 1
+    assert len(set(listed)) == len(listed)
+    for layout in listed:
+        assert layout.workers * layout.threads <= cores
+        assert layout.workers <= runs
+        assert layout.workers == 1 or layout.workers * each <= 0.9 * memory
+
+
+def test_the_usual_candidates_are_the_expected_ones() -> None:
+    def pairs(cores: int, runs: int = 1000) -> list[tuple[int, int]]:
+        room = Room("node", cores, 1000.0, 1.0, runs)
+        return [(layout.workers, layout.threads) for layout in candidates(room)]
+
+    assert pairs(1) == [(1, 1)]
+    assert pairs(2) == [(2, 1), (1, 2)]
+    assert pairs(8) == [(8, 1), (4, 2), (2, 4), (1, 8)]
+    assert pairs(36) == [(36, 1), (18, 2), (9, 4), (1, 36)]
+    assert (3, 12) in pairs(36, runs=3)
+
+
+def test_the_fastest_is_chosen_and_fewer_threads_where_it_is_close() -> None:
+    def tried(*rates: float, memory: float = 900.0) -> list[Tried]:
+        sizes = ((4, 1), (2, 2), (1, 4))
+        return [Tried(Layout(*size), rate, memory) for size, rate in zip(sizes, rates, strict=True)]
+
+    won = choose(tried(21_000, 16_400, 9_000), 60.0)
+    assert won is not None
+    assert (won.workers, won.threads) == (4, 1)
+    assert won.why == "21,000 patches/s against 16,400 of 2 x 2, 9,000 of 1 x 4"
+    close = choose(tried(9_700, 10_000, 9_900), 60.0)
+    assert close is not None
+    assert close.threads == 1
+    better = choose(tried(9_000, 10_000, 9_900), 60.0)
+    assert better is not None
+    assert better.threads == 2
+    small = choose(tried(21_000, 16_400, 9_000), 2.0)
+    assert small is not None
+    assert small.workers == 2
+    assert "4 x 1 (too much memory)" in small.why
+    assert choose([Tried(Layout(4, 1), 0.0, failure="no")], 60.0) is None
+
+
+def test_a_study_keeps_its_threads_and_is_not_tried_again() -> None:
+    site = SiteChoice(workers="auto")
+    assert site.threads_per_worker == "auto"
+    assert decided(site, MACHINE, []) is None
+    found = LayoutTried("node", 8, 4, 2, "fast", [], 9.0)
+    begun = SessionBegun(1, "node", 7, "local", 4, 2)
+    kept = decided(site, MACHINE, [begun, found])
+    assert kept is not None
+    assert (kept.workers, kept.threads) == (4, 2)
+    smaller = decided(site, replace(MACHINE, cores=6), [begun, found])
+    assert smaller is not None
+    assert (smaller.workers, smaller.threads) == (3, 2)
+    by_hand = decided(site, MACHINE, [SessionBegun(1, "node", 7, "local", 2, 1)])
+    assert by_hand is not None
+    assert (by_hand.workers, by_hand.threads) == (8, 1)
+
+
+def test_numbers_in_the_study_file_are_kept_and_one_auto_is_filled() -> None:
+    def of(**site: Any) -> tuple[int, int]:
+        layout = decided(SiteChoice(**site), MACHINE, [])
+        assert layout is not None
+        return layout.workers, layout.threads
+
+    assert of() == (2, 1)
+    assert of(workers=16) == (16, 1)
+    assert of(workers="auto", threads_per_worker=2) == (4, 2)
+    assert of(workers=3, threads_per_worker="auto") == (3, 2)
+    assert "more threads than the 8 cores" in crowded(Layout(16, 1), 8)
+    assert crowded(Layout(8, 1), 8) == ""
+
+
+class FakeCrew:
+    """Workers that train as fast as the test says, and remember that they were there."""
+
+    def __init__(self, layout: Layout, rate: float | str) -> None:
+        self.layout, self.rate = layout, rate
+        self.joined = [WorkerReady(str(n), "node", n) for n in range(layout.workers)]
+
+    def gather(self) -> None:
+        pass
+
+    def sample(self, seconds: float) -> list[Sampled]:
+        if isinstance(self.rate, str):
+            raise (UntrainableError if self.rate == "raises" else RunError)(self.rate)
+        return [Sampled(round(self.rate * seconds), seconds, 500.0) for _ in self.joined]
+
+
+def trial(rates: dict[int, float | str], patches: int) -> tuple[Any, list[Layout], list[Layout]]:
+    """Try layouts whose workers have given rates; return what was found, who came and who left."""
+    hired: list[Layout] = []
+    gone: list[Layout] = []
+
+    @contextlib.contextmanager
+    def hire(layout: Layout) -> Iterator[Any]:
+        hired.append(layout)
+        yield SimpleNamespace(close=lambda: None, events=lambda _: iter(()), submit=None)
+        gone.append(layout)
+
+    plan = make_plan(grid({"batch_size": [64, 128, 512], "epochs": [10]}), {}, 3)
+    with contextlib.ExitStack() as open_:
+        found = find_layout(
+            plan,
+            [patches] * 3,
+            replace(MACHINE, cores=4),
+            hire,
+            lambda layout, _run, _pool: cast(Any, FakeCrew(layout, rates[layout.threads])),
+            lambda _what, _share: None,
+            open_,
+        )
+        assert len(hired) - len(gone) == 1, "workers of other layouts are left"
+        return found, hired, list(gone)
+
+
+def test_a_short_study_keeps_the_workers_it_began_with() -> None:
+    found, hired, gone = trial({1: 1000.0}, 10)
+    assert [(one.workers, one.threads) for one in hired] == [(4, 1)]
+    assert gone == []
+    assert "more than it could win" in found.layout.why
+    assert [event.worker for event in found.pool.events(0.0)] == ["0", "1", "2", "3"]
+    assert list(found.pool.events(0.0)) == []
+
+
+def test_a_long_study_gets_the_fastest_layout() -> None:
+    found, hired, _ = trial({1: 1000.0, 2: 3000.0, 4: 1000.0}, 10_000_000)
+    assert (found.layout.workers, found.layout.threads) == (2, 2)
+    assert [one["patches_per_second"] for one in found.record.tried] == [4000, 6000, 1000]
+    assert hired[-1] == found.layout
+    last, hired, _ = trial({1: 1000.0, 2: "broken", 4: 9000.0}, 10_000_000)
+    assert (last.layout.workers, last.layout.threads) == (1, 4)
+    assert len(hired) == 3, "the last layout's workers are there already"
+    assert "2 x 2 (broken)" in last.layout.why
+    none, _, _ = trial({1: "broken", 2: "broken", 4: "broken"}, 10_000_000)
+    assert (none.layout.workers, none.layout.threads) == (4, 1)
+    assert "broken" in none.layout.why
+    wrong, hired, _ = trial({1: "raises"}, 10_000_000)
+    assert (wrong.layout.workers, len(hired)) == (4, 1)
+    assert "raises" in wrong.layout.why
+
+
+def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None:
+    simulate(tmp_path, {"batch_size": [64]}, folds=2, milestones=[1])
+    lines = (tmp_path / "journal.jsonl").read_bytes().splitlines()
+    old = tmp_path / "old.jsonl"
+    bare = re.compile(rb',"threads":0,"cores":\[\],"crc":"[0-9a-f]{8}"\}$')
+    assert any(bare.search(line) for line in lines)
+    cut = [bare.sub(b"}", line) for line in lines]
+    old.write_bytes(
+        b"".join(
+            line + b"\n" if line in lines else line[:-1] + b',"crc":"%08x"}\n' % zlib.crc32(line)
+            for line in cut
+        )
+    )
+    table = frames.tasks(read(old))
+    assert list(table["threads"]) == [1, 1]
+    assert list(table["cores"]) == ["", ""]

@@ -1,26 +1,30 @@
-"""Running the command line as users do: in a process of its own, in a folder of its own."""
+"""Running the command line as users do, in a folder of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import psutil
 import pytest
 
+from stormsweep.cli import main
 from stormsweep.records import TaskDone
 from stormsweep.results.journal import of_kind, read
 
 MODELS = Path(__file__).parent / "small_models.py"
 SHARED = Path(__file__).parents[2].parent / "shared"
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def command(folder: Path, *arguments: str | Path) -> list[str]:
@@ -32,6 +36,33 @@ def stormsweep(folder: Path, *arguments: str | Path) -> subprocess.CompletedProc
     return subprocess.run(
         command(folder, *arguments), cwd=folder, capture_output=True, text=True, timeout=500
     )
+
+
+def called(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line in `folder` within this process.
+
+    The same code as in a process of its own, less the seconds that it takes to import: for what is
+    about the answer and not about the process. Where the driver trains, use `stormsweep`.
+    """
+    given = list(map(str, arguments))
+    stopping = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.object(sys, "argv", ["stormsweep", *given]),
+            mock.patch.object(sys, "path", sys.path[:]),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+    finally:
+        for number, handler in stopping.items():
+            signal.signal(number, handler)
+    code = ended.value.code
+    assert code is None or isinstance(code, int)
+    return subprocess.CompletedProcess(given, code or 0, out.getvalue(), err.getvalue())
 
 
 def start(folder: Path, *arguments: str | Path) -> subprocess.Popen[str]:
@@ -90,8 +121,21 @@ def _is_worker(process: psutil.Process) -> bool:
 
 
 def gone(processes: list[psutil.Process], seconds: float = 30) -> list[psutil.Process]:
-    """Return the processes that still live after a while; none should."""
-    return psutil.wait_procs(processes, timeout=seconds)[1]
+    """Return the processes that still live after a while; none should.
+
+    One that is dead and not yet collected by its parent, or by who took it over, is gone.
+    """
+    end = time.monotonic() + seconds
+    while (left := [one for one in processes if _lives(one)]) and time.monotonic() < end:
+        time.sleep(0.02)
+    return left
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def digits_study(folder: Path, name: str = "digits", **changes: str) -> Path:
@@ -111,7 +155,7 @@ def digits_study(folder: Path, name: str = "digits", **changes: str) -> Path:
         "model": f'build = "{MODELS}:digits_cnn"',
         "search": "",
         "search.space": "batch_size = [16, 32]\nlearning_rate = [0.003, 0.01]\n"
-        "epochs = [12, 24, 36, 48]",
+        "epochs = [6, 12, 18, 24]",
         "validation": "folds = 2",
         "site": "workers = 2",
     } | {key.replace("__", "."): value for key, value in changes.items()}
@@ -123,11 +167,66 @@ def digits_study(folder: Path, name: str = "digits", **changes: str) -> Path:
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a finished study of two workers: what others must come to as well."""
+    """The directory of a finished study of two workers: what others must come to as well.
+
+    Many tests read it; one that would change it takes a copy.
+    """
     folder = tmp_path_factory.mktemp("digits")
     done = stormsweep(folder, "run", digits_study(folder))
     assert done.returncode == 0, done.stderr
     return folder / "runs" / "digits"
+
+
+TWIN = """
+[study]
+name = "twin"
+seed = 5
+[data]
+source = "twin"
+patches = 700
+cache = "{folder}/data"
+[balance]
+method = "oversample"
+ratio = 0.3
+[model]
+build = "stormsweep.models:storm_cnn"
+[search.space]
+batch_size = [64]
+learning_rate = [0.005]
+filters = [[4, 8]]
+epochs = [16]
+[validation]
+folds = 2
+[site]
+workers = 1
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished study: its folder, its directory and what was said. Only to be read."""
+
+    folder: Path
+    directory: Path
+    said: str
+
+    def copied(self, folder: Path) -> Path:
+        """Copy all of it into a folder, for a test that changes it; return the directory there."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        directory = folder / self.directory.relative_to(self.folder)
+        for file in (*folder.glob("*.toml"), directory / "study.toml"):
+            file.write_text(file.read_text().replace(str(self.folder), str(folder)))
+        return directory
+
+
+@pytest.fixture(scope="session")
+def twin_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A small study of the twin, with its report."""
+    folder = tmp_path_factory.mktemp("twin")
+    (folder / "twin.toml").write_text(TWIN.format(folder=folder), encoding="utf-8")
+    done = stormsweep(folder, "run", "twin.toml")
+    assert done.returncode == 0, done.stderr
+    return Finished(folder, folder / "runs" / "twin", done.stdout)
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -44,14 +47,27 @@ def troubled(input_shape: tuple[int, ...], trouble: str) -> Any:
 
     if trouble == "raise":
         raise ValueError("this builder always raises")
-    if trouble == "memory":
+    model = dense(input_shape)
+    rate = float("inf") if trouble == "diverge" else 0.01
+    model.compile(keras.optimizers.SGD(rate), "binary_crossentropy")
+    if trouble in ("memory", "kill") and _first_fold(trouble, model):
+        if trouble == "kill":
+            os.kill(os.getpid(), 9)
         hoard = []
         while True:
             hoard.append(bytearray(os.urandom(1 << 20)) * 64)
             time.sleep(0.02)
-    if trouble == "kill":
-        os.kill(os.getpid(), 9)
-    model = dense(input_shape)
-    rate = float("inf") if trouble == "diverge" else 0.01
-    model.compile(keras.optimizers.SGD(rate), "binary_crossentropy")
     return model
+
+
+def _first_fold(trouble: str, model: Any) -> bool:
+    """Tell whether the fold is the one that met a trouble first, in this process or another.
+
+    Folds begin with other weights, and attempts at one fold with the same.
+    """
+    weights = hashlib.sha256(b"".join(w.numpy().tobytes() for w in model.weights)).hexdigest()
+    mark, own = Path(f"{trouble}.first-fold"), Path(f"{trouble}.{os.getpid()}")
+    own.write_text(weights)
+    with contextlib.suppress(FileExistsError):
+        os.link(own, mark)
+    return mark.read_text() == weights

@@ -11,7 +11,7 @@ import pytest
 
 from stormsweep.records import identity
 
-from .conftest import command, digits_study, stormsweep, tasks
+from .conftest import called, command, digits_study, stormsweep, tasks
 
 ONE = "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [2]"
 DATA = 'source = "npz"\npath = "digits.npz"\ntarget = "labels"\n'
@@ -48,13 +48,13 @@ def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) ->
 
     # Again: nothing is trained twice.
     before = (one / "study" / "journal.jsonl").read_bytes()
-    again = stormsweep(tmp_path, "audit", study)
+    again = called(tmp_path, "audit", study)
     assert again.returncode == 0, again.stderr
     assert (one / "study" / "journal.jsonl").read_bytes() == before
 
 
 def test_an_audit_without_a_test_part_is_refused_in_one_line(tmp_path: Path) -> None:
-    done = stormsweep(tmp_path, "audit", digits_study(tmp_path, search__space=ONE))
+    done = called(tmp_path, "audit", digits_study(tmp_path, search__space=ONE))
     assert done.returncode == 2
     assert "an audit compares with a test part" in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -67,7 +67,7 @@ def test_a_mistake_leaves_no_half_an_audit(tmp_path: Path) -> None:
         search__space=ONE,
         model='build = "no_such_package.models:net"',
     )
-    done = stormsweep(tmp_path, "audit", study)
+    done = called(tmp_path, "audit", study)
     assert done.returncode == 2
     assert "there is no module 'no_such_package'" in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -75,7 +75,7 @@ def test_a_mistake_leaves_no_half_an_audit(tmp_path: Path) -> None:
 
 def test_an_unknown_configuration_is_refused_in_one_line(tmp_path: Path) -> None:
     study = digits_study(tmp_path, search__space=ONE)
-    done = stormsweep(tmp_path, "audit", study, "--configuration", "0123456789ab")
+    done = called(tmp_path, "audit", study, "--configuration", "0123456789ab")
     assert done.returncode == 2
     assert "--configuration: given '0123456789ab'; must be one of the ids" in done.stderr
 

@@ -24,12 +24,13 @@ from stormsweep.data.prepared import PreparedData
 from stormsweep.storms import find_runs, prepare_storms, synthesize
 from stormsweep.storms.patches import count_patches
 
-from .conftest import family, gone, stormsweep, wait_for
+from .conftest import called, environment, family, gone, stormsweep, wait_for
 
 RUNS = 18
-#: As many processes read as asked for, however few the patches, and slowly enough to be struck in
-#: the midst of it.
+#: As many processes read as asked for, however few the patches, and slowly enough, where it is to
+#: be struck, to be struck in the midst of it.
 SCRIPT = """
+import os
 import sys
 import time
 
@@ -41,7 +42,7 @@ from stormsweep.storms import staging
 
 def slowly(function):
     def slow(*arguments):
-        time.sleep(0.06)
+        time.sleep(float(os.environ.get("PAUSE", "0.06")))
         return function(*arguments)
 
     return slow
@@ -111,10 +112,11 @@ def place(storms: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def begin(place: Path, cores: int) -> subprocess.Popen[str]:
+def begin(place: Path, cores: int, **changes: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, f"prepare{cores}.py"],
         cwd=place,
+        env=environment(**changes),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -127,7 +129,7 @@ def begin(place: Path, cores: int) -> subprocess.Popen[str]:
 
 def ended(place: Path, cores: int = 2) -> Path:
     """Prepare to the end; return the folder, nothing of the work beside it."""
-    process = begin(place, cores)
+    process = begin(place, cores, PAUSE="0")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert out.startswith("Prepared: ")
@@ -292,7 +294,7 @@ def test_two_at_once_are_told_apart(place: Path, whole: dict[str, bytes]) -> Non
     wait_for(partial(_at_least, place, 1), process)
     os.killpg(process.pid, signal.SIGSTOP)
     try:
-        second = stormsweep(place, "data", "prepare", "study.toml")
+        second = called(place, "data", "prepare", "study.toml")
     finally:
         os.killpg(process.pid, signal.SIGCONT)
     assert second.returncode == 2

@@ -15,7 +15,7 @@ from stormsweep.cluster import machine
 from stormsweep.records import LayoutTried, SessionBegun, TaskDone
 from stormsweep.results.journal import of_kind, read
 
-from .conftest import SHARED, digits_study, scores, stormsweep
+from .conftest import SHARED, Finished, called, digits_study, scores, stormsweep
 
 HAIL = SHARED / "data" / "hagelslag-ssef-2015"
 
@@ -56,34 +56,26 @@ def test_results_come_in_every_format(digits: Path, tmp_path: Path) -> None:
     assert table.returncode == 0
     assert "roc_auc_mean" in table.stdout
     csv = tmp_path / "results.csv"
-    assert stormsweep(tmp_path, "results", digits, "--format", "csv", "-o", csv).returncode == 0
+    assert called(tmp_path, "results", digits, "--format", "csv", "-o", csv).returncode == 0
     frame = pd.read_csv(csv)
     parquet = tmp_path / "results.parquet"
-    done = stormsweep(tmp_path, "results", digits, "--format", "parquet", "-o", parquet)
+    done = called(tmp_path, "results", digits, "--format", "parquet", "-o", parquet)
     assert done.returncode == 0, done.stderr
     assert list(pd.read_parquet(parquet)["roc_auc_mean"]) == list(frame["roc_auc_mean"])
-    text = stormsweep(tmp_path, "results", digits, "--format", "json", "--folds").stdout
+    text = called(tmp_path, "results", digits, "--format", "json", "--folds").stdout
     assert len(json.loads(text)) == 32
 
 
 def test_status_and_a_second_run_say_that_nothing_is_left(digits: Path, tmp_path: Path) -> None:
     before = (digits / "journal.jsonl").read_bytes()
-    said = stormsweep(tmp_path, "status", digits)
+    said = called(tmp_path, "status", digits)
     assert said.returncode == 0
     assert "finished" in said.stdout
     assert "32 of 32" in said.stdout
-    again = stormsweep(tmp_path, "run", digits)
+    again = called(tmp_path, "run", digits, "--no-report")
     assert again.returncode == 0
     assert "Nothing was left to train" in again.stdout
     assert (digits / "journal.jsonl").read_bytes() == before
-
-
-@pytest.mark.usefixtures("no_orphans")
-def test_one_worker_gives_the_scores_of_two_to_the_bit(digits: Path, tmp_path: Path) -> None:
-    done = stormsweep(tmp_path, "run", digits_study(tmp_path), "--workers", "1", "--no-report")
-    assert done.returncode == 0, done.stderr
-    assert "distributed" not in done.stderr, "Dask's own messages reached the terminal"
-    assert scores(tmp_path / "runs" / "digits") == scores(digits)
 
 
 @pytest.mark.usefixtures("no_orphans")
@@ -106,50 +98,33 @@ def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_
     layout = Study.from_toml(study, directory.parent).layout()
     assert layout is not None
     assert (layout.workers, layout.threads) == (found.workers, found.threads)
-    planned = stormsweep(tmp_path, "plan", study)
+    planned = called(tmp_path, "plan", study)
     assert "nothing is left to train" in planned.stdout
 
 
-def test_separate_studies_of_each_number_of_epochs_give_the_shared_scores_to_the_bit(
-    digits: Path, tmp_path: Path
-) -> None:
-    space = "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [{}]"
-    apart: dict[tuple[str, int], dict[str, float]] = {}
-    for epochs in (12, 24, 48):
-        name = f"alone-{epochs}"
-        study = digits_study(tmp_path, name, search__space=space.format(epochs))
-        assert stormsweep(tmp_path, "run", study, "--workers", "1", "--no-report").returncode == 0
-        apart |= scores(tmp_path / "runs" / name)
-    shared = scores(digits)
-    assert len(apart) == 6
-    assert apart == {key: shared[key] for key in apart}
-
-
-def test_the_twin_runs_to_a_report_that_says_it_is_synthetic(tmp_path: Path) -> None:
-    (tmp_path / "storms.toml").write_text(
-        '[study]\nname = "storms"\n[data]\nsource = "twin"\npatches = 1200\n'
-        '[balance]\nmethod = "oversample"\n'
-        "[search.space]\nbatch_size = [64]\nlearning_rate = [0.005]\nepochs = [1, 2]\n"
-        "[validation]\nfolds = 2\n",
-        encoding="utf-8",
-    )
-    done = stormsweep(tmp_path, "run", "storms.toml")
-    assert done.returncode == 0, done.stderr
-    assert "synthetic" in done.stdout
-    assert "synthetic" in (tmp_path / "runs/storms/report/index.html").read_text().lower()
-    described = stormsweep(tmp_path, "data", "describe", "storms.toml")
+def test_the_twin_runs_to_a_report_that_says_it_is_synthetic(twin_study: Finished) -> None:
+    assert "synthetic" in twin_study.said
+    page = twin_study.directory / "report" / "index.html"
+    assert "synthetic" in page.read_text(encoding="utf-8").lower()
+    described = called(twin_study.folder, "data", "describe", "twin.toml")
     assert "synthetic data from twin" in described.stdout
     assert "U10_curr" in described.stdout
 
-    # Data that change under a study are found before anything is trained on them.
+
+def test_data_that_change_under_a_study_are_found_before_anything_is_trained_on_them(
+    twin_study: Finished, tmp_path: Path
+) -> None:
+    journal = twin_study.copied(tmp_path) / "journal.jsonl"
+    before = journal.read_bytes()
     inputs = next((tmp_path / "data" / "prepared").glob("*/train/inputs.npy"))
     raw = bytearray(inputs.read_bytes())
     raw[-1] ^= 1
     inputs.write_bytes(raw)
-    refused = stormsweep(tmp_path, "run", "storms.toml")
+    refused = called(tmp_path, "run", "twin.toml")
     assert refused.returncode == 2
     assert "inputs.npy: changed since it was prepared" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
+    assert journal.read_bytes() == before
 
 
 @pytest.mark.skipif(not HAIL.is_dir(), reason="the real storm tables (shared data) are not here")
@@ -159,7 +134,8 @@ def test_real_hail_storms_from_csv_to_report_with_skill_on_other_dates(tmp_path:
         'inputs = ["*_mean", "*_max"]\ntarget = "Hail_Size"\nthreshold = 25\nevent = ">="\n'
         'groups = {run_date = "file:(\\\\d{8})"}\ntest_from = 2015-06-02\n'
         '[model]\nbuild = "stormsweep.models:storm_dnn"\n'
-        "[search.space]\nbatch_size = [32]\nlearning_rate = [0.01]\nepochs = [5, 10]\n",
+        "[search.space]\nbatch_size = [32]\nlearning_rate = [0.01]\nepochs = [5, 10]\n"
+        "[site]\nworkers = 1\n",
         encoding="utf-8",
     )
     done = stormsweep(tmp_path, "run", "hail.toml")
@@ -169,21 +145,23 @@ def test_real_hail_storms_from_csv_to_report_with_skill_on_other_dates(tmp_path:
     began = read(tmp_path / "runs/hail/journal.jsonl")[0].record
     assert getattr(began, "data")["synthetic"] is False  # noqa: B009
     assert "synthetic" not in done.stdout
+    page = (tmp_path / "runs/hail/report/index.html").read_text(encoding="utf-8")
+    assert "synthetic data" not in page.lower()
 
 
 def test_data_are_exported_balanced_for_other_tools(digits: Path, tmp_path: Path) -> None:
     study = digits / "study.toml"
-    done = stormsweep(tmp_path, "data", "export", study, "arrays")
+    done = called(tmp_path, "data", "export", study, "arrays")
     assert done.returncode == 0, done.stderr
     arrays = {path.stem: np.load(path) for path in (tmp_path / "arrays").iterdir()}
     assert len(arrays) == 6
     assert arrays["train_out"].mean() < 0.2
     assert arrays["train_out_new"].mean() == 0.5
     assert arrays["train_norm_2d_new"].shape == (len(arrays["train_out_new"]), 8, 8, 1)
-    again = stormsweep(tmp_path, "data", "export", study, "arrays")
+    again = called(tmp_path, "data", "export", study, "arrays")
     assert again.returncode == 2
     assert again.stderr == "stormsweep: arrays: exists already; name a folder that does not\n"
-    other = stormsweep(tmp_path, "data", "export", study, "files", "--format", "netcdf")
+    other = called(tmp_path, "data", "export", study, "files", "--format", "netcdf")
     assert other.returncode == 0, other.stderr
     assert {path.name for path in (tmp_path / "files").iterdir()} == {"train.nc", "test.nc"}
 
@@ -192,24 +170,24 @@ def test_a_report_is_drawn_anew_from_the_journal_alone(digits: Path, tmp_path: P
     copy = tmp_path / "digits"
     shutil.copytree(digits, copy)
     shutil.rmtree(copy / "report")
-    done = stormsweep(tmp_path, "report", copy)
+    done = called(tmp_path, "report", copy)
     assert done.returncode == 0, done.stderr
     assert (copy / "report" / "index.html").is_file()
 
 
 def test_init_writes_a_study_that_plans_and_refuses_to_overwrite(tmp_path: Path) -> None:
-    assert stormsweep(tmp_path, "init", "mine").returncode == 0
-    planned = stormsweep(tmp_path, "plan", "mine/study.toml")
+    assert called(tmp_path, "init", "mine").returncode == 0
+    planned = called(tmp_path, "plan", "mine/study.toml")
     assert planned.returncode == 0
     assert "instead of" in planned.stdout
-    again = stormsweep(tmp_path, "init", "mine")
+    again = called(tmp_path, "init", "mine")
     assert again.returncode == 2
     assert "exists already" in again.stderr
 
 
 def test_plan_of_the_2019_study_needs_no_data(tmp_path: Path) -> None:
     study = Path(__file__).parents[2] / "studies" / "taki-2019.toml"
-    said = stormsweep(tmp_path, "plan", study).stdout
+    said = called(tmp_path, "plan", study).stdout
     numbers = {line.split("  ")[0]: line.split()[-1] for line in said.splitlines() if line}
     assert numbers
     for words in ("configurations            54", "162", "810", "1,620"):

@@ -26,30 +26,15 @@ from stormsweep.study.delivery import read_facts, write_delivery
 from stormsweep.study.execute import Silent
 from stormsweep.study.predict import predict
 from stormsweep.study.study import Study
-from tests.integration.conftest import digits_study, family, gone, start, stormsweep, wait_for
-
-TWIN = """
-[study]
-name = "twin"
-seed = 5
-[data]
-source = "twin"
-patches = 700
-cache = "{folder}/data"
-[balance]
-method = "oversample"
-ratio = 0.3
-[model]
-build = "stormsweep.models:storm_dnn"
-[search.space]
-batch_size = [64]
-learning_rate = [0.01]
-epochs = [16]
-[validation]
-folds = 2
-[site]
-workers = 1
-"""
+from tests.integration.conftest import (
+    Finished,
+    digits_study,
+    family,
+    gone,
+    start,
+    stormsweep,
+    wait_for,
+)
 
 
 def looks(directory: Path) -> list[Verified]:
@@ -57,14 +42,10 @@ def looks(directory: Path) -> list[Verified]:
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory) -> Path:
+def twin(twin_study: Finished, tmp_path_factory) -> Path:
     """The directory of a small study of the twin, verified after its verification was killed."""
-    folder = tmp_path_factory.mktemp("twin")
-    (folder / "twin.toml").write_text(TWIN.format(folder=folder), encoding="utf-8")
-    directory = folder / "runs" / "twin"
-    done = stormsweep(folder, "run", "twin.toml", "--no-report")
-    assert done.returncode == 0, done.stderr
-
+    folder = tmp_path_factory.mktemp("verified")
+    directory = twin_study.copied(folder)
     process = start(folder, "verify", directory)
     wait_for(lambda: len(list((directory / "checkpoints").glob("*-f2-e*.npz"))) > 1, process)
     workers = family(process)

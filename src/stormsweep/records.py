@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker gets: a run from one milestone to the next."""
+    """A run from one milestone to the next; what a worker gets, alone or as one of a bundle."""
 
     run: Run
     from_epoch: int
@@ -139,8 +139,8 @@ class TaskOrder:
         Folder of the patches turned ahead of training; empty: there are none.
     score_test : bool
         Whether the test part is scored at each milestone too: for an audit, never for a search.
-    precision : str
-        ``float32`` or ``bfloat16``.
+    engine, precision : str
+        ``tensorflow`` or ``jax``; ``float32`` or ``bfloat16``.
     checkpoints : str
         Folder of the checkpoints.
     threads : int
@@ -157,6 +157,7 @@ class TaskOrder:
     protocol: Protocol
     turned: str
     score_test: bool
+    engine: str
     precision: str
     checkpoints: str
     threads: int
@@ -290,10 +291,11 @@ class TaskDone:
     session : int
         In which session of the driver.
     submitted, started, stopped : float
-        When the driver sent the task, when the worker began and ended it.
+        When the driver sent the task, when the worker began and ended it: all of its bundle.
     phases : dict of str to float
-        Seconds of `started` to `stopped`: ``open`` (data and fold), ``build`` (model, restore),
-        ``compile`` (tracing), ``train``, ``score``, ``checkpoint``.
+        The run's share (see `bundle`) of the seconds from `started` to `stopped`: ``open`` (data
+        and fold), ``build`` (model, restore), ``compile`` (tracing), ``train``, ``score``,
+        ``checkpoint``.
     epoch_loss : list of float
         Mean training loss of each epoch trained, on the balanced training fold.
     patches : int
@@ -308,6 +310,8 @@ class TaskDone:
         Scores on the test part, in an audit; else empty.
     test_errors : dict of str to float
         Standard errors of those, from resampled groups; only of scores that have one.
+    bundle : int
+        How many runs were trained together from `started` to `stopped`, this one included.
     """
 
     kind: ClassVar[str] = "task"
@@ -328,6 +332,12 @@ class TaskDone:
     parameters: int
     test_scores: dict[str, float] = field(default_factory=dict)
     test_errors: dict[str, float] = field(default_factory=dict)
+    bundle: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """The run's share of the time between `started` and `stopped`."""
+        return (self.stopped - self.started) / self.bundle
 
 
 @dataclass(frozen=True, slots=True)

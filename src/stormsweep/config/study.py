@@ -346,11 +346,32 @@ class ValidationTable(Table):
         return self.split in GROUPED_SPLITS
 
 
+def _bundle(value: Any) -> Any:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError('must be "auto" or a whole number from 1')
+    return value
+
+
 class EngineTable(Table):
     """``[engine]``: what trains."""
 
+    use: Literal["tensorflow", "jax"] = "tensorflow"
+    """``tensorflow`` trains on the processor, ``jax`` on a GPU, each worker on one of its own; it
+    comes with ``pip install 'stormsweep[gpu]'``."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16`` computes in mixed precision; weights stay float32."""
+    bundle: Annotated[int | Literal["auto"], BeforeValidator(_bundle)] = "auto"
+    """``jax``: how many runs at most are trained together in one program; they may differ in
+    learning rate and fold only. ``auto``: as many as fit into memory, up to 64; 1: none."""
+
+    @model_validator(mode="after")
+    def _bundles_on_jax(self) -> EngineTable:
+        if self.bundle != "auto" and self.use != "jax":
+            raise ValueError(
+                f"engine.bundle: given {self.bundle} beside use = {self.use!r}; bundles are for "
+                'use = "jax"; remove it'
+            )
+        return self
 
 
 class SiteChoice(Table):
@@ -410,6 +431,17 @@ class StudyFile(Table):
             )
         filled = self.validation.model_copy(update={"group_by": group, "split": split})
         object.__setattr__(self, "validation", filled)
+        return self
+
+    @model_validator(mode="after")
+    def _turned_ahead_on_jax(self) -> StudyFile:
+        augment = self.augment
+        turns = augment.rotate_degrees or augment.flip or augment.method != "physical"
+        if self.engine.use == "jax" and turns and augment.when == "on-the-fly":
+            raise ValueError(
+                "augment.when: is 'on-the-fly', which the engine jax does not do; must be 'ahead', "
+                'or engine.use = "tensorflow"'
+            )
         return self
 
     @model_validator(mode="after")

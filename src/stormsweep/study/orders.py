@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from stormsweep.errors import ModelError, StormsweepError
 from stormsweep.records import Task, TaskOrder
 from stormsweep.study import worker
 from stormsweep.study.protocol import protocol_of
+
+log = logging.getLogger(__name__)
 
 #: How long a first worker may take to start, in seconds; a slow file system needs minutes.
 START_SECONDS = 600.0
@@ -55,10 +58,10 @@ class Orders:
         """The model builder."""
         return self._study.model.build
 
-    def question(self, names: Iterable[str]) -> tuple[str, list[str], int, str]:
+    def question(self, names: Iterable[str]) -> worker.Question:
         """Return what `worker.welcome` is asked; `names` are those of all hyperparameters."""
-        threads, precision = self._study.site.threads_per_worker, self._study.engine.precision
-        return (self.build, sorted(set(names)), threads, precision)
+        engine, threads = self._study.engine, self._study.site.threads_per_worker
+        return (self.build, sorted(set(names)), threads, engine.use, engine.precision)
 
     def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
         """Return a task with all that a worker needs to carry it out.
@@ -82,6 +85,7 @@ class Orders:
             protocol=self._protocol,
             turned=self._turned,
             score_test=self._score_test,
+            engine=study.engine.use,
             precision=study.engine.precision,
             checkpoints=str(self._checkpoints),
             threads=study.site.threads_per_worker,
@@ -115,6 +119,8 @@ class Reception:
         self.joined: dict[str, WorkerReady] = {}
         #: SHA-256 of the file that the builder stands in, as the first worker found it.
         self.model = ""
+        #: What the workers compute on, as they say.
+        self.devices: set[str] = set()
 
     def take(self, event: Event) -> tuple[WorkerReady, float] | None:
         """Handle an event if it is about setting a worker up.
@@ -144,6 +150,8 @@ class Reception:
                         "undo that, or begin another study"
                     )
                 self.model, self._losses = said.model, 0
+                self.devices |= {said.device} - {""}
+                log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
                 return self.joined[name], said.ready
             case Broken(name, token, error) if token == _WELCOME:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")

@@ -8,7 +8,7 @@ import logging
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ class LocalPool:
         Folder for the workers' logs.
     paths : list of str
         Folders in which the user's own modules are looked for.
+    gpus : sequence of str
+        GPUs, one for each worker; none: left as they are.
     """
 
     def __init__(
@@ -72,8 +74,9 @@ class LocalPool:
         memory_gb: float,
         logs: Path,
         paths: list[str],
+        gpus: Sequence[str] = (),
     ) -> None:
-        self._logs = logs
+        self._logs, self._gpus = logs, tuple(gpus)
         self._events: queue.Queue[Event] = queue.Queue()
         #: Name of a worker to its address and process, while it lives.
         self._current: dict[str, tuple[str, int]] = {}
@@ -133,7 +136,8 @@ class LocalPool:
         self._open.callback(_quietly, self._client.close, timeout=5)
         self._lines = Lines(self._client, self._names.__contains__)
         self._open.callback(self._lines.close)
-        self._client.register_plugin(WorkerSetup(str(self._logs), memory_gb * 2**30, paths))
+        setup = WorkerSetup(str(self._logs), memory_gb * 2**30, paths, self._gpus)
+        self._client.register_plugin(setup)
         cluster.scale(workers)
 
     def submit(

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,19 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         The process leaves, saying why, when it takes more than this.
     paths : list of str
         Folders in which the user's own modules are looked for.
+    gpus : list of str
+        GPUs, of which each worker gets one by its number; none: left as they are.
     """
 
     name = "stormsweep-worker-setup"
 
-    def __init__(self, logs: str, memory_bytes: float, paths: list[str]) -> None:
+    def __init__(
+        self, logs: str, memory_bytes: float, paths: list[str], gpus: Sequence[str] = ()
+    ) -> None:
         self.logs = logs
         self.memory_bytes = memory_bytes
         self.paths = paths
+        self.gpus = gpus
 
     def setup(self, worker: Any) -> None:
         """Run in the worker's main thread when it joins."""
@@ -61,6 +67,10 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
+        if self.gpus:
+            # A worker that takes the place of a lost one has its number, and so its GPU.
+            number = int(worker.name) % len(self.gpus)
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
         answer_the_line(worker)
         threading.Thread(target=self._watch_memory, name="memory", daemon=True).start()
 

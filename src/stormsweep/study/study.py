@@ -131,7 +131,21 @@ class Study:
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
-        return Study(self.file.model_copy(update={"site": site}), self.path, self.directory)
+        file = self.file.model_copy(update={"site": site})
+        return Study(file, self.path, self.directory, self._audited)
+
+    def on_gpus(self) -> Study:
+        """Return the study with a worker for each GPU here, or as many as it asks for of these.
+
+        The study itself where it does not train on GPUs, or there are none.
+        """
+        from stormsweep.cluster import machine
+
+        count = len(machine.gpus()) if self.file.engine.use == "jax" else 0
+        site = self.file.site
+        asked = site.workers if "workers" in site.model_fields_set else count
+        workers = min(asked, count)
+        return self.with_site(workers=workers) if workers and workers != site.workers else self
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers."""
@@ -268,7 +282,8 @@ class Study:
             if begun and not _work_left(plan, before.reached, before.failed, retry_failed):
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._place.logging():
-                return self._session(watcher, plan, data, folds, retry_failed, lock)
+                on_gpus = self.on_gpus()
+                return on_gpus._session(watcher, plan, data, folds, retry_failed, lock)
 
     def verify(
         self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
@@ -463,6 +478,7 @@ class Study:
             site.memory_gb or share,
             (self.directory / "logs").resolve(),
             paths,
+            machine.gpus() if self.file.engine.use == "jax" else (),
         )
         try:
             yield pool

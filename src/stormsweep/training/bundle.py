@@ -12,6 +12,7 @@ an epoch is a step of its own size.
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -132,8 +133,8 @@ class BundleProgram:
         """Trainable parameters."""
         return sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
 
-    def compile(self, states: Arrays, data: Resident, weights: Any, epoch: Epoch) -> None:
-        """Compile the epoch of so many runs, unless that was done.
+    def compile(self, states: Arrays, data: Resident, weights: Any, epoch: Epoch) -> float:
+        """Compile the epoch of so many runs, unless that was done; return the seconds it took.
 
         Raises
         ------
@@ -146,7 +147,8 @@ class BundleProgram:
         """
         key = (epoch.signature, data.inputs.shape)
         if key in self._compiled:
-            return
+            return 0.0
+        began = time.perf_counter()
         members = len(epoch.fold)
         train = jax.jit(self._epoch, static_argnames="ragged", donate_argnums=0)
         arguments = (states, data.inputs, data.labels, weights, *_arrays(epoch))
@@ -162,6 +164,7 @@ class BundleProgram:
         if members > 1 and needed > _ROOM * free:
             raise NoRoomError(max(1, min(members - 1, int(members * _ROOM * free / needed))))
         self._compiled[key] = compiled
+        return time.perf_counter() - began
 
     def train(
         self, states: Arrays, data: Resident, weights: Any, epoch: Epoch

@@ -70,7 +70,8 @@ def device() -> str:
     import jax
 
     first = jax.devices()[0]
-    return f"{first.device_kind} ({first.platform})"
+    kind, platform = str(first.device_kind), str(first.platform)
+    return platform if kind == platform else f"{kind} ({platform})"
 
 
 class JaxEngine:
@@ -160,8 +161,7 @@ class JaxEngine:
         order = sorted(range(len(bundle)), key=lambda place: bundle[place].tail, reverse=True)
         members = [bundle[place] for place in order]
         data = self.resident(members[0].data)
-        began = time.perf_counter()
-        compiled = began
+        began, compiling = time.perf_counter(), 0.0
         losses: list[tuple[Any, Any]] = []
         weights = np.array([run.data.class_weight or (1, 1) for run in members], np.float32)
         with _told_of_memory(len(bundle)):
@@ -169,19 +169,18 @@ class JaxEngine:
             for epoch in range(first + 1, to_epoch + 1):
                 rows = _rows(members, epoch)
                 if epoch == first + 1:
-                    program.compile(states, data, weights, rows)
-                    compiled = time.perf_counter()
+                    compiling = program.compile(states, data, weights, rows)
                 # The next epoch is put in order while the device still computes this one.
                 states, *found = program.train(states, data, weights, rows)
                 losses.append((found[0], found[1]))
             by_epoch = [_mean_losses(members, *found) for found in losses]
             trained = program.unstack(states)
-        seconds = time.perf_counter() - compiled
+        seconds = time.perf_counter() - began - compiling
         results: list[AdvanceResult | RunError] = [RunError("")] * len(bundle)
         for number, (place, run) in enumerate(zip(order, members, strict=True)):
             run.went(trained[number], to_epoch)
             own = [means[number] for means in by_epoch]
-            results[place] = _result(run, first, own, len(bundle), compiled - began, seconds)
+            results[place] = _result(run, first, own, len(bundle), compiling, seconds)
         return results
 
     def predict(

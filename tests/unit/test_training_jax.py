@@ -12,10 +12,11 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "on_jax"
 
 
-def test_the_jax_engine_in_a_process_of_its_own() -> None:
+@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_the_jax_engine_in_a_process_of_its_own(which: str) -> None:
     pytest.importorskip("jax", reason="JAX is not installed")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(FOLDER)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", which, str(FOLDER)],
         capture_output=True,
         text=True,
         # Compiling is most of the time, and what is compiled runs for a moment only.

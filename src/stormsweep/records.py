@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker gets: a run from one milestone to the next."""
+    """A run from one milestone to the next; what a worker gets, alone or as one of a bundle."""
 
     run: Run
     from_epoch: int
@@ -139,10 +139,10 @@ class TaskOrder:
         Folder of the patches turned ahead of training; empty: there are none.
     score_test : bool
         Whether the test part is scored at each milestone too: for an audit, never for a search.
-    precision : str
-        ``float32`` or ``bfloat16``.
+    engine, precision : str
+        ``tensorflow`` or ``jax``; ``float32`` or ``bfloat16``.
     packing : bool
-        Whether convolutions with few channels compute neighbouring cells together.
+        ``tensorflow``: whether convolutions with few channels compute neighbouring cells together.
     checkpoints : str
         Folder of the checkpoints.
     threads : int
@@ -159,6 +159,7 @@ class TaskOrder:
     protocol: Protocol
     turned: str
     score_test: bool
+    engine: str
     precision: str
     packing: bool
     checkpoints: str
@@ -348,10 +349,11 @@ class TaskDone:
     session : int
         In which session of the driver.
     submitted, started, stopped : float
-        When the driver sent the task, when the worker began and ended it.
+        When the driver sent the task, when the worker began and ended it: all of its bundle.
     phases : dict of str to float
-        Seconds of `started` to `stopped`: ``open`` (data and fold), ``build`` (model, restore),
-        ``compile`` (tracing), ``train``, ``score``, ``checkpoint``.
+        The run's share (see `bundle`) of the seconds from `started` to `stopped`: ``open`` (data
+        and fold), ``build`` (model, restore), ``compile`` (tracing), ``train``, ``score``,
+        ``checkpoint``.
     epoch_loss : list of float
         Mean training loss of each epoch trained, on the balanced training fold.
     patches : int
@@ -370,6 +372,8 @@ class TaskDone:
         Compute threads of the worker; 0 in the first journals of 0.1, where the session has them.
     cores : list of int
         Logical processors that the worker was pinned to; empty: it was not.
+    bundle : int
+        How many runs were trained together from `started` to `stopped`, this one included.
     """
 
     kind: ClassVar[str] = "task"
@@ -392,6 +396,12 @@ class TaskDone:
     test_errors: dict[str, float] = field(default_factory=dict)
     threads: int = 0
     cores: list[int] = field(default_factory=list)
+    bundle: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """The run's share of the time between `started` and `stopped`."""
+        return (self.stopped - self.started) / self.bundle
 
 
 @dataclass(frozen=True, slots=True)

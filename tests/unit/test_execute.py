@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
-from stormsweep.config.study import StudyFile
+from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
 from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskRetried
@@ -66,7 +66,9 @@ class FakePool:
             return
         happening = self.happens.pop(0) if self.happens else None
         event = happening(self, worker, pid, argument) if happening else None
-        self.queue.append(event or Finished(worker, token, done(argument)))
+        several = isinstance(argument, list)
+        result = [done(order) for order in argument] if several else done(argument)
+        self.queue.append(event or Finished(worker, token, result))
 
     def lose(self, worker: str, pid: int, failure: str = "killed") -> WorkerLost:
         self.alive[worker] = pid + 10
@@ -117,9 +119,10 @@ def train(
     watch: Callable[[], None] = lambda: None,
     retry: bool = False,
     plan: Plan = PLAN,
+    study: StudyFile = STUDY,
 ) -> list[Any]:
     data = cast(PreparedData, SimpleNamespace(path=folder, fingerprint="f"))
-    run = Execution(STUDY, plan, folder, data, [100, 100], cast(Any, pool), Silent())
+    run = Execution(study, plan, folder, data, [100, 100], cast(Any, pool), Silent())
     run.await_first_worker()
     path = folder / "journal.jsonl"
     with JournalWriter(path, run.recall) as journal:
@@ -299,3 +302,45 @@ def test_no_folder_is_listed_for_a_task(tmp_path: Path, monkeypatch: pytest.Monk
         train(tmp_path / name, CheckpointingPool(2, []), plan=plan)
         counts.append(sum(path.startswith(str(tmp_path / name)) for path in listed))
     assert counts[0] == counts[1]
+
+
+JAX = STUDY.model_copy(update={"engine": EngineTable(use="jax")})
+
+
+def test_a_lost_bundle_goes_on_in_smaller_ones_until_the_run_at_fault_is_alone(
+    tmp_path: Path,
+) -> None:
+    guilty, sizes = PLAN.runs[0].id, []
+
+    def hungry(pool: FakePool, worker: str, pid: int, argument: Any) -> Event | None:
+        pool.happens.append(hungry)
+        orders = argument if isinstance(argument, list) else [argument]
+        sizes.append(len(orders))
+        bad = any(order.task.run.id == guilty for order in orders)
+        return pool.lose(worker, pid, "out-of-memory") if bad else None
+
+    pool = FakePool(hungry, hungry)
+    pool.queue = pool.queue[:1]
+    entries = train(tmp_path, pool, study=JAX)
+    failures = of_kind(entries, RunFailed)
+    assert [(f.run, f.failure) for f in failures] == [(guilty, "out-of-memory")]
+    assert len(of_kind(entries, TaskDone)) == PLAN.tasks - 2
+    assert max(sizes) == 2, "runs of one batch size and two folds"
+
+
+def test_one_failed_run_of_a_bundle_leaves_the_others(tmp_path: Path) -> None:
+    run = PLAN.runs[0].id
+
+    def fail(pool: FakePool, worker: str, pid: int, argument: Any) -> Event | None:
+        pool.happens.append(fail)
+        if not isinstance(argument, list):
+            return None
+        results: list[Any] = [done(order) for order in argument]
+        for place, order in enumerate(argument):
+            if order.task.run.id == run:
+                results[place] = RunFailed(run, 0, 1, "diverged", "nan", worker, 1)
+        return Finished(worker, "t", results)
+
+    entries = train(tmp_path, FakePool(fail, fail), study=JAX)
+    assert set(progress_of(entries).failed) == {run}
+    assert len(of_kind(entries, TaskDone)) == PLAN.tasks - 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
-from stormsweep.results import frames
+from stormsweep.records import Entry, TaskDone
+from stormsweep.results import facts, frames
 from stormsweep.results.journal import read
 from stormsweep.search.plan import Plan, Queue, make_plan
 from stormsweep.search.space import grid
-from stormsweep.study.forecast import Forecast, forecast, simulate
+from stormsweep.study.forecast import Forecast, Kind, Pace, forecast, pace_of, simulate
 from tests.journals import GRID_2019
 from tests.journals import simulate as write_study
 
@@ -26,6 +28,7 @@ def study(folder: Path, space: dict[str, Any] = SPACE, **changes: Any) -> Path:
     sizes = [{"epoch_patches": 38_000}] * 3
     directory = write_study(folder, space, fold_sizes=sizes, **changes)
     said = {"session": 1, "processor": machine.processor(), "precision": "float32"}
+    said["packing"] = True
     later = [{**said, "session": 2}]
     (directory / "environment.json").write_text(json.dumps({**said, "later": later}))
     return directory
@@ -66,6 +69,35 @@ def test_journals_of_other_circumstances_say_nothing(tmp_path: Path, site: dict[
     found = asked(again, **site)
     assert found.seconds is None
     assert "no earlier journal of this machine" in found.basis
+
+
+def test_runs_of_bundles_count_with_their_shares_and_for_their_engine_only(tmp_path: Path) -> None:
+    place = study(tmp_path / "whole")
+    entries = read(place / "journal.jsonl")
+
+    def paces(entries: list[Entry], said: dict[str, Any]) -> Pace:
+        kind = Kind("a", "jax", "float32", False, *known(entries), threads=1)
+        return pace_of(place, entries, {1: {"processor": "a", "precision": "float32"} | said}, kind)
+
+    def known(entries: list[Entry]) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+        about = facts.study(entries)
+        return about.model["build"], tuple(about.data.get("inputs", ())), ()
+
+    def bundled(entry: Entry) -> Entry:
+        task = entry.record
+        if not isinstance(task, TaskDone):
+            return entry
+        submitted = task.started - 4 * (task.started - task.submitted)
+        stopped = task.started + 4 * (task.stopped - task.started)
+        return replace(entry, record=replace(task, submitted=submitted, stopped=stopped, bundle=4))
+
+    alone = paces(entries, {"engine": "jax"})
+    assert alone.speeds
+    assert not paces(entries, {}).speeds
+    together = paces([bundled(entry) for entry in entries], {"engine": "jax"})
+    assert together.speeds == alone.speeds
+    assert together.beside == pytest.approx(alone.beside, abs=1e-5)
+    assert together.compiling == pytest.approx([4 * seconds for seconds in alone.compiling])
 
 
 def test_a_batch_size_never_seen_is_foretold_from_the_others(tmp_path: Path) -> None:

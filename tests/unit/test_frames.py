@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -14,6 +15,8 @@ from scipy import stats
 
 from stormsweep.errors import JournalError
 from stormsweep.records import Entry, RunFailed, SessionBegun, TaskDone, identity
+from stormsweep.report.material import Material
+from stormsweep.report.timings import timeline_picture
 from stormsweep.results import facts, frames, journal
 from stormsweep.results.summary import differences, summary, worker_time
 from tests import journals
@@ -287,3 +290,39 @@ def test_failed_runs_without_a_plan_do_no_harm(bare: list[Entry]) -> None:
     stray = RunFailed("unknown", 0, 2, "error", "no such thing", "worker-0", 1)
     table = frames.failures([*bare, Entry(journals.START, stray)])
     assert table["run"].tolist() == ["unknown"]
+
+
+def test_seconds_of_a_bundle_are_counted_once(whole: list[Entry]) -> None:
+    # As if all runs of a stretch and batch size had been trained together.
+    first: dict[Any, TaskDone] = {}
+    runs = facts.planned_runs(whole)
+    kinds = [
+        (runs[t.run].hyperparameters["batch_size"], t.to_epoch)
+        for t in facts.tasks_done(whole)
+    ]  # fmt: skip
+    bundled = []
+    for entry in whole:
+        if isinstance(task := entry.record, TaskDone):
+            kind = (runs[task.run].hyperparameters["batch_size"], task.to_epoch)
+            lead, size = first.setdefault(kind, task), kinds.count(kind)
+            shares = {phase: seconds / size for phase, seconds in lead.phases.items()}
+            times = {"started": lead.started, "stopped": lead.stopped, "worker": lead.worker}
+            task = dataclasses.replace(task, phases=shares, bundle=size, **times)
+            entry = Entry(entry.time, task)
+        bundled.append(entry)
+    spent = sum(task.stopped - task.started for task in first.values())
+    assert frames.tasks(bundled)["seconds"].sum() == pytest.approx(spent)
+    assert frames.sessions(bundled)["busy_seconds"].sum() == pytest.approx(spent)
+    assert frames.workers(bundled)["busy_seconds"].sum() == pytest.approx(spent)
+    assert summary(bundled).task_seconds == pytest.approx(spent)
+    assert summary(bundled).core_hours == pytest.approx(
+        (frames.tasks(bundled)["threads"] * frames.tasks(bundled)["seconds"]).sum() / 3600
+    )
+    table = worker_time(bundled)
+    parts = [*facts.PHASES, "other"]
+    assert table[parts].to_numpy().sum() == pytest.approx(spent)
+    picture = timeline_picture(Material(bundled))
+    assert picture is not None
+    assert "trained together" in picture.caption
+    (axis,) = picture.figure.axes
+    assert len(axis.collections[0].get_paths()) == 2 * len(first)

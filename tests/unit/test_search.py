@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormsweep.records import Run, identity
-from stormsweep.search.plan import Queue, cost, make_plan
+from stormsweep.search.plan import Queue, cost, make_plan, structure
 from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Interval, grid, size
 from stormsweep.search.strategies import propose
 
@@ -188,3 +188,41 @@ def test_whatever_comes_back_the_longest_run_is_taken(
         else:
             queue.done(task)
             left[task.run.id] -= 1
+
+
+@given(spaces, st.integers(2, 3), st.integers(1, 9), st.integers(0, 99))
+def test_bundles_do_every_task_once_and_mix_nothing_but_rates_and_folds(
+    space: dict[str, Any], folds: int, limit: int, seed: int
+) -> None:
+    chance = random.Random(seed)
+    space = {**space, "learning_rate": space["rate"]}
+    del space["rate"]
+    plan = make_plan(grid(space), {}, folds)
+    queue = Queue(plan.runs, {}, (), [100] * folds, structure)
+    small = {run.id: chance.randint(1, 2) for run in plan.runs if chance.random() < 0.3}
+    held: list[str] = []
+    done: list[tuple[str, int]] = []
+    while queue:
+        bundle = queue.take_bundle(held, limit, small)
+        assert 1 <= len(bundle) <= limit
+        assert len({(structure(t.run), t.from_epoch, t.to_epoch) for t in bundle}) == 1
+        assert all(len(bundle) <= small.get(task.run.id, limit) for task in bundle)
+        held = [task.run.id for task in bundle]
+        for task in bundle:
+            if chance.random() < 0.2:
+                queue.put_back(task)
+            else:
+                queue.done(task)
+                done.append((task.run.id, task.to_epoch))
+    assert sorted(done) == sorted((run.id, stop) for run in plan.runs for stop in run.milestones)
+
+
+def test_a_bundle_takes_all_that_only_differ_in_rate_and_fold() -> None:
+    plan = make_plan(grid({"batch_size": [64, 8], "learning_rate": [0.1, 0.2, 0.3]}), {}, 3)
+    queue = Queue(plan.runs, {}, (), [100] * 3, structure)
+    first = queue.take_bundle(limit=64)
+    assert len(first) == 9
+    assert {task.run.hyperparameters["batch_size"] for task in first} == {8}
+    assert len(queue.take_bundle(limit=4)) == 4
+    assert len(queue.take_bundle(limit=64)) == 5
+    assert queue.take_bundle(limit=64) == []

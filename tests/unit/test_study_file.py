@@ -51,6 +51,12 @@ def write(folder: Path, text: str) -> Path:
             BASE + '[search]\nstrategy = "random"\n[search.space]\nrate = {low = 2, high = 1}',
             "search.space.rate: low must be below high",
         ),
+        (BASE + "[engine]\nbundle = 3", 'bundles are for use = "jax"; remove it'),
+        (BASE + '[engine]\nuse = "jax"\nbundle = 0', 'must be "auto" or a whole number from 1'),
+        (
+            BASE + '[engine]\nuse = "jax"\n[augment]\nrotate_degrees = 5',
+            "augment.when: is 'on-the-fly', which the engine jax does not do; must be 'ahead'",
+        ),
         (BASE + '[site]\nworkers = "two"', "site.workers: given 'two'; must be a whole number"),
         (
             BASE + "[site]\nworkers = 0",

@@ -15,13 +15,15 @@ from stormsweep.files import sha256
 from stormsweep.models.storm import storm_cnn, storm_dnn
 from stormsweep.study.predict import predict
 from stormsweep.study.worker import builder_and_checksum
-from stormsweep.training.keras_tf import configure, precision_of_layers
+from stormsweep.training.keras_tf import configure
 
 configure(1)
 
 import keras  # noqa: E402
 
-from stormsweep.training.inference import Predictor, load_model, save_model  # noqa: E402
+from stormsweep.training.inference import Predictor, load_model  # noqa: E402
+from stormsweep.training.policy import precision_of_layers  # noqa: E402
+from stormsweep.training.saving import save_model  # noqa: E402
 
 SHAPE = (8, 8, 2)
 CASES = np.random.default_rng(0).normal(size=(700, *SHAPE)).astype(np.float32)
@@ -61,7 +63,7 @@ def test_a_saved_model_predicts_what_the_trained_one_did(tmp_path: Path, builder
     model = builder(SHAPE)
     model.build((None, *SHAPE))
     expected = Predictor(model)(CASES)
-    file, given = save_model(model, tmp_path, CASES[:32])
+    file, given = save_model(model, tmp_path, lambda one: Predictor(one)(CASES[:32]))
     assert given == form
     assert [path.name for path in tmp_path.iterdir()] == [file]
     loaded = load_model(tmp_path / file, form, lambda: builder, {}, SHAPE)
@@ -73,7 +75,7 @@ def test_weights_are_loaded_into_a_model_of_the_precision_they_were_trained_in(t
         model = opaque(SHAPE)
         model.build((None, *SHAPE))
     expected = Predictor(model)(CASES)
-    file, form = save_model(model, tmp_path, CASES[:32])
+    file, form = save_model(model, tmp_path, lambda one: Predictor(one)(CASES[:32]))
     assert form == "weights"
     loaded = load_model(tmp_path / file, form, lambda: opaque, {}, SHAPE, "bfloat16")
     assert np.array_equal(Predictor(loaded)(CASES), expected)
@@ -106,7 +108,7 @@ def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, mo
     net.write_text(NET, encoding="utf-8")
     builder, checksum = builder_and_checksum(f"{net}:build")
     model = builder(SHAPE)
-    file, form = save_model(model, folder, CASES[:32])
+    file, form = save_model(model, folder, lambda one: Predictor(one)(CASES[:32]))
     assert form == "weights"
     facts = {
         "format": 1,

@@ -66,6 +66,8 @@ class LocalPool:
         Folders in which the user's own modules are looked for.
     pins : sequence of tuple of int
         Logical processors that each worker is kept on; empty: left to the system.
+    gpus : sequence of str
+        GPUs, one for each worker; none: left as they are.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class LocalPool:
         logs: Path,
         paths: list[str],
         pins: Sequence[Cores] = (),
+        gpus: Sequence[str] = (),
     ) -> None:
         self._logs = logs
         self._events: queue.Queue[Event] = queue.Queue()
@@ -88,7 +91,7 @@ class LocalPool:
         self._closing = False
         self._open = contextlib.ExitStack()
         try:
-            self._start(workers, threads_per_worker, memory_gb, paths, pins)
+            self._start(workers, threads_per_worker, memory_gb, paths, pins, tuple(gpus))
         except BaseException:
             self.close()
             raise
@@ -100,6 +103,7 @@ class LocalPool:
         memory_gb: float,
         paths: list[str],
         pins: Sequence[Cores],
+        gpus: Sequence[str],
     ) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
         scratch = self._open.enter_context(
@@ -144,7 +148,7 @@ class LocalPool:
         self._open.callback(self._lines.close)
         # Dask names the workers of a machine by their number, lost ones' successors too.
         named = {str(number): cores for number, cores in enumerate(pins)}
-        setup = WorkerSetup(str(self._logs), memory_gb * 2**30, paths, named)
+        setup = WorkerSetup(str(self._logs), memory_gb * 2**30, paths, named, gpus)
         self._client.register_plugin(setup)
         cluster.scale(workers)
 

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -99,6 +100,29 @@ def instruction_sets() -> list[str]:
             known = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
             return [flag for flag in known if flag in flags]
     return []
+
+
+def gpus() -> list[str]:
+    """Return the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them.
+
+    Slurm and the user say which in that variable; else NVIDIA's own tool knows.
+    """
+    said = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if said is not None:
+        names = [name.strip() for name in said.split(",")]
+        # What follows a name that is none does not count: so says the CUDA manual.
+        valid = [bool(name) and name != "-1" and name != "NoDevFiles" for name in names]
+        return names[: valid.index(False)] if False in valid else names
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return done.stdout.split() if done.returncode == 0 else []
 
 
 def host() -> str:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,25 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         Folders in which the user's own modules are looked for.
     pins : mapping of str to tuple of int
         Logical processors that workers are kept on, by their names.
+    gpus : list of str
+        GPUs, of which each worker gets one by its number; none: left as they are.
     """
 
     name = "stormsweep-worker-setup"
 
     def __init__(
-        self, logs: str, memory_bytes: float, paths: list[str], pins: Mapping[str, Cores]
+        self,
+        logs: str,
+        memory_bytes: float,
+        paths: list[str],
+        pins: Mapping[str, Cores],
+        gpus: Sequence[str] = (),
     ) -> None:
         self.logs = logs
         self.memory_bytes = memory_bytes
         self.paths = paths
         self.pins = pins
+        self.gpus = gpus
 
     def setup(self, worker: Any) -> None:
         """Run in the worker's main thread when it joins."""
@@ -74,6 +82,10 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
                 pin_process(cores)
             except OSError as error:
                 print(f"not pinned to {cores}: {error}", file=sys.stderr, flush=True)
+        if self.gpus:
+            # A worker that takes the place of a lost one has its number, and so its GPU.
+            number = int(worker.name) % len(self.gpus)
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
         answer_the_line(worker)
         threading.Thread(target=self._watch_memory, name="memory", daemon=True).start()
 

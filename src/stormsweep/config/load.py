@@ -106,7 +106,8 @@ def dump_study(study: StudyFile) -> str:
 def differences(old: StudyFile, new: StudyFile) -> list[str]:
     """Say in which keys two study files differ that decide over scores.
 
-    ``[site]``, where the work runs, and ``data.cache`` may differ between sessions of one study.
+    ``[site]``, where the work runs, ``data.cache`` and ``engine.bundle`` may differ between
+    sessions of one study.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def differences(old: StudyFile, new: StudyFile) -> list[str]:
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
     changes = []
     for key in dict.fromkeys([*before, *after]):
-        if key.startswith("site.") or key == "data.cache":
+        if key.startswith("site.") or key in ("data.cache", "engine.bundle"):
             continue
         # By their JSON: 0 and 0.0 are equal, but other values of the space.
         if json.dumps(before.get(key)) == json.dumps(after.get(key)):

@@ -360,14 +360,36 @@ class ValidationTable(Table):
         return self.split in GROUPED_SPLITS
 
 
+def _bundle(value: Any) -> Any:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValueError('must be "auto" or a whole number from 1')
+    return value
+
+
 class EngineTable(Table):
     """``[engine]``: what trains."""
 
+    use: Literal["tensorflow", "jax"] = "tensorflow"
+    """``tensorflow`` trains on the processor, ``jax`` on a GPU, each worker on one of its own; it
+    comes with ``pip install 'stormsweep[gpu]'``."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16`` computes in mixed precision; weights stay float32."""
     packing: StrictBool = True
-    """Convolutions with few channels compute neighbouring cells together: faster, and the same up
-    to rounding. ``false``: in float32, the weights of Keras's own ``fit``, to the bit."""
+    """``tensorflow``: convolutions with few channels compute neighbouring cells together: faster,
+    and the same up to rounding. ``false``: in float32, the weights of Keras's own ``fit``, to the
+    bit."""
+    bundle: Annotated[int | Literal["auto"], BeforeValidator(_bundle)] = "auto"
+    """``jax``: how many runs at most are trained together in one program; they may differ in
+    learning rate and fold only. ``auto``: as many as fit into memory, up to 64; 1: none."""
+
+    @model_validator(mode="after")
+    def _bundles_on_jax(self) -> EngineTable:
+        if self.bundle != "auto" and self.use != "jax":
+            raise ValueError(
+                f"engine.bundle: given {self.bundle} beside use = {self.use!r}; bundles are for "
+                'use = "jax"; remove it'
+            )
+        return self
 
 
 class SiteChoice(Table):
@@ -376,11 +398,13 @@ class SiteChoice(Table):
     use: StrictStr = "local"
     """``local``, or a name from sites.toml."""
     workers: CountOrAuto = 2
-    """Worker processes. ``auto``: as many as fill the cores this process may use."""
+    """Worker processes. ``auto``: as many as fill the cores this process may use. With the engine
+    ``jax`` the default is ``auto``: one for each GPU, or one where there is none."""
     threads_per_worker: CountOrAuto = 1
     """Compute threads of each worker; scores are the same to the bit for one number of threads.
     ``auto``, or left out where `workers` is ``auto``: a short trial of some layouts finds the
-    fastest, and the study keeps it; beside a number of workers: their share of the cores."""
+    fastest, and the study keeps it; beside a number of workers: their share of the cores. With the
+    engine ``jax`` the default is ``auto``: the share of the cores."""
     pin: Annotated[StrictBool | Literal["auto"], BeforeValidator(_yes_no_auto)] = "auto"
     """Keep each worker on cores of its own, of one memory node where possible. ``auto``: where the
     study fills all the cores it may use, so that two smaller studies do not meet on the same."""
@@ -451,6 +475,26 @@ class StudyFile(Table):
             )
         filled = self.validation.model_copy(update={"group_by": group, "split": split})
         object.__setattr__(self, "validation", filled)
+        return self
+
+    @model_validator(mode="after")
+    def _layout_on_jax(self) -> StudyFile:
+        keys = {"workers", "threads_per_worker"} - self.site.model_fields_set
+        if self.engine.use == "jax" and keys:
+            # Cores say nothing of how many workers there should be where GPUs compute.
+            site = self.site.model_copy(update=dict.fromkeys(keys, "auto"))
+            object.__setattr__(self, "site", site)
+        return self
+
+    @model_validator(mode="after")
+    def _turned_ahead_on_jax(self) -> StudyFile:
+        augment = self.augment
+        turns = augment.rotate_degrees or augment.flip or augment.method != "physical"
+        if self.engine.use == "jax" and turns and augment.when == "on-the-fly":
+            raise ValueError(
+                "augment.when: is 'on-the-fly', which the engine jax does not do; must be 'ahead', "
+                'or engine.use = "tensorflow"'
+            )
         return self
 
     @model_validator(mode="after")

@@ -172,12 +172,16 @@ def timeline_picture(material: Material) -> Picture | None:
     unit, size = words.time_unit(clock.length)
     colours, handles, texts, what = _task_colours(material)
     boxes, faces = [], []
-    for task in tasks.to_dict("records"):
+    # Runs of a bundle have their times in common, and one bar.
+    for task in tasks.drop_duplicates(["session", "worker", "started"]).to_dict("records"):
         start, row = clock.at(task["session"], task["started"]), rows[task["worker"]]
-        head = sum(task[f"{phase}_seconds"] for phase in ("open", "build", "compile"))
+        length, train = (task["bundle"] * task[key] for key in ("seconds", "train_seconds"))
+        head = sum(
+            task["bundle"] * task[f"{part}_seconds"] for part in ("open", "build", "compile")
+        )
         parts = (
-            (0.0, task["seconds"], GREY),
-            (head, min(task["train_seconds"], task["seconds"]), colours[task["run"]]),
+            (0.0, length, GREY),
+            (head, min(train, length), colours[task["run"]]),
         )
         for offset, length, colour in parts:
             left, right = (start + offset) / size, (start + offset + length) / size
@@ -251,7 +255,9 @@ class _Clock:
 def _task_colours(material: Material) -> tuple[dict[str, str], list[Any], list[str], str]:
     """Return the colour of each run, and the legend: by batch size where that varies."""
     tasks = material.tasks
-    names = [n for n in ("batch_size", *material.varied) if n in material.varied and n != "epochs"]
+    # Colours are those of a whole bar, so of what the runs of a bundle have in common.
+    mixed = {"epochs", "learning_rate"} if tasks["bundle"].max() > 1 else {"epochs"}
+    names = [n for n in ("batch_size", *material.varied) if n in material.varied and n not in mixed]
     for name in names:
         scale = scale_of(material, name, tasks[material.columns[name]])
         if 1 < len(scale.values) <= len(COLOURS) - 1:
@@ -307,6 +313,11 @@ def _marks(
 
 def _timeline_caption(material: Material, clock: _Clock, what: str) -> str:
     text = "Each bar is a task of a worker; white is waiting."
+    if material.tasks["bundle"].max() > 1:
+        text = (
+            "Each bar is what a worker did at one go, often a bundle of runs (up to "
+            f"{material.tasks['bundle'].max()}) that were trained together; white is waiting."
+        )
     if what:
         text += f" Colour: {what[0].lower()}{what[1:]}; grey: what a task does besides training."
     if clock.pauses:

@@ -19,7 +19,7 @@ _OWN = frozenset(
         *("rank", "configuration", "run", "fold", "folds", "folds_expected", "complete", "seconds"),
         *("session", "worker", "from_epoch", "to_epoch", "submitted", "started", "stopped"),
         *("waited", "threads", "cores", "patches", "updates", "patches_per_second", "memory_mb"),
-        *("parameters", "failure", "reason", "detail", "time", "recovered"),
+        *("parameters", "bundle", "failure", "reason", "detail", "time", "recovered"),
         *(f"{phase}_seconds" for phase in PHASES),
     )
 )

@@ -57,7 +57,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     DataFrame
         ``configuration``, ``run``, ``fold``, the hyperparameters (``epochs`` is the milestone), the
         scores on the validation fold, and ``seconds``, the time that the run's tasks took until
-        this milestone.
+        this milestone: of a bundle its share.
     """
     runs, columns, scores = (
         planned_runs(entries),
@@ -71,7 +71,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     for run, plan in runs.items():
         seconds = 0.0
         for task in sorted(by_run.get(run, []), key=lambda done: done.to_epoch):
-            seconds += task.stopped - task.started
+            seconds += task.seconds
             if task.to_epoch not in plan.milestones:
                 continue
             point = {**plan.hyperparameters, "epochs": task.to_epoch}
@@ -148,7 +148,9 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
         ``session``, ``worker``, ``threads`` of the worker, ``cores`` it was pinned
         to (such as ``0-3``; empty: none), ``submitted``, ``started``, ``stopped``,
         ``waited`` and ``seconds``, ``<phase>_seconds``, ``patches``, ``updates``,
-        ``patches_per_second`` while training, ``memory_mb``, ``parameters``.
+        ``patches_per_second`` of the worker while training, ``memory_mb``, ``parameters``,
+        ``bundle``: how many runs were trained together from ``started`` to ``stopped``. Their
+        ``seconds`` are shares of that time: sums of them count no second twice.
     """
     runs, columns = planned_runs(entries), hyperparameter_columns(entries)
     columns = {name: column for name, column in columns.items() if name != "epochs"}
@@ -172,7 +174,7 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
                 "started": task.started,
                 "stopped": task.stopped,
                 "waited": task.started - task.submitted,
-                "seconds": task.stopped - task.started,
+                "seconds": task.seconds,
             }
             | {f"{phase}_seconds": task.phases.get(phase, 0.0) for phase in PHASES}
             | {
@@ -181,6 +183,7 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
                 "patches_per_second": task.patches / train if train > 0 else np.nan,
                 "memory_mb": task.memory_mb,
                 "parameters": task.parameters,
+                "bundle": task.bundle,
             }
         )
     reals = ["submitted", "started", "stopped", "waited", "seconds"]
@@ -188,7 +191,9 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     whole = ["fold", "from_epoch", "to_epoch", "session", "threads", "patches", "updates"]
     order = ["run", "fold", *columns.values(), "from_epoch", "to_epoch", "session", "worker"]
     order += ["threads", "cores", *reals[:-2], "patches", "updates", *reals[-2:], "parameters"]
-    types = dict.fromkeys(reals, "float64") | dict.fromkeys([*whole, "parameters"], "int64")
+    order += ["bundle"]
+    whole += ["parameters", "bundle"]
+    types = dict.fromkeys(reals, "float64") | dict.fromkeys(whole, "int64")
     return _frame(rows, order, types)
 
 
@@ -230,7 +235,7 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
         rows[-1]["ended"] = max(rows[-1]["ended"], entry.time)
         if isinstance(record, TaskDone):
             rows[-1]["tasks"] += 1
-            rows[-1]["busy_seconds"] += record.stopped - record.started
+            rows[-1]["busy_seconds"] += record.seconds
         elif isinstance(record, SessionEnded):
             rows[-1]["outcome"] = record.outcome
     for row in rows:

@@ -7,7 +7,7 @@ simulated before anything runs.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stormsweep.records import Hyperparameters, Run, Task, identity
@@ -127,6 +127,8 @@ class Queue:
         Ids of runs that are not to be trained (failed).
     patches_per_epoch : sequence of int
         Patches of the balanced training fold, for each fold.
+    structure : callable, optional
+        What two runs must have in common to be trained in one bundle; none: there are no bundles.
     """
 
     def __init__(
@@ -135,11 +137,15 @@ class Queue:
         reached: Mapping[str, int],
         closed: Iterable[str],
         patches_per_epoch: Sequence[int],
+        structure: Callable[[Run], Hashable] | None = None,
     ) -> None:
         shut = set(closed)
         self._patches = patches_per_epoch
         self._order = {run.id: index for index, run in enumerate(runs)}
         self._waiting: dict[str, tuple[Run, int]] = {}
+        self._structure = structure
+        #: Waiting runs that may be trained together: of one structure, over one stretch of epochs.
+        self._alike: dict[Hashable, set[str]] = {}
         #: Runs by what they have left, the longest first; entries of runs that no longer wait there
         #: are passed over when they come up.
         self._heap: list[tuple[float, int, str, int]] = []
@@ -164,15 +170,63 @@ class Queue:
         Task or None
             None when nothing waits.
         """
+        bundle = self.take_bundle(() if held is None else (held,), limit=1)
+        return bundle[0] if bundle else None
+
+    def take_bundle(
+        self,
+        held: Collection[str] = (),
+        limit: int = 1,
+        at_most: Mapping[str, int] | None = None,
+    ) -> list[Task]:
+        """Take out the next task for a worker, and those that can be trained together with it.
+
+        Parameters
+        ----------
+        held : collection of str
+            Ids of the runs whose state the worker still has in memory.
+        limit : int
+            How many tasks at most.
+        at_most : mapping of str to int, optional
+            Runs that go in smaller bundles, by id, among others of which the same is known.
+
+        Returns
+        -------
+        list of Task
+            All from the same epoch to the same; empty when nothing waits.
+        """
         if not self._waiting:
-            return None
-        longest = self._longest()
-        if held in self._waiting and held is not None:
-            slack = self._task_cost(held)
-            if self._left(longest) <= self._left(held) + slack:
-                longest = held
-        run, epoch = self._waiting.pop(longest)
-        return Task(run, epoch, next(stop for stop in run.milestones if stop > epoch))
+            return []
+        first = self._longest()
+        known = [name for name in held if name in self._waiting]
+        if known:
+            own = max(known, key=lambda name: (self._left(name), -self._order[name]))
+            if self._left(first) <= self._left(own) + self._task_cost(own):
+                first = own
+        least = at_most or {}
+        alike = {first}
+        if self._structure is not None:
+            alike = {
+                name
+                for name in self._alike[self._kind(first)]
+                if least.get(name) == least.get(first)
+            }
+        chosen = sorted(
+            alike, key=lambda name: (name != first, name not in held, self._order[name])
+        )
+        count = max(1, min(limit, least.get(first, limit)))
+        return [self._take(name) for name in chosen[:count]]
+
+    def _take(self, name: str) -> Task:
+        if self._structure is not None:
+            self._alike[self._kind(name)].discard(name)
+        run, epoch = self._waiting.pop(name)
+        return Task(run, epoch, _next_milestone(run, epoch))
+
+    def _kind(self, name: str) -> Hashable:
+        assert self._structure is not None
+        run, epoch = self._waiting[name]
+        return self._structure(run), epoch, _next_milestone(run, epoch)
 
     def put_back(self, task: Task) -> None:
         """Return a task that was not done."""
@@ -185,6 +239,8 @@ class Queue:
 
     def _wait(self, run: Run, epoch: int) -> None:
         self._waiting[run.id] = (run, epoch)
+        if self._structure is not None:
+            self._alike.setdefault(self._kind(run.id), set()).add(run.id)
         place = self._order[run.id]
         heapq.heappush(self._heap, (-self._left(run.id), place, run.id, epoch))
 
@@ -201,7 +257,18 @@ class Queue:
 
     def _task_cost(self, name: str) -> float:
         run, epoch = self._waiting[name]
-        return self._cost(run, next(stop for stop in run.milestones if stop > epoch) - epoch)
+        return self._cost(run, _next_milestone(run, epoch) - epoch)
 
     def _cost(self, run: Run, epochs: int) -> float:
         return cost(epochs, self._patches[run.fold], run.hyperparameters["batch_size"])
+
+
+def _next_milestone(run: Run, epoch: int) -> int:
+    return next(stop for stop in run.milestones if stop > epoch)
+
+
+def structure(run: Run) -> str:
+    """Return what runs of one bundle have in common: all but the learning rate and the fold."""
+    return identity(
+        {name: value for name, value in run.hyperparameters.items() if name != "learning_rate"}
+    )

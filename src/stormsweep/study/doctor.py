@@ -127,8 +127,13 @@ def _tensorflow() -> Finding:
 def _jax() -> Finding:
     said, _ = _import("jax")
     if said is None:
-        return Finding("JAX", "not installed", "not needed by this version")
-    return Finding("JAX", f"{said['version']} ({', '.join(said['devices'])})", "not used yet")
+        meaning = "needed for engine.use = \"jax\" only: pip install 'stormsweep[gpu]'"
+        return Finding("JAX", "not installed", meaning)
+    devices = ", ".join(said["devices"])
+    meaning = 'engine.use = "jax" trains on GPUs here'
+    if not {"gpu", "cuda", "rocm"} & set(said["devices"]):
+        meaning = 'finds no GPU: engine.use = "jax" would be slower than "tensorflow"'
+    return Finding("JAX", f"{said['version']} ({devices})", meaning)
 
 
 def _import(module: str) -> tuple[dict[str, Any] | None, str]:

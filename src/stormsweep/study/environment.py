@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,13 @@ from typing import Any
 from stormsweep import __version__
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
+from stormsweep.errors import StudyFileError
 
 _PACKAGES = (
     "tensorflow",
     "tensorflow-cpu",
+    "jax",
+    "jaxlib",
     "keras",
     "numpy",
     "scikit-learn",
@@ -28,8 +33,18 @@ _PACKAGES = (
 )
 
 
-def describe(study: StudyFile, session: int) -> dict[str, Any]:
-    """Return versions, processor, memory, site and git commit of a session."""
+def describe(study: StudyFile, session: int, devices: Iterable[str] = ()) -> dict[str, Any]:
+    """Return versions, processor, memory, site and git commit of a session.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    session : int
+        Number of the session.
+    devices : iterable of str
+        What the workers compute on, where that is not simply the processor.
+    """
     workers, threads = study.site.layout
     return {
         "session": session,
@@ -38,7 +53,10 @@ def describe(study: StudyFile, session: int) -> dict[str, Any]:
         "site": study.site.use,
         "workers": workers,
         "threads_per_worker": threads,
+        "engine": study.engine.use,
         "precision": study.engine.precision,
+        "packing": study.engine.packing,
+        "devices": sorted(devices),
         "processor": machine.processor(),
         "instruction_sets": machine.instruction_sets(),
         "cores": machine.cores(),
@@ -51,6 +69,21 @@ def describe(study: StudyFile, session: int) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
     }
+
+
+def check_engine(study: StudyFile) -> None:
+    """Refuse an engine that is not installed; imports nothing heavy.
+
+    Raises
+    ------
+    StudyFileError
+        If the study trains on JAX, and that is not here.
+    """
+    if study.engine.use == "jax" and importlib.util.find_spec("jax") is None:
+        raise StudyFileError(
+            "engine.use: given 'jax', which is not installed here; "
+            "pip install 'stormsweep[gpu]', or engine.use = \"tensorflow\""
+        )
 
 
 def _version(package: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,8 @@ from stormsweep.results.progress import Progress
 from stormsweep.results.standing import Leader, Standing
 from stormsweep.search.plan import Plan, Queue, cost
 from stormsweep.study import worker
+from stormsweep.study.bundle import train_bundle
+from stormsweep.study.bundling import Bundling
 from stormsweep.study.orders import Orders, Reception
 
 log = logging.getLogger(__name__)
@@ -149,8 +151,10 @@ class Execution:
         self._reception = Reception(pool, self._orders, names, study.site.layout[0])
         self._patches = patches_per_epoch
         self._idle: dict[str, None] = {}
-        self._held: dict[str, str] = {}
-        self._running: dict[str, Task] = {}
+        self._bundling = Bundling(study.engine)
+        #: What each worker has in memory, and what it is at: one run, or those of a bundle.
+        self._held: dict[str, list[str]] = {}
+        self._running: dict[str, list[Task]] = {}
         self._attempts: Counter[str] = Counter()
         self._early: list[tuple[WorkerReady, float]] = []
         self._journal: JournalWriter | None = None
@@ -175,6 +179,11 @@ class Execution:
     def model(self) -> str:
         """SHA-256 of the file that the builder stands in, as the first worker found it."""
         return self._reception.model
+
+    @property
+    def devices(self) -> set[str]:
+        """What the workers compute on, where that is not simply the processor."""
+        return self._reception.devices
 
     def await_first_worker(self) -> None:
         """Wait until a worker is set up and has found the model.
@@ -214,7 +223,13 @@ class Execution:
         """
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
-        self._queue = Queue(self._plan.runs, self.progress.reached, failed, self._patches)
+        self._queue = Queue(
+            self._plan.runs,
+            self.progress.reached,
+            failed,
+            self._patches,
+            self._bundling.structure,
+        )
         for name in failed:
             if name in self._runs:
                 self._give_up(Task(self._runs[name], self.progress.reached.get(name, 0), 0))
@@ -272,19 +287,22 @@ class Execution:
     def _feed(self) -> None:
         assert self._queue is not None
         for name in list(self._idle):
-            task = self._queue.take(self._held.get(name))
-            if task is None:
+            bundle = self._bundling.take(self._queue, self._held.get(name, ()), len(self._idle))
+            if not bundle:
                 return
             del self._idle[name]
-            self._running[name] = task
-            self._held[name] = task.run.id
-            log.info("%s epochs %d-%d to worker %s", task.run.id, *_stretch(task), name)
+            self._running[name] = bundle
+            self._held[name] = [task.run.id for task in bundle]
+            for task in bundle:
+                log.info("%s epochs %d-%d to worker %s", task.run.id, *_stretch(task), name)
+            orders = [self._orders.order(t, self.model, name, self._session) for t in bundle]
+            alone = len(orders) == 1
             self._pool.submit(
                 name,
                 self._reception.joined[name].pid,
-                f"{task.run.id}-e{task.to_epoch}",
-                worker.train_task,
-                self._orders.order(task, self.model, name, self._session),
+                f"{bundle[0].run.id}-e{bundle[0].to_epoch}",
+                worker.train_task if alone else train_bundle,
+                orders[0] if alone else orders,
             )
 
     def _handle(self, event: Event) -> None:
@@ -293,20 +311,14 @@ class Execution:
             return
         match event:
             case Finished(name, _, result):
-                self._returned(name, result)
+                self._returned(name, result if isinstance(result, list) else [result])
             case Broken(name, _, error):
-                task = self._running[name]
-                self._returned(
-                    name,
-                    RunFailed(
-                        task.run.id,
-                        *_stretch(task),
-                        "error",
-                        f"the task could not be carried out: {error!r}",
-                        name,
-                        self._session,
-                    ),
-                )
+                reason = f"the task could not be carried out: {error!r}"
+                failed = [
+                    RunFailed(task.run.id, *_stretch(task), "error", reason, name, self._session)
+                    for task in self._running[name]
+                ]
+                self._returned(name, failed)
             case WorkerLost():
                 self._lost(event)
 
@@ -329,17 +341,18 @@ class Execution:
         }
         checkpoint.remove_passed(self._checkpoints, reached)
 
-    def _returned(self, name: str, result: TaskDone | RunFailed) -> None:
+    def _returned(self, name: str, results: Sequence[TaskDone | RunFailed]) -> None:
         assert self._queue is not None
-        task = self._running.pop(name)
+        bundle = self._running.pop(name)
         self._idle[name] = None
-        self._write(result)
-        self._unsettled.append((task, result))
-        if isinstance(result, RunFailed):
-            self._held.pop(name, None)
-        else:
-            # The rest of the run may be given out at once: its checkpoint is on the disk.
-            self._queue.done(task)
+        for task, result in zip(bundle, results, strict=True):
+            self._write(result)
+            self._unsettled.append((task, result))
+            if isinstance(result, RunFailed):
+                self._held[name].remove(result.run)
+            else:
+                # The rest of the run may be given out at once: its checkpoint is on the disk.
+                self._queue.done(task)
 
     def _commit(self) -> None:
         """Record the round with one sync, then act on it."""
@@ -377,13 +390,19 @@ class Execution:
         self._idle.pop(event.worker, None)
         self._record_worker(event, "lost", event.reason)
         log.warning("worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
-        task = self._running.pop(event.worker, None)
-        self._reception.lost(event, at_work=task is not None)
-        if task is None:
-            return
+        bundle = self._running.pop(event.worker, [])
+        self._reception.lost(event, at_work=bool(bundle))
+        self._bundling.lost(bundle, event.failure)
+        for task in bundle:
+            self._lost_task(task, event, alone=len(bundle) == 1)
+
+    def _lost_task(self, task: Task, event: WorkerLost, alone: bool) -> None:
         assert self._queue is not None
         key = f"{event.failure} {task.run.id}"
         self._attempts[key] += 1
+        if not alone:
+            # Whose fault it was is known when a run loses its worker alone.
+            self._attempts[key] = min(self._attempts[key], _ATTEMPTS[event.failure] - 1)
         if self._attempts[key] < _ATTEMPTS[event.failure]:
             self._queue.put_back(task)
             self._write(

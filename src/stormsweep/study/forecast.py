@@ -1,8 +1,9 @@
 """How long a study will take, from the journals of earlier ones on the same machine.
 
 What a task costs is `search.plan.cost`; how fast this machine works that off, and what else a task
-takes, is read from journals of the same processor, precision, model builder, input shape and number
-of threads. The study's own queue then gives out its tasks to as many workers as the layout has.
+takes, is read from journals of the same processor, engine, precision, model builder, input shape
+and number of threads. The study's own queue then gives out its tasks to as many workers as the
+layout has; a run of a bundle counts with its share.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import DataError, JournalError
-from stormsweep.records import Entry, LayoutTried, Run, SessionBegun, Task, WorkerEvent, identity
+from stormsweep.records import Entry, LayoutTried, SessionBegun, Task, WorkerEvent
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
 from stormsweep.results.progress import progress_of
-from stormsweep.search.plan import Plan, Queue, cost
+from stormsweep.search.plan import Plan, Queue, cost, structure
 
 #: Journals looked at, the newest first.
 _JOURNALS = 20
@@ -56,8 +57,12 @@ class Kind:
 
     Attributes
     ----------
-    processor, precision, build : str
-        Name of the processor, precision, model builder.
+    processor, engine, precision : str
+        Name of the processor, engine, precision.
+    packing : bool
+        Whether convolutions are packed.
+    build : str
+        Model builder.
     inputs : tuple of str
         Names of the inputs.
     shape : tuple of int
@@ -67,7 +72,9 @@ class Kind:
     """
 
     processor: str
+    engine: str
     precision: str
+    packing: bool
     build: str
     inputs: tuple[str, ...]
     shape: tuple[int, ...]
@@ -75,7 +82,7 @@ class Kind:
 
     def fits(self, other: Kind) -> bool:
         """Whether tasks of one are as fast as those of the other."""
-        names = ("processor", "precision", "build", "inputs", "threads")
+        names = ("processor", "engine", "precision", "packing", "build", "inputs", "threads")
         same = all(getattr(self, name) == getattr(other, name) for name in names)
         return same and (self.shape == other.shape or not self.shape or not other.shape)
 
@@ -106,6 +113,11 @@ class Pace:
     starting: list[float] = field(default_factory=list)
 
 
+def packs(engine: str, packing: bool) -> bool:
+    """Whether an engine packs convolutions where a study says so: only TensorFlow does."""
+    return packing and engine == "tensorflow"
+
+
 def pace_of(
     place: Path, entries: Sequence[Entry], sessions: Mapping[int, Mapping[str, Any]], kind: Kind
 ) -> Pace:
@@ -127,8 +139,18 @@ def pace_of(
 
     def counts(session: int, own_threads: int) -> bool:
         said = sessions.get(session, {})
-        processor, precision = str(said.get("processor")), str(said.get("precision"))
-        return kind.fits(Kind(processor, precision, *known, own_threads))
+        # The first journals of 0.1 knew TensorFlow only, and packed nothing.
+        engine = str(said.get("engine", "tensorflow"))
+        return kind.fits(
+            Kind(
+                str(said.get("processor")),
+                engine,
+                str(said.get("precision")),
+                packs(engine, bool(said.get("packing", False))),
+                *known,
+                own_threads,
+            )
+        )
 
     for task in facts.tasks_done(entries):
         run = runs.get(task.run)
@@ -140,10 +162,11 @@ def pace_of(
         pace.runs.add(task.run)
         pace.speeds[batch].append(cost(epochs, task.patches // epochs, batch) / train)
         compiling = task.phases.get("compile", 0.0)
-        waited = max(0.0, task.started - task.submitted)
-        pace.beside.append(max(0.0, task.stopped - task.started - train - compiling) + waited)
+        waited = max(0.0, task.started - task.submitted) / task.bundle
+        pace.beside.append(max(0.0, task.seconds - train - compiling) + waited)
         if compiling > 0:
-            pace.compiling.append(compiling)
+            # The runs of a bundle share the seconds of one program, which is compiled once.
+            pace.compiling.append(compiling * task.bundle)
     pace.starting.extend(_starting(entries, {n for n in threads if counts(n, threads[n])}))
     return pace
 
@@ -203,16 +226,10 @@ def simulate(
         while idle and (task := queue.take(held.get(idle[0]))) is not None:
             name = idle.pop(0)
             held[name] = task.run.id
-            program = (name, _program(task.run))
+            program = (name, structure(task.run))
             heapq.heappush(coming, (now + seconds_of(task, program not in compiled), name, task))
             compiled.add(program)
     return now
-
-
-def _program(run: Run) -> str:
-    """Name the compiled program of a run: runs that differ in the learning rate share one."""
-    values = run.hyperparameters
-    return identity({name: value for name, value in values.items() if name != "learning_rate"})
 
 
 def foretell(
@@ -303,13 +320,21 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
         return Forecast(None, "the data are not prepared yet (`stormsweep data prepare`)")
     workers, threads = file.site.layout
     inputs, shape, patches = about
+    engine = file.engine
     kind = Kind(
-        machine.processor(), file.engine.precision, file.model.build, inputs, shape, threads
+        machine.processor(),
+        engine.use,
+        engine.precision,
+        packs(engine.use, engine.packing),
+        file.model.build,
+        inputs,
+        shape,
+        threads,
     )
     found = foretell(plan, entries, patches, workers, list(_paces(directory, kind)))
     if found.seconds is not None:
         return found
-    asked = f"{file.model.build} in {kind.precision} with {threads} thread"
+    asked = f"{file.model.build} on {engine.use} in {kind.precision} with {threads} thread"
     return Forecast(None, f"{found.basis} ({asked}{'' if threads == 1 else 's'} a worker)")
 
 

@@ -171,6 +171,32 @@ def decided(site: SiteChoice, room: Room, earlier: Sequence[Record]) -> Layout |
     return Layout(listed[0].workers, 1, "there is one core") if len(listed) == 1 else None
 
 
+def on_devices(site: SiteChoice, cores: int, gpus: int, earlier: Sequence[Record]) -> Layout:
+    """Return the layout of a session that trains on JAX: a worker has a device to itself.
+
+    Parameters
+    ----------
+    site : SiteChoice
+        ``[site]`` of the study file.
+    cores, gpus : int
+        That this process may use.
+    earlier : sequence of record
+        The study's journal so far; threads that are ``auto`` are kept, as in `decided`.
+    """
+    if site.workers == "auto":
+        workers = max(1, gpus)
+        why = "one worker for each GPU" if gpus else "no GPU is found, so JAX trains on the cores"
+    elif gpus and site.workers > gpus:
+        workers, why = gpus, f"one worker for each GPU; given are {site.workers}"
+    else:
+        workers, why = site.workers, ""
+    if site.threads_per_worker != "auto":
+        return Layout(workers, site.threads_per_worker, why)
+    sessions = [record for record in earlier if isinstance(record, SessionBegun)]
+    kept = sessions[-1].threads_per_worker if sessions else max(1, cores // workers)
+    return Layout(workers, kept, why)
+
+
 def worth_trying(seconds: float, trial_seconds: float) -> bool:
     """Say whether trying further layouts can win more time than it takes.
 

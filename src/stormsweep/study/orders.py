@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from stormsweep.errors import ModelError, StormsweepError
 from stormsweep.records import Task, TaskOrder
 from stormsweep.study import worker
 from stormsweep.study.protocol import protocol_of
+
+log = logging.getLogger(__name__)
 
 #: How long a first worker may take to start, in seconds; a slow file system needs minutes.
 START_SECONDS = 600.0
@@ -55,10 +58,11 @@ class Orders:
         """The model builder."""
         return self._study.model.build
 
-    def question(self, names: Iterable[str]) -> tuple[str, list[str], int, str, bool]:
+    def question(self, names: Iterable[str]) -> worker.Question:
         """Return what `worker.welcome` is asked; `names` are those of all hyperparameters."""
         (_, threads), engine = self._study.site.layout, self._study.engine
-        return (self.build, sorted(set(names)), threads, engine.precision, engine.packing)
+        chosen = (engine.use, engine.precision, engine.packing)
+        return (self.build, sorted(set(names)), threads, *chosen)
 
     def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
         """Return a task with all that a worker needs to carry it out.
@@ -82,6 +86,7 @@ class Orders:
             protocol=self._protocol,
             turned=self._turned,
             score_test=self._score_test,
+            engine=study.engine.use,
             precision=study.engine.precision,
             packing=study.engine.packing,
             checkpoints=str(self._checkpoints),
@@ -116,6 +121,8 @@ class Reception:
         self.joined: dict[str, WorkerReady] = {}
         #: SHA-256 of the file that the builder stands in, as the first worker found it.
         self.model = ""
+        #: What the workers compute on, as they say.
+        self.devices: set[str] = set()
 
     def take(self, event: Event) -> tuple[WorkerReady, float] | None:
         """Handle an event if it is about setting a worker up.
@@ -145,6 +152,8 @@ class Reception:
                         "undo that, or begin another study"
                     )
                 self.model, self._losses = said.model, 0
+                self.devices |= {said.device} - {""}
+                log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
                 return self.joined[name], said.ready
             case Broken(name, token, error) if token == _WELCOME:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")

@@ -20,6 +20,7 @@ from stormsweep.study.layout import (
     candidates,
     crowded,
     decided,
+    on_devices,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Staff:
     ) -> None:
         self._file, self._directory, self._plan = file, directory, plan
         self._earlier = earlier
+        self._gpus = machine.gpus() if file.engine.use == "jax" else []
         self._room = Room(
             machine.host(),
             machine.cores(),
@@ -59,7 +61,10 @@ class Staff:
 
     def layout(self) -> Layout | None:
         """Return the layout of the next session; None where a trial must find it."""
-        return decided(self._file.site, self._room, self._earlier)
+        site = self._file.site
+        if self._file.engine.use == "jax":
+            return on_devices(site, self._room.cores, len(self._gpus), self._earlier)
+        return decided(site, self._room, self._earlier)
 
     def without_trial(self) -> Layout:
         """Return the layout of the next session; one thread a worker where it is open."""
@@ -111,7 +116,7 @@ class Staff:
 
     @contextlib.contextmanager
     def pool(self, layout: Layout) -> Iterator[Pool]:
-        """Start workers in a layout, each on its own cores; stop them in the end."""
+        """Start workers in a layout, each on its own cores or GPU; stop them in the end."""
         from stormsweep.cluster.local import LocalPool
         from stormsweep.cluster.topology import pins
 
@@ -125,6 +130,7 @@ class Staff:
             (self._directory / "logs").resolve(),
             paths,
             pins(site.pin, layout.workers, layout.threads),
+            self._gpus,
         )
         try:
             yield pool

@@ -244,6 +244,7 @@ class Study:
         from stormsweep.models.build import check_place
         from stormsweep.results.journal import each
         from stormsweep.results.progress import progress_of
+        from stormsweep.study.environment import check_engine
         from stormsweep.study.execute import Silent
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
@@ -254,6 +255,7 @@ class Study:
         refuse_if_busy(self.directory)
         self._place.refuse_edits()
         check_place(file.model.build)
+        check_engine(file)
         plan = self.plan()
         for flaw in flaws(file) if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
@@ -303,6 +305,7 @@ class Study:
         """
         from stormsweep.results.journal import JournalWriter
         from stormsweep.study.choice import Choice, choose
+        from stormsweep.study.environment import check_engine
         from stormsweep.study.execute import Silent
         from stormsweep.study.layout import Layout
         from stormsweep.study.lock import DriverLock, refuse_if_busy
@@ -313,6 +316,7 @@ class Study:
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):
             return choice
+        check_engine(self.file)
         refuse_if_busy(self.directory)
         self._place.refuse_edits()
         try:
@@ -379,7 +383,9 @@ class Study:
                 outcome = "error"
                 try:
                     self._begin(journal, plan, data, folds, execution.model, progress)
-                    chosen._begin_session(journal, session, started, hired.record)
+                    chosen._begin_session(
+                        journal, session, started, hired.record, execution.devices
+                    )
                     execution.train(journal, session, retry_failed, lock.check)
                     outcome = "failed" if progress.failed else "done"
                 except KeyboardInterrupt:
@@ -431,12 +437,17 @@ class Study:
             journal.append(*records)
 
     def _begin_session(
-        self, journal: JournalWriter, session: int, started: float, tried: LayoutTried | None
+        self,
+        journal: JournalWriter,
+        session: int,
+        started: float,
+        tried: LayoutTried | None,
+        devices: set[str],
     ) -> None:
         from stormsweep.study.environment import describe
 
         site = self.file.site
-        now = describe(self.file, session)
+        now = describe(self.file, session, devices)
         path = self.directory / "environment.json"
         if session == 1 or not path.is_file():
             write_json(path, now)

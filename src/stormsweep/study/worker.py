@@ -62,35 +62,47 @@ class Welcome:
         SHA-256 of the file that the builder stands in.
     ready : float
         When it was set up, in seconds since 1970.
+    device : str
+        What it computes on, where that is not simply the processor.
     """
 
     problem: str
     model: str
     ready: float
+    device: str = ""
 
 
-def welcome(question: tuple[str, list[str], int, str, bool]) -> Welcome:
+#: What a worker is asked at first: see `welcome`.
+Question = tuple[str, list[str], int, str, str, bool]
+
+
+def welcome(question: Question) -> Welcome:
     """Set a worker up before its first task: import what trains, find the model's builder.
 
     Parameters
     ----------
-    question : tuple of str, list of str, int, str and bool
+    question : tuple of str, list of str, int, str, str and bool
         The builder (``package.module:function`` or ``file.py:function``), the names of all
-        hyperparameters, the worker's compute threads, the precision, and whether convolutions are
-        packed.
+        hyperparameters, the worker's compute threads, the engine, the precision, and whether
+        convolutions are packed.
 
     Returns
     -------
     Welcome
     """
-    build, names, threads, precision, packing = question
-    _engine(threads, precision, packing)
+    build, names, threads, engine, precision, packing = question
+    engine_of(threads, engine, precision, packing)
     try:
         function, model = _builder(build)
         check_builder(function, names)
     except ModelError as error:
         return Welcome(str(error), "", time.time())
-    return Welcome("", model, time.time())
+    if engine != "jax":
+        return Welcome("", model, time.time())
+    from stormsweep.training.keras_jax import device
+
+    print(f"training with Keras on JAX on {device()}", flush=True)
+    return Welcome("", model, time.time(), device())
 
 
 @functools.cache
@@ -122,7 +134,7 @@ def train_task(order: TaskOrder) -> TaskDone | RunFailed:
     from the checkpoint. The checkpoint written after the task holds its result too: a task whose
     result was lost on the way to the journal is not trained again.
     """
-    return _guarded(order, lambda: _train_task(order, score=True))
+    return guarded(order, lambda: _train_task(order, score=True))
 
 
 def fit_task(order: TaskOrder) -> TaskDone | RunFailed:
@@ -130,20 +142,21 @@ def fit_task(order: TaskOrder) -> TaskDone | RunFailed:
 
     The order's fold is the number after the last; all else is as in `train_task`.
     """
-    return _guarded(order, lambda: _train_task(order, score=False))
+    return guarded(order, lambda: _train_task(order, score=False))
 
 
 def deliver_task(delivery: Delivery) -> Delivered | RunFailed:
     """Predict the test part with the trained model, and write predictions and model down."""
-    return _guarded(delivery.order, lambda: _deliver(delivery))
+    return guarded(delivery.order, lambda: _deliver(delivery))
 
 
 def sample_task(sample: Sample) -> Sampled | RunFailed:
     """Train the first batches of a run again and again, to see how fast this worker is."""
-    return _guarded(sample.order, lambda: _sample(sample))
+    return guarded(sample.order, lambda: _sample(sample))
 
 
-def _guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
+def guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
+    """Return what `work` returns, or what went wrong in it."""
     try:
         return work()
     except MemoryError:
@@ -163,7 +176,7 @@ def _guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
 
 
 def _failed(order: TaskOrder, kind: str, reason: str, detail: str = "") -> RunFailed:
-    _held.clear()
+    held.pop(order.task.run.id, None)
     task = order.task
     return RunFailed(
         task.run.id,
@@ -179,10 +192,10 @@ def _failed(order: TaskOrder, kind: str, reason: str, detail: str = "") -> RunFa
 
 def _train_task(order: TaskOrder, score: bool) -> TaskDone:
     task, folder = order.task, Path(order.checkpoints)
-    if stored := _load(order, task.to_epoch):
+    if stored := load(order, task.to_epoch):
         return TaskDone(**stored[1])
-    clock = _Clock()
-    data = _fold(order)
+    clock = Clock()
+    data = fold_of(order)
     clock.lap("open")
     trajectory = _trajectory(order, data)
     clock.lap("build")
@@ -193,13 +206,11 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
     if score:
         probabilities = trajectory.predict(data.validation)
         result = scores(data.labels[data.validation], probabilities, data.climatology)
-    on_test, errors = (
-        _test_scores(order, trajectory, data.climatology) if order.score_test else ({}, {})
-    )
+    on_test, errors = test_scores(order, trajectory, data.climatology)
     clock.lap("score")
     state = trajectory.state()
-    _held.clear()
-    _held[task.run.id] = trajectory
+    held.clear()
+    held[task.run.id] = trajectory
 
     def record() -> TaskDone:
         return TaskDone(
@@ -216,7 +227,7 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
             epoch_loss=trained.losses,
             patches=trained.patches,
             updates=trained.updates,
-            memory_mb=_peak_memory_mb(),
+            memory_mb=peak_memory_mb(),
             parameters=trajectory.parameters,
             test_scores=on_test,
             test_errors=errors,
@@ -235,8 +246,8 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone:
 
 
 def _deliver(delivery: Delivery) -> Delivered:
-    clock, order, folder = _Clock(), delivery.order, Path(delivery.folder)
-    trajectory = _trajectory(order, _fold(order))
+    clock, order, folder = Clock(), delivery.order, Path(delivery.folder)
+    trajectory = _trajectory(order, fold_of(order))
     inputs = _part(order.data, order.fingerprint, "test").inputs
     probabilities = trajectory.predict(np.arange(len(inputs)), inputs)
     check_probabilities(probabilities)
@@ -246,10 +257,10 @@ def _deliver(delivery: Delivery) -> Delivered:
 
 
 def _sample(sample: Sample) -> Sampled:
-    order, data = sample.order, _fold(sample.order)
+    order, data = sample.order, fold_of(sample.order)
     run = order.task.run
     few = data.train[: _SAMPLE_BATCHES * int(run.hyperparameters["batch_size"])]
-    trajectory = _engine(order.threads, order.precision, order.packing).start(
+    trajectory = engine_for(order).start(
         _builder(order.build)[0],
         run.hyperparameters,
         order.protocol.seed,
@@ -277,6 +288,7 @@ def fingerprint(order: TaskOrder) -> str:
         order.fingerprint,
         order.protocol,
         order.score_test,
+        order.engine,
         order.precision,
         order.packing,
         order.threads,
@@ -284,28 +296,34 @@ def fingerprint(order: TaskOrder) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _load(order: TaskOrder, epoch: int) -> tuple[State, dict[str, Any]] | None:
+def load(order: TaskOrder, epoch: int) -> tuple[State, dict[str, Any]] | None:
+    """Return the state after an epoch and the record of its task, if they are on disk."""
     stored = checkpoint.load(Path(order.checkpoints), order.task.run.id, epoch, log.warning)
     if stored is None or stored[1].get("protocol") != fingerprint(order):
         return None
     return stored[0], stored[1]["task"]
 
 
-#: The one run whose state this process has in memory, by id.
-_held: dict[str, Trajectory] = {}
+#: The runs whose state this process has in memory, by id: those of its last task.
+held: dict[str, Trajectory] = {}
 
 
 def _trajectory(order: TaskOrder, data: FoldData) -> Trajectory:
+    known = held.get(order.task.run.id)
+    if known is not None and known.epoch == order.task.from_epoch:
+        return known
+    held.clear()
+    return begin(order, data)
+
+
+def begin(order: TaskOrder, data: FoldData) -> Trajectory:
+    """Start a run, and bring it to where its task begins."""
     run, epoch = order.task.run, order.task.from_epoch
-    held = _held.get(run.id)
-    if held is not None and held.epoch == epoch:
-        return held
-    _held.clear()
-    trajectory = _engine(order.threads, order.precision, order.packing).start(
+    trajectory = engine_for(order).start(
         _builder(order.build)[0], run.hyperparameters, order.protocol.seed, run.fold, data
     )
     if epoch:
-        stored = _load(order, epoch)
+        stored = load(order, epoch)
         if stored is None:
             # Nothing is lost but time: the way to the milestone is trained once more.
             trajectory.advance(epoch)
@@ -314,18 +332,34 @@ def _trajectory(order: TaskOrder, data: FoldData) -> Trajectory:
     return trajectory
 
 
+def engine_for(order: TaskOrder) -> Engine:
+    """Return the engine that carries out a task."""
+    return engine_of(order.threads, order.engine, order.precision, order.packing)
+
+
 @functools.cache
-def _engine(threads: int, precision: str, packing: bool) -> Engine:
+def engine_of(threads: int, engine: str, precision: str, packing: bool) -> Engine:
+    """Return this process's engine, set up when first asked for; packing is TensorFlow's only."""
+    if engine == "jax":
+        from stormsweep.training import keras_jax
+
+        keras_jax.configure(threads)
+        return keras_jax.JaxEngine(precision)
     from stormsweep.training.keras_tf import KerasEngine, configure
 
     configure(threads)
     return KerasEngine(precision, packing)
 
 
-def _test_scores(
+def test_scores(
     order: TaskOrder, trajectory: Trajectory, climatology: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the scores on the test part, and their standard errors from resampled groups."""
+    """Return the scores on the test part, and their standard errors from resampled groups.
+
+    Nothing of both where the order does not ask for them.
+    """
+    if not order.score_test:
+        return {}, {}
     test = _part(order.data, order.fingerprint, "test")
     probabilities = trajectory.predict(np.arange(len(test.labels)), test.inputs)
     found = scores(test.labels, probabilities, climatology)
@@ -350,7 +384,8 @@ def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
     return [*fold_rows(part, protocol), whole_part(part, protocol)]
 
 
-def _fold(order: TaskOrder) -> FoldData:
+def fold_of(order: TaskOrder) -> FoldData:
+    """Return the cases of a task's fold."""
     part = _part(order.data, order.fingerprint)
     rows = _rows(order.data, order.fingerprint, order.protocol)[order.task.run.fold]
     inputs, labels, versions = part.inputs, part.labels, range(1)
@@ -394,7 +429,7 @@ def _turning(path: str, augmentation: Augmentation | None) -> Turning | None:
     )
 
 
-class _Clock:
+class Clock:
     """Where the seconds of a task go."""
 
     def __init__(self) -> None:
@@ -403,15 +438,18 @@ class _Clock:
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
+        """Say that a phase ends now."""
         now = time.perf_counter()
         self.phases[phase] = round(now - self._last, 6)
         self._last = now
 
     def move(self, source: str, target: str, seconds: float) -> None:
+        """Say that some seconds of a phase were another's."""
         self.phases[target] = round(seconds, 6)
         self.phases[source] = round(max(0.0, self.phases[source] - seconds), 6)
 
 
-def _peak_memory_mb() -> float:
+def peak_memory_mb() -> float:
+    """Return the peak resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (1024 if sys.platform != "darwin" else 1024**2), 1)

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
@@ -123,8 +122,8 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
         If the model does not take it, or its output is neither (n, 1) nor (n,).
     """
     try:
-        shape = tuple(getattr(model(tf.constant(case)), "shape", ()))
-    except (ValueError, TypeError, tf.errors.OpError) as error:
+        shape = tuple(getattr(model(keras.ops.convert_to_tensor(case)), "shape", ()))
+    except _errors_of_backend() as error:
         text = " ".join(str(error).split())
         raise RunError(
             f"the model does not take inputs of shape {tuple(case.shape[1:])}: {text[:400]}"
@@ -135,3 +134,11 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
             "the probability of the event"
         )
     return len(shape) == 1
+
+
+def _errors_of_backend() -> tuple[type[Exception], ...]:
+    if keras.backend.backend() != "tensorflow":
+        return ValueError, TypeError
+    import tensorflow as tf
+
+    return ValueError, TypeError, tf.errors.OpError

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stormsweep.errors import RunError
+
 #: State of a run between two epochs: plain numpy arrays by name.
 State = dict[str, NDArray[Any]]
+
+
+class OutOfMemoryError(RunError):
+    """One run alone does not fit into the memory of what trains it."""
+
+    kind = "out-of-memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,8 @@ class AdvanceResult:
         Batches, each one optimizer step.
     compile_seconds, train_seconds : float
         Seconds that went into tracing and optimizing the program, and into running it.
+    together : int
+        How many runs these seconds trained.
     """
 
     losses: list[float]
@@ -97,6 +107,7 @@ class AdvanceResult:
     updates: int
     compile_seconds: float
     train_seconds: float
+    together: int = 1
 
 
 class Trajectory(Protocol):
@@ -192,3 +203,44 @@ class Engine(Protocol):
         RunError
             If the builder raises or returns something that is not a model with one output.
         """
+
+
+T = TypeVar("T", bound=Trajectory)
+
+
+class BundleEngine(Engine, Protocol[T]):
+    """An engine that trains several runs in one program, where only scalars differ among them."""
+
+    def start(
+        self,
+        builder: Callable[..., Any],
+        hyperparameters: Mapping[str, Any],
+        seed: int,
+        fold: int,
+        data: FoldData,
+    ) -> T:
+        """Build the model of a run and initialise it; see `Engine.start`."""
+
+    def train(
+        self, runs: Sequence[T], to_epoch: int
+    ) -> Iterator[list[tuple[T, AdvanceResult | RunError]]]:
+        """Train runs up to and including an epoch, as many at once as can be.
+
+        Parameters
+        ----------
+        runs : sequence of Trajectory
+            Started by this engine, on the same cases.
+        to_epoch : int
+            The epoch.
+
+        Yields
+        ------
+        list of tuple of Trajectory and AdvanceResult or RunError
+            The runs that were trained in one program, as soon as they are. A run that diverged
+            comes with its error, and the others are as if it had not been there.
+        """
+
+    def predict(
+        self, runs: Sequence[T], rows: Sequence[NDArray[np.int64]]
+    ) -> list[NDArray[np.float32]]:
+        """Return the probability of the event for rows of each of some runs of one program."""

@@ -1,9 +1,8 @@
-"""Models that were trained: written down, loaded again, asked for probabilities."""
+"""Models that were trained: loaded again and asked for probabilities, on TensorFlow."""
 
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,47 +15,8 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
 from stormsweep.training.building import build_model
-from stormsweep.training.keras_tf import precision_of_layers
+from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.program import CHUNK
-
-log = logging.getLogger(__name__)
-WHOLE, WEIGHTS = "model.keras", "model.weights.h5"
-
-
-def save_model(model: keras.Model, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
-    """Write a model to a folder, whole where Keras can, else its weights.
-
-    Some models of users (custom layers that cannot be written down) are saved without complaint
-    and fail when they are loaded, so the file is loaded at once and compared.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Trained.
-    folder : Path
-        Where to.
-    cases : ndarray of float32, shape (m, ...)
-        Some cases on which the loaded model must predict the same.
-
-    Returns
-    -------
-    tuple of str and str
-        The file's name and its form: ``keras`` or ``weights``.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model.save(folder / WHOLE)
-            again = keras.saving.load_model(folder / WHOLE, compile=False, safe_mode=True)
-        if np.array_equal(Predictor(model)(cases), Predictor(again)(cases)):
-            return WHOLE, "keras"
-        reason = "the loaded model predicts otherwise"
-    except Exception as error:  # a user's layer may raise anything when it is written or read
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    log.warning("the model cannot be saved whole (%s); its weights are", reason)
-    (folder / WHOLE).unlink(missing_ok=True)
-    model.save_weights(folder / WEIGHTS)
-    return WEIGHTS, "weights"
 
 
 def load_model(
@@ -67,7 +27,7 @@ def load_model(
     input_shape: Sequence[int],
     precision: str = "float32",
 ) -> keras.Model:
-    """Load a model that `save_model` wrote.
+    """Load a model that `saving.save_model` wrote, whichever engine trained it.
 
     Parameters
     ----------

@@ -10,7 +10,6 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError
 from stormsweep.training.engine import AdvanceResult, FoldData, State
+from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.seeds import (
     batch_order,
     draw_turns,
@@ -27,7 +27,6 @@ from stormsweep.training.seeds import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from stormsweep.training.program import Program
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 PROGRAMS_KEPT = 4
 #: TensorFlow reads and writes arrays in steps of this many bytes.
 _ALIGNMENT = 64
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 
 
 def configure(threads: int) -> None:
@@ -222,10 +220,11 @@ class KerasTrajectory:
 
     def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
         """Write the model down for later predictions; see `engine.Trajectory.save`."""
-        from stormsweep.training.inference import save_model
+        from stormsweep.training.inference import Predictor
+        from stormsweep.training.saving import save_model
 
         self._take_program()
-        return save_model(self._program.model, folder, cases)
+        return save_model(self._program.model, folder, lambda model: Predictor(model)(cases))
 
     def state(self) -> State:
         """Return a copy of weights, optimizer and random state."""
@@ -273,16 +272,3 @@ def alias(array: NDArray[np.float32]) -> Any:
     if usable and array.size and array.ctypes.data % _ALIGNMENT == 0:
         return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return tf.constant(array.astype(np.float32, copy=False))
-
-
-@contextmanager
-def precision_of_layers(precision: str) -> Iterator[None]:
-    """Have Keras layers made in the block compute in a precision, ``float32`` or ``bfloat16``."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[precision])
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

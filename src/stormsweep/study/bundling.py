@@ -1,0 +1,65 @@
+"""How many runs go into a bundle: what the study says, and what the loss of workers teaches."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+
+from stormsweep.config.study import EngineTable
+from stormsweep.records import Run, Task
+from stormsweep.search.plan import Queue, structure
+
+#: Runs in a bundle at most, where the study file says ``auto``; a worker that has no room for so
+#: many trains them in parts.
+MOST = 64
+#: Bundles that lose their workers so often are taken apart, to find the run whose fault it is.
+_KILLS = 2
+
+
+class Bundling:
+    """Decides which tasks a worker gets together.
+
+    Parameters
+    ----------
+    engine : EngineTable
+        Of the study file.
+    """
+
+    def __init__(self, engine: EngineTable) -> None:
+        self._most = 1
+        if engine.use == "jax":
+            self._most = MOST if engine.bundle == "auto" else engine.bundle
+        #: Runs that went down with their worker, and in how large a bundle they may go since.
+        self._at_most: dict[str, int] = {}
+        self._kills: Counter[str] = Counter()
+
+    @property
+    def structure(self) -> Callable[[Run], str] | None:
+        """What runs of a bundle have in common; None where there are no bundles."""
+        return structure if self._most > 1 else None
+
+    def take(self, queue: Queue, held: Collection[str], idle: int) -> list[Task]:
+        """Take the next bundle out of the queue; runs are shared out where workers are idle.
+
+        Parameters
+        ----------
+        queue : Queue
+            What waits.
+        held : collection of str
+            Runs that the worker has in memory.
+        idle : int
+            Workers without work, this one included.
+        """
+        share = math.ceil(len(queue) / max(1, idle))
+        return queue.take_bundle(held, max(1, min(self._most, share)), self._at_most)
+
+    def lost(self, bundle: Sequence[Task], failure: str) -> None:
+        """Learn from a bundle that lost its worker: for memory half of it may still fit."""
+        for task in bundle:
+            name = task.run.id
+            self._kills[name] += failure == "killed"
+            if failure == "out-of-memory":
+                self._at_most[name] = max(1, len(bundle) // 2)
+            elif self._kills[name] >= _KILLS:
+                self._at_most[name] = 1

@@ -1,0 +1,414 @@
+"""A compiled JAX program: an epoch of one run, or of several side by side, in one call.
+
+Runs of one structure and batch size differ in numbers only: initial weights, learning rate, which
+rows they train on and in which order. `jax.vmap` over all of these makes one program of them, which
+keeps a GPU busy that a small network alone leaves idle.
+
+Nothing is filled up with rows that do not count: they would take part in what a layer computes over
+a batch. Folds of other lengths take fewer steps in the same loop, and the last, smaller batch of
+an epoch is a step of its own size.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from stormsweep.errors import RunError
+from stormsweep.training.engine import State
+
+#: Rows predicted at once, of each run.
+CHUNK = 512
+#: Share of the free memory that a program may plan with.
+_ROOM = 0.9
+_PARTS = ("trainable", "other", "optimizer")
+#: Arrays of a state by part: trainable variables, the model's others, the optimizer's.
+Arrays = tuple[list[Any], list[Any], list[Any]]
+
+
+class NoRoomError(Exception):
+    """So many runs at once do not fit into the device's memory."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"at most {most} at once")
+        self.most = most
+
+
+class NotTogetherError(Exception):
+    """The model trains alone, but JAX cannot make one program of several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """All cases, on the device once.
+
+    Attributes
+    ----------
+    inputs : jax.Array, shape (n, ...)
+        In float32, or bfloat16 where that is what the model computes in.
+    labels : jax.Array of float32, shape (n,)
+        0 or 1.
+    """
+
+    inputs: Any
+    labels: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Which rows an epoch takes, in order, for runs that stand in the order of their tails.
+
+    Attributes
+    ----------
+    orders : ndarray of int32, shape (steps, folds, batch)
+        Rows of the whole batches of each fold; shorter folds are filled with row 0, unused.
+    fold : ndarray of int32, shape (members,)
+        Which of the folds each run trains on.
+    steps : ndarray of int32, shape (members,)
+        Whole batches of each run.
+    tails : tuple of ndarray of int32, shape (some, size)
+        Rows of the last, smaller batch of the first runs, of the next ones, and so on; the last
+        runs may have none.
+    """
+
+    orders: NDArray[np.int32]
+    fold: NDArray[np.int32]
+    steps: NDArray[np.int32]
+    tails: tuple[NDArray[np.int32], ...]
+
+    @property
+    def signature(self) -> Any:
+        """What a compiled program is for, and nothing but."""
+        shapes = tuple(tail.shape for tail in self.tails)
+        return self.orders.shape, self.fold.shape, shapes, self.ragged
+
+    @property
+    def ragged(self) -> bool:
+        """Whether some runs take fewer whole batches than others."""
+        return len(set(self.steps.tolist())) > 1
+
+
+class BundleProgram:
+    """A model, its optimizer, and what was compiled of them.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built and compiled; its own variables are only read where a run begins, and assigned where
+        one is written down.
+    batch_size : int
+        Cases of a batch.
+    flat_output : bool
+        Whether the model's output is (n,) rather than (n, 1).
+    weighted : bool
+        Whether the classes have weights in the loss.
+    """
+
+    def __init__(
+        self, model: keras.Model, batch_size: int, flat_output: bool, weighted: bool
+    ) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self.flat_output, self.weighted = flat_output, weighted
+        #: How many runs fit at once, as far as that is known.
+        self.most: int | None = None
+        takes = "training" in inspect.signature(model.call).parameters
+        self._predicting = {"training": False} if takes else {}
+        self._metrics = [variable.value for variable in model.metrics_variables]
+        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._predict = jax.jit(self._outputs, static_argnames="together")
+
+    @property
+    def parameters(self) -> int:
+        """Trainable parameters."""
+        return sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
+
+    def compile(self, states: Arrays, data: Resident, weights: Any, epoch: Epoch) -> float:
+        """Compile the epoch of so many runs, unless that was done; return the seconds it took.
+
+        Raises
+        ------
+        NoRoomError
+            If the program needs more memory than is free.
+        NotTogetherError
+            If JAX cannot compute several such models at once.
+        RunError
+            If the model cannot be trained at all.
+        """
+        key = (epoch.signature, data.inputs.shape)
+        if key in self._compiled:
+            return 0.0
+        began = time.perf_counter()
+        members = len(epoch.fold)
+        train = jax.jit(self._epoch, static_argnames="ragged", donate_argnums=0)
+        arguments = (states, data.inputs, data.labels, weights, *_arrays(epoch))
+        try:
+            lowered = train.lower(*arguments, ragged=epoch.ragged)
+        except Exception as error:  # a user's layer may raise anything while it is traced
+            if members > 1:
+                raise NotTogetherError(" ".join(str(error).split())[:300]) from error
+            text = " ".join(str(error).split())
+            raise RunError(f"the model cannot be trained: {text[:400]}") from error
+        compiled = lowered.compile()
+        needed, free = _needed(compiled, data), free_memory()
+        if members > 1 and needed > _ROOM * free:
+            raise NoRoomError(max(1, min(members - 1, int(members * _ROOM * free / needed))))
+        self._compiled[key] = compiled
+        return time.perf_counter() - began
+
+    def train(
+        self, states: Arrays, data: Resident, weights: Any, epoch: Epoch
+    ) -> tuple[Arrays, Any, Any]:
+        """Train one epoch; `compile` must have been called. Returns before it is computed.
+
+        Parameters
+        ----------
+        states : Arrays
+            Each array with an axis of runs in front; given up to the call.
+        data : Resident
+            All cases.
+        weights : array of float32, shape (members, 2)
+            Weights of the classes 0 and 1, where the program is weighted.
+        epoch : Epoch
+            The rows.
+
+        Returns
+        -------
+        tuple of Arrays, array of shape (steps, members), tuple of arrays
+            The states afterwards, and the losses of the whole batches and of the tails.
+        """
+        call = self._compiled[epoch.signature, data.inputs.shape]
+        result: tuple[Arrays, Any, Any] = call(
+            states, data.inputs, data.labels, weights, *_arrays(epoch)
+        )
+        return result
+
+    def predict(
+        self, states: Arrays, cases: Callable[[NDArray[np.int32]], Any], rows: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        """Return the outputs for rows of each run, shape (members, n), in chunks of fixed size.
+
+        Parameters
+        ----------
+        states : Arrays
+            Each array with an axis of runs in front.
+        cases : callable
+            From rows of shape (members, `CHUNK`) to the cases, shape (members, `CHUNK`, ...).
+        rows : ndarray of int32, shape (members, n)
+            For each run as many.
+        """
+        members, count = rows.shape
+        filled = np.zeros((members, -(-count // CHUNK) * CHUNK), np.int32)
+        filled[:, :count] = rows
+        parts = [
+            self._predict(states[0], states[1], cases(chunk), together=members > 1)
+            for chunk in np.split(filled, filled.shape[1] // CHUNK, axis=1)
+        ]
+        return np.concatenate([np.asarray(part) for part in parts], axis=1)[:, :count]
+
+    def initial(self) -> State:
+        """Return copies of the variables as the builder left them."""
+        return {
+            name: _plain(np.asarray(variable.value))
+            for name, variable in zip(self._names(), self._variables(), strict=True)
+        }
+
+    def assign(self, state: State) -> None:
+        """Assign a state to the model's own variables."""
+        for name, variable in zip(self._names(), self._variables(), strict=True):
+            variable.assign(state[name])
+
+    def check(self, state: State) -> None:
+        """Refuse a state that is not of this program.
+
+        Raises
+        ------
+        RunError
+            If it has other variables or shapes.
+        """
+        own = {
+            name: tuple(variable.shape)
+            for name, variable in zip(self._names(), self._variables(), strict=True)
+        }
+        if own != {name: value.shape for name, value in state.items()}:
+            raise RunError("the stored state is of another model; remove the run's checkpoints")
+
+    def stack(self, states: Sequence[State]) -> Arrays:
+        """Put the states of several runs on the device, side by side."""
+        parts: dict[str, list[Any]] = {part: [] for part in _PARTS}
+        for name, variable in zip(self._names(), self._variables(), strict=True):
+            together = np.stack([state[name] for state in states])
+            parts[name.partition("/")[0]].append(jnp.asarray(together, dtype=variable.dtype))
+        return parts["trainable"], parts["other"], parts["optimizer"]
+
+    def unstack(self, arrays: Arrays) -> list[State]:
+        """Bring the states of several runs back as copies, one each."""
+        values = [np.asarray(value) for part in arrays for value in part]
+        return [
+            {
+                name: _plain(np.array(value[place]))
+                for name, value in zip(self._names(), values, strict=True)
+            }
+            for place in range(len(values[0]))
+        ]
+
+    def _variables(self) -> list[Any]:
+        model = self.model
+        return [
+            *model.trainable_variables,
+            *model.non_trainable_variables,
+            *model.optimizer.variables,
+        ]
+
+    def _names(self) -> list[str]:
+        model = self.model
+        sizes = (
+            len(model.trainable_variables),
+            len(model.non_trainable_variables),
+            len(model.optimizer.variables),
+        )
+        return [
+            f"{part}/{place:03d}"
+            for part, size in zip(_PARTS, sizes, strict=True)
+            for place in range(size)
+        ]
+
+    def _epoch(
+        self,
+        states: Arrays,
+        inputs: Any,
+        labels: Any,
+        weights: Any,
+        orders: Any,
+        fold: Any,
+        steps: Any,
+        tails: tuple[Any, ...],
+        ragged: bool,
+    ) -> tuple[Arrays, Any, Any]:
+        one = _together(self._step, len(fold) > 1)
+
+        def step(states: Arrays, rows: Any, weights: Any) -> tuple[Arrays, Any]:
+            x = inputs.at[rows].get(mode="promise_in_bounds")
+            y = labels.at[rows].get(mode="promise_in_bounds")
+            trained: tuple[Arrays, Any] = one(states, x, y, weights)
+            return trained
+
+        def batch(states: Arrays, now: tuple[Any, Any]) -> tuple[Arrays, Any]:
+            number, rows = now
+            trained, loss = step(states, rows[fold], weights)
+            if ragged:
+                goes_on = number < steps
+                trained = jax.tree.map(
+                    lambda new, old: jnp.where(_as_wide(goes_on, new), new, old), trained, states
+                )
+            return trained, loss
+
+        states, losses = jax.lax.scan(batch, states, (jnp.arange(len(orders)), orders))
+        tail_losses, start = [], 0
+        for rows in tails:
+            stop = start + len(rows)
+            own = jax.tree.map(lambda value, a=start, b=stop: value[a:b], states)
+            trained, loss = _together(self._step, len(rows) > 1)(
+                own, inputs[rows], labels[rows], weights[start:stop]
+            )
+            states = jax.tree.map(
+                lambda value, new, a=start, b=stop: value.at[a:b].set(new), states, trained
+            )
+            tail_losses.append(loss)
+            start = stop
+        return states, losses, tail_losses
+
+    def _step(self, state: Arrays, x: Any, y: Any, weights: Any) -> tuple[Arrays, Any]:
+        """One optimizer step of one run, as Keras's own `train_step` without its metrics."""
+        model = self.model
+        trainable, other, optimizer = state
+        sample_weight = jnp.where(y > 0.5, weights[1], weights[0]) if self.weighted else None
+        if not self.flat_output:
+            y = y[:, jnp.newaxis]
+        (_, (loss, _, other, _)), gradients = jax.value_and_grad(
+            model.compute_loss_and_updates, has_aux=True
+        )(
+            trainable,
+            other,
+            self._metrics,
+            x,
+            y,
+            sample_weight,
+            training=True,
+            optimizer_variables=optimizer,
+        )
+        trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
+        return (trainable, other, optimizer), loss
+
+    def _outputs(self, trainable: Any, other: Any, x: Any, together: bool) -> Any:
+        def one(trainable: Any, other: Any, x: Any) -> Any:
+            predicted, _ = self.model.stateless_call(trainable, other, x, **self._predicting)
+            return predicted.astype(jnp.float32).reshape(-1)
+
+        return _together(one, together)(trainable, other, x)
+
+
+def _arrays(epoch: Epoch) -> tuple[Any, ...]:
+    return epoch.orders, epoch.fold, epoch.steps, epoch.tails
+
+
+def _together(one: Callable[..., Any], several: bool) -> Callable[..., Any]:
+    """Return `one` for arguments with an axis of runs in front; a run alone is computed plainly."""
+    if several:
+        side_by_side: Callable[..., Any] = jax.vmap(one)
+        return side_by_side
+
+    def alone(*arguments: Any) -> Any:
+        without = jax.tree.map(lambda value: value[0], arguments)
+        return jax.tree.map(lambda value: value[jnp.newaxis], one(*without))
+
+    return alone
+
+
+def _as_wide(mask: Any, value: Any) -> Any:
+    return mask.reshape(mask.shape + (1,) * (value.ndim - 1))
+
+
+def _plain(value: NDArray[Any]) -> NDArray[Any]:
+    # bfloat16 is no dtype of numpy's own; float32 holds each of its values.
+    return value.astype(np.float32) if value.dtype.kind == "V" else value
+
+
+def predict_plainly(model: keras.Model, cases: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a model's outputs for some cases, shape (n,)."""
+    takes = "training" in inspect.signature(model.call).parameters
+    keywords = {"training": False} if takes else {}
+    return np.asarray(model(jnp.asarray(cases), **keywords), np.float32).reshape(-1)
+
+
+def free_memory() -> float:
+    """Return the device's free memory in bytes; the machine's where the processor computes."""
+    device = jax.devices()[0]
+    known = device.memory_stats() or {}
+    if "bytes_limit" in known:
+        return float(known["bytes_limit"] - known.get("bytes_in_use", 0))
+    return float(psutil.virtual_memory().available)
+
+
+def _needed(compiled: Any, data: Resident) -> float:
+    """Return the bytes that a program takes beside the cases; 0 where nobody knows."""
+    try:
+        plan = compiled.memory_analysis()
+        resident = data.inputs.nbytes + data.labels.nbytes
+        return float(
+            plan.temp_size_in_bytes
+            + plan.output_size_in_bytes
+            + max(0, plan.argument_size_in_bytes - resident)
+        )
+    except (AttributeError, NotImplementedError, TypeError, RuntimeError):
+        return 0.0

@@ -1,0 +1,281 @@
+"""The JAX engine: a run of a bundle is the run that it would be alone, to float tolerance."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stormsweep.errors import DivergedError, RunError
+from stormsweep.training.keras_jax import JaxEngine, configure
+
+configure(1)
+
+from stormsweep.models import storm_cnn, storm_dnn  # noqa: E402
+from stormsweep.training import bundle, checkpoint  # noqa: E402
+from stormsweep.training.engine import FoldData, OutOfMemoryError, Turning  # noqa: E402
+from stormsweep.training.seeds import batch_order  # noqa: E402
+
+SEED, RATES = 11, (0.001, 0.005, 0.02)
+RUN = {"batch_size": 32, "filters": [4]}
+#: Of float32 sums in another order, over a few epochs.
+NEAR = {"atol": 2e-4, "rtol": 2e-4}
+INPUTS = np.random.default_rng(5).standard_normal((300, 12, 12, 3), dtype=np.float32)
+LABELS = (INPUTS.reshape(300, -1)[:, :4].sum(1) > 0.3).astype(np.uint8)
+
+
+def fold(rows, class_weight=None):
+    return FoldData(INPUTS, LABELS, rows, np.arange(250, 300), class_weight, 0.4)
+
+
+#: 4 batches and 22, 6 batches and 8, 5 and none: no two folds take the same steps.
+FOLDS = [fold(np.arange(150)), fold(np.arange(50, 250)), fold(np.arange(160))]
+WEIGHTED = [fold(data.train, (0.7, 1.9)) for data in FOLDS]
+
+
+def normalized(learning_rate):
+    """What a layer computes over a batch would change if the batch were filled up."""
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.layers.Flatten(),
+            keras.layers.Dense(6, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.2),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(learning_rate, momentum=0.9), "binary_crossentropy")
+    return model
+
+
+def started(engine, builder=storm_cnn, run=RUN, folds=FOLDS, rates=RATES):
+    return [
+        engine.start(builder, {**run, "learning_rate": rate}, SEED, number, data)
+        for rate in rates
+        for number, data in enumerate(folds)
+    ]
+
+
+def together(engine, runs, to_epoch):
+    """Train runs in one call; return what came of each, in their order."""
+    found = {id(run): result for part in engine.train(runs, to_epoch) for run, result in part}
+    return [found[id(run)] for run in runs]
+
+
+def alike(run, other):
+    assert run.state().keys() == other.state().keys()
+    for name, value in run.state().items():
+        np.testing.assert_allclose(value, other.state()[name], **NEAR, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("builder", "run", "folds"),
+    [
+        pytest.param(
+            storm_cnn,
+            {**RUN, "dropout": 0.3, "l2": 1e-3},
+            FOLDS[:2],
+            marks=pytest.mark.slow,
+            id="cnn",
+        ),
+        pytest.param(normalized, {"batch_size": 32}, WEIGHTED, id="batch-normalization"),
+    ],
+)
+def test_a_bundle_is_its_runs_trained_alone(builder, run, folds):
+    engine = JaxEngine()
+    bundled = started(engine, builder, run, folds, RATES[:2])
+    results = together(engine, bundled, 2)
+    assert {result.together for result in results} == {len(bundled)}
+    predicted = engine.predict(bundled, [run.data.validation for run in bundled])
+    for own, result, p, alone in zip(
+        bundled, results, predicted, started(engine, builder, run, folds, RATES[:2]), strict=True
+    ):
+        expected = alone.advance(2)
+        assert result.losses == pytest.approx(expected.losses, rel=1e-4)
+        assert (result.patches, result.updates) == (expected.patches, expected.updates)
+        alike(own, alone)
+        np.testing.assert_allclose(p, alone.predict(alone.data.validation), **NEAR)
+        np.testing.assert_allclose(p, alone.predict(np.arange(50), INPUTS[250:]), **NEAR)
+
+
+def test_an_epoch_is_that_of_keras_fit():
+    import keras
+
+    data = rows_of_numbers()
+    run = JaxEngine().start(storm_dnn, {"batch_size": 32, "learning_rate": 0.1}, SEED, 0, data)
+    model = storm_dnn((3,), learning_rate=0.1)
+    model.set_weights(run.program.model.get_weights())
+    order = batch_order(data.train, SEED, 0, 1)
+    x, y = data.inputs[order], data.labels[order]
+    losses = model.fit(x, y, batch_size=32, shuffle=False, verbose=0).history["loss"]
+    assert run.advance(1).losses == pytest.approx(losses, rel=1e-5)
+    run.program.assign(run.state())
+    for own, theirs in zip(run.program.model.weights, model.weights, strict=True):
+        np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (own, theirs)), **NEAR)
+
+
+def test_a_run_goes_on_from_its_checkpoint_in_any_bundle(tmp_path):
+    kind = {"builder": normalized, "run": {"batch_size": 32}, "folds": FOLDS[:2]}
+    engine = JaxEngine()
+    whole = started(engine, **kind)
+    together(engine, whole, 3)
+    first = started(engine, **kind)
+    together(engine, first, 1)
+    for number, own in enumerate(first):
+        checkpoint.save(tmp_path, f"run{number}", 1, own.state(), {})
+
+    fresh = JaxEngine()
+    resumed = started(fresh, **kind)
+    for number, own in enumerate(resumed):
+        own.restore(checkpoint.load(tmp_path, f"run{number}", 1)[0], 1)
+    together(fresh, resumed[:5], 3)
+    resumed[5].advance(3)
+    for own, expected in zip(resumed, whole, strict=True):
+        assert own.epoch == 3
+        alike(own, expected)
+    with pytest.raises(RunError, match="another model"):
+        started(fresh, run={**RUN, "filters": [2]})[0].restore(resumed[0].state(), 3)
+
+
+def test_a_run_that_diverges_leaves_the_others_alone():
+    engine = JaxEngine()
+    runs = started(engine, normalized, {"batch_size": 32}, FOLDS[:1], (0.01, 1e38, 0.02))
+    good, bad, other = together(engine, runs, 2)
+    assert isinstance(bad, DivergedError)
+    assert "in epoch 1" in str(bad)
+    expected = started(engine, normalized, {"batch_size": 32}, FOLDS[:1], (0.01, 0.02))
+    for run, result, alone in zip(runs[::2], (good, other), expected, strict=True):
+        assert result.losses == pytest.approx(alone.advance(2).losses, rel=1e-4)
+        alike(run, alone)
+
+
+def test_a_bundle_that_does_not_fit_is_trained_in_parts(monkeypatch):
+    engine = JaxEngine()
+    runs = started(engine, storm_dnn, {"batch_size": 32}, [rows_of_numbers()], np.arange(1, 9) / 99)
+    monkeypatch.setattr(bundle, "free_memory", lambda: 1.0)
+    together(engine, runs, 1)
+    assert runs[0].program.most == 1
+    monkeypatch.undo()
+
+    train, calls = bundle.BundleProgram.train, []
+
+    def full(self, states, data, weights, epoch):
+        calls.append(len(weights))
+        if len(weights) > 2:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return train(self, states, data, weights, epoch)
+
+    monkeypatch.setattr(bundle.BundleProgram, "train", full)
+    runs[0].program.most = None
+    parts = [len(part) for part in engine.train(runs, 2)]
+    assert parts == [2, 2, 2, 2]
+    assert calls == [8, 4, 2, 2, 2, 2]
+    assert all(run.epoch == 2 for run in runs)
+
+    def always(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+    monkeypatch.setattr(bundle.BundleProgram, "train", always)
+    with pytest.raises(OutOfMemoryError, match="memory is full"):
+        runs[0].advance(3)
+
+
+def rows_of_numbers():
+    inputs = INPUTS[:, 0, 0]
+    return FoldData(
+        inputs, (inputs[:, 0] > 0).astype(np.uint8), np.arange(150), np.arange(250, 300), None, 0.5
+    )
+
+
+def outside(learning_rate):
+    """A layer that leaves JAX, and cannot do so for several runs at once."""
+    import jax
+    import keras
+
+    class Outside(keras.layers.Layer):
+        def call(self, x):
+            def seen(values):
+                return np.zeros_like(values)
+
+            shape = jax.ShapeDtypeStruct((), np.float32)
+            return x + jax.pure_callback(seen, shape, jax.lax.stop_gradient(x.sum()) * 0)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    model = keras.Sequential([Outside(), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(keras.optimizers.SGD(learning_rate), "binary_crossentropy")
+    return model
+
+
+def test_a_model_that_cannot_be_bundled_is_trained_one_run_after_another(caplog):
+    engine = JaxEngine()
+    data = rows_of_numbers()
+    runs = started(engine, outside, {"batch_size": 32}, [data, data], (0.01,))
+    results = together(engine, runs, 2)
+    assert [result.together for result in results] == [1, 1]
+    said = [record for record in caplog.records if "one after another" in record.message]
+    assert len(said) == 1
+
+
+def test_what_cannot_be_trained_fails_in_one_line():
+    turning = Turning(5.0, False, True, (), (0.0,) * 3, (1.0,) * 3)
+    turned = FoldData(INPUTS, LABELS, np.arange(9), np.arange(9), None, 0.4, turning=turning)
+    with pytest.raises(RunError, match="on the fly by the engine tensorflow only"):
+        JaxEngine().start(storm_cnn, {**RUN, "learning_rate": 0.1}, SEED, 0, turned)
+
+    def unseeded():
+        import keras
+
+        class Noise(keras.layers.Layer):
+            def call(self, x):
+                return x + keras.random.normal((4,))
+
+        return keras.Sequential([keras.layers.Flatten(), Noise(), keras.layers.Dense(1)])
+
+    with pytest.raises(RunError, match="only use seeded random ops"):
+        JaxEngine().start(unseeded, {"batch_size": 32}, SEED, 0, rows_of_numbers()).advance(1)
+
+
+_ASK_TENSORFLOW = """
+import sys, json
+from pathlib import Path
+from stormsweep.training.keras_tf import configure
+configure(1)
+import numpy as np
+from stormsweep.training.inference import Predictor, load_model
+cases = np.load(sys.argv[1])
+for file in map(Path, sys.argv[2:]):
+    model = load_model(file, "keras", lambda: None, {}, cases.shape[1:])
+    print(json.dumps(Predictor(model)(cases).tolist()))
+"""
+
+
+@pytest.mark.slow
+def test_tensorflow_loads_the_models_of_both_precisions_and_predicts_the_same(tmp_path):
+    np.save(tmp_path / "cases.npy", INPUTS[250:])
+    expected, files = [], []
+    for precision in ("float32", "bfloat16"):
+        engine = JaxEngine(precision)
+        rate = {"learning_rate": 0.005}
+        run = engine.start(storm_cnn, {**RUN, "dropout": 0.2, **rate}, SEED, 0, FOLDS[0])
+        run.advance(1)
+        assert engine.resident(FOLDS[0]).inputs.dtype.name == precision
+        folder = tmp_path / precision
+        folder.mkdir()
+        file, form = run.save(folder, INPUTS[:20])
+        assert form == "keras"
+        expected.append(run.predict(FOLDS[0].validation))
+        files.append(str(folder / file))
+    assert 0 < np.abs(expected[0] - expected[1]).max() < 0.1
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASK_TENSORFLOW, str(tmp_path / "cases.npy"), *files],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for line, own, near in zip(asked.stdout.splitlines()[-2:], expected, (1e-5, 0.02), strict=True):
+        np.testing.assert_allclose(json.loads(line), own, atol=near)

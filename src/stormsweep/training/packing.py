@@ -110,6 +110,9 @@ def _plain(images: Any, kernel: Any) -> Any:
     return tf.nn.conv2d(images, kernel, 1, "SAME")
 
 
+# TensorFlow keeps each use of a custom gradient for ever, and the graph it was used in with it.
+# Inside a function that is traced once for each shape, that graph is this one's: small, and few.
+@tf.function(autograph=False)  # type: ignore[untyped-decorator]
 def _with_packed_gradient(images: Any, kernel: Any, cells: int) -> Any:
     """Convolve as usual; compute the gradient of the images on packs."""
 

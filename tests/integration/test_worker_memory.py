@@ -23,7 +23,8 @@ batch_sizes = [32 + 32 * number for number in range(PROGRAMS_KEPT + 2)]
 for number in range(200):
     fold = number % 3
     # In turn, so that nearly every run drops the program of another.
-    run = {"batch_size": batch_sizes[number % len(batch_sizes)], "learning_rate": 1e-3 + number * 1e-5}
+    batch_size = batch_sizes[number % len(batch_sizes)]
+    run = {"batch_size": batch_size, "learning_rate": 1e-3 + number * 1e-5}
     held = np.arange(1000 * fold, 1000 * fold + 1000)
     data = FoldData(inputs, labels, folds[fold], held, None, 0.3)
     trajectory = engine.start(storm_cnn, run, 1, fold, data)

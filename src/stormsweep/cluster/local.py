@@ -17,7 +17,7 @@ import dask
 from distributed import Client, LocalCluster, SchedulerPlugin, Security
 
 from stormsweep.cluster.line import Lines
-from stormsweep.cluster.machine import host
+from stormsweep.cluster.machine import allow_open_files, host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
 from stormsweep.cluster.quiet import QUIET
 from stormsweep.cluster.topology import Cores
@@ -106,6 +106,8 @@ class LocalPool:
         gpus: Sequence[str],
     ) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
+        # A worker takes eleven: connections of its nanny, the scheduler and its line, its process.
+        allow_open_files(512 + 16 * workers)
         scratch = self._open.enter_context(
             tempfile.TemporaryDirectory(prefix="stormsweep-", ignore_cleanup_errors=True)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import resource
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -157,6 +158,18 @@ def process_started(pid: int) -> float | None:
         return float(process.create_time())
     except psutil.Error:
         return None
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process have that many files and connections open, as far as the system allows.
+
+    What a process may have without asking is 1,024 on most systems.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def _cgroup_cores() -> float | None:

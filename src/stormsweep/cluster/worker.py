@@ -18,8 +18,10 @@ from distributed import Status, WorkerPlugin
 from stormsweep.cluster.line import answer_the_line
 from stormsweep.cluster.topology import Cores, pin_process
 
-#: How often a worker looks at its own memory, in seconds.
-_LOOK_SECONDS = 0.05
+#: How often a worker looks at its own memory, in seconds: at most, and at least.
+_LOOK_SECONDS = (0.05, 1.0)
+#: No process takes memory faster than this, in bytes a second.
+_FASTEST = 16 * 2**30
 OUT_OF_MEMORY_EXIT = 77
 
 
@@ -116,4 +118,10 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
                 path = farewell_file(Path(self.logs), os.getpid())
                 path.write_text(json.dumps(farewell), encoding="utf-8")
                 os._exit(OUT_OF_MEMORY_EXIT)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_until_next_look(self.memory_bytes - used))
+
+
+def _until_next_look(left: float) -> float:
+    """Return how long memory of that many bytes lasts at least; a look is not free."""
+    often, seldom = _LOOK_SECONDS
+    return min(seldom, max(often, left / _FASTEST))

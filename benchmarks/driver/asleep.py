@@ -1,0 +1,70 @@
+"""What workers do in this benchmark: sleep, and leave what a task leaves.
+
+Everything else is the product's: orders, results and the checkpoint's file are of the usual shape
+and name, so that the driver has as much to do as ever.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormsweep.records import Task, TaskDone, TaskOrder
+from stormsweep.training.checkpoint import path_of
+
+_SCORES = ("roc_auc", "average_precision", "brier_score", "brier_skill_score", "csi", "loss")
+_PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """As `stormsweep.study.worker.Welcome`, without what that module imports."""
+
+    problem: str
+    model: str
+    ready: float
+
+
+def welcome(question: tuple[str, list[str], int, str]) -> Welcome:
+    """Be ready at once."""
+    return Welcome("", "0" * 64, time.time())
+
+
+def seconds(task: Task) -> float:
+    """Return how long a task sleeps: spread evenly, and the same in every session."""
+    run = task.run
+    low, high = (float(run.hyperparameters[name]) for name in ("shortest", "longest"))
+    return low + (high - low) * _share(f"{run.id} {task.to_epoch}")
+
+
+def train_task(order: TaskOrder) -> TaskDone:
+    """Sleep instead of training."""
+    started, task = time.time(), order.task
+    time.sleep(seconds(task))
+    checkpoint = path_of(Path(order.checkpoints), task.run.id, task.to_epoch)
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.touch()
+    epochs = task.to_epoch - task.from_epoch
+    return TaskDone(
+        run=task.run.id,
+        from_epoch=task.from_epoch,
+        to_epoch=task.to_epoch,
+        scores={name: _share(f"{name} {task.run.id} {task.to_epoch}") for name in _SCORES},
+        worker=order.worker,
+        session=order.session,
+        submitted=order.submitted,
+        started=started,
+        stopped=time.time(),
+        phases={name: round(seconds(task) / len(_PHASES), 6) for name in _PHASES},
+        epoch_loss=[_share(f"{task.run.id} {epoch}") for epoch in range(epochs)],
+        patches=6000 * epochs,
+        updates=47 * epochs,
+        memory_mb=812.4,
+        parameters=17169,
+    )
+
+
+def _share(text: str) -> float:
+    return zlib.crc32(text.encode()) / 2**32

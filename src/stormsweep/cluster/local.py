@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster, SchedulerPlugin, Security
 from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import allow_open_files, host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
-from stormsweep.cluster.quiet import QUIET
+from stormsweep.cluster.quiet import QUIET, beat_rarely
 from stormsweep.cluster.topology import Cores
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
 
@@ -144,6 +144,7 @@ class LocalPool:
         )
         self._open.callback(_quietly, cluster.close, timeout=10)
         cluster.scheduler.add_plugin(_Reporter(self))
+        beat_rarely(cluster.scheduler)
         self._client = Client(cluster, security=security, set_as_default=False)
         self._open.callback(_quietly, self._client.close, timeout=5)
         self._lines = Lines(self._client, self._names.__contains__)

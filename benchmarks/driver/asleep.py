@@ -8,26 +8,17 @@ from __future__ import annotations
 
 import time
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from stormsweep.records import Task, TaskDone, TaskOrder
+from stormsweep.study.worker import Question, Welcome
 from stormsweep.training.checkpoint import path_of
 
 _SCORES = ("roc_auc", "average_precision", "brier_score", "brier_skill_score", "csi", "loss")
 _PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
 
 
-@dataclass(frozen=True)
-class Welcome:
-    """As `stormsweep.study.worker.Welcome`, without what that module imports."""
-
-    problem: str
-    model: str
-    ready: float
-
-
-def welcome(question: tuple[str, list[str], int, str]) -> Welcome:
+def welcome(question: Question) -> Welcome:
     """Be ready at once."""
     return Welcome("", "0" * 64, time.time())
 

@@ -151,6 +151,7 @@ def measure(case: Case, folder: Path, profile: Path | None = None) -> Measured:
     with _profiled(profile):
         study.run(looks)
     ended = time.time()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     entries = study.entries()
     done = of_kind(entries, TaskDone)
     found = len({(task.run, task.to_epoch) for task in done})
@@ -159,7 +160,6 @@ def measure(case: Case, folder: Path, profile: Path | None = None) -> Measured:
     began = next(entry.time for entry in entries if isinstance(entry.record, SessionBegun))
     first = min(task.submitted for task in done)
     last = max(entry.time for entry in entries if isinstance(entry.record, TaskDone))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     del entries
     again = time.perf_counter()
     study.run()

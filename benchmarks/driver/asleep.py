@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 
 from stormsweep.records import Task, TaskDone, TaskOrder
-from stormsweep.study.worker import Question, Welcome
+from stormsweep.study.setup import Question, Welcome
 from stormsweep.training.checkpoint import path_of
 
 _SCORES = ("roc_auc", "average_precision", "brier_score", "brier_skill_score", "csi", "loss")

@@ -29,7 +29,7 @@ from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
 from stormsweep.study import orders
 from stormsweep.study.execute import Execution, Silent
-from stormsweep.study.worker import Welcome
+from stormsweep.study.setup import Welcome
 from stormsweep.training.checkpoint import path_of
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [1, 2]}}})

@@ -14,7 +14,7 @@ from stormsweep.errors import ModelError
 from stormsweep.files import sha256
 from stormsweep.models.storm import storm_cnn, storm_dnn
 from stormsweep.study.predict import predict
-from stormsweep.study.worker import builder_and_checksum
+from stormsweep.study.setup import builder_and_checksum
 from stormsweep.training.keras_tf import configure
 
 configure(1)

@@ -16,6 +16,7 @@ from stormsweep.cluster.topology import pinned
 from stormsweep.errors import RunError
 from stormsweep.records import RunFailed, TaskDone, TaskOrder
 from stormsweep.study import worker
+from stormsweep.study.setup import engine_for
 from stormsweep.training import checkpoint
 from stormsweep.training.engine import AdvanceResult, BundleEngine, FoldData, Trajectory
 from stormsweep.training.scores import scores
@@ -78,7 +79,7 @@ def _train(orders: Sequence[TaskOrder]) -> Iterator[TaskDone | RunFailed]:
     if not left:
         return
     first = left[0]
-    engine = cast(Engine, worker.engine_for(first))
+    engine = cast(Engine, engine_for(first))
     folds = {order.task.run.fold: worker.fold_of(order) for order in left}
     clock.lap("open")
     members: dict[int, _Member] = {}

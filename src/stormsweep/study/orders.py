@@ -12,8 +12,8 @@ from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
 from stormsweep.records import Task, TaskOrder
-from stormsweep.study import worker
 from stormsweep.study.protocol import protocol_of
+from stormsweep.study.setup import Question, welcome
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +58,17 @@ class Orders:
         """The model builder."""
         return self._study.model.build
 
-    def question(self, names: Iterable[str]) -> worker.Question:
-        """Return what `worker.welcome` is asked; `names` are those of all hyperparameters."""
+    def question(self, names: Iterable[str]) -> Question:
+        """Return what `setup.welcome` is asked; `names` are those of all hyperparameters."""
         (_, threads), engine = self._study.site.layout, self._study.engine
-        chosen = (engine.use, engine.precision, engine.packing)
-        return (self.build, sorted(set(names)), threads, *chosen)
+        return Question(
+            build=self.build,
+            names=sorted(set(names)),
+            threads=threads,
+            engine=engine.use,
+            precision=engine.precision,
+            packing=engine.packing,
+        )
 
     def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
         """Return a task with all that a worker needs to carry it out.
@@ -142,7 +148,7 @@ class Reception:
         match event:
             case WorkerReady(name, _, pid):
                 self.joined[name] = event
-                self._pool.submit(name, pid, _WELCOME, worker.welcome, self._question)
+                self._pool.submit(name, pid, _WELCOME, welcome, self._question)
             case Finished(name, token, said) if token == _WELCOME:
                 if said.problem:
                     raise ModelError(said.problem)

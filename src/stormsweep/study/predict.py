@@ -168,7 +168,7 @@ def _predictor(
 
 def _builder(facts: dict[str, Any]) -> Callable[..., Any]:
     """Import the builder, if its file is still the one that the model was trained with."""
-    from stormsweep.study.worker import builder_and_checksum
+    from stormsweep.study.setup import builder_and_checksum
 
     function, checksum = builder_and_checksum(facts["build"])
     if checksum != facts["build_sha256"]:

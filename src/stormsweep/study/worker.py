@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import inspect
 import logging
 import resource
 import sys
@@ -19,13 +18,11 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from stormsweep import files
 from stormsweep.cluster.topology import pinned
 from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.turned import open_turned, vectors_of
-from stormsweep.errors import ModelError, RunError
-from stormsweep.models.build import Builder, check_builder, find_builder
+from stormsweep.errors import RunError
 from stormsweep.records import (
     Augmentation,
     Delivered,
@@ -38,8 +35,9 @@ from stormsweep.records import (
     TaskOrder,
 )
 from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
+from stormsweep.study.setup import builder_of, engine_for
 from stormsweep.training import checkpoint
-from stormsweep.training.engine import Engine, FoldData, State, Trajectory, Turning
+from stormsweep.training.engine import FoldData, State, Trajectory, Turning
 from stormsweep.training.scores import check_probabilities, scores
 from stormsweep.verification.errors import standard_errors
 from stormsweep.verification.forecasts import CASE, forecasts
@@ -48,83 +46,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 #: Batches that make an epoch of a sample.
 _SAMPLE_BATCHES = 4
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Welcome:
-    """What a worker says once it is set up.
-
-    Attributes
-    ----------
-    problem : str
-        What is wrong with the builder, in one line; empty: nothing.
-    model : str
-        SHA-256 of the file that the builder stands in.
-    ready : float
-        When it was set up, in seconds since 1970.
-    device : str
-        What it computes on, where that is not simply the processor.
-    """
-
-    problem: str
-    model: str
-    ready: float
-    device: str = ""
-
-
-#: What a worker is asked at first: see `welcome`.
-Question = tuple[str, list[str], int, str, str, bool]
-
-
-def welcome(question: Question) -> Welcome:
-    """Set a worker up before its first task: import what trains, find the model's builder.
-
-    Parameters
-    ----------
-    question : tuple of str, list of str, int, str, str and bool
-        The builder (``package.module:function`` or ``file.py:function``), the names of all
-        hyperparameters, the worker's compute threads, the engine, the precision, and whether
-        convolutions are packed.
-
-    Returns
-    -------
-    Welcome
-    """
-    build, names, threads, engine, precision, packing = question
-    engine_of(threads, engine, precision, packing)
-    try:
-        function, model = _builder(build)
-        check_builder(function, names)
-    except ModelError as error:
-        return Welcome(str(error), "", time.time())
-    if engine != "jax":
-        return Welcome("", model, time.time())
-    from stormsweep.training.keras_jax import device
-
-    print(f"training with Keras on JAX on {device()}", flush=True)
-    return Welcome("", model, time.time(), device())
-
-
-@functools.cache
-def _builder(build: str) -> tuple[Builder, str]:
-    """Import a builder once: what is edited later counts for workers that start later."""
-    return builder_and_checksum(build)
-
-
-def builder_and_checksum(build: str) -> tuple[Builder, str]:
-    """Import a builder; return it and the SHA-256 of its file, empty where there is no file.
-
-    Raises
-    ------
-    ModelError
-        If it cannot be imported.
-    """
-    function = find_builder(build)
-    try:
-        source = inspect.getsourcefile(inspect.unwrap(function))
-        return function, files.sha256(Path(source or ""))
-    except (TypeError, OSError):
-        return function, ""
 
 
 def train_task(order: TaskOrder) -> TaskDone | RunFailed:
@@ -261,7 +182,7 @@ def _sample(sample: Sample) -> Sampled:
     run = order.task.run
     few = data.train[: _SAMPLE_BATCHES * int(run.hyperparameters["batch_size"])]
     trajectory = engine_for(order).start(
-        _builder(order.build)[0],
+        builder_of(order.build)[0],
         run.hyperparameters,
         order.protocol.seed,
         run.fold,
@@ -320,7 +241,7 @@ def begin(order: TaskOrder, data: FoldData) -> Trajectory:
     """Start a run, and bring it to where its task begins."""
     run, epoch = order.task.run, order.task.from_epoch
     trajectory = engine_for(order).start(
-        _builder(order.build)[0], run.hyperparameters, order.protocol.seed, run.fold, data
+        builder_of(order.build)[0], run.hyperparameters, order.protocol.seed, run.fold, data
     )
     if epoch:
         stored = load(order, epoch)
@@ -330,25 +251,6 @@ def begin(order: TaskOrder, data: FoldData) -> Trajectory:
         else:
             trajectory.restore(stored[0], epoch)
     return trajectory
-
-
-def engine_for(order: TaskOrder) -> Engine:
-    """Return the engine that carries out a task."""
-    return engine_of(order.threads, order.engine, order.precision, order.packing)
-
-
-@functools.cache
-def engine_of(threads: int, engine: str, precision: str, packing: bool) -> Engine:
-    """Return this process's engine, set up when first asked for; packing is TensorFlow's only."""
-    if engine == "jax":
-        from stormsweep.training import keras_jax
-
-        keras_jax.configure(threads)
-        return keras_jax.JaxEngine(precision)
-    from stormsweep.training.keras_tf import KerasEngine, configure
-
-    configure(threads)
-    return KerasEngine(precision, packing)
 
 
 def test_scores(

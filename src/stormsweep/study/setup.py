@@ -1,0 +1,123 @@
+"""What a worker does before its first task: find the model's builder, set the engine up."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormsweep import files
+from stormsweep.errors import ModelError
+from stormsweep.models.build import Builder, check_builder, find_builder
+from stormsweep.records import TaskOrder
+from stormsweep.training.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a worker is asked at first.
+
+    Attributes
+    ----------
+    build : str
+        The builder, ``package.module:function`` or ``file.py:function``.
+    names : list of str
+        Names of all hyperparameters.
+    threads : int
+        The worker's compute threads.
+    engine, precision : str
+        As in `TaskOrder`.
+    packing : bool
+        As in `TaskOrder`.
+    """
+
+    build: str
+    names: list[str]
+    threads: int
+    engine: str
+    precision: str
+    packing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What a worker says once it is set up.
+
+    Attributes
+    ----------
+    problem : str
+        What is wrong with the builder, in one line; empty: nothing.
+    model : str
+        SHA-256 of the file that the builder stands in.
+    ready : float
+        When it was set up, in seconds since 1970.
+    device : str
+        What it computes on, where that is not simply the processor.
+    """
+
+    problem: str
+    model: str
+    ready: float
+    device: str = ""
+
+
+def welcome(question: Question) -> Welcome:
+    """Set a worker up: import what trains, find the model's builder."""
+    _engine(question.threads, question.engine, question.precision, question.packing)
+    try:
+        function, model = builder_of(question.build)
+        check_builder(function, question.names)
+    except ModelError as error:
+        return Welcome(str(error), "", time.time())
+    if question.engine != "jax":
+        return Welcome("", model, time.time())
+    from stormsweep.training.keras_jax import device
+
+    print(f"training with Keras on JAX on {device()}", flush=True)
+    return Welcome("", model, time.time(), device())
+
+
+@functools.cache
+def builder_of(build: str) -> tuple[Builder, str]:
+    """Import a builder once: what is edited later counts for workers that start later.
+
+    Returns and raises what `builder_and_checksum` does.
+    """
+    return builder_and_checksum(build)
+
+
+def builder_and_checksum(build: str) -> tuple[Builder, str]:
+    """Import a builder; return it and the SHA-256 of its file, empty where there is no file.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be imported.
+    """
+    function = find_builder(build)
+    try:
+        source = inspect.getsourcefile(inspect.unwrap(function))
+        return function, files.sha256(Path(source or ""))
+    except (TypeError, OSError):
+        return function, ""
+
+
+def engine_for(order: TaskOrder) -> Engine:
+    """Return the engine that carries out a task."""
+    return _engine(order.threads, order.engine, order.precision, order.packing)
+
+
+@functools.cache
+def _engine(threads: int, engine: str, precision: str, packing: bool) -> Engine:
+    """Return this process's engine, set up when first asked for; packing is TensorFlow's only."""
+    if engine == "jax":
+        from stormsweep.training import keras_jax
+
+        keras_jax.configure(threads)
+        return keras_jax.JaxEngine(precision)
+    from stormsweep.training.keras_tf import KerasEngine, configure
+
+    configure(threads)
+    return KerasEngine(precision, packing)

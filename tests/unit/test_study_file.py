@@ -52,7 +52,7 @@ def write(folder: Path, text: str) -> Path:
             "search.space.rate: low must be below high",
         ),
         (BASE + "[engine]\nbundle = 3", 'bundles are for use = "jax"; remove it'),
-        (BASE + '[engine]\nuse = "jax"\nbundle = 0', 'must be "auto" or a whole number from 1'),
+        (BASE + '[engine]\nuse = "jax"\nbundle = 0', 'must be a whole number from 1, or "auto"'),
         (
             BASE + '[engine]\nuse = "jax"\n[augment]\nrotate_degrees = 5',
             "augment.when: is 'on-the-fly', which the engine jax does not do; must be 'ahead'",

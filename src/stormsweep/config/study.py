@@ -360,12 +360,6 @@ class ValidationTable(Table):
         return self.split in GROUPED_SPLITS
 
 
-def _bundle(value: Any) -> Any:
-    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise ValueError('must be "auto" or a whole number from 1')
-    return value
-
-
 class EngineTable(Table):
     """``[engine]``: what trains."""
 
@@ -378,7 +372,7 @@ class EngineTable(Table):
     """``tensorflow``: convolutions with few channels compute neighbouring cells together: faster,
     and the same up to rounding. ``false``: in float32, the weights of Keras's own ``fit``, to the
     bit."""
-    bundle: Annotated[int | Literal["auto"], BeforeValidator(_bundle)] = "auto"
+    bundle: CountOrAuto = "auto"
     """``jax``: how many runs at most are trained together in one program; they may differ in
     learning rate and fold only. ``auto``: as many as fit into memory, up to 64; 1: none."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import math
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from stormsweep.errors import DivergedError, RunError
 from stormsweep.training.engine import AdvanceResult, FoldData, OutOfMemoryError, State
 from stormsweep.training.policy import precision_of_layers
-from stormsweep.training.seeds import batch_order, draw_versions, initial_seed
+from stormsweep.training.seeds import initial_seed, rows_of_epoch
 
 if TYPE_CHECKING:
     from stormsweep.training.bundle import BundleProgram, Epoch, Resident
@@ -267,11 +268,9 @@ class JaxTrajectory:
 
     def order(self, epoch: int) -> NDArray[np.int32]:
         """Return the rows of an epoch in the order of training, shape (m,)."""
-        chance = (self.seed, self.fold, epoch)
-        rows = batch_order(self.data.train, *chance)
-        if self.data.versions != range(1):
-            cases = len(self.data.labels) // self.data.versions.stop
-            rows = rows + cases * draw_versions(len(rows), self.data.versions, *chance)
+        versions = self.data.versions
+        cases = len(self.data.labels) // versions.stop
+        rows = rows_of_epoch(self.data.train, cases, versions, self.seed, self.fold, epoch)
         return rows.astype(np.int32)
 
     def went(self, state: State, epoch: int) -> None:
@@ -387,21 +386,17 @@ def _in_kind(array: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
     return out
 
 
-class _told_of_memory:  # noqa: N801
+@contextlib.contextmanager
+def _told_of_memory(members: int) -> Iterator[None]:
     """Turn JAX's word for a full device into ours; half of several runs may still fit."""
+    from stormsweep.training.bundle import NoRoomError
 
-    def __init__(self, members: int) -> None:
-        self._members = members
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from stormsweep.training.bundle import NoRoomError
-
-        if error is None or "RESOURCE_EXHAUSTED" not in str(error):
-            return
-        if self._members > 1:
-            raise NoRoomError(self._members // 2) from error
+    try:
+        yield
+    except Exception as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        if members > 1:
+            raise NoRoomError(members // 2) from error
         text = " ".join(str(error).split())
         raise OutOfMemoryError(f"the device's memory is full: {text[:300]}") from error

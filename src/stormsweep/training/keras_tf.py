@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from stormsweep.errors import DivergedError
 from stormsweep.training.engine import AdvanceResult, FoldData, State
 from stormsweep.training.policy import precision_of_layers
-from stormsweep.training.seeds import (
-    batch_order,
-    draw_turns,
-    draw_versions,
-    initial_seed,
-    seed32,
-)
+from stormsweep.training.seeds import draw_turns, initial_seed, rows_of_epoch, seed32
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,9 +197,7 @@ class KerasTrajectory:
         import tensorflow as tf
 
         chance = (self._seed, self._fold, epoch)
-        rows = batch_order(self._train_rows, *chance)
-        if self._versions != range(1):
-            rows = rows + self._cases * draw_versions(len(rows), self._versions, *chance)
+        rows = rows_of_epoch(self._train_rows, self._cases, self._versions, *chance)
         turns = np.ones((0, 2), np.float32)
         if (how := self._turning) is not None:
             turns = draw_turns(len(rows), how.rotate_degrees, how.flip, *chance)

@@ -71,6 +71,32 @@ def draw_versions(
     return generator.integers(versions.start, versions.stop, rows)
 
 
+def rows_of_epoch(
+    train: NDArray[np.int64], cases: int, versions: range, seed: int, fold: int, epoch: int
+) -> NDArray[np.int64]:
+    """Return the rows of one epoch in the order of training.
+
+    Parameters
+    ----------
+    train : ndarray of int64, shape (m,)
+        The training rows, copies included, each that of a case.
+    cases : int
+        Cases in all: version v of case i stands in row ``i + v * cases``.
+    versions : range
+        Of which each row takes one, at random.
+    seed, fold, epoch : int
+        What order and versions depend on, and nothing else; epochs count from 1.
+
+    Returns
+    -------
+    ndarray of int64, shape (m,)
+    """
+    rows = batch_order(train, seed, fold, epoch)
+    if versions == range(1):
+        return rows
+    return rows + cases * draw_versions(len(rows), versions, seed, fold, epoch)
+
+
 def draw_turns(
     rows: int, rotate_degrees: float, flip: bool, seed: int, fold: int, epoch: int
 ) -> NDArray[np.float32]:

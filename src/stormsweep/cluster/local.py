@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, SchedulerPlugin, Security
 
+from stormsweep.cluster import forked
 from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import allow_open_files, host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
@@ -30,7 +32,32 @@ _THREAD_VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "TF_NUM_INTRAOP_THREADS",
 )
+#: What every worker needs, whatever it trains with.
+_OWN_MODULES = ("distributed.nanny", "cryptography.x509", "stormsweep.cluster.worker")
 _DASK_LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
+
+
+def thread_environment(threads_per_worker: int) -> dict[str, str]:
+    """Return the variables that worker processes must begin with."""
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(threads_per_worker))
+    return threads | {
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # Until a worker has its log file, what it says goes to the user's terminal.
+        "DASK_LOGGING__DISTRIBUTED": "warning",
+    }
+
+
+def prepare_workers(imported: Sequence[str]) -> None:
+    """Begin to import, in a process of its own, what the workers of pools to come need.
+
+    Parameters
+    ----------
+    imported : sequence of str
+        Modules; none: workers are not forked, and there is nothing to do.
+    """
+    if imported:
+        forked.prepare([*imported, *_OWN_MODULES], thread_environment(1))
 
 
 @contextlib.contextmanager
@@ -68,6 +95,9 @@ class LocalPool:
         Logical processors that each worker is kept on; empty: left to the system.
     gpus : sequence of str
         GPUs, one for each worker; none: left as they are.
+    imported : sequence of str
+        Modules that workers need: they are forked from a process that has imported them (see
+        `forked`); none: each worker begins with nothing imported.
     """
 
     def __init__(
@@ -79,6 +109,7 @@ class LocalPool:
         paths: list[str],
         pins: Sequence[Cores] = (),
         gpus: Sequence[str] = (),
+        imported: Sequence[str] = (),
     ) -> None:
         self._logs = logs
         self._events: queue.Queue[Event] = queue.Queue()
@@ -91,7 +122,7 @@ class LocalPool:
         self._closing = False
         self._open = contextlib.ExitStack()
         try:
-            self._start(workers, threads_per_worker, memory_gb, paths, pins, tuple(gpus))
+            self._start(workers, threads_per_worker, memory_gb, paths, pins, tuple(gpus), imported)
         except BaseException:
             self.close()
             raise
@@ -104,6 +135,7 @@ class LocalPool:
         paths: list[str],
         pins: Sequence[Cores],
         gpus: Sequence[str],
+        imported: Sequence[str],
     ) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
         # A worker takes eleven: connections of its nanny, the scheduler and its line, its process.
@@ -111,21 +143,18 @@ class LocalPool:
         scratch = self._open.enter_context(
             tempfile.TemporaryDirectory(prefix="stormsweep-", ignore_cleanup_errors=True)
         )
-        threads = dict.fromkeys(_THREAD_VARIABLES, str(threads_per_worker))
-        settings = QUIET | {
+        environment = thread_environment(threads_per_worker)
+        settings: dict[str, Any] = QUIET | {
             # Dask's nanny would set OpenMP's count to 1 whatever the layout.
-            "distributed.nanny.pre-spawn-environ": threads
-            | {
-                "TF_NUM_INTEROP_THREADS": "1",
-                "TF_CPP_MIN_LOG_LEVEL": "2",
-                # Until a worker has its log file, what it says goes to the user's terminal.
-                "DASK_LOGGING__DISTRIBUTED": "warning",
-            },
+            "distributed.nanny.pre-spawn-environ": environment,
             # A worker that is lost twice within this time would not be replaced.
             "distributed.deploy.lost-worker-timeout": "1000 days",
             "distributed.worker.memory.terminate": False,
             "distributed.comm.timeouts.connect": "60s",
         }
+        if imported:
+            prepare_workers(imported)
+            settings["distributed.worker.multiprocessing-method"] = forked.METHOD
         self._open.enter_context(dask.config.set(settings))
         # Loopback is open to every user of the machine: certificates keep them out.
         security = Security.temporary()
@@ -141,6 +170,8 @@ class LocalPool:
             worker_dashboard_address=None,
             local_directory=scratch,
             silence_logs=False,
+            # Else a forked worker would have the environment of when the import began.
+            env={**os.environ, **environment},
         )
         self._open.callback(_quietly, cluster.close, timeout=10)
         cluster.scheduler.add_plugin(_Reporter(self))

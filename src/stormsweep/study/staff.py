@@ -30,6 +30,18 @@ if TYPE_CHECKING:
     from stormsweep.study.trial import Hired
 
 
+#: What workers that train on TensorFlow are forked with.
+_IMPORTED = (
+    "stormsweep.training.imported",
+    "stormsweep.training.program",
+    "stormsweep.training.building",
+    "stormsweep.training.structure",
+    "stormsweep.training.packing",
+    "stormsweep.study.setup",
+    "stormsweep.study.worker",
+)
+
+
 class Staff:
     """The workers of a study.
 
@@ -51,6 +63,8 @@ class Staff:
         self._file, self._directory, self._plan = file, directory, plan
         self._earlier = earlier
         self._gpus = machine.gpus() if file.engine.use == "jax" else []
+        # A GPU's libraries do not bear being forked once they have begun.
+        self._imported = _IMPORTED if file.engine.use == "tensorflow" else ()
         self._room = Room(
             machine.host(),
             machine.cores(),
@@ -69,6 +83,12 @@ class Staff:
     def without_trial(self) -> Layout:
         """Return the layout of the next session; one thread a worker where it is open."""
         return self.layout() or candidates(self._room)[0]
+
+    def prepare(self) -> None:
+        """Begin to import what workers need, while the driver looks at the data."""
+        from stormsweep.cluster.local import prepare_workers
+
+        prepare_workers(self._imported)
 
     def hire(
         self,
@@ -131,6 +151,7 @@ class Staff:
             paths,
             pins(site.pin, layout.workers, layout.threads),
             self._gpus,
+            self._imported,
         )
         try:
             yield pool

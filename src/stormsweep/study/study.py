@@ -261,14 +261,17 @@ class Study:
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._place.made(), DriverLock(self.directory) as lock:
             self._place.refuse_edits()
+            before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
+            work_left = _work_left(plan, before.reached, before.failed, retry_failed)
+            if work_left:
+                self._staff(plan).prepare()
             data = self._audited or self.prepare(watcher)
             part = data.part("train")
             folds = fold_rows(part, protocol_of(file))
             check_metric(part, folds, file.search.metric)
             begun = self._place.begun()
             self._place.refuse_other_data(begun, data)
-            before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
-            if begun and not _work_left(plan, before.reached, before.failed, retry_failed):
+            if begun and not work_left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._place.logging():
                 return self._session(watcher, plan, data, folds, retry_failed, lock)

@@ -44,14 +44,7 @@ def configure(threads: int) -> None:
     RuntimeError
         If TensorFlow already runs with another number of threads, or Keras on another backend.
     """
-    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
-    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow itself turns oneDNN on for some processors only; without it convolutions
-    # take three times as long on AVX2.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    set_environment(threads)
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
         raise RuntimeError("Keras is already loaded with another backend than TensorFlow")
 
@@ -66,6 +59,18 @@ def configure(threads: int) -> None:
     # Not what a keras.json in the home folder may say: results must not depend on it.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
+
+
+def set_environment(threads: int) -> None:
+    """Set what TensorFlow and Keras look for in the environment when they are imported."""
+    for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["TF_NUM_INTEROP_THREADS"] = "1"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow itself turns oneDNN on for some processors only; without it convolutions
+    # take three times as long on AVX2.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
 class KerasEngine:

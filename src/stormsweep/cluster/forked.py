@@ -1,0 +1,52 @@
+"""Workers forked from one process that has imported what all of them need.
+
+TensorFlow takes some six seconds of processor time to import and hundreds of megabytes to hold. A
+worker that is forked begins at once, and shares that memory with the others until it writes to it.
+The process they come from imports and computes nothing: what threads and devices there are is
+decided in each worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import forkserver
+
+#: Dask's word for this way of starting a process.
+METHOD = "forkserver"
+
+
+def prepare(modules: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Start the process that workers are forked from, and go on while it imports.
+
+    It lives as long as this process. Where one was started before it stays as it is: workers then
+    import themselves what it has not.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        What it imports, in this order; one that cannot be imported is left to the workers.
+    environment : mapping of str to str
+        Variables that must be set when it begins.
+    """
+    # Dask sees to it that all workers have the same seed; those that are forked have this one.
+    environment = {"PYTHONHASHSEED": "6640"} | {**environment}
+    multiprocessing.get_context(METHOD).set_forkserver_preload(list(modules))
+    with _environment(environment):
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,30 @@
+"""What workers that train on TensorFlow have imported when they are forked.
+
+Only the process that workers are forked from imports this module (see `cluster.forked`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+
+from stormsweep.training.keras_tf import set_environment
+
+# Ctrl-C reaches the whole foreground group; only the driver decides what it means.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+# Each worker says how many threads it has. Until then one: a process that is forked must have none
+# beside its own.
+set_environment(1)
+
+# TensorFlow greets on standard error, which here is the user's terminal.
+_terminal = os.dup(2)
+with open(os.devnull, "wb") as _nowhere:
+    os.dup2(_nowhere.fileno(), 2)
+# A worker imports again what cannot be imported here, and says what is wrong with it.
+for _name in ("keras", "tensorflow"):
+    with contextlib.suppress(Exception):
+        importlib.import_module(_name)
+os.dup2(_terminal, 2)
+os.close(_terminal)

@@ -1,0 +1,67 @@
+"""Losing these: seconds and megabytes for each worker; workers that go by old words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormsweep.cluster.local import LocalPool, prepare_workers
+from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+
+IMPORTED = ("stormsweep.training.imported",)
+
+
+def look(_: str) -> dict[str, Any]:
+    return {
+        "imported": "tensorflow" in sys.modules and "keras" in sys.modules,
+        "threads": os.environ["OMP_NUM_THREADS"],
+        "said": os.environ.get("STORMSWEEP_TEST_SAID"),
+        "folder": str(Path.cwd()),
+    }
+
+
+def die(_: str) -> None:
+    os.kill(os.getpid(), 9)
+
+
+def test_workers_begin_with_what_they_need_and_the_words_of_their_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_workers(IMPORTED)
+    monkeypatch.setenv("STORMSWEEP_TEST_SAID", "after the others were imported")
+    monkeypatch.chdir(tmp_path)
+    here = [str(Path(__file__).parents[2])]
+    pool = LocalPool(1, 2, 4.0, tmp_path / "logs", here, imported=IMPORTED)
+    heard: list[Event] = []
+
+    def until(kind: type[Event]) -> Any:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            heard.extend(pool.events(0.1))
+            while heard:
+                if isinstance(event := heard.pop(0), kind):
+                    return event
+        raise AssertionError(f"no {kind.__name__} in time")
+
+    try:
+        wanted = {
+            "imported": True,
+            "threads": "2",
+            "said": "after the others were imported",
+            "folder": str(tmp_path),
+        }
+        first = until(WorkerReady)
+        pool.submit(first.worker, first.pid, "look", look, "")
+        assert until(Finished).result == wanted
+        pool.submit(first.worker, first.pid, "die", die, "")
+        until(WorkerLost)
+        second = until(WorkerReady)
+        pool.submit(second.worker, second.pid, "look", look, "")
+        assert until(Finished).result == wanted
+    finally:
+        pool.close()

@@ -206,6 +206,15 @@ def test_a_job_on_the_real_slurm(slurm: MiniSlurm, tmp_path: Path) -> None:
     commands.cancel(ids)
 
 
+def test_a_job_whose_number_got_lost_is_found_on_the_real_slurm(
+    slurm: MiniSlurm, fakes: Fakes
+) -> None:
+    fakes.put("sbatch", '/usr/bin/sbatch "$@" >/dev/null; echo "sbatch: oops"')
+    (fakes.folder / "squeue").unlink()
+    id = Slurm().submit(SCRIPT.format(300), fakes.folder)
+    assert slurm.run("squeue", "--noheader", "--format=%i").split() == [id]
+
+
 def test_what_the_real_slurm_refuses(
     slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,12 +9,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-slow check system lock clean
+.PHONY: help study test test-slow check system slurm lock clean
 
 help:
 	@echo "make study      the main job: synthetic storms, a small grid, a report (minutes)"
 	@echo "make test       lint, types, layering and all tests but the slow ones"
 	@echo "make test-slow  the slow tests"
+	@echo "make slurm      a real Slurm of four small nodes on this machine, until Ctrl-C (as root)"
 	@echo "make lock       resolve the locked packages anew (needs uv)"
 	@echo "make clean      remove the virtual environment and caches"
 
@@ -53,6 +54,9 @@ test: check system
 
 test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)
+
+slurm:
+	@$(PYTHON) -m tests.slurm
 
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --group build \

@@ -1,10 +1,15 @@
 #!/bin/sh
-# Install what the tests run for real (a Chromium for the report) where this may be done: on Debian and
-# its kin, as root or with a sudo that asks nothing. Elsewhere say what is missing; tests then skip.
+# Install what the tests run for real (a Chromium for the report, a Slurm and a munged for the cluster)
+# where this may be done: on Debian and its kin, as root or with a sudo that asks nothing. Elsewhere
+# say what is missing; tests then skip.
 set -u
 missing=""
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
   command -v google-chrome >/dev/null 2>&1 || missing="chromium"
+for program in slurmctld slurmd sbatch; do
+  PATH="$PATH:/usr/sbin" command -v $program >/dev/null 2>&1 || { missing="$missing slurm-wlm"; break; }
+done
+PATH="$PATH:/usr/sbin" command -v munged >/dev/null 2>&1 || missing="$missing munge"
 [ -n "$missing" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
   echo "Not installed: $missing (no apt-get here). Tests that need it will skip."

@@ -9,6 +9,7 @@
     │   ├── JournalError       a journal that cannot be read or does not fit the study file
     │   ├── ModelError         the model builder cannot be found or does not take the space
     │   └── StudyBusyError     another driver is at work on the study
+    ├── SlurmError             a command of Slurm failed: shows all of it
     ├── RunError               one training run failed; the study goes on
     │   └── DivergedError      its loss is no longer a number
     └── StudyInterrupted       stopped by the user; what was finished is kept, exit code 130
@@ -19,6 +20,7 @@ A `UserError` ends the command; a `RunError` ends one run only.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -52,6 +54,58 @@ class ModelError(UserError):
 
 class StudyBusyError(UserError):
     """Another driver is at work on the same study."""
+
+
+class SlurmError(StormsweepError):
+    """A command of Slurm failed, hung, or said what cannot be understood.
+
+    Parameters
+    ----------
+    what : str
+        What happened to it.
+    command : str
+        As one would type it.
+    code : int or None
+        Its exit code; None where it was killed or never started.
+    out, err : str
+        All that it printed.
+    refused : bool
+        Slurm said no. False: it may have been in trouble (restarting, overloaded, not to be
+        reached), so that the same command may succeed later; and what was killed may have been
+        done all the same.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        command: str,
+        code: int | None = None,
+        out: str = "",
+        err: str = "",
+        refused: bool = False,
+    ) -> None:
+        self.command, self.code, self.out, self.err = command, code, out, err
+        self.refused = refused
+        parts = [f"{command}: {what}"]
+        if code is not None:
+            parts.append(f"exit code {code}")
+        parts += [
+            f"{name}: {text.strip()}"
+            for name, text in (("stderr", err), ("stdout", out))
+            if text.strip()
+        ]
+        super().__init__("; ".join(parts))
+
+    @property
+    def passing(self) -> bool:
+        """Whether trying again later makes sense."""
+        return not self.refused
+
+    @property
+    def said(self) -> str:
+        """Slurm's own words, in one line, without the name of its command."""
+        lines = (self.err.strip() or self.out.strip() or str(self)).splitlines()
+        return "; ".join(re.sub(r"^(\w+: )?(error|fatal): ", "", line.strip()) for line in lines)
 
 
 class RunError(StormsweepError):

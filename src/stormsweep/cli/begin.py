@@ -34,12 +34,17 @@ def doctor(
     tensorflow: Annotated[
         bool, typer.Option(help="Import TensorFlow and JAX in a process of their own.")
     ] = True,
+    site: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Try a site of sites.toml instead, with a small job."),
+    ] = None,
 ) -> None:
-    """Say what this machine has, and what that means for a study."""
+    """Say what this machine has, or whether a site is ready, and what that means for a study."""
     from stormsweep.study.doctor import examine
+    from stormsweep.study.doctor_site import examine_site
 
     ok = True
-    for finding in examine(tensorflow):
+    for finding in examine(tensorflow) if site is None else examine_site(site, Path.cwd()):
         ok = ok and finding.ok
         mark = "ok " if finding.ok else "NO "
         typer.echo(f"{mark}{finding.name:<18}{finding.value}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import tomlkit
 from pydantic import BaseModel, ValidationError
@@ -232,6 +233,10 @@ def _known_keys(model: type[BaseModel], location: list[int | str]) -> list[str]:
     for part in location:
         field = model.model_fields.get(str(part))
         annotation = None if field is None else field.annotation
+        if get_origin(annotation) is dict:  # Tables of any name, such as [site.NAME].
+            tables = get_args(annotation)[1]
+            if isinstance(tables, type) and issubclass(tables, BaseModel):
+                return list(tables.model_fields)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
         else:
@@ -242,5 +247,7 @@ def _known_keys(model: type[BaseModel], location: list[int | str]) -> list[str]:
 
 
 def _show(value: Any) -> str:
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
     text = repr(value) if not isinstance(value, dict) else "a table"
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,12 +1,19 @@
-"""Sites: where work runs. ``local`` is always there; others come from sites.toml."""
+"""Sites: where work runs. ``local`` is always there; others come from sites.toml.
+
+What a site says ends in job scripts and on command lines, so it is checked here, once: names are of
+letters, digits and a few marks that neither a shell nor Slurm reads as anything else.
+"""
 
 from __future__ import annotations
 
+import datetime as dt
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BeforeValidator, Field, StrictBool, StrictStr, model_validator
 
 from stormsweep.config.load import parse, read_toml
 from stormsweep.config.study import Count, Real, Table
@@ -14,15 +21,100 @@ from stormsweep.errors import StudyFileError, nearest
 
 LOCAL = "local"
 
+_DAYS = re.compile(r"(?P<d>[0-9]{1,4})-(?P<h>[0-9]{1,2})(:(?P<m>[0-9]{2})(:(?P<s>[0-9]{2}))?)?")
+_HOURS = re.compile(r"(?P<h>[0-9]{1,5}):(?P<m>[0-9]{2}):(?P<s>[0-9]{2})")
+_MINUTES = re.compile(r"(?P<m>[0-9]{1,7})")
 
-def _no_newline(value: object) -> object:
-    if isinstance(value, str) and any(mark in value for mark in "\n\r\0"):
-        raise ValueError("must be one line")
+
+def _one_line(value: object) -> object:
+    if isinstance(value, str) and any(ord(mark) < 32 and mark != "\t" for mark in value):
+        raise ValueError("must be one line, without control characters")
     return value
 
 
-Line = Annotated[StrictStr, BeforeValidator(_no_newline)]
-Walltime = Annotated[Line, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")]
+def _made_of(marks: str, begins: str = r"A-Za-z0-9_") -> Callable[[object], object]:
+    """Check a text: letters, digits, ``_`` and `marks`, nothing that reads as an option."""
+    allowed = re.compile(rf"[{begins}][A-Za-z0-9_{re.escape(marks)}]{{0,199}}")
+
+    def check(value: object) -> object:
+        _one_line(value)
+        if isinstance(value, str) and not allowed.fullmatch(value):
+            raise ValueError(
+                f"must be letters, digits, '_' and any of {' '.join(marks)}, "
+                "and begin with a letter or digit"
+            )
+        return value
+
+    return check
+
+
+def walltime_seconds(walltime: str) -> int:
+    """Return how long a walltime is, in seconds.
+
+    Parameters
+    ----------
+    walltime : str
+        One of Slurm's forms: ``HH:MM:SS``, ``D-HH``, ``D-HH:MM``, ``D-HH:MM:SS``, or minutes.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them, or is no time at all. ``MM:SS``, which Slurm knows too, is refused:
+        who writes ``04:00`` means four hours, and would get four minutes.
+
+    Examples
+    --------
+    >>> walltime_seconds("04:00:00"), walltime_seconds("1-00:00:00"), walltime_seconds("90")
+    (14400, 86400, 5400)
+    """
+    hits = (form.fullmatch(walltime) for form in (_DAYS, _HOURS, _MINUTES))
+    found = next((hit for hit in hits if hit), None)
+    parts = {name: int(text) for name, text in found.groupdict().items() if text} if found else {}
+    wrong = (
+        parts.get("s", 0) > 59
+        or (parts.get("m", 0) > 59 and "h" in parts)
+        or (parts.get("h", 0) > 23 and "d" in parts)
+    )
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    seconds = sum(number * units[name] for name, number in parts.items())
+    if found is None or wrong or seconds == 0:
+        minutes = re.fullmatch(r"[0-9]{1,3}:[0-9]{2}", walltime)
+        hint = "Slurm reads this as minutes and seconds; " if minutes else ""
+        raise ValueError(f'{hint}must be HH:MM:SS or D-HH:MM:SS, such as "04:00:00"')
+    return seconds
+
+
+def _walltime(value: object) -> object:
+    if isinstance(value, dt.time):
+        raise ValueError(f'must be in quotes: "{value.isoformat()}"')
+    if not isinstance(value, str):
+        raise ValueError('must be a text in quotes, such as "04:00:00" or "1-00:00:00"')
+    walltime_seconds(value)
+    return value
+
+
+def _memory(value: object) -> object:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value != "all" and not (number and 0 < value < 2**20):  # type: ignore[operator]
+        raise ValueError('must be a number of GiB above 0, or "all"')
+    return value
+
+
+def _folder(value: object) -> object:
+    _one_line(value)
+    if isinstance(value, str) and not value.startswith(("/", "$")):
+        raise ValueError("must be a whole path, from / or from a variable such as $TMPDIR")
+    return value
+
+
+Line = Annotated[StrictStr, Field(min_length=1), BeforeValidator(_one_line)]
+Name = Annotated[StrictStr, BeforeValidator(_made_of(".-+@"))]
+Resources = Annotated[StrictStr, BeforeValidator(_made_of(".-+:,="))]
+Features = Annotated[StrictStr, BeforeValidator(_made_of(".-+:&|*,()[]", r"A-Za-z0-9_(\["))]
+Module = Annotated[StrictStr, BeforeValidator(_made_of(".-+/:@="))]
+Walltime = Annotated[StrictStr, BeforeValidator(_walltime)]
+Memory = Annotated[float | Literal["all"], BeforeValidator(_memory)]
+Folder = Annotated[StrictStr, BeforeValidator(_folder)]
 
 
 class Site(Table):
@@ -30,46 +122,93 @@ class Site(Table):
 
     scheduler: Literal["local", "slurm"]
     """What starts the workers."""
-    partition: Line | None = None
-    """Partition (queue) of the cluster."""
-    account: Line | None = None
+    partition: Name | None = None
+    """Partition (queue) of the cluster; unset: the cluster's default."""
+    account: Name | None = None
     """Account that is charged."""
-    qos: Line | None = None
+    qos: Name | None = None
     """Quality of service."""
     walltime: Walltime | None = None
-    """Longest time of a job, ``[D-]HH:MM:SS``."""
+    """Longest time of a job, ``"HH:MM:SS"`` or ``"D-HH:MM:SS"``; unset: the partition's default."""
     nodes: Count = 1
     """Nodes of one job."""
     exclusive: StrictBool = False
     """Whole nodes, shared with nobody."""
-    memory_gb: Annotated[Real, Field(gt=0)] | None = None
-    """Memory of a node that a job asks for."""
-    gres: Line | None = None
-    """Generic resources such as ``gpu:4``."""
-    constraint: Line | None = None
+    memory_gb: Memory | None = None
+    """Memory of a node that a job asks for, in GiB; ``"all"``: all that it has."""
+    gres: Resources | None = None
+    """Generic resources of each node, such as ``"gpu:4"``."""
+    constraint: Features | None = None
     """Features that nodes must have."""
-    modules: list[Line] = []
+    modules: list[Module] = []
     """Environment modules to load."""
     setup: list[Line] = []
-    """Shell lines before the workers start."""
+    """Shell lines before the work starts, as they stand: the job's shell runs them."""
     cores_per_node: Count | None = None
     """Cores of a node, all sockets together."""
-    sockets_per_node: Annotated[StrictInt, Field(ge=1)] = 1
+    sockets_per_node: Count = 1
     """Sockets of a node."""
     workers_per_node: Count = 1
     """Workers on each node."""
     threads_per_worker: Count = 1
     """Compute threads of each worker."""
+    shared_folder: Folder | None = None
+    """Folder that every node sees; studies elsewhere are refused. Unset: wherever a study lies is
+    taken to be seen by all."""
+    scratch: Folder | None = None
+    """Folder on a node's own disk for what workers set aside; ``$TMPDIR`` and other variables are
+    those of the job on the node. Unset: nothing is set aside on the nodes."""
+    copy_data: StrictBool = False
+    """Copy prepared data to `scratch`, once on each node, instead of reading them from afar."""
+    interface: Name | None = None
+    """Network that driver and workers talk over, such as ``"ib0"``; unset: that of its name."""
     price_per_core_hour: Annotated[Real, Field(ge=0)] | None = None
     """Price of a core-hour, in whatever the site charges."""
     price_per_gpu_hour: Annotated[Real, Field(ge=0)] | None = None
     """Price of a GPU-hour."""
 
+    @property
+    def cores(self) -> int:
+        """Cores that a job takes of each node."""
+        return self.workers_per_node * self.threads_per_worker
+
+    @model_validator(mode="after")
+    def _fits_its_own_node(self) -> Site:
+        have = self.cores_per_node
+        if have is not None and self.cores > have:
+            raise ValueError(
+                f"workers_per_node x threads_per_worker: given {self.workers_per_node} x "
+                f"{self.threads_per_worker} = {self.cores}; must be at most cores_per_node = {have}"
+            )
+        if self.copy_data and self.scratch is None:
+            raise ValueError("copy_data: given true without scratch; name a folder to copy to")
+        return self
+
 
 class SitesFile(Table):
     """A whole sites.toml: one table ``[site.NAME]`` for each site."""
 
-    site: dict[StrictStr, Site] = {}
+    site: dict[Annotated[StrictStr, BeforeValidator(_made_of(".-"))], Site] = {}
+
+
+class Found(NamedTuple):
+    """A site and where it stands.
+
+    Attributes
+    ----------
+    name : str
+    site : Site
+    file : Path or None
+        The sites.toml; None for ``local``.
+    """
+
+    name: str
+    site: Site
+    file: Path | None
+
+    def key(self, key: str) -> str:
+        """Say where a value of the site is written, for a message."""
+        return f"{self.file or 'built in'}: site.{self.name}.{key}"
 
 
 def sites_files(study_file: Path | None) -> list[Path]:
@@ -84,7 +223,7 @@ def sites_files(study_file: Path | None) -> list[Path]:
     return [path for folder in dict.fromkeys(folders) if (path := folder / "sites.toml").is_file()]
 
 
-def load_sites(study_file: Path | None) -> dict[str, Site]:
+def locate_sites(study_file: Path | None) -> dict[str, Found]:
     """Read every site known here; a nearer file's site hides one of the same name.
 
     Raises
@@ -92,10 +231,47 @@ def load_sites(study_file: Path | None) -> dict[str, Site]:
     StudyFileError
         If a sites file is malformed.
     """
-    sites: dict[str, Site] = {}
+    sites: dict[str, Found] = {}
     for path in reversed(sites_files(study_file)):
-        sites |= parse(path, read_toml(path), SitesFile).site
-    return sites | {LOCAL: Site(scheduler="local")}
+        here = parse(path, read_toml(path), SitesFile).site
+        sites |= {name: Found(name, site, path) for name, site in here.items()}
+    return sites | {LOCAL: Found(LOCAL, Site(scheduler="local"), None)}
+
+
+def load_sites(study_file: Path | None) -> dict[str, Site]:
+    """Read every site known here, without where it stands.
+
+    Raises
+    ------
+    StudyFileError
+        If a sites file is malformed.
+    """
+    return {name: found.site for name, found in locate_sites(study_file).items()}
+
+
+def locate_site(name: str, study_file: Path | None, asked: str = "site.use") -> Found:
+    """Return a site by name, and where it stands.
+
+    Parameters
+    ----------
+    name : str
+        What was asked for.
+    study_file : Path or None
+        The study file, whose folder may hold a sites.toml.
+    asked : str
+        Where the name was given: the key, or the option.
+
+    Raises
+    ------
+    StudyFileError
+        If there is no such site.
+    """
+    sites = locate_sites(study_file)
+    if name not in sites:
+        raise StudyFileError(
+            f"{asked}: given {name!r}{nearest(name, sites)}; known sites are {', '.join(sites)}"
+        )
+    return sites[name]
 
 
 def find_site(name: str, study_file: Path | None) -> Site:
@@ -106,9 +282,4 @@ def find_site(name: str, study_file: Path | None) -> Site:
     StudyFileError
         If there is no such site.
     """
-    sites = load_sites(study_file)
-    if name not in sites:
-        raise StudyFileError(
-            f"site.use: given {name!r}{nearest(name, sites)}; known sites are {', '.join(sites)}"
-        )
-    return sites[name]
+    return locate_site(name, study_file).site

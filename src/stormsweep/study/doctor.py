@@ -157,7 +157,7 @@ def _import(module: str) -> tuple[dict[str, Any] | None, str]:
 def _slurm() -> Finding:
     if shutil.which("sbatch") is None:
         return Finding("Slurm", "no sbatch here", "studies run on this machine only")
-    meaning = "not used by this version, which runs on this machine only"
+    meaning = "studies run on this machine only, as yet; doctor --site NAME tries a site"
     try:
         done = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -1,0 +1,412 @@
+"""Slurm's commands: the one place that runs sbatch, squeue, scancel, sinfo and sacct.
+
+Every command has a time after which it is killed, its output is checked before it is believed, and
+one that fails is shown whole. Variables with which users set their own defaults (``SBATCH_*``,
+``SQUEUE_FORMAT``) do not reach it: a job gets what its script asks for, also when the script is
+submitted from within another job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormsweep.cluster.partitions import SINFO, Partition, read_partitions
+from stormsweep.errors import SlurmError, UserError
+
+#: Seconds that a command may take. A busy slurmctld answers late; Slurm's own limit is
+#: ``MessageTimeout``, 10 s by default and up to 100 where clusters are large.
+PATIENCE = 120.0
+#: Seconds after which a job that a lost sbatch may have submitted is looked for, again and again.
+_LOOK_AGAIN = (0.0, 1.0, 3.0)
+_JOB_ID = re.compile(r"[0-9]{1,10}")
+_PARSABLE = re.compile(r"([0-9]{1,10})(;[A-Za-z0-9_.-]+)?")
+_STATE = re.compile(r"[A-Z_]+")
+_OVER = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+#: What of the environment reaches Slurm's commands of its own variables: which cluster it is.
+_KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+_OURS = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SINFO_", "SALLOC_", "SRUN_", "SACCT_")
+#: What slurmctld's absence, restart or overload looks like in the commands' words.
+_PASSING = (
+    "unable to contact slurm controller",
+    "connection refused",
+    "connection timed out",
+    "socket timed out",
+    "zero bytes were transmitted",
+    "temporarily unavailable",
+    "temporarily disabled",
+    "try again",
+    "slurm backup controller in standby",
+    "invalid authentication credential",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as Slurm sees it.
+
+    Attributes
+    ----------
+    state : str
+        Slurm's word, such as ``RUNNING`` (squeue(1), "job state codes").
+    reason : str
+        Slurm's word for why it waits or ended, such as ``Resources``; empty where there is none.
+    nodes : str
+        Slurm's list of the nodes it is or was on, such as ``n[1-2]``; empty before it started.
+    """
+
+    state: str
+    reason: str = ""
+    nodes: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it holds no node any more, and will not run again by itself."""
+        return self.state in _OVER
+
+
+def available() -> bool:
+    """Tell whether Slurm's commands are on the path here."""
+    return all(shutil.which(name) for name in ("sbatch", "squeue", "scancel", "sinfo"))
+
+
+def needed() -> None:
+    """Refuse to go on where there is no Slurm.
+
+    Raises
+    ------
+    UserError
+        If sbatch or another of its commands is not on the path.
+    """
+    if not available():
+        raise UserError(
+            "there is no Slurm here (sbatch, squeue, scancel and sinfo are not all on the PATH); "
+            "log in to a node of the cluster that has them, or use the site local"
+        )
+
+
+class Slurm:
+    """Slurm's commands, for one driver.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds that a command may take before it is killed.
+    """
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._accounting = True
+
+    def version(self) -> str:
+        """Return the version of Slurm, such as ``slurm-wlm 22.05.8``."""
+        return self._run(["sinfo", "--version"]).strip()
+
+    def partitions(self) -> dict[str, Partition]:
+        """Return every partition with its limits and nodes, by name.
+
+        Raises
+        ------
+        SlurmError
+            If sinfo fails or says what cannot be understood.
+        """
+        out = self._run(SINFO)
+        try:
+            return read_partitions(out)
+        except ValueError as error:
+            raise self._nonsense(SINFO, out, str(error)) from None
+
+    def submit(self, script: str, folder: Path) -> str:
+        """Submit a batch script.
+
+        Every job carries a mark of its own as its comment. Where sbatch is killed because it hangs,
+        or says what cannot be understood, the mark tells whether there is a job all the same: none
+        is left behind unknown, and none is submitted twice.
+
+        Parameters
+        ----------
+        script : str
+            The script's text.
+        folder : Path
+            Where the job starts, and what relative paths in the script mean.
+
+        Returns
+        -------
+        str
+            The job's number.
+
+        Raises
+        ------
+        SlurmError
+            If no job was submitted; `SlurmError.passing` tells whether trying later makes sense.
+        """
+        mark = f"stormsweep-{uuid.uuid4().hex}"
+        command = ["sbatch", "--parsable", f"--comment={mark}"]
+        try:
+            out = self._run(command, script, folder)
+            # Wrappers of some clusters print a greeting of their own before it.
+            lines = [line.strip() for line in out.splitlines() if line.strip()]
+            said = _PARSABLE.fullmatch(lines[-1]) if lines else None
+            if said is None:
+                raise self._nonsense(command, out, "the number of a job is expected")
+            return said[1]
+        except SlurmError as error:
+            if error.refused:
+                raise
+            found = self._marked(mark)
+            if found is None:
+                raise
+            return found
+
+    def test_only(self, script: str, folder: Path) -> str:
+        """Ask whether a batch script would be taken, and when and where it would run.
+
+        Returns
+        -------
+        str
+            Slurm's line.
+
+        Raises
+        ------
+        SlurmError
+            If it would be refused, with Slurm's words, or the command fails.
+        """
+        command = ["sbatch", "--test-only"]
+        done = run(command, script, folder, self._patience)
+        return " ".join((done.stderr or done.stdout).split()).removeprefix("sbatch: ")
+
+    def jobs(self, ids: Collection[str]) -> dict[str, Job]:
+        """Return what became of jobs, with one squeue for them all.
+
+        Jobs that slurmctld forgot (after ``MinJobAge``, 5 minutes by default) are looked up in its
+        accounting, where there is one.
+
+        Returns
+        -------
+        dict
+            By number; without those that nobody knows any more.
+
+        Raises
+        ------
+        SlurmError
+            If squeue fails or says what cannot be understood.
+        """
+        wanted = _checked(ids)
+        if not wanted:
+            return {}
+        # Those of the user, not by number: a number that is not known any more would fail it.
+        found = {id: job for id, job in self._squeue().items() if id in wanted}
+        forgotten = [id for id in wanted if id not in found]
+        return found | self._sacct(forgotten) if forgotten else found
+
+    def states(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the states of jobs by Slurm's words; see `jobs`."""
+        return {id: job.state for id, job in self.jobs(ids).items()}
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Cancel jobs; those that are over already do not matter.
+
+        Raises
+        ------
+        SlurmError
+            If one that is not over could not be cancelled.
+        """
+        wanted = _checked(ids)
+        if not wanted:
+            return
+        try:
+            self._run(["scancel", "--quiet", *wanted])
+        except SlurmError:
+            # It also fails where one was over already, which is what was wanted.
+            left = self.jobs(wanted).values()
+            if not all(job.over or job.state == "COMPLETING" for job in left):
+                raise
+
+    def _squeue(self) -> dict[str, Job]:
+        command = [
+            "squeue",
+            "--all",
+            "--noheader",
+            "--states=all",
+            f"--user={os.getuid()}",
+            "--format=%i|%T|%r|%N",
+        ]
+        out = self._run(command)
+        jobs = {}
+        for line in out.splitlines():
+            id, *rest = line.strip().split("|")
+            if len(rest) != 3 or not _STATE.fullmatch(rest[0]):
+                raise self._nonsense(command, out, f"{line!r} is not about a job")
+            reason = "" if rest[1] == "None" else rest[1]
+            jobs[id] = Job(rest[0], reason, rest[2])
+        return jobs
+
+    def _sacct(self, ids: Sequence[str]) -> dict[str, Job]:
+        if not self._accounting or shutil.which("sacct") is None:
+            return {}
+        columns = "--format=JobIDRaw,State,Reason,NodeList"
+        command = ["sacct", "-X", "-n", "-P", "--delimiter=|", f"--jobs={','.join(ids)}", columns]
+        try:
+            out = self._run(command)
+        except SlurmError as error:
+            # Many clusters keep no accounts; that does not change while a driver runs.
+            self._accounting = error.passing
+            return {}
+        jobs = {}
+        for line in out.splitlines():
+            id, *rest = line.strip().split("|")
+            # "CANCELLED by 1000"
+            word = rest[0].split()[0] if len(rest) == 3 and rest[0] else ""
+            if id in ids and _STATE.fullmatch(word):
+                reason = "" if rest[1] == "None" else rest[1]
+                nodes = "" if rest[2] == "None assigned" else rest[2]
+                jobs[id] = Job(word, reason, nodes)
+        return jobs
+
+    def _marked(self, mark: str) -> str | None:
+        """Return the number of the job with this comment, if there is one."""
+        command = ["squeue", "--all", "--noheader", "--states=all", f"--user={os.getuid()}"]
+        for pause in _LOOK_AGAIN:
+            time.sleep(pause)
+            try:
+                out = self._run([*command, "--format=%i|%k"])
+            except SlurmError:
+                continue
+            for line in out.splitlines():
+                id, _, comment = line.strip().partition("|")
+                if comment == mark and _JOB_ID.fullmatch(id):
+                    return id
+        return None
+
+    def _run(self, command: Sequence[str], stdin: str = "", folder: Path | None = None) -> str:
+        return run(command, stdin, folder, self._patience).stdout
+
+    def _nonsense(self, command: Sequence[str], out: str, why: str) -> SlurmError:
+        return SlurmError(f"said what cannot be understood: {why}", shlex.join(command), 0, out)
+
+
+def run(
+    command: Sequence[str],
+    stdin: str = "",
+    folder: Path | None = None,
+    patience: float = PATIENCE,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, or kill it and all that it started.
+
+    Raises
+    ------
+    SlurmError
+        If it cannot be started, takes too long, or its exit code is not 0.
+    """
+    said = shlex.join(command)
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(os.environ),
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SlurmError(f"cannot be started: {error}", said, refused=True) from None
+    try:
+        out, err = process.communicate(stdin, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise SlurmError(
+            f"did not answer within {patience:.0f} s, and was killed", said, *_killed(process)
+        ) from None
+    except BaseException:
+        _killed(process)
+        raise
+    if process.returncode:
+        refused = not any(words in f"{out}{err}".lower() for words in _PASSING)
+        raise SlurmError("failed", said, process.returncode, out, err, refused)
+    return subprocess.CompletedProcess(command, 0, out, err)
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for Slurm's commands: without anybody's options for them.
+
+    Options in ``SBATCH_*`` would win over those of the script; ``SLURM_*`` of a job in which the
+    driver runs would be handed down to the jobs it submits.
+
+    Examples
+    --------
+    >>> environment({"PATH": "/bin", "SBATCH_PARTITION": "other", "SLURM_CONF": "/etc/slurm.conf"})
+    {'PATH': '/bin', 'SLURM_CONF': '/etc/slurm.conf'}
+    """
+    return {
+        name: value for name, value in given.items() if name in _KEPT or not name.startswith(_OURS)
+    }
+
+
+def wait(
+    look: Callable[[], bool], patience: float, first: float = 0.5, longest: float = 15.0
+) -> bool:
+    """Look again and again, at growing intervals, until it is so.
+
+    Parameters
+    ----------
+    look : callable
+        Returns True when it is so.
+    patience : float
+        Seconds.
+    first, longest : float
+        Seconds before the second look, and between looks at most.
+
+    Returns
+    -------
+    bool
+        False: not within `patience`.
+    """
+    until, pause = time.monotonic() + patience, first
+    while not look():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(min(pause, max(0.05, until - time.monotonic())))
+        pause = min(1.5 * pause, longest)
+    return True
+
+
+def _checked(ids: Collection[str]) -> list[str]:
+    wanted = list(dict.fromkeys(ids))
+    for id in wanted:
+        if not _JOB_ID.fullmatch(id):
+            raise ValueError(f"not the number of a job: {id!r}")
+    return wanted
+
+
+def _killed(process: subprocess.Popen[str]) -> tuple[int | None, str, str]:
+    """Kill a command with all it started; return its exit code and what it had printed."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        out, err = process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:  # Stuck in the kernel, on a file system that hangs.
+        out = err = ""
+    return None, out, err

@@ -1,0 +1,154 @@
+"""Is a site as sites.toml says, and does a job come back from it?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from stormsweep.cluster import slurm
+from stormsweep.cluster.jobscript import Order, job_script, setup_mistake
+from stormsweep.cluster.partitions import Partition, clock, misfit, partition_of
+from stormsweep.config.sites import LOCAL, Found, locate_site
+from stormsweep.errors import SlurmError, StudyFileError, UserError
+from stormsweep.study.doctor import Finding
+
+#: The probe job asks for a minute, and is waited for so long, in seconds.
+_PROBE_S, _PATIENCE_S = 60, 300.0
+#: What the probe runs, on the first node: what the job was really given there.
+_PROBE = """
+import json, os, platform, sys
+import stormsweep
+from stormsweep.cluster import machine
+said = {"node": os.environ.get("SLURMD_NODENAME") or platform.node(), "cores": machine.cores()}
+said |= {"slurm_cores": os.environ.get("SLURM_CPUS_ON_NODE"), "memory_gb": machine.memory_gb()}
+said |= {"version": stormsweep.__version__, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+with open(sys.argv[1] + ".part", "w", encoding="utf-8") as stream:
+    json.dump(said, stream)
+os.rename(sys.argv[1] + ".part", sys.argv[1])
+"""
+
+
+def examine_site(name: str, folder: Path, patience: float = _PATIENCE_S) -> Iterator[Finding]:
+    """Yield what a site is found to be, one finding at a time; a job is submitted at the end.
+
+    Parameters
+    ----------
+    name : str
+        A site of sites.toml.
+    folder : Path
+        Where studies would lie: the probe reports there. Of the site's shared folder if it has one.
+    patience : float
+        Seconds to wait for the probe job; then it is cancelled.
+
+    Raises
+    ------
+    UserError
+        For what the user can mend, in one line: no such site, no Slurm, a partition, walltime,
+        memory or number of nodes that the cluster does not have, a folder that cannot be used.
+    """
+    found = locate_site(name, None, "--site")
+    if name == LOCAL:
+        raise UserError("--site: given 'local', which is this machine; doctor alone examines it")
+    slurm.needed()
+    commands = slurm.Slurm()
+    yield Finding("Slurm", commands.version())
+    partition = _fitting(found, commands)
+    longest = "no limit" if partition.longest is None else f"at most {clock(partition.longest)}"
+    up = sum(node.usable for node in partition.nodes)
+    nodes = f"{up} of {len(partition.nodes)} nodes up, {longest}"
+    yield Finding("partition", f"{partition.name}: {nodes}")
+    shared = _shared(found, folder)
+    yield Finding("folder", f"{shared} can be written to here")
+    yield from _probe(found, commands, shared, patience)
+
+
+def _fitting(found: Found, commands: slurm.Slurm) -> Partition:
+    partitions = commands.partitions()
+    wrong = misfit(found.site, partitions)
+    if wrong is not None:
+        raise StudyFileError(f"{found.key(wrong[0])}: {wrong[1]}")
+    mistake = setup_mistake(found.site)
+    if mistake is not None:
+        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+    partition = partition_of(found.site, partitions)
+    assert partition is not None  # It fits.
+    return partition
+
+
+def _shared(found: Found, folder: Path) -> Path:
+    given = found.site.shared_folder
+    place = folder if given is None else Path(os.path.expandvars(given))
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        where = f"{place}" if given is None else f"{found.key('shared_folder')}: given {given!r}"
+        raise UserError(f"{where}: must be a folder that is there and can be written to")
+    return place.absolute()
+
+
+def _probe(found: Found, commands: slurm.Slurm, shared: Path, patience: float) -> Iterator[Finding]:
+    place = shared / f".stormsweep-doctor-{uuid.uuid4().hex[:8]}"
+    place.mkdir(0o700)
+    id: str | None = None
+    try:
+        # The batch script's own node is the first of them: one node is enough to come back from.
+        answer, log = place / "answer.json", place / "log"
+        order = Order(
+            "stormsweep-doctor",
+            [sys.executable, str(_write(place / "probe.py", _PROBE)), str(answer)],
+            str(log),
+            walltime_s=_PROBE_S,
+        )
+        script = job_script(found.site, order)
+        try:
+            yield Finding("sbatch", commands.test_only(script, place))
+            id = commands.submit(script, place)
+        except SlurmError as error:
+            if not error.refused:
+                raise
+            raise StudyFileError(f"{found.key('*')}: Slurm refuses it: {error.said}") from None
+        yield _wait(commands, id, answer, log, patience)
+        id = None if commands.jobs([id]).get(id, slurm.Job("COMPLETED")).over else id
+    finally:
+        if id is not None:
+            commands.cancel([id])
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _wait(commands: slurm.Slurm, id: str, answer: Path, log: Path, patience: float) -> Finding:
+    seen = slurm.Job("PENDING")
+    begun = time.monotonic()
+
+    def come() -> bool:
+        nonlocal seen
+        if answer.exists():
+            return True
+        seen = commands.jobs([id]).get(id, slurm.Job("COMPLETED"))
+        return seen.over
+
+    if not slurm.wait(come, patience):
+        why = f"{seen.state.lower()}, {seen.reason}" if seen.reason else seen.state.lower()
+        meaning = "the queue may be long; the job is cancelled"
+        return Finding(
+            "probe job", f"{id}: not back within {patience:.0f} s ({why})", meaning, False
+        )
+    # What a node wrote may be seen a little later here, on a shared file system.
+    if not slurm.wait(answer.exists, 30.0 if seen.state == "COMPLETED" else 0.0):
+        lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+        last = f"; its last line: {lines[-1]}" if lines else ""
+        meaning = "is the folder shared, and Stormsweep's Python there on the nodes?"
+        return Finding("probe job", f"{id}: {seen.state} without an answer{last}", meaning, False)
+    said = json.loads(answer.read_text(encoding="utf-8"))
+    cores = f"{said['cores']} cores ({said['slurm_cores']} by Slurm)"
+    value = f"{id}: back from {said['node']} after {time.monotonic() - begun:.0f} s, {cores}"
+    gpus = f", GPUs {said['gpus']}" if said["gpus"] else ""
+    return Finding("probe job", f"{value}, {said['memory_gb']:.1f} GiB{gpus}")

@@ -110,12 +110,18 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
         children = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-    return [child for child in children if _is_worker(child)]
+    return [child for child in children if _is_worker(child, process.pid)]
 
 
-def _is_worker(process: psutil.Process) -> bool:
+def _is_worker(process: psutil.Process, driver: int) -> bool:
+    """Tell workers from what else a driver starts, such as the process that they are forked from.
+
+    That one is the driver's child; those it forks bear its command line and are not.
+    """
     try:
-        return "spawn_main" in " ".join(process.cmdline())
+        command = " ".join(process.cmdline())
+        forked = "multiprocessing.forkserver" in command and process.ppid() != driver
+        return forked or "spawn_main" in command
     except psutil.Error:
         return False
 
@@ -237,7 +243,7 @@ def no_orphans(tmp_path: Path) -> Iterator[None]:
     left = [
         process
         for process in psutil.process_iter()
-        if _is_worker(process) and _works_below(process, tmp_path)
+        if _is_worker(process, os.getpid()) and _works_below(process, tmp_path)
     ]
     assert gone(left) == [], "worker processes were left behind"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,26 @@ def test_a_disk_that_takes_half_a_line_loses_nothing_written_before(tmp_path: Pa
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         journal.append(RunPlanned("c", {}, 0, [1]))
     assert [record.run for record in of_kind(read(path), RunPlanned)] == ["a", "c"]
+
+
+def test_ctrl_c_while_a_record_is_synced_takes_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync = tmp_path / "journal.jsonl", os.fsync
+
+    def interrupted(descriptor: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert len(read(path)) == 1, "who reads along sees it by now"
+        sync(descriptor)
+
+    with JournalWriter(path) as journal:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                journal.append(RunPlanned("a", {}, 0, [1]))
+        assert [entry.record.run for entry in read(path)] == ["a"]  # type: ignore[union-attr]
+        journal.append(RunPlanned("b", {}, 0, [1]))
+    assert [entry.record.run for entry in read(path)] == ["a", "b"]  # type: ignore[union-attr]
 
 
 def test_a_second_writer_is_found_before_it_can_mix_lines(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ import json
 import math
 import os
 import re
+import signal
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar, get_args
 
 from stormsweep.errors import JournalError
@@ -171,19 +173,19 @@ class JournalWriter:
         data = "".join(map(encode, entries)).encode()
         if os.fstat(self._descriptor).st_size != self._size:
             raise JournalError(f"{self.path}: another process wrote to it; this one stops")
-        try:
-            written = 0
-            while written < len(data):
-                written += os.write(self._descriptor, data[written:])
-            os.fsync(self._descriptor)
-            self._size += len(data)
-        except BaseException as error:
-            # Ctrl-C too: what nobody was told is on record must not be there.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            if isinstance(error, OSError):
+        # Who reads along may have seen what was written: Ctrl-C must not take it back.
+        with _signals_wait():
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.write(self._descriptor, data[written:])
+                os.fsync(self._descriptor)
+                self._size += len(data)
+            except OSError as error:
+                # What nobody was told is on record must not be there.
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._descriptor, self._size)
                 raise JournalError(f"{self.path}: cannot be written: {error.strerror}") from None
-            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -199,6 +201,30 @@ class JournalWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Have Ctrl-C and SIGTERM wait for what is under way; in the main thread, which they reach."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+
+    def later(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    theirs = {number: handler for number, handler in handlers.items() if callable(handler)}
+    try:
+        for number in theirs:
+            signal.signal(number, later)
+        yield
+    finally:
+        for number, handler in theirs.items():
+            signal.signal(number, handler)
+        for which, frame in came[:1]:
+            theirs[signal.Signals(which)](which, frame)
 
 
 def of_kind(entries: Iterable[Entry], kind: type[T]) -> list[T]:

@@ -82,7 +82,8 @@ def test_an_sbatch_that_hangs_is_killed_with_all_it_started(fakes: Fakes) -> Non
 
 def test_a_job_that_a_hanging_sbatch_did_submit_is_found_by_its_mark(fakes: Fakes) -> None:
     fakes.put("sbatch", f'echo "${{2#--comment=}}" >{fakes.folder}/mark; sleep 300')
-    fakes.put("squeue", f'echo "5|other"; echo "6|$(cat {fakes.folder}/mark)"')
+    line = "RUNNING|None|n1|"
+    fakes.put("squeue", f'echo "5|{line}a|b"; echo "6|{line}$(cat {fakes.folder}/mark)"')
     assert Slurm(patience=1).submit(SCRIPT, fakes.folder) == "6"
     assert fakes.calls("sbatch") == 1
 
@@ -112,7 +113,7 @@ def test_nonsense_of_squeue_and_sinfo_is_no_news(fakes: Fakes) -> None:
 
 
 def test_one_squeue_asks_for_a_thousand_jobs(fakes: Fakes) -> None:
-    fakes.put("squeue", 'for i in {1..999}; do echo "$i|RUNNING|None|n1"; done')
+    fakes.put("squeue", 'for i in {1..999}; do echo "$i|RUNNING|None|n1|"; done')
     states = Slurm().states([str(number) for number in range(1, 1001)])
     assert len(states) == 999
     assert "1000" not in states
@@ -191,13 +192,18 @@ def test_a_job_on_the_real_slurm(slurm: MiniSlurm, tmp_path: Path) -> None:
     assert partitions["gpu"].longest == 4 * 3600
     assert partitions["gpu"].nodes[0].gres == {"gpu": 2}
     assert [node.name for node in partitions["high_mem"].nodes] == ["n2018-1", "n2018-2"]
-    ids = [commands.submit(SCRIPT.format(seconds), tmp_path) for seconds in (0, 300)]
+    ids = [
+        commands.submit(SCRIPT.format(seconds), tmp_path, key)
+        for seconds, key in ((0, "ab"), (300, "abc"))
+    ]
     until = time.monotonic() + 60
     while commands.states(ids) != {ids[0]: "COMPLETED", ids[1]: "RUNNING"}:
         assert time.monotonic() < until, (commands.jobs(ids), slurm.logs())
         time.sleep(0.1)
     assert commands.jobs(ids)[ids[1]].nodes in ("n2013-1", "n2013-2")
     assert commands.states(["999999"]) == {}
+    # A study finds its own jobs from any node, and no others.
+    assert [list(commands.jobs_of(key)) for key in ("ab", "abc", "b")] == [[ids[0]], [ids[1]], []]
     commands.cancel([*ids, "999999"])
     while not commands.jobs(ids)[ids[1]].over:
         assert time.monotonic() < until, (commands.jobs(ids), slurm.logs())

@@ -29,6 +29,8 @@ from stormsweep.errors import SlurmError, UserError
 PATIENCE = 120.0
 #: Seconds after which a job that a lost sbatch may have submitted is looked for, again and again.
 _LOOK_AGAIN = (0.0, 1.0, 3.0)
+#: How the comments of all jobs begin that are submitted here.
+_MARK = "stormsweep-"
 _JOB_ID = re.compile(r"[0-9]{1,10}")
 _PARSABLE = re.compile(r"([0-9]{1,10})(;[A-Za-z0-9_.-]+)?")
 _STATE = re.compile(r"[A-Z_]+")
@@ -137,7 +139,7 @@ class Slurm:
         except ValueError as error:
             raise self._nonsense(SINFO, out, str(error)) from None
 
-    def submit(self, script: str, folder: Path) -> str:
+    def submit(self, script: str, folder: Path, key: str = "") -> str:
         """Submit a batch script.
 
         Every job carries a mark of its own as its comment. Where sbatch is killed because it hangs,
@@ -150,6 +152,8 @@ class Slurm:
             The script's text.
         folder : Path
             Where the job starts, and what relative paths in the script mean.
+        key : str
+            By which `jobs_of` finds the job again: letters and digits.
 
         Returns
         -------
@@ -161,7 +165,7 @@ class Slurm:
         SlurmError
             If no job was submitted; `SlurmError.passing` tells whether trying later makes sense.
         """
-        mark = f"stormsweep-{uuid.uuid4().hex}"
+        mark = f"{_MARK}{key}-{uuid.uuid4().hex}"
         command = ["sbatch", "--parsable", f"--comment={mark}"]
         try:
             out = self._run(command, script, folder)
@@ -216,13 +220,24 @@ class Slurm:
         if not wanted:
             return {}
         # Those of the user, not by number: a number that is not known any more would fail it.
-        found = {id: job for id, job in self._squeue().items() if id in wanted}
+        found = {id: job for id, job in self._queue()[0].items() if id in wanted}
         forgotten = [id for id in wanted if id not in found]
         return found | self._sacct(forgotten) if forgotten else found
 
     def states(self, ids: Collection[str]) -> dict[str, str]:
         """Return the states of jobs by Slurm's words; see `jobs`."""
         return {id: job.state for id, job in self.jobs(ids).items()}
+
+    def jobs_of(self, key: str) -> dict[str, Job]:
+        """Return the user's jobs that were submitted with a key, by number, those just over too.
+
+        Raises
+        ------
+        SlurmError
+            If squeue fails or says what cannot be understood.
+        """
+        jobs, marks = self._queue()
+        return {id: job for id, job in jobs.items() if marks[id].startswith(f"{_MARK}{key}-")}
 
     def cancel(self, ids: Collection[str]) -> None:
         """Cancel jobs; those that are over already do not matter.
@@ -243,24 +258,25 @@ class Slurm:
             if not all(job.over or job.state == "COMPLETING" for job in left):
                 raise
 
-    def _squeue(self) -> dict[str, Job]:
+    def _queue(self) -> tuple[dict[str, Job], dict[str, str]]:
+        """Return the user's jobs, and their comments, by number."""
         command = [
             "squeue",
             "--all",
             "--noheader",
             "--states=all",
             f"--user={os.getuid()}",
-            "--format=%i|%T|%r|%N",
+            "--format=%i|%T|%r|%N|%k",
         ]
         out = self._run(command)
-        jobs = {}
+        jobs, marks = {}, {}
         for line in out.splitlines():
-            id, *rest = line.strip().split("|")
-            if len(rest) != 3 or not _STATE.fullmatch(rest[0]):
+            id, *rest = line.strip().split("|", 4)
+            if len(rest) != 4 or not _STATE.fullmatch(rest[0]):
                 raise self._nonsense(command, out, f"{line!r} is not about a job")
             reason = "" if rest[1] == "None" else rest[1]
-            jobs[id] = Job(rest[0], reason, rest[2])
-        return jobs
+            jobs[id], marks[id] = Job(rest[0], reason, rest[2]), rest[3]
+        return jobs, marks
 
     def _sacct(self, ids: Sequence[str]) -> dict[str, Job]:
         if not self._accounting or shutil.which("sacct") is None:
@@ -286,17 +302,12 @@ class Slurm:
 
     def _marked(self, mark: str) -> str | None:
         """Return the number of the job with this comment, if there is one."""
-        command = ["squeue", "--all", "--noheader", "--states=all", f"--user={os.getuid()}"]
         for pause in _LOOK_AGAIN:
             time.sleep(pause)
-            try:
-                out = self._run([*command, "--format=%i|%k"])
-            except SlurmError:
-                continue
-            for line in out.splitlines():
-                id, _, comment = line.strip().partition("|")
-                if comment == mark and _JOB_ID.fullmatch(id):
-                    return id
+            with contextlib.suppress(SlurmError):
+                for id, comment in self._queue()[1].items():
+                    if comment == mark and _JOB_ID.fullmatch(id):
+                        return id
         return None
 
     def _run(self, command: Sequence[str], stdin: str = "", folder: Path | None = None) -> str:

@@ -321,7 +321,11 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """A worker became ready (``ready``) or was lost (``lost``)."""
+    """A worker became ready (``ready``) or was lost (``lost``).
+
+    ``failure`` says why it was lost: ``killed``, ``out-of-memory``, ``walltime``,
+    ``node-failure``, ``cancelled`` or ``preempted``; empty in the first journals of 0.1.
+    """
 
     kind: ClassVar[str] = "worker"
     session: int
@@ -329,6 +333,34 @@ class WorkerEvent:
     event: str
     host: str
     pid: int
+    detail: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """A node of a cluster was asked for (``asked``), or was ours no more (``ended``).
+
+    Attributes
+    ----------
+    session : int
+        In which session of the driver.
+    node : str
+        Its number in the session; workers' names have it after the name of the machine.
+    event : str
+        ``asked`` or ``ended``.
+    failure : str
+        Why it ended: ``walltime``, ``node-failure``, ``cancelled``, ``preempted``,
+        ``out-of-memory`` or ``killed``; empty: it was not needed any more.
+    detail : str
+        Which job or step it is, and how it ended.
+    """
+
+    kind: ClassVar[str] = "node"
+    session: int
+    node: str
+    event: str
+    failure: str = ""
     detail: str = ""
 
 
@@ -506,6 +538,7 @@ Record = (
     | LayoutTried
     | SessionEnded
     | WorkerEvent
+    | NodeEvent
     | TaskDone
     | RunFailed
     | TaskRetried

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from stormsweep.cluster.local import LocalPool, prepare_workers
+from stormsweep.cluster.dask_pool import prepare_workers
+from stormsweep.cluster.local import LocalPool
 from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 
 IMPORTED = ("stormsweep.training.imported",)

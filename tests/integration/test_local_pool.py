@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from stormsweep.cluster import line
-from stormsweep.cluster.local import LocalPool, dask_logs
+from stormsweep.cluster.dask_pool import dask_logs
+from stormsweep.cluster.local import LocalPool
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
 
 

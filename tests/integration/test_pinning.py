@@ -11,7 +11,8 @@ import pytest
 
 from stormsweep import Study
 from stormsweep.cluster import machine
-from stormsweep.cluster.local import LocalPool, dask_logs
+from stormsweep.cluster.dask_pool import dask_logs
+from stormsweep.cluster.local import LocalPool
 from stormsweep.cluster.pool import Event, Finished, WorkerReady
 from stormsweep.cluster.topology import pinned
 from stormsweep.records import LayoutTried, TaskDone

@@ -27,7 +27,6 @@ from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
-from stormsweep.study import orders
 from stormsweep.study.execute import Execution, Silent
 from stormsweep.study.setup import Welcome
 from stormsweep.training.checkpoint import path_of
@@ -49,6 +48,8 @@ def done(order: TaskOrder) -> TaskDone:
 
 class FakePool:
     """Answers every task at once, unless the test has something else happen to it."""
+
+    patience = 60.0
 
     def __init__(self, *happens: Callable[[FakePool, str, int, Any], Event | None]) -> None:
         self.happens = list(happens)
@@ -78,6 +79,12 @@ class FakePool:
     def events(self, timeout: float) -> Iterator[Event]:
         while self.queue:
             yield self.queue.pop(0)
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        pass
+
+    def want(self, tasks: int) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -218,7 +225,7 @@ def test_workers_that_die_before_any_work_end_the_study(tmp_path: Path) -> None:
 def test_no_worker_at_all_is_said_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(orders, "START_SECONDS", 0.0)
+    monkeypatch.setattr(FakePool, "patience", 0.0)
     pool = FakePool()
     pool.queue = []
     with pytest.raises(StormsweepError, match="no worker was ready"):

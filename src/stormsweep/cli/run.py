@@ -17,7 +17,36 @@ StudyArgument = Annotated[
 RunsOption = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="Folder of the studies' directories.")
 ]
+NodesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--nodes",
+        metavar="N or MIN:MAX",
+        help="Nodes of the site, instead of what sites.toml says; jobs of one node each.",
+    ),
+]
 RUNS = Path("runs")
+
+
+def node_counts(text: str) -> tuple[int, int]:
+    """Read ``--nodes``.
+
+    Examples
+    --------
+    >>> node_counts("4"), node_counts("1:8")
+    ((4, 4), (1, 8))
+    """
+    from stormsweep.errors import UserError
+
+    low, colon, high = text.partition(":")
+    parts = [low, high if colon else low]
+    if not all(part.isascii() and part.isdigit() for part in parts) or not (
+        1 <= int(parts[0]) <= int(parts[1])
+    ):
+        raise UserError(
+            f"--nodes: given {text!r}; must be a number from 1, or the least and the most as 1:8"
+        )
+    return int(parts[0]), int(parts[1])
 
 
 @app.command()
@@ -30,6 +59,10 @@ def run(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of each, instead of site.threads_per_worker.")
     ] = None,
+    nodes: NodesOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="On a cluster: print a node's job script, and stop.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try runs again that failed earlier.")
     ] = False,
@@ -41,11 +74,22 @@ def run(
     """Train what is not on record yet, then write the report; goes on where it stopped."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
+    from stormsweep.errors import UserError
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs).with_site(
         use=site, workers=workers, threads_per_worker=threads
     )
+    if chosen.file.site.use != "local" and (workers or threads):
+        raise UserError(
+            f"--{'workers' if workers else 'threads'}: is for this machine; those of site "
+            f"{chosen.file.site.use!r} are set in sites.toml"
+        )
+    if nodes is not None:
+        chosen = chosen.on_nodes(*node_counts(nodes))
+    if dry_run:
+        typer.echo(chosen.node_script(), nl=False)
+        return
 
     def again() -> str:
         begun = (chosen.directory / "study.toml").exists()

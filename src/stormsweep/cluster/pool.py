@@ -23,7 +23,7 @@ class WorkerLost:
     Attributes
     ----------
     failure : str
-        ``out-of-memory`` or ``killed``.
+        ``out-of-memory`` or ``killed``, or one of `NO_FAULT`.
     reason : str
         One line.
     token : str or None
@@ -56,11 +56,47 @@ class Broken:
     error: BaseException
 
 
-Event = WorkerReady | WorkerLost | Finished | Broken
+@dataclass(frozen=True, slots=True)
+class NodeChanged:
+    """A node of a cluster was asked for, or is not ours any more, with all its workers.
+
+    Attributes
+    ----------
+    node : str
+        Number of the job or step that is the node; no two of a session share one.
+    event : str
+        ``asked`` or ``ended``.
+    failure : str
+        ``ended``: why, as in `WorkerLost`; empty: it left by itself.
+    detail : str
+        One line.
+    """
+
+    node: str
+    event: str
+    failure: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolBroken:
+    """No workers will come any more."""
+
+    reason: str
+
+
+Event = WorkerReady | WorkerLost | Finished | Broken | NodeChanged | PoolBroken
+
+#: Losses that are not the fault of what the worker was doing.
+NO_FAULT = frozenset(("walltime", "node-failure", "cancelled", "preempted"))
 
 
 class Pool(Protocol):
     """What every kind of workers offers the driver."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a first worker must be ready."""
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
@@ -69,6 +105,12 @@ class Pool(Protocol):
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Say that a worker process gets no more work: its time is up."""
+
+    def want(self, tasks: int) -> None:
+        """Say how many tasks there are, waiting or under way: no more workers are of use."""
 
     def close(self) -> None:
         """Stop all workers and wait until their processes are gone."""

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 from distributed import Status, WorkerPlugin
 
+from stormsweep.cluster import station
 from stormsweep.cluster.line import answer_the_line
 from stormsweep.cluster.topology import Cores, pin_process
 
@@ -25,13 +26,15 @@ _FASTEST = 16 * 2**30
 OUT_OF_MEMORY_EXIT = 77
 
 
-def farewell_file(logs: Path, pid: int) -> Path:
+def farewell_file(logs: Path, worker: str, pid: int) -> Path:
     """Return where a worker process leaves the reason of its own end."""
-    return logs / f".worker-{pid}.farewell.json"
+    return logs / f".worker-{worker}-{pid}.farewell.json"
 
 
 class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
     """Set up a worker process before its first task.
+
+    What the node has for a worker (see `station`) goes before what is said here.
 
     Parameters
     ----------
@@ -78,8 +81,11 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
+        here = station.take()
+        if here.memory_bytes:
+            self.memory_bytes = here.memory_bytes
         # A worker that takes the place of a lost one has its name, and so its cores.
-        if cores := self.pins.get(str(worker.name)):
+        if cores := here.cores or self.pins.get(str(worker.name)):
             try:
                 pin_process(cores)
             except OSError as error:
@@ -89,7 +95,10 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
             number = int(worker.name) % len(self.gpus)
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpus[number]
         answer_the_line(worker)
-        threading.Thread(target=self._watch_memory, name="memory", daemon=True).start()
+        name = str(worker.name)
+        threading.Thread(
+            target=self._watch_memory, args=(name,), name="memory", daemon=True
+        ).start()
 
     def teardown(self, worker: Any) -> None:
         """Leave at once when the worker closes: what counts is in the checkpoints.
@@ -103,7 +112,7 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
             stream.flush()
         os._exit(0)
 
-    def _watch_memory(self) -> None:
+    def _watch_memory(self, name: str) -> None:
         process = psutil.Process()
         while True:
             memory = process.memory_info()
@@ -115,7 +124,7 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
                     "reason": f"the worker used {used / 2**30:.2f} GiB of memory; "
                     f"allowed are {self.memory_bytes / 2**30:.2f} GiB (site.memory_gb)",
                 }
-                path = farewell_file(Path(self.logs), os.getpid())
+                path = farewell_file(Path(self.logs), name, os.getpid())
                 path.write_text(json.dumps(farewell), encoding="utf-8")
                 os._exit(OUT_OF_MEMORY_EXIT)
             time.sleep(_until_next_look(self.memory_bytes - used))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,11 @@ from stormsweep.records import Entry, StudyBegun
 
 if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
+
+
+def study_key(directory: Path) -> str:
+    """Return by what a study's jobs are known: the same from every node."""
+    return hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:12]
 
 
 class StudyDirectory:
@@ -151,7 +158,7 @@ class StudyDirectory:
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
         """Keep what the driver and Dask have to say in ``logs/driver.log``."""
-        from stormsweep.cluster.local import dask_logs
+        from stormsweep.cluster.dask_pool import dask_logs
 
         folder = self._folder / "logs"
         folder.mkdir(exist_ok=True)

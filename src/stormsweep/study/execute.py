@@ -10,11 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import (
+    Broken,
+    Event,
+    Finished,
+    NodeChanged,
+    Pool,
+    WorkerLost,
+    WorkerReady,
+)
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.records import (
     Entry,
+    NodeEvent,
     Record,
     RunFailed,
     Task,
@@ -157,6 +166,7 @@ class Execution:
         self._running: dict[str, list[Task]] = {}
         self._attempts: Counter[str] = Counter()
         self._early: list[tuple[WorkerReady, float]] = []
+        self._early_nodes: list[tuple[NodeChanged, float]] = []
         self._journal: JournalWriter | None = None
         #: What happened in this round, not on the disk yet, and what of it is to be counted then.
         self._round: list[Entry] = []
@@ -233,6 +243,8 @@ class Execution:
         for name in failed:
             if name in self._runs:
                 self._give_up(Task(self._runs[name], self.progress.reached.get(name, 0), 0))
+        for node, when in self._early_nodes:
+            self._record_node(node, when)
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
         self._sweep()
@@ -286,6 +298,7 @@ class Execution:
 
     def _feed(self) -> None:
         assert self._queue is not None
+        self._pool.want(len(self._queue) + len(self._running))
         for name in list(self._idle):
             bundle = self._bundling.take(self._queue, self._held.get(name, ()), len(self._idle))
             if not bundle:
@@ -321,6 +334,12 @@ class Execution:
                 self._returned(name, failed)
             case WorkerLost():
                 self._lost(event)
+            case NodeChanged():
+                log.info("node %s %s %s", event.node, event.event, event.detail)
+                if self._journal is None:
+                    self._early_nodes.append((event, time.time()))
+                else:
+                    self._record_node(event)
 
     def _welcomed(self, ready: WorkerReady, when: float) -> None:
         self._idle[ready.worker] = None
@@ -466,8 +485,13 @@ class Execution:
         detail: str = "",
         when: float | None = None,
     ) -> None:
-        record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail)
+        why = who.failure if isinstance(who, WorkerLost) else ""
+        record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail, why)
         self._write(record, when)
+
+    def _record_node(self, changed: NodeChanged, when: float | None = None) -> None:
+        told = (changed.node, changed.event, changed.failure, changed.detail)
+        self._write(NodeEvent(self._session, *told), when)
 
     def _write(self, record: Record, when: float | None = None) -> None:
         if self._journal is not None:

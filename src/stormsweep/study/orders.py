@@ -7,7 +7,16 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import (
+    NO_FAULT,
+    Broken,
+    Event,
+    Finished,
+    Pool,
+    PoolBroken,
+    WorkerLost,
+    WorkerReady,
+)
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
@@ -17,8 +26,6 @@ from stormsweep.study.setup import Question, welcome
 
 log = logging.getLogger(__name__)
 
-#: How long a first worker may take to start, in seconds; a slow file system needs minutes.
-START_SECONDS = 600.0
 #: How many workers, for each that there should be, may die before any of them can work.
 _LOSSES = 3
 _WELCOME = "welcome"
@@ -143,7 +150,7 @@ class Reception:
         ModelError
             If the builder cannot be imported, does not take the hyperparameters, or was edited.
         StormsweepError
-            If the worker cannot be set up.
+            If the worker cannot be set up, or no workers will come.
         """
         match event:
             case WorkerReady(name, _, pid):
@@ -163,6 +170,8 @@ class Reception:
                 return self.joined[name], said.ready
             case Broken(name, token, error) if token == _WELCOME:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")
+            case PoolBroken(reason):
+                raise StormsweepError(f"no workers: {reason}")
         return None
 
     def lost(self, event: WorkerLost, at_work: bool) -> None:
@@ -181,7 +190,7 @@ class Reception:
             If one worker after the other dies before it can work.
         """
         self.joined.pop(event.worker, None)
-        if at_work:
+        if at_work or event.failure in NO_FAULT:
             return
         self._losses += 1
         if self._losses >= self._allowed:
@@ -202,12 +211,12 @@ class Reception:
         Raises
         ------
         StormsweepError
-            If none is ready within `START_SECONDS`.
+            If none is ready within the pool's patience.
         """
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self._pool.patience
         while not ready():
             if time.monotonic() > deadline:
                 raise StormsweepError(
-                    f"no worker was ready within {START_SECONDS:.0f} s; see logs/driver.log"
+                    f"no worker was ready within {self._pool.patience:.0f} s; see logs/driver.log"
                 )
             poll()

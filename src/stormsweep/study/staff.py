@@ -1,4 +1,4 @@
-"""Who works on a study on this machine: the layout of its workers, and the workers themselves."""
+"""Who works on a study: the layout of its workers, and the workers themselves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stormsweep.cluster import machine
+from stormsweep.config.sites import walltime_seconds
 from stormsweep.config.study import StudyFile
 from stormsweep.records import Record
 from stormsweep.search.plan import Plan
@@ -24,9 +25,11 @@ from stormsweep.study.layout import (
 )
 
 if TYPE_CHECKING:
+    from stormsweep.cluster.keeper import Launcher
     from stormsweep.cluster.pool import Pool
     from stormsweep.data.prepared import PreparedData
     from stormsweep.study.execute import Watcher
+    from stormsweep.study.places import Place
     from stormsweep.study.trial import Hired
 
 
@@ -55,13 +58,20 @@ class Staff:
         Its runs.
     earlier : sequence of record
         Its journal so far.
+    place : Place, optional
+        A site; none: this machine.
     """
 
     def __init__(
-        self, file: StudyFile, directory: Path, plan: Plan, earlier: Sequence[Record]
+        self,
+        file: StudyFile,
+        directory: Path,
+        plan: Plan,
+        earlier: Sequence[Record],
+        place: Place | None = None,
     ) -> None:
         self._file, self._directory, self._plan = file, directory, plan
-        self._earlier = earlier
+        self._earlier, self._place = earlier, place
         self._gpus = machine.gpus() if file.engine.use == "jax" else []
         # A GPU's libraries do not bear being forked once they have begun.
         self._imported = _IMPORTED if file.engine.use == "tensorflow" else ()
@@ -76,6 +86,8 @@ class Staff:
     def layout(self) -> Layout | None:
         """Return the layout of the next session; None where a trial must find it."""
         site = self._file.site
+        if self._place is not None:
+            return Layout(self._place.workers, self._place.found.site.threads_per_worker)
         if self._file.engine.use == "jax":
             return on_devices(site, self._room.cores, len(self._gpus), self._earlier)
         return decided(site, self._room, self._earlier)
@@ -86,9 +98,10 @@ class Staff:
 
     def prepare(self) -> None:
         """Begin to import what workers need, while the driver looks at the data."""
-        from stormsweep.cluster.local import prepare_workers
+        from stormsweep.cluster.dask_pool import prepare_workers
 
-        prepare_workers(self._imported)
+        if self._place is None:
+            prepare_workers(self._imported)
 
     def hire(
         self,
@@ -117,11 +130,12 @@ class Staff:
 
         layout = self.layout()
         if layout is not None:
-            note = crowded(layout, self._room.cores)
+            note = "" if self._place else crowded(layout, self._room.cores)
             if note or layout.why:
                 watcher.note(note or f"{layout}: {layout.why}")
             watcher.stage("starting workers", 0.0)
-            return Hired(layout, open_.enter_context(self.pool(layout)))
+            folders = [data.path, *((turned,) if turned else ())]
+            return Hired(layout, open_.enter_context(self.pool(layout, folders)))
         found = find_layout(
             self._plan,
             patches_per_epoch,
@@ -135,30 +149,99 @@ class Staff:
         return found
 
     @contextlib.contextmanager
-    def pool(self, layout: Layout) -> Iterator[Pool]:
-        """Start workers in a layout, each on its own cores or GPU; stop them in the end."""
-        from stormsweep.cluster.local import LocalPool
-        from stormsweep.cluster.topology import pins
+    def pool(self, layout: Layout, folders: Sequence[Path] = ()) -> Iterator[Pool]:
+        """Start workers in a layout, each on its own cores or GPU; stop them in the end.
 
-        site = self._file.site
-        share = MEMORY_SHARE * self._room.memory_gb / layout.workers
-        paths = list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))
-        pool = LocalPool(
-            layout.workers,
-            layout.threads,
-            site.memory_gb or share,
-            (self._directory / "logs").resolve(),
-            paths,
-            pins(site.pin, layout.workers, layout.threads),
-            self._gpus,
-            self._imported,
-        )
+        Parameters
+        ----------
+        layout : Layout
+            Workers and threads.
+        folders : sequence of Path
+            What workers read again and again: a site may have it copied to its nodes.
+        """
+        pool = self._local(layout) if self._place is None else self._remote(layout, folders)
         try:
             yield pool
         finally:
             pool.close()
 
+    def _local(self, layout: Layout) -> Pool:
+        from stormsweep.cluster.local import LocalPool
+        from stormsweep.cluster.topology import pins
+
+        site = self._file.site
+        share = MEMORY_SHARE * self._room.memory_gb / layout.workers
+        return LocalPool(
+            layout.workers,
+            layout.threads,
+            site.memory_gb or share,
+            self._logs,
+            _paths(),
+            pins(site.pin, layout.workers, layout.threads),
+            self._gpus,
+            self._imported,
+        )
+
+    def _remote(self, layout: Layout, folders: Sequence[Path]) -> Pool:
+        from stormsweep.cluster.node_order import NodeOrder
+        from stormsweep.cluster.remote import RemotePool
+
+        assert self._place is not None
+        site, chosen = self._place.found.site, self._file.site
+        memory = chosen.memory_gb
+        if memory is None and isinstance(site.memory_gb, float):
+            memory = MEMORY_SHARE * site.memory_gb / site.workers_per_node
+        # A look at the test part needs one worker, whatever a node has.
+        workers = min(layout.workers, site.workers_per_node)
+        nodes = self._place.nodes if layout.workers == self._place.workers else (1, 1)
+        order = NodeOrder(
+            scheduler="",
+            workers=workers,
+            threads=layout.threads,
+            memory_gb=memory,
+            logs=str(self._logs),
+            imported=list(self._imported),
+            pin=chosen.pin,
+            gpus=self._file.engine.use == "jax" and "gpu" in (site.gres or ""),
+            walltime_s=None if site.walltime is None else walltime_seconds(site.walltime),
+            scratch=site.scratch,
+            copies=[str(folder.resolve()) for folder in folders] if site.copy_data else [],
+            interface=site.interface,
+        )
+        private = (self._directory / ".private").resolve()
+        return RemotePool(self._launcher(), order, private, nodes, _paths())
+
+    def script(self) -> str:
+        """Return the job script of a node, for a site whose nodes are jobs of their own."""
+        from stormsweep.cluster.launchers import JobLauncher
+        from stormsweep.cluster.remote import node_command
+
+        launcher = self._launcher()
+        assert isinstance(launcher, JobLauncher)
+        order = (self._directory / ".private" / "..." / "node.json").absolute()
+        return launcher.script(node_command(order, "1"))
+
+    def _launcher(self) -> Launcher:
+        from stormsweep.cluster.launchers import JobLauncher, StepLauncher, own_job
+        from stormsweep.study.directory import study_key
+
+        assert self._place is not None
+        site = self._place.found.site
+        if self._place.inside:
+            return StepLauncher(*own_job(), site.cores, self._logs)
+        name = f"stormsweep-{self._file.study.name}-workers"
+        return JobLauncher(site, name, f"{study_key(self._directory)}w", self._logs, Path.cwd())
+
+    @property
+    def _logs(self) -> Path:
+        return (self._directory / "logs").resolve()
+
     def _in(self, layout: Layout) -> StudyFile:
         changes = {"workers": layout.workers, "threads_per_worker": layout.threads}
         site = self._file.site.model_copy(update=changes)
         return self._file.model_copy(update={"site": site})
+
+
+def _paths() -> list[str]:
+    """Return the folders in which the user's own modules are looked for."""
+    return list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))

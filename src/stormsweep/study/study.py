@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep import __version__
 from stormsweep.config.load import dump_study, load_study
-from stormsweep.config.sites import LOCAL, find_site
 from stormsweep.config.study import Range, StudyFile
-from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted
+from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted, UserError
 from stormsweep.files import write_json, write_text
 from stormsweep.records import (
     Entry,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.layout import Layout
     from stormsweep.study.lock import DriverLock
+    from stormsweep.study.places import Place
     from stormsweep.study.protocol import FoldRows
     from stormsweep.study.staff import Staff
 
@@ -84,6 +84,10 @@ class Study:
         Where everything that comes of the study goes.
     audited : PreparedData, optional
         For a protocol of an audit only: the data of the audited study. The test part is scored.
+    nodes : tuple of int and int, optional
+        On a site of a cluster: how many nodes at least, and at most; none: as the site says.
+    inside : bool
+        Whether this process runs in a job of the site, whose nodes are to be used.
     """
 
     def __init__(
@@ -92,11 +96,14 @@ class Study:
         path: Path,
         directory: Path,
         audited: PreparedData | None = None,
+        nodes: tuple[int, int] | None = None,
+        inside: bool = False,
     ) -> None:
         self.file = file
         self.path = path
         self.directory = directory
-        self._place = StudyDirectory(file, path, directory)
+        self._nodes, self._inside = nodes, inside
+        self._kept = StudyDirectory(file, path, directory)
         self._audited = audited
 
     @classmethod
@@ -126,7 +133,7 @@ class Study:
     @property
     def journal_path(self) -> Path:
         """The journal's file."""
-        return self._place.journal_path
+        return self._kept.journal_path
 
     def with_site(self, **changes: Any) -> Study:
         """Return the same study with other keys of ``[site]``."""
@@ -134,7 +141,20 @@ class Study:
             update={key: value for key, value in changes.items() if value is not None}
         )
         file = self.file.model_copy(update={"site": site})
-        return Study(file, self.path, self.directory, self._audited)
+        return Study(file, self.path, self.directory, self._audited, self._nodes, self._inside)
+
+    def on_nodes(self, least: int, most: int, inside: bool = False) -> Study:
+        """Return the same study on a number of nodes of its site.
+
+        Parameters
+        ----------
+        least, most : int
+            Nodes there are whatever there is to do, and nodes at most.
+        inside : bool
+            Whether this process runs in a job of the site, whose nodes are to be used; else every
+            node is a job of its own.
+        """
+        return Study(self.file, self.path, self.directory, self._audited, (least, most), inside)
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers."""
@@ -187,7 +207,7 @@ class Study:
         JournalError
             If there is none, or it is damaged.
         """
-        return self._place.entries()
+        return self._kept.entries()
 
     def results(self, per_fold: bool = False) -> pd.DataFrame:
         """Return the results so far.
@@ -251,16 +271,16 @@ class Study:
 
         watcher = watcher or Silent()
         file = self.file
-        self._refuse_other_sites()
+        self._refuse_unfit_site()
         refuse_if_busy(self.directory)
-        self._place.refuse_edits()
+        self._kept.refuse_edits()
         check_place(file.model.build)
         check_engine(file)
         plan = self.plan()
         for flaw in flaws(file) if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
-        with self._place.made(), DriverLock(self.directory) as lock:
-            self._place.refuse_edits()
+        with self._kept.made(), DriverLock(self.directory) as lock:
+            self._kept.refuse_edits()
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             work_left = _work_left(plan, before.reached, before.failed, retry_failed)
             if work_left:
@@ -269,11 +289,11 @@ class Study:
             part = data.part("train")
             folds = fold_rows(part, protocol_of(file))
             check_metric(part, folds, file.search.metric)
-            begun = self._place.begun()
-            self._place.refuse_other_data(begun, data)
+            begun = self._kept.begun()
+            self._kept.refuse_other_data(begun, data)
             if begun and not work_left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
-            with self._place.logging():
+            with self._kept.logging():
                 return self._session(watcher, plan, data, folds, retry_failed, lock)
 
     def verify(
@@ -315,13 +335,13 @@ class Study:
         from stormsweep.study.verify import Verification
 
         watcher = watcher or Silent()
-        self._refuse_other_sites()
+        self._refuse_unfit_site()
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):
             return choice
         check_engine(self.file)
         refuse_if_busy(self.directory)
-        self._place.refuse_edits()
+        self._kept.refuse_edits()
         try:
             with DriverLock(self.directory) as lock:
                 # Another driver may have been quicker.
@@ -329,13 +349,13 @@ class Study:
                 if not isinstance(choice, Choice):
                     return choice
                 data = self.prepare(watcher)
-                self._place.refuse_other_data(self._place.begun(), data)
+                self._kept.refuse_other_data(self._kept.begun(), data)
                 one = self.without_trial().with_site(workers=1)
                 workers = one._staff(self.plan()).pool(Layout(*one.file.site.layout))
-                with self._place.logging(), workers as pool:
+                with self._kept.logging(), workers as pool:
                     look = Verification(one.file, self.directory, data, choice, pool, watcher)
                     with JournalWriter(self.journal_path) as journal:
-                        return look.carry_out(journal, self._place.refuse_other_model, lock.check)
+                        return look.carry_out(journal, self._kept.refuse_other_model, lock.check)
         except KeyboardInterrupt:
             raise StudyInterrupted("what was trained so far is kept") from None
 
@@ -376,10 +396,10 @@ class Study:
             try:
                 execution.await_first_worker()
                 watcher.stage("starting workers", 1.0)
-                self._place.refuse_other_model(execution.model)
+                self._kept.refuse_other_model(execution.model)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
-            write_text(self.directory / "study.toml", dump_study(self.file))
+            self._write_study()
             with JournalWriter(self.journal_path, execution.recall) as journal:
                 progress = execution.progress
                 session = progress.session + 1
@@ -399,6 +419,15 @@ class Study:
                         with contextlib.suppress(JournalError):
                             journal.append(SessionEnded(session, outcome))
         return Outcome(self.directory, list(progress.failed.values()), execution.trained)
+
+    def _write_study(self) -> None:
+        """Write down what is run, and where: `run DIR` knows both."""
+        from stormsweep.config.sites import dump_site
+
+        write_text(self.directory / "study.toml", dump_study(self.file))
+        if (place := self._place()) is not None:
+            text = dump_site(place.found.name, place.found.site)
+            write_text(self.directory / "sites.toml", text)
 
     def _begin(
         self,
@@ -482,6 +511,19 @@ class Study:
 
         return forecast(self.without_trial().file, self.directory, self.plan())
 
+    def node_script(self) -> str:
+        """Return the job script of a node of the study's site.
+
+        Raises
+        ------
+        UserError
+            If the study runs on this machine, or the site is not as the cluster.
+        """
+        if self._place() is None:
+            raise UserError("--dry-run: there is no job script on this machine; name a --site")
+        self._refuse_unfit_site()
+        return self._staff(self.plan()).script()
+
     def _staff(self, plan: Plan) -> Staff:
         from stormsweep.results.journal import each
         from stormsweep.study.staff import Staff
@@ -492,18 +534,21 @@ class Study:
         # Only an open layout depends on what was: a long journal is not read for nothing.
         records = (entry.record for entry in (each(self.journal_path) if begun else ()))
         kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
-        return Staff(self.file, self.directory, plan, kept)
+        return Staff(self.file, self.directory, plan, kept, self._place())
 
     def _in(self, layout: Layout) -> Study:
         return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
 
-    def _refuse_other_sites(self) -> None:
-        name = self.file.site.use
-        find_site(name, self.path)
-        if name != LOCAL:
-            raise StudyFileError(
-                f"{self.path}: site.use: given {name!r}; this version runs on 'local' only"
-            )
+    def _place(self) -> Place | None:
+        from stormsweep.study.places import place_of
+
+        return place_of(self.file.site.use, self.path, self._nodes, self._inside)
+
+    def _refuse_unfit_site(self) -> None:
+        from stormsweep.study.places import check_place
+
+        if (place := self._place()) is not None:
+            check_place(place, self.directory)
 
 
 def _values(values: list[Any] | Range) -> Values:

@@ -59,7 +59,8 @@ class Rejoined:
 
     def __init__(self, pool: Pool, joined: Sequence[WorkerReady]) -> None:
         self._pool, self._joined = pool, list(joined)
-        self.close = pool.close
+        self.close, self.dismiss, self.want = pool.close, pool.dismiss, pool.want
+        self.patience = pool.patience
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from stormsweep.cluster.station import near
 from stormsweep.cluster.topology import pinned
 from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
@@ -273,7 +274,7 @@ def test_scores(
 
 @functools.cache
 def _part(path: str, fingerprint: str, name: PartName = "train") -> Part:
-    data = PreparedData.open(Path(path))
+    data = PreparedData.open(Path(near(path)))
     if data.fingerprint != fingerprint:
         raise RunError(f"{path}: the data changed since this session of the study began")
     return data.part(name)
@@ -311,14 +312,14 @@ def fold_of(order: TaskOrder) -> FoldData:
 
 @functools.cache
 def _turned(path: str, fingerprint: str) -> NDArray[np.float32]:
-    return open_turned(Path(path), fingerprint)
+    return open_turned(Path(near(path)), fingerprint)
 
 
 @functools.cache
 def _turning(path: str, augmentation: Augmentation | None) -> Turning | None:
     if augmentation is None or augmentation.copies:
         return None
-    manifest = PreparedData.open(Path(path)).manifest
+    manifest = PreparedData.open(Path(near(path))).manifest
     physical = augmentation.method == "physical"
     mean, std = (tuple(v[key] for v in manifest["inputs"]) for key in ("mean", "std"))
     return Turning(

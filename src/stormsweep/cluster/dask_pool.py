@@ -1,0 +1,265 @@
+"""What every pool of Dask workers shares: the scheduler, the lines, who lives and what is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, SchedulerPlugin, Security
+
+from stormsweep.cluster import forked
+from stormsweep.cluster.environment import OWN_MODULES, thread_environment
+from stormsweep.cluster.line import Lines
+from stormsweep.cluster.machine import allow_open_files, host
+from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.quiet import QUIET, beat_rarely
+from stormsweep.cluster.worker import WorkerSetup, farewell_file
+
+_DASK_LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
+#: Settings of Dask's in the driver and wherever workers are started.
+_SETTINGS: dict[str, Any] = QUIET | {
+    "distributed.worker.memory.terminate": False,
+    "distributed.comm.timeouts.connect": "60s",
+    # A worker that is lost twice within this time would not be replaced.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
+
+
+def dask_settings(threads_per_worker: int, fork: bool) -> dict[str, Any]:
+    """Return Dask's settings for a process that starts workers.
+
+    Parameters
+    ----------
+    threads_per_worker : int
+        Compute threads of each.
+    fork : bool
+        Whether they are forked from a process that `prepare_workers` started.
+    """
+    # Dask's nanny would set OpenMP's count to 1 whatever the layout.
+    environment = {"distributed.nanny.pre-spawn-environ": thread_environment(threads_per_worker)}
+    method = {"distributed.worker.multiprocessing-method": forked.METHOD} if fork else {}
+    return _SETTINGS | environment | method
+
+
+def prepare_workers(imported: Sequence[str]) -> None:
+    """Begin to import, in a process of its own, what the workers of pools to come need.
+
+    Parameters
+    ----------
+    imported : sequence of str
+        Modules; none: workers are not forked, and there is nothing to do.
+    """
+    if imported:
+        forked.prepare([*imported, *OWN_MODULES], thread_environment(1))
+
+
+@contextlib.contextmanager
+def dask_logs(handler: logging.Handler) -> Iterator[None]:
+    """Send what Dask has to say to a handler instead of the terminal."""
+    loggers = [logging.getLogger(name) for name in _DASK_LOGGERS]
+    before = [(logger.handlers[:], logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate) in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+            logger.propagate = propagate
+
+
+class DaskPool:
+    """A pool of Dask workers, wherever they are started.
+
+    Parameters
+    ----------
+    logs : Path
+        Folder for the workers' logs; made if missing.
+    workers : int
+        How many there may be.
+    """
+
+    #: Seconds within which a first worker must be ready; a slow file system needs minutes.
+    patience = 600.0
+
+    def __init__(self, logs: Path, workers: int) -> None:
+        self._logs = logs
+        self._events: queue.Queue[Event] = queue.Queue()
+        #: Name of a worker to its address and process, while it lives.
+        self._current: dict[str, tuple[str, int]] = {}
+        self._names: dict[str, tuple[str, int]] = {}
+        #: Worker and process to the token of the task it has.
+        self._busy: dict[tuple[str, int], str] = {}
+        self._lock = threading.RLock()
+        self._closing = False
+        self._open = contextlib.ExitStack()
+        logs.mkdir(parents=True, exist_ok=True)
+        # A worker takes eleven: connections of its nanny, the scheduler and its line, its process.
+        allow_open_files(512 + 16 * workers)
+
+    @property
+    def dashboard(self) -> int:
+        """Port of Dask's dashboard, on loopback."""
+        port: int = self._cluster.scheduler.http_server.port
+        return port
+
+    def _listen(
+        self,
+        where: str,
+        security: Security,
+        settings: Mapping[str, Any],
+        setup: WorkerSetup,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start the scheduler, which workers join.
+
+        Parameters
+        ----------
+        where : str
+            Address of this machine that it listens on.
+        security : Security
+            Its certificates.
+        settings : mapping
+            Dask's, until the pool is closed.
+        setup : WorkerSetup
+            What every worker does when it joins.
+        environment : mapping of str to str, optional
+            That of workers which Dask starts here.
+        """
+        scratch = self._open.enter_context(
+            tempfile.TemporaryDirectory(prefix="stormsweep-", ignore_cleanup_errors=True)
+        )
+        self._open.enter_context(dask.config.set(settings))
+        self._cluster = LocalCluster(
+            n_workers=0,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=0,
+            host=where,
+            protocol="tls://",
+            security=security,
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address=None,
+            local_directory=scratch,
+            silence_logs=False,
+            env=None if environment is None else dict(environment),
+        )
+        self._open.callback(_quietly, self._cluster.close, timeout=10)
+        self._cluster.scheduler.add_plugin(_Reporter(self))
+        beat_rarely(self._cluster.scheduler)
+        self._client = Client(self._cluster, security=security, set_as_default=False)
+        self._open.callback(_quietly, self._client.close, timeout=5)
+        self._lines = Lines(self._client, self._names.__contains__)
+        self._open.callback(self._lines.close)
+        self._client.register_plugin(setup)
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        """Give an idle worker process a task; if it is gone by now, its `WorkerLost` follows."""
+        with self._lock:
+            address, current = self._current.get(worker, ("", -1))
+            if current != pid:
+                return
+            if (worker, pid) in self._busy:
+                raise ValueError(f"worker {worker} is busy with {self._busy[worker, pid]}")
+            self._busy[worker, pid] = token
+        self._lines.ask(address, function, argument, partial(self._finished, worker, pid))
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """Yield what has happened; wait up to `timeout` seconds for the first event."""
+        with contextlib.suppress(queue.Empty):
+            yield self._events.get(timeout=timeout)
+            while True:
+                yield self._events.get_nowait()
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Do nothing: workers of one machine stay."""
+
+    def want(self, tasks: int) -> None:
+        """Do nothing: workers of one machine stay."""
+
+    def close(self) -> None:
+        """Stop all workers and wait until their processes are gone."""
+        # Workers hold nothing but what their checkpoints hold: there is nothing to wait for.
+        self._closing = True
+        self._open.close()
+
+    def _tell(self, event: Event) -> None:
+        self._events.put(event)
+
+    def _host_of(self, worker: str) -> str:
+        """Return the machine of a worker."""
+        return host()
+
+    def _finished(self, worker: str, pid: int, result: Any, error: BaseException | None) -> None:
+        with self._lock:
+            # Either this or the worker's loss is told, never both.
+            token = self._busy.pop((worker, pid), None)
+            if token is None or self._closing:
+                return
+            if error is None:
+                self._tell(Finished(worker, token, result))
+            else:
+                self._tell(Broken(worker, token, error))
+
+    def _joined(self, address: str, name: str, pid: int) -> None:
+        with self._lock:
+            self._current[name] = (address, pid)
+            self._names[address] = (name, pid)
+            self._tell(WorkerReady(name, self._host_of(name), pid))
+
+    def _left(self, address: str) -> None:
+        self._lines.hang_up(address)
+        with self._lock:
+            name, pid = self._names.pop(address, ("", -1))
+            if self._closing or not name:
+                return
+            if self._current.get(name) == (address, pid):
+                del self._current[name]
+            token = self._busy.pop((name, pid), None)
+            failure, reason = farewell(farewell_file(self._logs, name, pid))
+            self._tell(WorkerLost(name, self._host_of(name), pid, failure, reason, token))
+
+
+#: What is said of a worker that said nothing itself.
+KILLED = "killed", "its worker process died without a word"
+
+
+def farewell(path: Path) -> tuple[str, str]:
+    """Take what a worker process left to say of its end: in one word, and in a line."""
+    failure, reason = KILLED
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        failure, reason = told["failure"], told["reason"]
+        path.unlink()
+    return failure, reason
+
+
+def _quietly(function: Callable[..., Any], **arguments: Any) -> None:
+    with contextlib.suppress(Exception):
+        function(**arguments)
+
+
+class _Reporter(SchedulerPlugin):  # type: ignore[misc]
+    """Tell the pool which workers come and go."""
+
+    def __init__(self, pool: DaskPool) -> None:
+        self._pool = pool
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        state = scheduler.workers[worker]
+        self._pool._joined(worker, str(state.name), state.pid)
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:
+        self._pool._left(worker)

@@ -1,0 +1,258 @@
+"""Keeps as many nodes as are wanted: asks for them, sees what became of them, asks again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stormsweep.cluster.pool import NodeChanged, PoolBroken
+from stormsweep.errors import SlurmError, UserError
+
+log = logging.getLogger(__name__)
+
+#: How often is looked after the nodes, in seconds.
+_TICK_SECONDS = 0.5
+#: Nodes in a row that end before a worker was ready on them, after which no more are asked for.
+_MOST_FAILURES = 4
+#: Seconds before a node is asked for again after one that failed: at first, and at most.
+_PAUSE_SECONDS = (2.0, 120.0)
+#: How long a node that was told to leave may take before it is stopped, in seconds.
+_GRACE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a node ended.
+
+    Attributes
+    ----------
+    failure : str
+        As in `pool.WorkerLost`; empty: it left by itself.
+    reason : str
+        One line.
+    """
+
+    failure: str = ""
+    reason: str = "left"
+
+
+class Launcher(Protocol):
+    """What makes nodes of jobs or steps. Everything may raise `SlurmError`."""
+
+    def start(self, name: str, command: Sequence[str]) -> str:
+        """Start a node's agent; return in words what it is, such as ``job 17``."""
+
+    def ended(self) -> Mapping[str, Ended]:
+        """Return the nodes that ended since the last call, by name."""
+
+    def stop(self, names: Collection[str]) -> None:
+        """Stop nodes, without waiting."""
+
+    def look(self) -> None:
+        """Something happened: look at the next call, whenever that was due."""
+
+    def places(self) -> int:
+        """Return how many nodes there may be at a time."""
+
+    def close(self) -> None:
+        """Stop all nodes, and wait until they are gone as far as that can be known soon."""
+
+
+@dataclass(slots=True)
+class _Node:
+    what: str
+    ready: bool = False
+    #: Beats that its agent gave, and when it was told to leave.
+    beats: int = 0
+    leaving: float | None = None
+
+
+class Keeper:
+    """Looks after the nodes of a pool, in a thread of its own.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        Starts and stops them.
+    command : callable
+        Makes the command of a node's agent from the node's name.
+    tell : callable
+        Given what happens.
+    ticked : callable
+        Called at each look, after what ended is known.
+    least, most : int
+        How many nodes there are, whatever there is to do, and how many at most.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        command: Callable[[str], Sequence[str]],
+        tell: Callable[[NodeChanged | PoolBroken], None],
+        ticked: Callable[[], None],
+        least: int,
+        most: int,
+    ) -> None:
+        self._launcher, self._command, self._tell = launcher, command, tell
+        self._ticked = ticked
+        self._least, self._most = least, most
+        self._wanted = most
+        self._nodes: dict[str, _Node] = {}
+        self._ended: dict[str, Ended] = {}
+        self._number = 0
+        self._failures = 0
+        self._next = 0.0
+        self._broken = False
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop all nodes."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        try:
+            self._launcher.close()
+        except SlurmError as error:
+            # Nodes leave by themselves when they find that the driver is gone.
+            log.warning("nodes could not be stopped: %s", error)
+
+    def want(self, nodes: int) -> None:
+        """Say how many nodes are of use."""
+        self._wanted = max(self._least, min(self._most, nodes))
+
+    @property
+    def surplus(self) -> int:
+        """How many nodes there are more than are of use."""
+        with self._lock:
+            staying = sum(node.leaving is None for node in self._nodes.values())
+        return staying - self._wanted
+
+    def beat(self, name: str) -> bool:
+        """Take a sign of life of a node's agent; return whether the node is still wanted."""
+        with self._lock:
+            node = self._nodes.get(name)
+            if node is None or self._stop.is_set():
+                return False
+            node.beats += 1
+            return node.leaving is None
+
+    def beats(self, name: str) -> int:
+        """Return how many signs of life a node's agent gave."""
+        with self._lock:
+            node = self._nodes.get(name)
+            return 0 if node is None else node.beats
+
+    def ready(self, name: str) -> None:
+        """Say that a worker of a node is ready."""
+        with self._lock:
+            self._failures = 0
+            if (node := self._nodes.get(name)) is not None:
+                node.ready = True
+
+    def release(self, name: str) -> None:
+        """Let a node go: at its agent's next sign of life it is told so."""
+        with self._lock:
+            node = self._nodes.get(name)
+            if node is not None and node.leaving is None:
+                node.leaving = time.monotonic()
+
+    def leaves(self, name: str) -> bool:
+        """Say whether a node was let go."""
+        with self._lock:
+            node = self._nodes.get(name)
+            return node is not None and node.leaving is not None
+
+    def end_of(self, name: str) -> Ended | None:
+        """Return how a node ended, as far as that is known."""
+        return self._ended.get(name)
+
+    def look(self) -> None:
+        """Something happened to a node: find out what."""
+        self._launcher.look()
+
+    def _live(self) -> None:
+        while not self._stop.wait(_TICK_SECONDS):
+            try:
+                self._look_after()
+            except SlurmError as error:
+                # slurmctld is away, say: that passes, and meanwhile the nodes go on.
+                log.warning("%s", error)
+            except Exception:
+                log.exception("the keeper of the nodes")
+            self._ticked()
+
+    def _look_after(self) -> None:
+        for name, end in self._launcher.ended().items():
+            self._gone(name, end)
+        now = time.monotonic()
+        with self._lock:
+            late = [
+                name
+                for name, node in self._nodes.items()
+                if node.leaving is not None and now - node.leaving > _GRACE_SECONDS
+            ]
+            wanted = min(self._wanted, self._launcher.places())
+            missing = wanted - sum(node.leaving is None for node in self._nodes.values())
+        if late:
+            self._launcher.stop(late)
+        while missing > 0 and not self._broken and now >= self._next and not self._stop.is_set():
+            missing -= 1
+            self._ask()
+
+    def _ask(self) -> None:
+        self._number += 1
+        name = str(self._number)
+        with self._lock:
+            # Known before it can give a sign of life.
+            self._nodes[name] = _Node("")
+        try:
+            what = self._launcher.start(name, self._command(name))
+        except (SlurmError, UserError) as error:
+            with self._lock:
+                del self._nodes[name]
+            self._failed(str(error), final=isinstance(error, UserError) or not error.passing)
+            return
+        with self._lock:
+            self._nodes[name].what = what
+        log.info("node %s is %s", name, what)
+        self._tell(NodeChanged(name, "asked", detail=what))
+
+    def _gone(self, name: str, end: Ended) -> None:
+        with self._lock:
+            node = self._nodes.pop(name, None)
+        if node is None:
+            return
+        self._ended[name] = end
+        log.info("node %s (%s) ended: %s", name, node.what, end.reason)
+        self._tell(NodeChanged(name, "ended", end.failure, f"{node.what}: {end.reason}"))
+        if not node.ready and node.leaving is None:
+            self._failed(f"{node.what}: {end.reason}", final=end.failure == "no-gpu")
+
+    def _failed(self, why: str, final: bool) -> None:
+        """Ask again later, or no more."""
+        self._failures += 1
+        first, longest = _PAUSE_SECONDS
+        self._next = time.monotonic() + min(longest, first * 2 ** (self._failures - 1))
+        log.warning("no node: %s", why)
+        with self._lock:
+            working = any(node.ready for node in self._nodes.values())
+        # While others work there is time: what is wrong may pass.
+        if not working and (final or self._failures >= _MOST_FAILURES):
+            self._broken = True
+            self._tell(PoolBroken(why))
+
+
+def nodes_for(tasks: int, workers_per_node: int) -> int:
+    """Return how many nodes have work with a number of tasks."""
+    return math.ceil(tasks / workers_per_node)

@@ -1,0 +1,327 @@
+"""What makes nodes: steps inside the driver's own allocation, or jobs of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormsweep.cluster import slurm
+from stormsweep.cluster.jobscript import Order, job_script, worker_logs
+from stormsweep.cluster.keeper import Ended
+from stormsweep.config.sites import Site
+from stormsweep.errors import SlurmError, UserError
+
+log = logging.getLogger(__name__)
+
+#: Slurm's words for how a job ended, and ours.
+_FAILURES = {
+    "TIMEOUT": "walltime",
+    "DEADLINE": "walltime",
+    "NODE_FAIL": "node-failure",
+    "BOOT_FAIL": "node-failure",
+    "CANCELLED": "cancelled",
+    "REVOKED": "cancelled",
+    "PREEMPTED": "preempted",
+    "OUT_OF_MEMORY": "out-of-memory",
+    "FAILED": "killed",
+}
+#: What srun prints when a step ends before its time, and our word for it.
+_SAID = (
+    (re.compile(r"due to time limit", re.I), "walltime"),
+    (re.compile(r"node fail", re.I), "node-failure"),
+    (re.compile(r"due to preemption", re.I), "preempted"),
+    (re.compile(r"oom.?kill|out of memory", re.I), "out-of-memory"),
+    (re.compile(r"\bcancelled\b", re.I), "cancelled"),
+)
+#: Seconds between two looks at the queue: at first, and at most.
+_LOOKS = (1.0, 30.0)
+#: A job that slurmctld does not know (it may be restarting) is missing after so many looks.
+_MISSED = 3
+#: Seconds that a step may take to end.
+_END_SECONDS = 10.0
+
+
+class StepLauncher:
+    """Nodes of this job's own allocation, each by a step of its own.
+
+    Parameters
+    ----------
+    job : str
+        Number of this job.
+    nodes : sequence of str
+        Its nodes.
+    cores : int
+        Cores that a step takes of its node.
+    logs : Path
+        Folder of the study's logs.
+    """
+
+    def __init__(self, job: str, nodes: Sequence[str], cores: int, logs: Path) -> None:
+        self._job, self._nodes, self._cores, self._logs = job, list(nodes), cores, logs
+        self._steps: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
+        self._failed: set[str] = set()
+
+    def places(self) -> int:
+        """Return how many of the job's nodes are up, as far as is known."""
+        return len(self._nodes) - len(self._failed)
+
+    def start(self, name: str, command: Sequence[str]) -> str:
+        """Start a step on a node that has none."""
+        taken = {node for node, _ in self._steps.values()} | self._failed
+        node = next(node for node in self._nodes if node not in taken)
+        step = [
+            "srun",
+            f"--jobid={self._job}",
+            "--nodes=1",
+            "--ntasks=1",
+            f"--nodelist={node}",
+            f"--cpus-per-task={self._cores}",
+            f"--job-name=node-{name}",
+            "--input=none",
+            "--mpi=none",
+            "--export=ALL",
+            *command,
+        ]
+        environment = slurm.environment(os.environ) | {"SLURM_JOB_ID": self._job}
+        with open(self._log, "ab") as out, open(self._errors(name), "wb") as errors:
+            try:
+                process = subprocess.Popen(
+                    step,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=errors,
+                    env=environment,
+                    # Ctrl-C is for the driver, which then ends its steps in order.
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SlurmError(f"cannot be started: {error}", "srun", refused=True) from None
+        self._steps[name] = node, process
+        return f"step node-{name} of job {self._job} on {node}"
+
+    def ended(self) -> Mapping[str, Ended]:
+        """Return the steps that ended since the last call."""
+        found: dict[str, Ended] = {}
+        for name, (node, process) in list(self._steps.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del self._steps[name]
+            said = self._said(name)
+            found[name] = end = _step_end(code, said)
+            if end.failure == "node-failure":
+                self._failed.add(node)
+        return found
+
+    def stop(self, names: Collection[str]) -> None:
+        """Stop steps."""
+        for name in names:
+            if name in self._steps:
+                # srun passes it on to the step; told twice within a second, it would kill it.
+                self._steps[name][1].send_signal(signal.SIGTERM)
+
+    def look(self) -> None:
+        """Do nothing: the end of a step is known at once."""
+
+    def close(self) -> None:
+        """Stop all steps and wait until they are gone."""
+        processes = [process for _, process in self._steps.values()]
+        until = time.monotonic() + _END_SECONDS
+        for number in (0, signal.SIGTERM, signal.SIGKILL):
+            # Agents find their driver gone, and leave by themselves: that is waited for first.
+            for process in processes:
+                if number and process.poll() is None:
+                    process.send_signal(number)
+            for process in processes:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, until - time.monotonic()))
+            until = time.monotonic() + _END_SECONDS
+        for name in list(self._steps):
+            self._said(name)
+        self._steps.clear()
+
+    @property
+    def _log(self) -> Path:
+        return self._logs / f"slurm-{self._job}.out"
+
+    def _errors(self, name: str) -> Path:
+        return self._logs / f".node-{self._job}-{name}.err"
+
+    def _said(self, name: str) -> str:
+        """Move what srun said of a step to the job's log."""
+        path = self._errors(name)
+        with contextlib.suppress(OSError):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            with open(self._log, "a", encoding="utf-8") as out:
+                out.write(text)
+            path.unlink()
+            return text
+        return ""
+
+
+def _step_end(code: int, said: str) -> Ended:
+    if code == 0:
+        return Ended()
+    lines = said.strip().splitlines()
+    last = f": {lines[-1]}" if lines else ""
+    for words, failure in _SAID:
+        if words.search(said):
+            return Ended(failure, f"its step ended{last}")
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return Ended("killed", f"its node's agent ended with {how}{last}")
+
+
+@dataclass(slots=True)
+class _Asked:
+    id: str
+    missed: int = 0
+
+
+class JobLauncher:
+    """Nodes that are jobs of one node each.
+
+    Parameters
+    ----------
+    site : Site
+        What a job asks for.
+    name : str
+        Of the jobs, in Slurm.
+    key : str
+        By which the study's jobs are found; see `slurm.Slurm.submit`.
+    logs : Path
+        Folder of the study's logs.
+    folder : Path
+        Where jobs start.
+    commands : Slurm, optional
+        Slurm's commands.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        name: str,
+        key: str,
+        logs: Path,
+        folder: Path,
+        commands: slurm.Slurm | None = None,
+    ) -> None:
+        self._site, self._name, self._key = site, name, key
+        self._logs, self._folder = logs, folder
+        self._slurm = commands or slurm.Slurm()
+        self._jobs: dict[str, _Asked] = {}
+        self._pause, self._due = _LOOKS[0], 0.0
+        self._swept = False
+
+    def places(self) -> int:
+        """Return how many jobs there may be: as many as the cluster lets be."""
+        return 1 << 20
+
+    def script(self, command: Sequence[str]) -> str:
+        """Return the job script for a command."""
+        order = Order(self._name, command, worker_logs(self._logs), nodes=1)
+        return job_script(self._site, order)
+
+    def start(self, name: str, command: Sequence[str]) -> str:
+        """Submit a job."""
+        if not self._swept:
+            # Jobs of a driver that was killed would find nobody to work for.
+            left = self._slurm.jobs_of(self._key).items()
+            self._slurm.cancel([id for id, job in left if not job.over])
+            self._swept = True
+        id = self._slurm.submit(self.script(command), self._folder, self._key)
+        self._jobs[name] = _Asked(id)
+        self.look()
+        return f"job {id}"
+
+    def ended(self) -> Mapping[str, Ended]:
+        """Return the jobs that ended since the last look; most calls do not look."""
+        now = time.monotonic()
+        if not self._jobs or now < self._due:
+            return {}
+        self._pause = min(1.5 * self._pause, _LOOKS[1])
+        self._due = now + self._pause
+        known = self._slurm.jobs([asked.id for asked in self._jobs.values()])
+        found: dict[str, Ended] = {}
+        for name, asked in list(self._jobs.items()):
+            job = known.get(asked.id)
+            asked.missed = asked.missed + 1 if job is None else 0
+            if job is None and asked.missed < _MISSED:
+                self.look()
+            elif job is None:
+                # One that slurmctld forgot when it was killed may run on; its agent is told to go.
+                found[name] = Ended("cancelled", "Slurm does not know the job any more")
+            elif job.over:
+                found[name] = self._end(asked.id, job)
+            if name in found:
+                del self._jobs[name]
+        return found
+
+    def stop(self, names: Collection[str]) -> None:
+        """Cancel jobs."""
+        ids = [self._jobs[name].id for name in names if name in self._jobs]
+        if ids:
+            self._slurm.cancel(ids)
+            self.look()
+
+    def look(self) -> None:
+        """Look at the queue soon."""
+        self._pause, self._due = _LOOKS[0], min(self._due, time.monotonic() + 0.5)
+
+    def close(self) -> None:
+        """Cancel all jobs, and wait a little until they are over."""
+        ids = [asked.id for asked in self._jobs.values()]
+        if not ids:
+            return
+        # Those that wait are not to start; those that run leave by themselves, in order.
+        known = self._slurm.jobs(ids)
+        self._slurm.cancel([id for id, job in known.items() if job.state == "PENDING"])
+        slurm.wait(lambda: self._left(ids) == [], 5.0)
+        self._slurm.cancel(self._left(ids))
+        slurm.wait(lambda: self._left(ids) == [], _END_SECONDS)
+        self._jobs.clear()
+
+    def _left(self, ids: Sequence[str]) -> list[str]:
+        known = self._slurm.jobs(ids)
+        return [id for id in ids if id in known and not known[id].over]
+
+    def _end(self, id: str, job: slurm.Job) -> Ended:
+        if job.state == "COMPLETED":
+            return Ended()
+        failure = _FAILURES.get(job.state, "killed")
+        last = self._last_line(id) if failure in ("killed", "out-of-memory") else ""
+        reason = f" ({job.reason})" if job.reason else ""
+        return Ended(failure, f"Slurm says {job.state}{reason}{last}")
+
+    def _last_line(self, id: str) -> str:
+        path = self._logs / f"slurm-{id}.out"
+        with contextlib.suppress(OSError):
+            lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            if lines:
+                return f"; the last line of {path}: {lines[-1]}"
+        return ""
+
+
+def own_job() -> tuple[str, list[str]]:
+    """Return the number of the job that this process runs in, and its nodes.
+
+    Raises
+    ------
+    UserError
+        If it runs in none.
+    SlurmError
+        If scontrol fails.
+    """
+    job, nodes = os.environ.get("SLURM_JOB_ID"), os.environ.get("SLURM_JOB_NODELIST")
+    if not job or not nodes:
+        raise UserError(
+            "this is no job of Slurm's: SLURM_JOB_ID and SLURM_JOB_NODELIST are not set"
+        )
+    return job, slurm.run(["scontrol", "show", "hostnames", nodes]).stdout.split()

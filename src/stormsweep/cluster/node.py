@@ -1,0 +1,308 @@
+"""The agent of a node: ``python -m stormsweep.cluster.node ORDER NAME``.
+
+It starts the node's workers, which join the driver's scheduler, and leaves when the driver is gone
+or says so, when its job is told to end, and before the walltime. Nothing that it started outlives
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Nanny
+from distributed.comm import connect
+from distributed.core import send_recv
+
+from stormsweep.cluster import machine
+from stormsweep.cluster.address import own_address
+from stormsweep.cluster.dask_pool import dask_settings, prepare_workers
+from stormsweep.cluster.environment import thread_environment
+from stormsweep.cluster.node_order import NodeOrder, security_of
+from stormsweep.cluster.station import Station
+from stormsweep.cluster.topology import pins
+
+log = logging.getLogger("stormsweep.node")
+
+#: The driver's operation that says whether a node is still wanted.
+WANTED = "stormsweep-node-wanted"
+#: How often the driver is asked, in seconds, and how long its answer may take.
+_BEAT_SECONDS, _PATIENCE_SECONDS = 1.0, 60.0
+#: Of a node's memory, what its workers may take where nobody says.
+_MEMORY_SHARE = 0.9
+#: Worker processes that do not come up within so many seconds are given up, with their node.
+_START_SECONDS = 300.0
+#: A loss within so many seconds of the walltime is the walltime's.
+_NEAR_THE_END = 90.0
+
+
+def margin(walltime: float) -> float:
+    """Return how many seconds before the end of a job its tasks must be over.
+
+    Examples
+    --------
+    >>> margin(60), margin(900), margin(86400)
+    (15.0, 45.0, 120.0)
+    """
+    return min(120.0, max(15.0, 0.05 * walltime))
+
+
+def farewell_of_node(logs: Path, name: str) -> Path:
+    """Return where a node's agent leaves the reason of its end."""
+    return logs / f".node-{name}.farewell.json"
+
+
+def node_name() -> str:
+    """Return what the scheduler calls this node."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node().partition(".")[0]
+
+
+def seconds_left() -> float | None:
+    """Return how long this job may still run, as its scheduler says; None: it does not say."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or shutil.which("squeue") is None:
+        return None
+    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%L"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
+        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        days, _, clock = said.stdout.strip().rpartition("-")
+        parts = [int(part) for part in clock.split(":")]
+        parts = [0] * (3 - len(parts)) + parts
+        return float(int(days or 0) * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2])
+    return None
+
+
+class Agent:
+    """A node's agent.
+
+    Parameters
+    ----------
+    order : NodeOrder
+        What to do.
+    folder : Path
+        The private folder, with the certificates.
+    name : str
+        The node's number in the driver's session.
+    """
+
+    def __init__(self, order: NodeOrder, folder: Path, name: str) -> None:
+        self._order, self._name = order, name
+        self._security = security_of(folder)
+        self._began = time.monotonic()
+        left = seconds_left()
+        if left is None and order.walltime_s is not None:
+            left = float(order.walltime_s)
+        #: When the job ends, by the monotonic clock.
+        self._end = None if left is None else self._began + left
+        self._margin = margin(order.walltime_s or left or 0.0)
+        self._leave: asyncio.Future[tuple[str, str]] | None = None
+        self._nannies: list[Any] = []
+
+    async def work(self) -> int:
+        """Do it; return the exit code."""
+        loop = asyncio.get_running_loop()
+        self._leave = loop.create_future()
+        loop.add_signal_handler(signal.SIGTERM, self._told_to_end)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        with contextlib.ExitStack() as open_:
+            scratch = open_.enter_context(self._scratch())
+            if self._order.gpus and len(machine.gpus()) < self._order.workers:
+                self._go(
+                    "no-gpu",
+                    f"{node_name()} shows {len(machine.gpus())} GPUs to the job, for "
+                    f"{self._order.workers} workers; see gres and workers_per_node of the site",
+                )
+                return self._farewell()
+            prepare_workers(self._order.imported)
+            settings = dask_settings(self._order.threads, bool(self._order.imported))
+            open_.enter_context(dask.config.set(settings))
+            beating = asyncio.ensure_future(self._beat())
+            hiring = asyncio.ensure_future(self._hire(scratch))
+            ends = asyncio.ensure_future(self._walltime())
+            try:
+                await asyncio.wait(
+                    (self._leave, beating, hiring, ends), return_when=asyncio.FIRST_COMPLETED
+                )
+                await self._leave
+            finally:
+                code = self._farewell()
+                for task in (beating, hiring, ends):
+                    task.cancel()
+                await self._close()
+        return code
+
+    def _go(self, failure: str, reason: str) -> None:
+        assert self._leave is not None
+        if not self._leave.done():
+            self._leave.set_result((failure, reason))
+
+    def _farewell(self) -> int:
+        """Say why, where the driver looks for it; return the exit code."""
+        assert self._leave is not None
+        if not self._leave.done():
+            return 1
+        failure, reason = self._leave.result()
+        log.info("leaving: %s", reason)
+        if failure:
+            path = farewell_of_node(Path(self._order.logs), self._name)
+            with contextlib.suppress(OSError):
+                path.write_text(json.dumps({"failure": failure, "reason": reason}))
+        return int(failure not in ("", "walltime"))
+
+    def _told_to_end(self) -> None:
+        if self._end is not None and self._end - time.monotonic() < _NEAR_THE_END:
+            self._go("walltime", "its job reached its walltime")
+        else:
+            self._go("cancelled", "its job was told to end before its time")
+
+    async def _walltime(self) -> None:
+        if self._end is None:
+            await asyncio.Event().wait()
+            return
+        # What does not pause by itself within the margin is ended, in time to be said so.
+        await asyncio.sleep(max(0.0, self._end - self._margin / 3 - time.monotonic()))
+        self._go("walltime", "its job reached its walltime")
+
+    async def _beat(self) -> None:
+        """Ask the driver, again and again, whether this node is still wanted."""
+        arguments = self._security.get_connection_args("worker")
+        comm = None
+        try:
+            comm = await connect(self._order.scheduler, timeout=_PATIENCE_SECONDS, **arguments)
+            while True:
+                wanted = await asyncio.wait_for(
+                    send_recv(comm, op=WANTED, node=self._name), _PATIENCE_SECONDS
+                )
+                if not wanted:
+                    self._go("", "the driver needs it no more")
+                    return
+                await asyncio.sleep(_BEAT_SECONDS)
+        except (TimeoutError, OSError) as error:
+            self._go("", f"the driver at {self._order.scheduler} cannot be reached ({error})")
+        finally:
+            if comm is not None:
+                comm.abort()
+
+    async def _hire(self, scratch: str) -> None:
+        """Start the workers, and see that they stay."""
+        order, gpus = self._order, machine.gpus()
+        memory = order.memory_gb or _MEMORY_SHARE * machine.memory_gb() / order.workers
+        kept_on = pins(order.pin, order.workers, order.threads)
+        leave_at = None if self._end is None else self._end - self._margin
+        copies = await asyncio.to_thread(self._copy, scratch)
+        for number in range(order.workers):
+            cores = kept_on[number] if kept_on else ()
+            station = Station(memory * 2**30, cores, leave_at, copies)
+            environment = {**os.environ, **thread_environment(order.threads)}
+            environment |= station.environment()
+            if order.gpus:
+                environment["CUDA_VISIBLE_DEVICES"] = gpus[number]
+            self._nannies.append(
+                Nanny(
+                    order.scheduler,
+                    nthreads=1,
+                    name=f"{node_name()}-{self._name}-{number}",
+                    security=self._security,
+                    host=own_address(order.interface),
+                    protocol="tls",
+                    local_directory=scratch,
+                    memory_limit=0,
+                    death_timeout=_START_SECONDS,
+                    dashboard_address="127.0.0.1:0",
+                    env=environment,
+                )
+            )
+        try:
+            await asyncio.gather(*self._nannies)
+            log.info("%d workers on %s", order.workers, node_name())
+            missing = 0.0
+            while missing < _START_SECONDS:
+                await asyncio.sleep(_BEAT_SECONDS)
+                missing = 0.0 if all(map(_works, self._nannies)) else missing + _BEAT_SECONDS
+            self._go("killed", "a worker process cannot be started again")
+        except Exception as error:
+            self._go("killed", f"the workers of {node_name()} cannot be started: {error!r}")
+
+    async def _close(self) -> None:
+        for nanny in self._nannies:
+            nanny.close_gracefully()
+            if _works(nanny):
+                # Workers hold nothing but what their checkpoints hold.
+                with contextlib.suppress(OSError):
+                    os.kill(nanny.pid, signal.SIGKILL)
+        closing = [asyncio.ensure_future(nanny.close(timeout=1)) for nanny in self._nannies]
+        if closing:
+            await asyncio.wait(closing, timeout=10)
+
+    @contextlib.contextmanager
+    def _scratch(self) -> Iterator[str]:
+        """Make a folder on the node's own disk, and remove it in the end."""
+        place = os.path.expandvars(self._order.scratch) if self._order.scratch else None
+        if place is not None and not Path(place).is_dir():
+            log.warning("scratch: %s is no folder on %s; using %s", place, node_name(), "TMPDIR")
+            place = None
+        with tempfile.TemporaryDirectory(
+            prefix="stormsweep-", dir=place, ignore_cleanup_errors=True
+        ) as folder:
+            yield folder
+
+    def _copy(self, scratch: str) -> dict[str, str]:
+        """Copy the study's folders to this node's disk, as far as they fit."""
+        copies: dict[str, str] = {}
+        for number, path in enumerate(self._order.copies):
+            size = sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+            if size * 1.05 > shutil.disk_usage(scratch).free:
+                log.warning(
+                    "%s does not fit on the disk of %s, and is read from afar", path, scratch
+                )
+                continue
+            began = time.monotonic()
+            copy = Path(scratch) / f"data-{number}"
+            try:
+                shutil.copytree(path, copy)
+            except OSError as error:
+                log.warning("%s cannot be copied to %s: %s", path, scratch, error)
+                shutil.rmtree(copy, ignore_errors=True)
+                continue
+            log.info("copied %s in %.1f s", path, time.monotonic() - began)
+            copies[path] = str(copy)
+        return copies
+
+
+def _works(nanny: Any) -> bool:
+    return nanny.process is not None and nanny.process.is_alive()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the agent; return its exit code."""
+    logging.basicConfig(
+        stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+    file, name = arguments
+    path = Path(file)
+    try:
+        order = NodeOrder.read(path)
+    except FileNotFoundError:
+        # Its driver was killed while this job waited in the queue.
+        log.info("leaving: %s is gone, and with it the driver", path)
+        return 0
+    return asyncio.run(Agent(order, path.parent, name).work())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

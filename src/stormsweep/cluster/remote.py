@@ -1,0 +1,206 @@
+"""Workers on the nodes of a cluster: they join over TLS, from wherever their nodes' agents run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import shutil
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stormsweep.cluster.address import own_address
+from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings, farewell
+from stormsweep.cluster.keeper import Keeper, Launcher, nodes_for
+from stormsweep.cluster.node import WANTED, farewell_of_node
+from stormsweep.cluster.node_order import NodeOrder, make_private
+from stormsweep.cluster.pool import Event, WorkerLost, WorkerReady
+from stormsweep.cluster.worker import WorkerSetup
+
+log = logging.getLogger(__name__)
+
+#: How long is waited for what a lost worker's node says of it, in seconds.
+_EXPLAINED_SECONDS = 20.0
+_LET_GO = "its node was let go"
+#: Signs of life that a node's agent must give after a loss before the loss is the worker's alone.
+_BEATS = 3
+
+
+@dataclass(slots=True)
+class _Unexplained:
+    """A worker that was lost without a word."""
+
+    loss: WorkerLost
+    since: float
+    beats: int
+
+
+class RemotePool(DaskPool):
+    """A pool of workers on nodes.
+
+    Workers are called ``<node>-<number of the node>-<number>``.
+
+    Parameters
+    ----------
+    launcher : Launcher
+        Makes nodes.
+    order : NodeOrder
+        How nodes are set up; its ``scheduler`` is filled in here.
+    private : Path
+        The study's folder for what only its owner may read; made, and removed in the end.
+    nodes : tuple of int and int
+        How many nodes there are at least, and at most.
+    paths : list of str
+        Folders in which the user's own modules are looked for.
+    """
+
+    #: Jobs may wait in the queue for days.
+    patience = math.inf
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        order: NodeOrder,
+        private: Path,
+        nodes: tuple[int, int],
+        paths: list[str],
+    ) -> None:
+        least, most = nodes
+        super().__init__(Path(order.logs), most * order.workers)
+        self._per_node = order.workers
+        self._unexplained: dict[str, _Unexplained] = {}
+        self._dismissed: set[tuple[str, int]] = set()
+        #: What nodes' agents said of their end.
+        self._farewells: dict[str, tuple[str, str]] = {}
+        try:
+            folder, security = make_private(private, uuid.uuid4().hex[:12])
+            self._open.callback(shutil.rmtree, private, ignore_errors=True)
+            self._keeper = Keeper(
+                launcher, self._command, self._events.put, self._explain, least, most
+            )
+            setup = WorkerSetup(order.logs, (order.memory_gb or 0.0) * 2**30, paths, {})
+            where = own_address(order.interface)
+            self._listen(where, security, dask_settings(order.threads, fork=False), setup)
+            scheduler = self._cluster.scheduler
+            scheduler.handlers[WANTED] = self._wanted
+            # Closed first, while agents can still be told to leave.
+            self._open.callback(self._keeper.close)
+            self._order = dataclasses.replace(order, scheduler=scheduler.address).write(folder)
+            self._keeper.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Say that a worker gets no more work; a node all of whose workers are dismissed goes."""
+        with self._lock:
+            self._dismissed.add((worker, pid))
+            node = _node_of(worker)
+            mates = [
+                (name, pid) for name, (_, pid) in self._current.items() if _node_of(name) == node
+            ]
+            if all(mate in self._dismissed for mate in mates):
+                self._keeper.release(node)
+
+    def want(self, tasks: int) -> None:
+        """Say how many tasks there are; nodes for which there is no work are let go."""
+        self._keeper.want(nodes_for(tasks, self._per_node))
+        if self._keeper.surplus <= 0:
+            return
+        with self._lock:
+            busy = {_node_of(name) for name, _ in self._busy}
+            idle = {_node_of(name) for name in self._current} - busy
+            for node in sorted(idle)[: self._keeper.surplus]:
+                for name in [name for name in self._current if _node_of(name) == node]:
+                    # Gone for the driver from now on: what it gives them comes back as lost.
+                    del self._current[name]
+                self._keeper.release(node)
+
+    def _command(self, node: str) -> Sequence[str]:
+        return node_command(self._order, node)
+
+    async def _wanted(self, node: str) -> bool:
+        return self._keeper.beat(node)
+
+    def _host_of(self, worker: str) -> str:
+        return worker.rsplit("-", 2)[0]
+
+    def _tell(self, event: Event) -> None:
+        """Pass an event on, unless what happened to its worker before is not clear yet."""
+        match event:
+            case WorkerReady(worker=name):
+                self._keeper.ready(_node_of(name))
+                if (before := self._unexplained.get(name)) is not None:
+                    # Its node started it again, and so is there: it was the process alone.
+                    self._explained(name, before, *KILLED)
+            case WorkerLost(worker=name) if (event.failure, event.reason) == KILLED:
+                node = _node_of(name)
+                if self._keeper.leaves(node):
+                    event = dataclasses.replace(event, failure="cancelled", reason=_LET_GO)
+                else:
+                    self._keeper.look()
+                    since = _Unexplained(event, time.monotonic(), self._keeper.beats(node))
+                    self._unexplained[name] = since
+                    return
+            case _:
+                pass
+        super()._tell(event)
+
+    def _explain(self) -> None:
+        """Find out why workers were lost without a word; forget those whose nodes are gone."""
+        with self._lock:
+            for name, lost in list(self._unexplained.items()):
+                node = _node_of(name)
+                if node not in self._farewells:
+                    found = farewell(farewell_of_node(self._logs, node))
+                    if found != KILLED:
+                        self._farewells[node] = found
+                end = self._keeper.end_of(node)
+                late = time.monotonic() - lost.since > _EXPLAINED_SECONDS
+                said = self._farewells.get(node)
+                # Told to end is all that an agent knows; its scheduler knows why.
+                if said is not None and (said[0] != "cancelled" or late):
+                    self._explained(name, lost, *said)
+                elif end is not None:
+                    self._explained(name, lost, end.failure or "cancelled", end.reason)
+                elif late or self._keeper.beats(node) >= lost.beats + _BEATS:
+                    self._explained(name, lost, *KILLED)
+            stale = [
+                address
+                for address, (name, _) in self._names.items()
+                if self._keeper.end_of(_node_of(name)) is not None
+            ]
+        for address in stale:
+            # Its node is no more; the network may take minutes to tell.
+            self._client.loop.add_callback(self._forget, address)
+
+    def _explained(self, name: str, lost: _Unexplained, failure: str, reason: str) -> None:
+        del self._unexplained[name]
+        super()._tell(dataclasses.replace(lost.loss, failure=failure, reason=reason))
+
+    async def _forget(self, address: str) -> None:
+        scheduler: Any = self._cluster.scheduler
+        if address in scheduler.workers:
+            await scheduler.remove_worker(address, stimulus_id="node-gone", safe=True)
+
+
+def node_command(order: Path, node: str) -> list[str]:
+    """Return the command of a node's agent.
+
+    Parameters
+    ----------
+    order : Path
+        The file that `NodeOrder.write` wrote.
+    node : str
+        Number of the node.
+    """
+    return [sys.executable, "-m", "stormsweep.cluster.node", str(order), node]
+
+
+def _node_of(worker: str) -> str:
+    return worker.rsplit("-", 2)[1]

@@ -1,0 +1,61 @@
+"""What a node has for one of its workers: it is known on the node only, where the worker begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stormsweep.cluster import deadline
+from stormsweep.cluster.topology import Cores
+
+_VARIABLE = "STORMSWEEP_STATION"
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A worker's place on its node.
+
+    Attributes
+    ----------
+    memory_bytes : float
+        That it may take; 0: as its pool says.
+    cores : tuple of int
+        Logical processors that it is kept on; empty: left to the system.
+    leave_at : float or None
+        When its tasks must be over, by the node's monotonic clock, which all its processes share.
+    copies : mapping of str to str
+        Folders of the study, and where their copies lie on the node's own disk.
+    """
+
+    memory_bytes: float = 0.0
+    cores: Cores = ()
+    leave_at: float | None = None
+    copies: Mapping[str, str] = field(default_factory=dict)
+
+    def environment(self) -> dict[str, str]:
+        """Return what the worker process must have in its environment."""
+        return {_VARIABLE: json.dumps(dataclasses.asdict(self))}
+
+
+_here = Station()
+
+
+def take() -> Station:
+    """Take the station that this process was given, if it was given one."""
+    global _here
+    if text := os.environ.get(_VARIABLE):
+        said = json.loads(text)
+        _here = Station(**said | {"cores": tuple(said["cores"])})
+    until = math.inf if _here.leave_at is None else _here.leave_at
+    deadline.set_left(until - time.monotonic())
+    return _here
+
+
+def near(path: str) -> str:
+    """Return where a folder of the study lies nearest: on this node's disk, if it was copied."""
+    return _here.copies.get(path, path)

@@ -1,0 +1,111 @@
+"""Where a study's workers run when it is not this machine: a site, and how many of its nodes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormsweep.cluster import slurm
+from stormsweep.cluster.jobscript import setup_mistake
+from stormsweep.cluster.partitions import misfit
+from stormsweep.config.sites import LOCAL, Found, locate_site
+from stormsweep.errors import StudyFileError, UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A site, and how its nodes become a study's.
+
+    Attributes
+    ----------
+    found : Found
+        The site.
+    nodes : tuple of int and int
+        Nodes at least, whatever there is to do, and at most.
+    inside : bool
+        Whether this process runs in a job of the site whose nodes are to be used; else every node
+        is a job of its own.
+    """
+
+    found: Found
+    nodes: tuple[int, int]
+    inside: bool = False
+
+    @property
+    def workers(self) -> int:
+        """Workers on all nodes."""
+        return self.nodes[1] * self.found.site.workers_per_node
+
+
+def place_of(
+    name: str,
+    study_file: Path,
+    nodes: tuple[int, int] | None = None,
+    inside: bool = False,
+    asked: str = "site.use",
+) -> Place | None:
+    """Return where workers run; None: on this machine.
+
+    Parameters
+    ----------
+    name : str
+        A site's.
+    study_file : Path
+        Beside it a sites.toml may stand.
+    nodes : tuple of int and int, optional
+        At least, and at most; none: as many as the site says.
+    inside : bool
+        See `Place`.
+    asked : str
+        Where the name was given.
+
+    Raises
+    ------
+    StudyFileError
+        If there is no such site.
+    """
+    found = locate_site(name, study_file, asked)
+    if name == LOCAL:
+        if nodes is not None:
+            raise UserError("--nodes: is for sites of a cluster; on this machine use --workers")
+        return None
+    count = found.site.nodes
+    return Place(found, nodes or (count, count), inside)
+
+
+def check_place(place: Place, directory: Path, commands: slurm.Slurm | None = None) -> None:
+    """Refuse a site that a study cannot run on.
+
+    Parameters
+    ----------
+    place : Place
+        The site.
+    directory : Path
+        The study's directory.
+    commands : Slurm, optional
+        Slurm's commands.
+
+    Raises
+    ------
+    UserError
+        In one line: no Slurm here, a partition, walltime, memory or number of nodes that the
+        cluster does not have, set-up lines that bash cannot read, a directory that is not in the
+        site's shared folder.
+    """
+    slurm.needed()
+    found = place.found
+    site = found.site.model_copy(update={"nodes": place.nodes[1]})
+    wrong = misfit(site, (commands or slurm.Slurm()).partitions())
+    if wrong is not None:
+        raise StudyFileError(f"{found.key(wrong[0])}: {wrong[1]}")
+    mistake = setup_mistake(site)
+    if mistake is not None:
+        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+    if site.shared_folder is not None:
+        shared = Path(os.path.expandvars(site.shared_folder)).resolve()
+        if not directory.resolve().is_relative_to(shared):
+            raise UserError(
+                f"{directory}: is not in {shared}, the folder that the nodes see "
+                f"({found.key('shared_folder')}); name one there with --runs"
+            )

@@ -1,0 +1,225 @@
+"""A study on a real Slurm, every node a job of its own.
+
+Losing these: the scores of a local run; nodes that are paid for and not used; a study that a node,
+a worker or a driver takes with it; jobs and processes that outlive their driver; the door locked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stormsweep.cluster.slurm import Slurm
+from stormsweep.records import NodeEvent, WorkerEvent
+from stormsweep.results.journal import of_kind, read
+from tests.slurm.cluster import MiniSlurm
+
+from .conftest import called, digits_study, scores, start, stormsweep, tasks, wait_for
+
+SITES = """
+[site.two]
+scheduler = "slurm"
+partition = "{partition}"
+walltime = "00:10:00"
+nodes = 2
+memory_gb = 3
+workers_per_node = {workers}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, slurm: MiniSlurm) -> Path:
+    return site(tmp_path)
+
+
+def site(folder: Path, partition: str = "batch", workers: int = 1, more: str = "") -> Path:
+    text = SITES.format(partition=partition, workers=workers) + more
+    (folder / "sites.toml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def agents(folder: Path) -> Iterator[psutil.Process]:
+    """Yield the nodes' agents and their workers, of studies in a folder."""
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if "stormsweep.cluster.node" in line and str(folder) in line:
+            yield process
+            yield from process.children(recursive=True)
+
+
+def nothing_is_left(slurm: MiniSlurm, folder: Path) -> None:
+    end = time.monotonic() + 60
+    while left := list(agents(folder)) or slurm.run("squeue", "--noheader").split():
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+def events(directory: Path) -> list[WorkerEvent]:
+    return of_kind(read(directory / "journal.jsonl"), WorkerEvent)
+
+
+def test_two_nodes_of_a_partition_give_the_scores_of_this_machine(
+    folder: Path, slurm: MiniSlurm, digits: Path
+) -> None:
+    site(folder, "high_mem", workers=2)
+    done = stormsweep(folder, "run", digits_study(folder), "--site", "two", "--no-report")
+    assert done.returncode == 0, done.stderr
+    directory = folder / "runs" / "digits"
+    assert scores(directory) == scores(digits)
+    used = {task.worker.rsplit("-", 2)[0] for task in tasks(directory)}
+    assert used == {"n2018-1", "n2018-2"}
+    ready = [event for event in events(directory) if event.event == "ready"]
+    assert sorted(event.host for event in ready) == ["n2018-1"] * 2 + ["n2018-2"] * 2
+    nodes = of_kind(read(directory / "journal.jsonl"), NodeEvent)
+    assert [node.event for node in nodes] == ["asked", "asked"]
+    assert not (directory / ".private").exists()
+    nothing_is_left(slurm, folder)
+    # The directory knows its site: it goes on, or has nothing to do, from there.
+    again = stormsweep(folder, "run", directory, "--no-report")
+    assert "Nothing was left to train." in again.stdout
+
+
+def test_what_is_lost_on_a_node_is_made_good_and_named(
+    folder: Path, slurm: MiniSlurm, digits: Path
+) -> None:
+    driver = start(folder, "run", digits_study(folder), "--site", "two", "--no-report")
+    directory = folder / "runs" / "digits"
+    for number, kind in enumerate(("worker", "agent", "job", "node")):
+        wait_for(lambda least=5 * number: len(tasks(directory)) > least, driver)
+        lost = [event.pid for event in events(directory) if event.event == "lost"]
+        victim = next(event for event in events(directory) if event.pid not in lost)
+        strike(kind, victim, slurm, directory)
+        wait_for(lambda pid=victim.pid: loss(directory, pid) is not None, driver)
+        expected = {"worker": "killed", "agent": "killed", "job": "cancelled"}
+        told = loss(directory, victim.pid)
+        assert told is not None
+        assert told.failure == expected.get(kind, "node-failure"), (kind, told)
+    out, err = driver.communicate(timeout=300)
+    assert driver.returncode == 0, out + err
+    assert scores(directory) == scores(digits)
+    nothing_is_left(slurm, folder)
+
+
+def loss(directory: Path, pid: int) -> WorkerEvent | None:
+    found = (one for one in events(directory) if one.event == "lost" and one.pid == pid)
+    return next(found, None)
+
+
+def strike(kind: str, victim: WorkerEvent, slurm: MiniSlurm, directory: Path) -> None:
+    if kind == "worker":
+        os.kill(victim.pid, signal.SIGKILL)
+    elif kind == "agent":
+        for process in psutil.Process(victim.pid).parents():
+            if "stormsweep.cluster.node" in " ".join(process.cmdline()):
+                process.kill()
+                return
+        raise AssertionError("no agent")
+    elif kind == "job":
+        number = victim.worker.rsplit("-", 2)[1]
+        nodes = of_kind(read(directory / "journal.jsonl"), NodeEvent)
+        asked = next(one for one in nodes if one.node == number and one.event == "asked")
+        slurm.run("scancel", asked.detail.split()[-1])
+    else:
+        slurm.run("scontrol", "update", f"nodename={victim.host}", "state=down", "reason=test")
+
+
+def test_a_driver_that_is_killed_leaves_nothing_and_nobody_else_is_let_in(
+    folder: Path, slurm: MiniSlurm, digits: Path
+) -> None:
+    study = digits_study(folder)
+    # One of its jobs waits in the queue when the driver dies.
+    script = "#!/bin/bash\n#SBATCH --exclusive\nsleep 300\n"
+    other = Slurm().submit(script, folder)
+    driver = start(folder, "run", study, "--site", "two", "--no-report")
+    directory = folder / "runs" / "digits"
+    wait_for(lambda: len(tasks(directory)) > 3, driver)
+    private = directory / ".private"
+    assert {path.stat().st_mode & 0o077 for path in (private, *private.rglob("*"))} == {0}
+    order = json.loads(next(private.rglob("node.json")).read_text())
+    doors = [order["scheduler"]] + [
+        f"tls://{connection.laddr.ip}:{connection.laddr.port}"
+        for process in agents(folder)
+        for connection in process.net_connections()
+        if connection.status == "LISTEN"
+    ]
+    open_ = {door for door in doors if not door.startswith("tls://127.")}
+    assert len(open_) >= 3, doors  # The scheduler, a node's agent, its worker.
+    for door in open_:
+        assert_locked(door)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    Slurm().cancel([other])
+    nothing_is_left(slurm, folder)
+    done = stormsweep(folder, "run", study, "--site", "two", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert scores(directory) == scores(digits)
+    nothing_is_left(slurm, folder)
+
+
+def assert_locked(door: str) -> None:
+    """Find that a port speaks TLS, and only with who has the certificate."""
+    host, _, port = door.removeprefix("tls://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as plain:
+        plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        plain.settimeout(10)
+        # An alert of TLS, or nothing; no answer in clear.
+        try:
+            said = plain.recv(64)
+        except ConnectionError:
+            said = b""
+        assert not said or said[:1] == b"\x15", said
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        try:
+            with context.wrap_socket(raw) as strange:
+                strange.sendall(b"x")
+                let_in = bool(strange.recv(1))
+        except (ssl.SSLError, ConnectionError):
+            let_in = False
+    assert not let_in, "a stranger without a certificate was let in"
+
+
+def test_wrong_use_of_a_site_is_one_line(tmp_path: Path, slurm: MiniSlurm) -> None:
+    site(
+        tmp_path,
+        more="""
+[site.long]
+scheduler = "slurm"
+partition = "gpu"
+walltime = "05:00:00"
+[site.elsewhere]
+scheduler = "slurm"
+shared_folder = "/nonexistent"
+""",
+    )
+    study = digits_study(tmp_path)
+    for arguments, said in (
+        (("--site", "tow"), "site.use: given 'tow' (did you mean 'two'?)"),
+        (("--site", "long"), "site.long.walltime: given 05:00:00; partition 'gpu' allows at most"),
+        (("--site", "elsewhere"), "is not in /nonexistent, the folder that the nodes see"),
+        (("--site", "two", "--nodes", "9"), "site.two.nodes: given 9"),
+        (("--site", "two", "--nodes", "3:2"), "--nodes: given '3:2'"),
+        (("--site", "two", "--workers", "3"), "--workers: is for this machine"),
+        (("--nodes", "2"), "--nodes: is for sites of a cluster"),
+        (("--dry-run",), "--dry-run: there is no job script on this machine"),
+    ):
+        done = called(tmp_path, "run", study, *arguments)
+        assert done.returncode == 2, (arguments, done)
+        assert said in done.stderr, (arguments, done.stderr)
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+    shown = called(tmp_path, "run", study, "--site", "two", "--dry-run")
+    assert "#SBATCH --partition=batch" in shown.stdout
+    assert not (tmp_path / "runs").exists()
+    assert slurm.run("squeue", "--noheader") == ""

@@ -16,17 +16,18 @@ from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, RunError, StormsweepError
-from stormsweep.study import orders
 from stormsweep.study.choice import Choice
-from stormsweep.study.execute import Silent
 from stormsweep.study.setup import Welcome
 from stormsweep.study.verify import Verification
+from stormsweep.study.watching import Silent
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [2]}}})
 
 
 class FakePool:
     """Tells of one worker at a time; the test says what becomes of each thing it is asked."""
+
+    patience = 60.0
 
     def __init__(self, answer: Callable[[str], list[Event]]) -> None:
         self.answer = answer
@@ -75,7 +76,7 @@ def test_a_worker_that_dies_before_any_work_ends_the_verification(tmp_path: Path
 
 
 def test_a_worker_that_never_comes_ends_the_verification(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(orders, "START_SECONDS", 0.0)
+    monkeypatch.setattr(FakePool, "patience", 0.0)
     pool = FakePool(lambda _: [])
     pool.queue = []
     with pytest.raises(StormsweepError, match="no worker was ready within"):

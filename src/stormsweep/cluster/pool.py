@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+#: Why a worker may be lost that is not the fault of what it did.
+NO_FAULT = frozenset({"walltime", "node-failure", "cancelled", "preempted"})
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
@@ -87,9 +90,6 @@ class PoolBroken:
 
 Event = WorkerReady | WorkerLost | Finished | Broken | NodeChanged | PoolBroken
 
-#: Losses that are not the fault of what the worker was doing.
-NO_FAULT = frozenset(("walltime", "node-failure", "cancelled", "preempted"))
-
 
 class Pool(Protocol):
     """What every kind of workers offers the driver."""
@@ -103,11 +103,14 @@ class Pool(Protocol):
     ) -> None:
         """Give an idle worker process a task; if it is gone by now, its `WorkerLost` follows."""
 
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Let a worker process go: its time is over, and it is given nothing more.
+
+        A pool whose workers leave by themselves has nothing to do. A `WorkerLost` may follow.
+        """
+
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""
-
-    def dismiss(self, worker: str, pid: int) -> None:
-        """Say that a worker process gets no more work: its time is up."""
 
     def want(self, tasks: int) -> None:
         """Say how many tasks there are, waiting or under way: no more workers are of use."""

@@ -77,7 +77,9 @@ class Orders:
             packing=engine.packing,
         )
 
-    def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
+    def order(
+        self, task: Task, model: str, name: str, session: int, foreseen: float = 0.0
+    ) -> TaskOrder:
         """Return a task with all that a worker needs to carry it out.
 
         Parameters
@@ -88,6 +90,8 @@ class Orders:
             SHA-256 of the file that the builder stands in.
         name, session : str, int
             Who is asked, in which session of the driver.
+        foreseen : float
+            About how many seconds an epoch takes; 0: unknown.
         """
         study = self._study
         return TaskOrder(
@@ -107,6 +111,7 @@ class Orders:
             worker=name,
             session=session,
             submitted=time.time(),
+            foreseen=foreseen,
         )
 
 
@@ -174,15 +179,15 @@ class Reception:
                 raise StormsweepError(f"no workers: {reason}")
         return None
 
-    def lost(self, event: WorkerLost, at_work: bool) -> None:
+    def lost(self, event: WorkerLost, excused: bool) -> None:
         """Take note that a worker is gone.
 
         Parameters
         ----------
         event : WorkerLost
             Which one, and why.
-        at_work : bool
-            Whether it had a task, so that the loss may be the task's fault.
+        excused : bool
+            Whether it had a task, so that the loss may be the task's fault, or was let go.
 
         Raises
         ------
@@ -190,7 +195,7 @@ class Reception:
             If one worker after the other dies before it can work.
         """
         self.joined.pop(event.worker, None)
-        if at_work or event.failure in NO_FAULT:
+        if excused or event.failure in NO_FAULT:
             return
         self._losses += 1
         if self._losses >= self._allowed:

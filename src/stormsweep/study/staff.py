@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from stormsweep.cluster.keeper import Launcher
     from stormsweep.cluster.pool import Pool
     from stormsweep.data.prepared import PreparedData
-    from stormsweep.study.execute import Watcher
     from stormsweep.study.places import Place
     from stormsweep.study.trial import Hired
+    from stormsweep.study.watching import Watcher
 
 
 #: What workers that train on TensorFlow are forked with.

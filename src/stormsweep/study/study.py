@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,13 +41,13 @@ if TYPE_CHECKING:
     from stormsweep.results.journal import JournalWriter
     from stormsweep.results.progress import Progress
     from stormsweep.results.summary import Summary
-    from stormsweep.study.execute import Watcher
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.layout import Layout
     from stormsweep.study.lock import DriverLock
     from stormsweep.study.places import Place
     from stormsweep.study.protocol import FoldRows
     from stormsweep.study.staff import Staff
+    from stormsweep.study.watching import Watcher
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -64,11 +65,17 @@ class Outcome:
         Runs that failed, in this session or before.
     trained : int
         Tasks done in this session.
+    epochs : int
+        Epochs trained in this session, those of paused tasks included.
+    unfinished : bool
+        Whether work is left: the session was told to leave.
     """
 
     directory: Path
     failed: list[RunFailed]
     trained: int
+    epochs: int = 0
+    unfinished: bool = False
 
 
 class Study:
@@ -240,7 +247,12 @@ class Study:
 
         return summary(self.entries())
 
-    def run(self, watcher: Watcher | None = None, retry_failed: bool = False) -> Outcome:
+    def run(
+        self,
+        watcher: Watcher | None = None,
+        retry_failed: bool = False,
+        leaving: Callable[[], bool] | None = None,
+    ) -> Outcome:
         """Train everything that is not on record yet.
 
         Parameters
@@ -249,6 +261,9 @@ class Study:
             Shown what goes on.
         retry_failed : bool
             Try runs again that failed in an earlier session.
+        leaving : callable, optional
+            Asked again and again whether the time of this driver is over. Then nothing more is
+            given out, and the session ends when the workers are done with what they have.
 
         Returns
         -------
@@ -265,9 +280,9 @@ class Study:
         from stormsweep.results.journal import each
         from stormsweep.results.progress import progress_of
         from stormsweep.study.environment import check_engine
-        from stormsweep.study.execute import Silent
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
+        from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
         file = self.file
@@ -294,7 +309,7 @@ class Study:
             if begun and not work_left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._kept.logging():
-                return self._session(watcher, plan, data, folds, retry_failed, lock)
+                return self._session(watcher, plan, data, folds, retry_failed, leaving, lock)
 
     def verify(
         self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
@@ -329,10 +344,10 @@ class Study:
         from stormsweep.results.journal import JournalWriter
         from stormsweep.study.choice import Choice, choose
         from stormsweep.study.environment import check_engine
-        from stormsweep.study.execute import Silent
         from stormsweep.study.layout import Layout
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.verify import Verification
+        from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
         self._refuse_unfit_site()
@@ -366,10 +381,11 @@ class Study:
         data: PreparedData,
         folds: list[FoldRows],
         retry_failed: bool,
+        leaving: Callable[[], bool] | None,
         lock: DriverLock,
     ) -> Outcome:
         from stormsweep.results.journal import JournalWriter
-        from stormsweep.study.execute import Execution
+        from stormsweep.study.execute import Execution, never
         from stormsweep.study.problem import turned_folder
 
         started = time.time()
@@ -409,8 +425,10 @@ class Study:
                     chosen._begin_session(
                         journal, session, started, hired.record, execution.devices
                     )
-                    execution.train(journal, session, retry_failed, lock.check)
+                    execution.train(journal, session, retry_failed, lock.check, leaving or never)
                     outcome = "failed" if progress.failed else "done"
+                    if execution.unfinished:
+                        outcome = "walltime"
                 except KeyboardInterrupt:
                     outcome = "interrupted"
                     raise StudyInterrupted("everything finished so far is kept") from None
@@ -418,7 +436,13 @@ class Study:
                     if not lock.lost:
                         with contextlib.suppress(JournalError):
                             journal.append(SessionEnded(session, outcome))
-        return Outcome(self.directory, list(progress.failed.values()), execution.trained)
+        return Outcome(
+            self.directory,
+            list(progress.failed.values()),
+            execution.trained,
+            execution.epochs,
+            execution.unfinished,
+        )
 
     def _write_study(self) -> None:
         """Write down what is run, and where: `run DIR` knows both."""

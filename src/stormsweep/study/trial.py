@@ -59,7 +59,7 @@ class Rejoined:
 
     def __init__(self, pool: Pool, joined: Sequence[WorkerReady]) -> None:
         self._pool, self._joined = pool, list(joined)
-        self.close, self.dismiss, self.want = pool.close, pool.dismiss, pool.want
+        self.close, self.want = pool.close, pool.want
         self.patience = pool.patience
 
     def submit(
@@ -67,6 +67,10 @@ class Rejoined:
     ) -> None:
         """Give an idle worker process a task; see `Pool.submit`."""
         self._pool.submit(worker, pid, token, function, argument)
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Let a worker process go; see `Pool.dismiss`."""
+        self._pool.dismiss(worker, pid)
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; see `Pool.events`."""

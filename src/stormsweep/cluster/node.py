@@ -42,6 +42,8 @@ log = logging.getLogger("stormsweep.node")
 WANTED = "stormsweep-node-wanted"
 #: How often the driver is asked, in seconds, and how long its answer may take.
 _BEAT_SECONDS, _PATIENCE_SECONDS = 1.0, 60.0
+#: How long a driver is looked for that may have been killed while this job waited in the queue.
+_FIND_SECONDS = 15.0
 #: Of a node's memory, what its workers may take where nobody says.
 _MEMORY_SHARE = 0.9
 #: Worker processes that do not come up within so many seconds are given up, with their node.
@@ -111,6 +113,7 @@ class Agent:
         self._margin = margin(order.walltime_s or left or 0.0)
         self._leave: asyncio.Future[tuple[str, str]] | None = None
         self._nannies: list[Any] = []
+        self._met = asyncio.Event()
 
     async def work(self) -> int:
         """Do it; return the exit code."""
@@ -182,7 +185,7 @@ class Agent:
         arguments = self._security.get_connection_args("worker")
         comm = None
         try:
-            comm = await connect(self._order.scheduler, timeout=_PATIENCE_SECONDS, **arguments)
+            comm = await connect(self._order.scheduler, timeout=_FIND_SECONDS, **arguments)
             while True:
                 wanted = await asyncio.wait_for(
                     send_recv(comm, op=WANTED, node=self._name), _PATIENCE_SECONDS
@@ -190,6 +193,7 @@ class Agent:
                 if not wanted:
                     self._go("", "the driver needs it no more")
                     return
+                self._met.set()
                 await asyncio.sleep(_BEAT_SECONDS)
         except (TimeoutError, OSError) as error:
             self._go("", f"the driver at {self._order.scheduler} cannot be reached ({error})")
@@ -200,6 +204,7 @@ class Agent:
     async def _hire(self, scratch: str) -> None:
         """Start the workers, and see that they stay."""
         order, gpus = self._order, machine.gpus()
+        await self._met.wait()
         memory = order.memory_gb or _MEMORY_SHARE * machine.memory_gb() / order.workers
         kept_on = pins(order.pin, order.workers, order.threads)
         leave_at = None if self._end is None else self._end - self._margin

@@ -321,9 +321,7 @@ def _timeline_caption(material: Material, clock: _Clock, what: str) -> str:
     if what:
         text += f" Colour: {what[0].lower()}{what[1:]}; grey: what a task does besides training."
     if material.tasks["paused"].any():
-        text += (
-            " A task that was paused when its worker's time was over has several bars."
-        )
+        text += " A task that was paused when its worker's time was over has several bars."
     if clock.pauses:
         total = sum(pause for _, pause in clock.pauses)
         text += (

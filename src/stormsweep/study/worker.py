@@ -360,10 +360,11 @@ def fingerprint(order: TaskOrder) -> str:
 def recorded(order: TaskOrder) -> TaskDone | TaskPaused | None:
     """Return what the task came to already, if a checkpoint tells: the driver does not know of it.
 
-    The milestone's counts first, then that of the latest pause after the one that the order knows.
+    The first pause after the one that the order knows of comes first: of what followed it a driver
+    that was killed may have recorded nothing either.
     """
     task = order.task
-    for epoch in range(task.to_epoch, task.start, -1):
+    for epoch in range(task.start + 1, task.to_epoch + 1):
         stored = _load(order, epoch)
         if stored is None:
             continue

@@ -137,6 +137,7 @@ def test_paths_and_arguments_are_read_by_bash_as_they_are(
     subprocess.run(["bash"], input=text.encode(), env=variables, cwd="/", check=True)
     log = folder / "pbs-7.desched1.out"
     assert log.read_bytes() == argument.encode()
+    assert log.stat().st_mode & 0o777 == 0o640
     log.unlink()
     assert not list(folder.iterdir())
 

@@ -46,11 +46,13 @@ def directives(site: Site, order: Order) -> list[str]:
 def beginning(site: Site, order: Order) -> list[str]:
     """Return the first commands of the script, which do what PBS leaves to its jobs.
 
-    Go to the folder that the job was submitted from, append to the logs, and send the warning
-    before the walltime, for which PBS has no option.
+    Go to the folder that the job was submitted from, append to the logs, kept within the owner's
+    group, and send the warning before the walltime, for which PBS has no option.
     """
     error = "2>&1" if order.error is None else f"2>>{_path(order.error)}"
-    lines = ['cd -- "$PBS_O_WORKDIR" || exit 1', f"exec >>{_path(order.output)} {error}"]
+    # Slurm hands down the umask of who submits; a job of PBS begins with that of the login shell.
+    lines = ["umask g-w,o-rwx", 'cd -- "$PBS_O_WORKDIR" || exit 1']
+    lines += [f"exec >>{_path(order.output)} {error}"]
     if order.warning_s is not None:
         seconds = walltime_of(site, order)
         if seconds is None:

@@ -16,7 +16,7 @@ from stormsweep.config.load import dump_study, load_study
 from stormsweep.config.sites import LOCAL, find_site
 from stormsweep.config.study import Range, StudyFile
 from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted
-from stormsweep.files import write_json, write_text
+from stormsweep.files import within_group, write_json, write_text
 from stormsweep.records import (
     Entry,
     LayoutTried,
@@ -220,6 +220,7 @@ class Study:
 
         return summary(self.entries())
 
+    @within_group()
     def run(self, watcher: Watcher | None = None, retry_failed: bool = False) -> Outcome:
         """Train everything that is not on record yet.
 
@@ -276,6 +277,7 @@ class Study:
             with self._place.logging():
                 return self._session(watcher, plan, data, folds, retry_failed, lock)
 
+    @within_group()
     def verify(
         self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
     ) -> Verified:

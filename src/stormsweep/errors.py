@@ -9,7 +9,9 @@
     │   ├── JournalError       a journal that cannot be read or does not fit the study file
     │   ├── ModelError         the model builder cannot be found or does not take the space
     │   └── StudyBusyError     another driver is at work on the study
-    ├── SlurmError             a command of Slurm failed: shows all of it
+    ├── SchedulerError         a command of a cluster's scheduler failed: shows all of it
+    │   ├── SlurmError
+    │   └── PbsError
     ├── RunError               one training run failed; the study goes on
     │   └── DivergedError      its loss is no longer a number
     └── StudyInterrupted       stopped by the user; what was finished is kept, exit code 130
@@ -56,8 +58,8 @@ class StudyBusyError(UserError):
     """Another driver is at work on the same study."""
 
 
-class SlurmError(StormsweepError):
-    """A command of Slurm failed, hung, or said what cannot be understood.
+class SchedulerError(StormsweepError):
+    """A command of a cluster's scheduler failed, hung, or said what cannot be understood.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ class SlurmError(StormsweepError):
     out, err : str
         All that it printed.
     refused : bool
-        Slurm said no. False: it may have been in trouble (restarting, overloaded, not to be
+        The scheduler said no. False: it may have been in trouble (restarting, overloaded, not to be
         reached), so that the same command may succeed later; and what was killed may have been
         done all the same.
     """
@@ -103,9 +105,18 @@ class SlurmError(StormsweepError):
 
     @property
     def said(self) -> str:
-        """Slurm's own words, in one line, without the name of its command."""
+        """The scheduler's own words, in one line, without the name of its command."""
         lines = (self.err.strip() or self.out.strip() or str(self)).splitlines()
-        return "; ".join(re.sub(r"^(\w+: )?(error|fatal): ", "", line.strip()) for line in lines)
+        named = re.compile(r"((\w+: )?(error|fatal)|q(sub|stat|del|select)): ")
+        return "; ".join(named.sub("", line.strip(), count=1) for line in lines)
+
+
+class SlurmError(SchedulerError):
+    """A command of Slurm failed."""
+
+
+class PbsError(SchedulerError):
+    """A command of PBS failed."""
 
 
 class RunError(StormsweepError):

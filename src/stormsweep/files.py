@@ -20,8 +20,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stormsweep.errors import DataError
+from stormsweep.errors import DataError, UserError
 
+#: The variable with which users loosen, or tighten, who may read and write what a study leaves.
+UMASK = "STORMSWEEP_UMASK"
 _CHUNK = 1 << 20
 _MAKER = re.compile(
     r"\.(?P<name>.+)\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}"
@@ -235,6 +237,43 @@ def check_space(path: Path, needed: int) -> None:
     free = free_bytes(path)
     if needed > free:
         raise DataError(f"{path}: needs {readable(needed)}, and the disk has {readable(free)} free")
+
+
+def keep_within_group() -> int:
+    """Have what this process makes from now on be read by the owner's group at most.
+
+    The process's umask becomes 027, or stays stricter; or it is what ``STORMSWEEP_UMASK`` says.
+
+    Returns
+    -------
+    int
+        The umask before.
+
+    Raises
+    ------
+    UserError
+        If the variable is no umask, or would keep the owner out.
+    """
+    told = os.environ.get(UMASK)
+    wanted = int(told, 8) if told and re.fullmatch(r"0?[0-7]{1,3}", told) else None
+    if told and (wanted is None or wanted & 0o700):
+        raise UserError(
+            f"{UMASK}: given {told!r}; must be a umask that leaves the owner everything, such as "
+            "027 (the group reads, the default), 007 (it writes too), 022 (everybody reads) or 077"
+        )
+    before = os.umask(0o077)
+    os.umask(before | 0o027 if wanted is None else wanted)
+    return before
+
+
+@contextmanager
+def within_group() -> Iterator[None]:
+    """Have what is made in the block be read by the owner's group at most."""
+    before = keep_within_group()
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def sha256(path: Path) -> str:

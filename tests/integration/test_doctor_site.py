@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.pbs.fake import FakePbs
 from tests.slurm.cluster import MiniSlurm
 
 from .conftest import called
@@ -77,3 +78,54 @@ def test_no_slurm_and_no_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         done = called(tmp_path, "doctor", "--site", name)
         assert done.returncode == 2
         assert f"--site: given {name!r}" in done.stderr
+
+
+PBS_SITE = """
+[site.mine]
+scheduler = "pbs"
+partition = "{queue}"
+walltime = "01:00:00"
+exclusive = true
+setup = ["{setup}"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("queue", "setup", "code", "said"),
+    [
+        ("main", "true", 0, r"ok probe job +1000\.desched1: back from .*\(2 by PBS\)"),
+        ("main", "echo no such licence; exit 3", 1, "FAILED without an answer; its last line: no"),
+        ("nowhere", "true", 2, r"site\.mine\.\*: PBS refuses it: Unknown queue"),
+        ("main", "echo '", 2, r"site\.mine\.setup: bash cannot read it"),
+    ],
+)
+def test_a_site_with_pbs_is_tried_as_far_as_pbs_tells(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    queue: str,
+    setup: str,
+    code: int,
+    said: str,
+) -> None:
+    # A mock; tests/pbs/fake.py says why.
+    place, work = tmp_path / "pbs", tmp_path / "work"
+    place.mkdir()
+    work.mkdir()
+    pbs = FakePbs(place, monkeypatch)
+    (work / "sites.toml").write_text(PBS_SITE.format(queue=queue, setup=setup))
+    try:
+        done = called(work, "doctor", "--site", "mine")
+    finally:
+        pbs.end()
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert re.search(said, done.stdout + done.stderr)
+    if code < 2:
+        assert re.search(r"ok PBS +PBS 20\.0\.1", done.stdout)
+        assert re.search(r"ok partition +main: not checked", done.stdout)
+    assert [path.name for path in work.iterdir()] == ["sites.toml"]
+
+
+def test_no_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sites.toml").write_text(PBS_SITE.format(queue="main", setup="true"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "there is no PBS here" in called(tmp_path, "doctor", "--site", "mine").stderr

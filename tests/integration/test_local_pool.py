@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import http.client
 import logging
 import os
+import ssl
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from distributed import Security
+from distributed.comm import CommClosedError, connect
+from distributed.core import send_recv
 
 from stormsweep.cluster import line
 from stormsweep.cluster.dask_pool import dask_logs
@@ -142,3 +151,65 @@ def test_a_pool_closes_without_waiting_for_what_its_workers_do(tmp_path: Path) -
 
 def _ready(pool: LocalPool) -> list[WorkerReady]:
     return [event for event in pool.events(0.1) if isinstance(event, WorkerReady)]
+
+
+def listening() -> list[tuple[str, int]]:
+    """Return where this process and all that it started listen for TCP."""
+    here = psutil.Process()
+    sockets = []
+    for process in [here, *here.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            sockets += process.net_connections(kind="tcp")
+    return [(one.laddr.ip, one.laddr.port) for one in sockets if one.status == psutil.CONN_LISTEN]
+
+
+def test_nobody_without_the_certificate_gives_work(tmp_path: Path) -> None:
+    """Loopback is open to every user of the machine, and who is heard runs code as its owner."""
+    before = set(listening())
+    pool = LocalPool(1, 1, 1.0, tmp_path, [])
+    try:
+        until(lambda: any(isinstance(event, WorkerReady) for event in pool.events(0.1)))
+        found = set(listening()) - before
+        assert {ip for ip, _ in found} == {"127.0.0.1"}
+        strangers: list[dict[str, Any]] = [
+            {},
+            Security.temporary().get_connection_args("client"),
+            {"ssl_context": ssl._create_unverified_context()},
+        ]
+        addresses = [pool._client.scheduler.address, *pool._names]
+        for address in addresses:
+            asyncio.run(heard(address, pool._client.connection_args))
+            for given in strangers:
+                plain = address.replace("tls://", "tcp://") if not given else address
+                with pytest.raises((OSError, CommClosedError)):
+                    asyncio.run(heard(plain, given))
+        # The pages that Dask shows (of the scheduler, of each worker) take no orders.
+        pages = [port for _, port in found if http_status(port, "/health") == 200]
+        assert len(pages) == 2
+        for port in pages:
+            for path in ("/api/v1/retire_workers", "/api/v1/adaptive_target"):
+                assert http_status(port, path, b"{}") in (404, 405)
+    finally:
+        pool.close()
+
+
+async def heard(address: str, given: dict[str, Any]) -> None:
+    """Have a process of Dask's say who it is."""
+    comm = await connect(address, timeout=2, **given)
+    try:
+        await asyncio.wait_for(send_recv(comm, op="identity"), 2)
+    except TimeoutError:
+        raise OSError("no answer") from None
+    finally:
+        comm.abort()
+
+
+def http_status(port: int, path: str, sent: bytes | None = None) -> int | None:
+    """Return how a port answers over HTTP; None where it does not."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", sent, timeout=2) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, http.client.HTTPException):
+        return None

@@ -42,6 +42,13 @@ def test_a_study_leaves_everything_the_design_promises(digits: Path) -> None:
     assert environment["cores"] >= 1
 
 
+def test_a_study_is_for_its_owner_and_group_only(digits: Path) -> None:
+    modes = {path: path.stat().st_mode & 0o777 for path in [digits, *digits.rglob("*")]}
+    assert {path: oct(mode) for path, mode in modes.items() if mode & 0o027} == {}
+    assert modes[digits] == 0o750
+    assert {modes[digits / "journal.jsonl"], modes[digits / "logs" / "worker-0.log"]} == {0o640}
+
+
 def test_a_users_own_cnn_learns_real_digits(digits: Path) -> None:
     table = Study.from_toml(digits).results()
     assert len(table) == 16

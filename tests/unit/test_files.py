@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stormsweep import files
 from stormsweep.data.piece_store import PieceStore
+from stormsweep.errors import UserError
 
 WRITE = """
 import sys, time
@@ -158,3 +159,47 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 def test_a_message_names_what_is_written_and_not_what_lies_beside(name: str) -> None:
     path = Path("folder") / name
     assert files.in_place(files._beside(path) / "train.nc") == path / "train.nc"
+
+
+@pytest.mark.parametrize(
+    ("mask", "told", "made"),
+    [
+        (0o022, None, 0o640),
+        (0o000, None, 0o640),
+        (0o002, None, 0o640),
+        (0o077, None, 0o600),
+        (0o022, "007", 0o660),
+        (0o077, "022", 0o644),
+        (0o022, "0077", 0o600),
+    ],
+)
+def test_files_are_for_the_group_at_most_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int, told: str | None, made: int
+) -> None:
+    if told is None:
+        monkeypatch.delenv(files.UMASK, raising=False)
+    else:
+        monkeypatch.setenv(files.UMASK, told)
+    before = os.umask(mask)
+    try:
+        with files.within_group():
+            files.write_text(tmp_path / "new" / "file", "x")
+        assert os.umask(mask) == mask, "a program that uses Stormsweep has lost its own umask"
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new" / "file").stat().st_mode & 0o777 == made
+    readable = 0o110 if made & 0o040 else 0o100
+    folder = made | readable | (0o001 if made & 0o004 else 0)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == folder
+
+
+@pytest.mark.parametrize("told", ["9", "rwx", "0o22", "-1", "7777", "700", "22 ", "27;id"])
+def test_a_umask_that_is_none_is_refused(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(files.UMASK, told)
+    before = os.umask(0o022)
+    try:
+        with pytest.raises(UserError, match="STORMSWEEP_UMASK: given"), files.within_group():
+            raise AssertionError("not refused")
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
 import subprocess
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from stormsweep.cluster.jobscript import (
     Order,
@@ -107,6 +110,134 @@ def test_the_real_sbatch_takes_what_is_quoted(
     site = Site(scheduler="slurm", partition="high_mem", walltime="00:10:00", memory_gb=1)
     order = Order("try", ["echo", argument], worker_logs(tmp_path / name))
     assert "to start at" in Slurm().test_only(job_script(site, order), tmp_path)
+
+
+#: What stands where a site's names do, line breaks and quotes the more often.
+WILD = st.text(
+    st.one_of(
+        st.sampled_from("'\"\\ $`;&|<>(){}[]*?!#~%=-,:+@._/\t\n\r\0\x1b\u2028\u00e9aZ7"),
+        st.characters(exclude_categories=("Cs",)),
+    ),
+    min_size=1,
+    max_size=20,
+)
+#: And what may stand there, so that both are tried.
+TAME = st.text("abZ7_.-+@:,=&|*()[]", min_size=1, max_size=12)
+NAMES = ("account", "partition", "qos", "gres", "constraint")
+
+
+def options(script: str) -> list[str]:
+    """Return the names of the options in the lines that sbatch reads them from."""
+    lines = script.splitlines()
+    asked = itertools.takewhile(lambda line: not line or line.startswith("#"), lines)
+    return [line.partition("=")[0] for line in asked if line.startswith("#SBATCH")]
+
+
+@given(key=st.sampled_from(NAMES), value=WILD | TAME)
+@settings(max_examples=300)
+def test_a_name_of_any_marks_is_refused_or_one_value_of_one_option(key: str, value: str) -> None:
+    try:
+        site = Site.model_validate({"scheduler": "slurm", key: value})
+    except ValidationError:
+        return
+    text = job_script(site, Order("try", ["a"], "/o"))
+    plain = Site.model_validate({"scheduler": "slurm", key: "x"})
+    assert options(text) == options(job_script(plain, Order("try", ["a"], "/o")))
+    (line,) = [line for line in text.splitlines() if line.startswith(f"#SBATCH --{key}=")]
+    given = line.partition("=")[2]
+    assert shlex.split(given) == [value]
+    assert not re.search(r"[^\x21-\x7e]", value), "what Slurm may read otherwise"
+
+
+@given(account=WILD | TAME)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_account_of_any_marks_does_the_real_sbatch_no_harm(
+    slurm: MiniSlurm, tmp_path: Path, account: str
+) -> None:
+    try:
+        site = Site(scheduler="slurm", account=account, walltime="00:10:00")
+    except ValidationError:
+        return
+    said = Slurm().test_only(job_script(site, Order("try", ["true"], "/o")), tmp_path)
+    assert "to start at" in said
+    assert "using 1 processors" in said
+
+
+@pytest.mark.parametrize("account", ["a", "uni-bonn_4711@hpc", "UABC0001.x+y"])
+def test_accounts_as_clusters_have_them_are_taken(
+    slurm: MiniSlurm, tmp_path: Path, account: str
+) -> None:
+    site = Site(scheduler="slurm", account=account, walltime="00:10:00")
+    assert "to start at" in Slurm().test_only(job_script(site, Order("try", ["a"], "/o")), tmp_path)
+
+
+#: Shell lines that do nothing but be read: no letters of commands, nothing in the background.
+LINES = st.lists(
+    st.text(st.sampled_from("'\"\\ $#;|<é\u2028\u00a0ab\n%{}`!"), max_size=12).map(
+        lambda text: f": {text}"
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+@given(lines=LINES)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_set_up_lines_are_refused_or_leave_the_command_alone(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    try:
+        site = Site(scheduler="slurm", setup=lines)
+    except ValidationError:
+        assert any("\n" in line for line in lines)
+        return
+    if setup_mistake(site) is not None:
+        return
+    text = job_script(site, Order("try", ["printf", "%s", "it's done; $HOME"], "/o"))
+    done = subprocess.run(
+        ["bash"], input=text.encode(), cwd=tmp_path, capture_output=True, timeout=20
+    )
+    assert done.stdout == b"it's done; $HOME", (lines, done.stderr)
+
+
+@given(lines=LINES)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_set_up_lines_ask_the_real_sbatch_for_nothing(
+    slurm: MiniSlurm, tmp_path: Path, lines: list[str]
+) -> None:
+    wild = ["#SBATCH --nodes=2", *lines, "#SBATCH --cpus-per-task=2"]
+    try:
+        site = Site(scheduler="slurm", walltime="00:10:00", setup=wild)
+    except ValidationError:
+        return
+    said = Slurm().test_only(job_script(site, Order("try", ["true"], "/o")), tmp_path)
+    assert "using 1 processors" in said
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export A='b; c'",
+        'export A="it\'s"',
+        "export A=größe B=\u96e8",
+        "a() { echo \"$1;\"; }; a 'x y'",
+        "true; true # it's",
+        "cd 'a folder' || true",
+    ],
+)
+def test_set_up_lines_as_people_write_them_reach_the_real_job(
+    slurm: MiniSlurm, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "a folder").mkdir()
+    site = Site(scheduler="slurm", walltime="00:10:00", setup=[line])
+    assert setup_mistake(site) is None
+    order = Order("try", ["touch", str(tmp_path / "it's done")], str(tmp_path / "log"))
+    id = Slurm().submit(job_script(site, order), tmp_path)
+    until = time.monotonic() + 60
+    while Slurm().states([id]) != {id: "COMPLETED"}:
+        assert time.monotonic() < until, (Slurm().jobs([id]), slurm.logs())
+        time.sleep(0.1)
+    assert (tmp_path / "it's done").exists()
 
 
 def test_a_log_lies_where_a_name_of_odd_marks_says(slurm: MiniSlurm, tmp_path: Path) -> None:

@@ -40,11 +40,39 @@ ROOT = Path(__file__).parents[2]
         ("cores_per_node = 4\nworkers_per_node = 3\nthreads_per_worker = 2", "3 x 2 = 6; must be"),
         ("copy_data = true", "copy_data: given true without scratch"),
         ('partion = "batch"', "did you mean 'partition'?"),
+        ('constraint = "gpu_type=a100"', "constraint: given 'gpu_type=a100'; Slurm knows no '='"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, line: str, said: str) -> None:
+    one_line_with_file_and_key(tmp_path, "slurm", line, said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('qos = "normal"', "qos: given 'normal'; PBS has none"),
+        ('constraint = "hpcf2018"', "constraint: given 'hpcf2018'; to PBS it must be resources"),
+        ('constraint = "a=1&b"', "constraint: given 'a=1&b'; to PBS"),
+        ('constraint = "a=1:ncpus=9"', "constraint: given 'a=1:ncpus=9'; to PBS"),
+        ('gres = "gpu:v100:4"', "gres: given 'gpu:v100:4'; to PBS it must be names and numbers"),
+        ('gres = "gpu:4,"', "gres: given 'gpu:4,'; to PBS"),
+        ('memory_gb = "all"', 'memory_gb: given "all"; PBS gives all only with exclusive'),
+        ('account = "a;id"', "account: given 'a;id'; must be letters, digits"),
+        ('partition = "a\\n#PBS -I"', "partition: "),
+    ],
+)
+def test_what_means_nothing_to_pbs_is_one_line(tmp_path: Path, line: str, said: str) -> None:
+    one_line_with_file_and_key(tmp_path, "pbs", line, said)
+
+
+def test_what_ncar_asks_for_is_taken() -> None:
+    Site(scheduler="pbs", gres="gpu:4,mps:1", constraint="gpu_type=a100_80gb&cpu_type=milan")
+    Site(scheduler="pbs", partition="casper@casper-pbs", memory_gb="all", exclusive=True)
+
+
+def one_line_with_file_and_key(tmp_path: Path, scheduler: str, line: str, said: str) -> None:
     file = tmp_path / "sites.toml"
-    file.write_text(f'[site.mine]\nscheduler = "slurm"\n{line}\n', encoding="utf-8")
+    file.write_text(f'[site.mine]\nscheduler = "{scheduler}"\n{line}\n', encoding="utf-8")
     with pytest.raises(StudyFileError) as caught:
         load_sites(tmp_path / "study.toml")
     message = str(caught.value)

@@ -1,5 +1,7 @@
 """From a site to the text of a job script: pure functions, so it can be shown before it is used.
 
+Slurm's options are worded here, PBS's in `stormsweep.cluster.pbs_script`.
+
 Everything that reaches the script is one of three kinds. Values of the site were checked by
 `stormsweep.config.sites`. Paths and the command's arguments are quoted, for sbatch and for bash,
 or refused where no quoting helps. The set-up lines are the user's own shell, and stand as they
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stormsweep.cluster import pbs_script
 from stormsweep.cluster.partitions import clock
 from stormsweep.config.sites import Site, walltime_seconds
 from stormsweep.errors import UserError
@@ -32,22 +35,24 @@ class Order:
     Attributes
     ----------
     name : str
-        The job's name in Slurm.
+        The job's name for its scheduler.
     command : sequence of str
         The command and its arguments. It takes the place of the job's shell, so that signals to the
         shell reach it.
     output, error : str
-        Where its output goes, as `driver_logs` and `worker_logs` say; they are appended to.
+        Where its output goes, as `driver_logs` and `worker_logs` say; they are appended to. ``%j``
+        is the job's id, ``%%`` a ``%``, whichever scheduler it is.
     nodes : int or None
         Nodes; None: those of the site.
     walltime_s : int or None
         Seconds; None: the site's walltime.
     after : str or None
-        Number of a job that must be over, however it ended, before this one starts.
+        Id of a job that must be over, however it ended, before this one starts.
     warning_s : int or None
         Seconds before the walltime at which the command gets SIGUSR1; Slurm may be a minute early.
+        PBS needs a walltime for it.
     requeue : bool
-        Whether Slurm may start it again by itself, when its node fails.
+        Whether the scheduler may start it again by itself, when its node fails.
     """
 
     name: str
@@ -61,7 +66,7 @@ class Order:
     requeue: bool = False
 
 
-def driver_logs(logs: Path, site: str) -> tuple[str, str]:
+def driver_logs(logs: Path, site: str, scheduler: str = "slurm") -> tuple[str, str]:
     """Return where the output and the errors of a driver's job go: named after the site.
 
     Examples
@@ -69,10 +74,10 @@ def driver_logs(logs: Path, site: str) -> tuple[str, str]:
     >>> driver_logs(Path("/runs/x/logs"), "taki-2018")
     ('/runs/x/logs/slurm-taki-2018.out', '/runs/x/logs/slurm-taki-2018.err')
     """
-    return tuple(pattern(logs / f"slurm-{site}.{end}") for end in ("out", "err"))  # type: ignore[return-value]
+    return tuple(pattern(logs / f"{scheduler}-{site}.{end}") for end in ("out", "err"))  # type: ignore[return-value]
 
 
-def worker_logs(logs: Path) -> str:
+def worker_logs(logs: Path, scheduler: str = "slurm") -> str:
     """Return where what a worker's job prints goes: named after the job.
 
     Examples
@@ -80,7 +85,7 @@ def worker_logs(logs: Path) -> str:
     >>> worker_logs(Path("/runs/100%/logs"))
     '/runs/100%%/logs/slurm-%j.out'
     """
-    return f"{pattern(logs)}/slurm-%j.out"
+    return f"{pattern(logs)}/{scheduler}-%j.out"
 
 
 def pattern(path: Path) -> str:
@@ -101,7 +106,7 @@ def pattern(path: Path) -> str:
 
 
 def job_script(site: Site, order: Order) -> str:
-    """Return the job script of an order on a site.
+    """Return the job script of an order on a site, as the site's scheduler reads it.
 
     Raises
     ------
@@ -129,15 +134,21 @@ def job_script(site: Site, order: Order) -> str:
     exec echo 'it'"'"'s done'
     <BLANKLINE>
     """
+    if not _NAME.fullmatch(order.name):
+        raise ValueError(f"not a job's name: {order.name!r}")
+    for path in (order.output, order.error or ""):
+        _plain(path)
     lines = ["#!/bin/bash"]
-    lines += [f"#SBATCH --{option}" for option in _options(site, order)]
-    lines.append("")
+    if site.scheduler == "pbs":
+        lines += [*pbs_script.directives(site, order), "", *pbs_script.beginning(site, order)]
+    else:
+        lines += [*(f"#SBATCH --{option}" for option in _options(site, order)), ""]
     if site.modules:
         # In a batch script `module` is there only where the submitting shell exported it.
         lines.append("command -v module >/dev/null || . /etc/profile")
         lines += [f"module load {shlex.quote(module)} || exit 1" for module in site.modules]
     if site.setup:
-        # A command before them: sbatch would read options from their comments otherwise.
+        # A command before them: sbatch and qsub would read options from their comments otherwise.
         lines += ["true  # set-up lines of the site, as they are:", *site.setup]
     lines += [f"exec {command_line(order.command)}", ""]
     script = "\n".join(lines)
@@ -190,8 +201,6 @@ def setup_mistake(site: Site) -> str | None:
 
 
 def _options(site: Site, order: Order) -> list[str]:
-    if not _NAME.fullmatch(order.name):
-        raise ValueError(f"not a job's name: {order.name!r}")
     if order.after is not None and not re.fullmatch(r"[0-9]{1,10}", order.after):
         raise ValueError(f"not the number of a job: {order.after!r}")
     seconds = order.walltime_s

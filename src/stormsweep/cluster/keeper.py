@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stormsweep.cluster.pool import NodeChanged, PoolBroken
-from stormsweep.errors import SlurmError, UserError
+from stormsweep.errors import SchedulerError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Ended:
 
 
 class Launcher(Protocol):
-    """What makes nodes of jobs or steps. Everything may raise `SlurmError`."""
+    """What makes nodes of jobs or steps. Everything may raise `SchedulerError`."""
 
     def start(self, name: str, command: Sequence[str]) -> str:
         """Start a node's agent; return in words what it is, such as ``job 17``."""
@@ -123,7 +123,7 @@ class Keeper:
             self._thread.join()
         try:
             self._launcher.close()
-        except SlurmError as error:
+        except SchedulerError as error:
             # Nodes leave by themselves when they find that the driver is gone.
             log.warning("nodes could not be stopped: %s", error)
 
@@ -185,8 +185,8 @@ class Keeper:
         while not self._stop.wait(_TICK_SECONDS):
             try:
                 self._look_after()
-            except SlurmError as error:
-                # slurmctld is away, say: that passes, and meanwhile the nodes go on.
+            except SchedulerError as error:
+                # The scheduler is away, say: that passes, and meanwhile the nodes go on.
                 log.warning("%s", error)
             except Exception:
                 log.exception("the keeper of the nodes")
@@ -218,7 +218,7 @@ class Keeper:
             self._nodes[name] = _Node("")
         try:
             what = self._launcher.start(name, self._command(name))
-        except (SlurmError, UserError) as error:
+        except (SchedulerError, UserError) as error:
             with self._lock:
                 del self._nodes[name]
             self._failed(str(error), final=isinstance(error, UserError) or not error.passing)

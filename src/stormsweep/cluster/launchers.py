@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stormsweep.cluster import slurm
+from stormsweep.cluster.commands import wait
 from stormsweep.cluster.jobscript import Order, job_script, worker_logs
 from stormsweep.cluster.keeper import Ended
+from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError, UserError
 
@@ -193,15 +195,15 @@ class JobLauncher:
     site : Site
         What a job asks for.
     name : str
-        Of the jobs, in Slurm.
+        Of the jobs.
     key : str
-        By which the study's jobs are found; see `slurm.Slurm.submit`.
+        By which the study's jobs are found; see `Scheduler.submit`.
     logs : Path
         Folder of the study's logs.
     folder : Path
         Where jobs start.
-    commands : Slurm, optional
-        Slurm's commands.
+    commands : Scheduler, optional
+        The commands of the site's scheduler.
     """
 
     def __init__(
@@ -211,11 +213,11 @@ class JobLauncher:
         key: str,
         logs: Path,
         folder: Path,
-        commands: slurm.Slurm | None = None,
+        commands: Scheduler | None = None,
     ) -> None:
         self._site, self._name, self._key = site, name, key
         self._logs, self._folder = logs, folder
-        self._slurm = commands or slurm.Slurm()
+        self._scheduler = commands or scheduler_of(site)
         self._jobs: dict[str, _Asked] = {}
         self._pause, self._due = _LOOKS[0], 0.0
         self._swept = False
@@ -226,17 +228,17 @@ class JobLauncher:
 
     def script(self, command: Sequence[str]) -> str:
         """Return the job script for a command."""
-        order = Order(self._name, command, worker_logs(self._logs), nodes=1)
+        order = Order(self._name, command, worker_logs(self._logs, self._site.scheduler), nodes=1)
         return job_script(self._site, order)
 
     def start(self, name: str, command: Sequence[str]) -> str:
         """Submit a job."""
         if not self._swept:
             # Jobs of a driver that was killed would find nobody to work for.
-            left = self._slurm.jobs_of(self._key).items()
-            self._slurm.cancel([id for id, job in left if not job.over])
+            left = self._scheduler.jobs_of(self._key).items()
+            self._scheduler.cancel([id for id, job in left if not job.over])
             self._swept = True
-        id = self._slurm.submit(self.script(command), self._folder, self._key)
+        id = self._scheduler.submit(self.script(command), self._folder, self._key)
         self._jobs[name] = _Asked(id)
         self.look()
         return f"job {id}"
@@ -248,7 +250,7 @@ class JobLauncher:
             return {}
         self._pause = min(1.5 * self._pause, _LOOKS[1])
         self._due = now + self._pause
-        known = self._slurm.jobs([asked.id for asked in self._jobs.values()])
+        known = self._scheduler.jobs([asked.id for asked in self._jobs.values()])
         found: dict[str, Ended] = {}
         for name, asked in list(self._jobs.items()):
             job = known.get(asked.id)
@@ -257,7 +259,9 @@ class JobLauncher:
                 self.look()
             elif job is None:
                 # One that slurmctld forgot when it was killed may run on; its agent is told to go.
-                found[name] = Ended("cancelled", "Slurm does not know the job any more")
+                found[name] = Ended(
+                    "cancelled", f"{self._scheduler.name} does not know the job any more"
+                )
             elif job.over:
                 found[name] = self._end(asked.id, job)
             if name in found:
@@ -268,7 +272,7 @@ class JobLauncher:
         """Cancel jobs."""
         ids = [self._jobs[name].id for name in names if name in self._jobs]
         if ids:
-            self._slurm.cancel(ids)
+            self._scheduler.cancel(ids)
             self.look()
 
     def look(self) -> None:
@@ -281,27 +285,27 @@ class JobLauncher:
         if not ids:
             return
         # Those that wait are not to start; those that run leave by themselves, in order.
-        known = self._slurm.jobs(ids)
-        self._slurm.cancel([id for id, job in known.items() if job.state == "PENDING"])
-        slurm.wait(lambda: self._left(ids) == [], 5.0)
-        self._slurm.cancel(self._left(ids))
-        slurm.wait(lambda: self._left(ids) == [], _END_SECONDS)
+        known = self._scheduler.jobs(ids)
+        self._scheduler.cancel([id for id, job in known.items() if job.state == "PENDING"])
+        wait(lambda: self._left(ids) == [], 5.0)
+        self._scheduler.cancel(self._left(ids))
+        wait(lambda: self._left(ids) == [], _END_SECONDS)
         self._jobs.clear()
 
     def _left(self, ids: Sequence[str]) -> list[str]:
-        known = self._slurm.jobs(ids)
+        known = self._scheduler.jobs(ids)
         return [id for id in ids if id in known and not known[id].over]
 
-    def _end(self, id: str, job: slurm.Job) -> Ended:
+    def _end(self, id: str, job: Job) -> Ended:
         if job.state == "COMPLETED":
             return Ended()
         failure = _FAILURES.get(job.state, "killed")
         last = self._last_line(id) if failure in ("killed", "out-of-memory") else ""
         reason = f" ({job.reason})" if job.reason else ""
-        return Ended(failure, f"Slurm says {job.state}{reason}{last}")
+        return Ended(failure, f"{self._scheduler.name} says {job.state}{reason}{last}")
 
     def _last_line(self, id: str) -> str:
-        path = self._logs / f"slurm-{id}.out"
+        path = self._logs / f"{self._site.scheduler}-{id}.out"
         with contextlib.suppress(OSError):
             lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             if lines:

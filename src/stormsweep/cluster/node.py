@@ -35,6 +35,7 @@ from stormsweep.cluster.environment import thread_environment
 from stormsweep.cluster.node_order import NodeOrder, security_of
 from stormsweep.cluster.station import Station
 from stormsweep.cluster.topology import pins
+from stormsweep.files import keep_within_group
 
 log = logging.getLogger("stormsweep.node")
 
@@ -298,6 +299,7 @@ def main(arguments: list[str]) -> int:
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("distributed").setLevel(logging.WARNING)
+    keep_within_group()
     file, name = arguments
     path = Path(file)
     try:

@@ -13,20 +13,19 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from stormsweep.cluster import commands
+from stormsweep.cluster.commands import PATIENCE
+from stormsweep.cluster.commands import wait as wait
 from stormsweep.cluster.partitions import SINFO, Partition, read_partitions
+from stormsweep.cluster.scheduler import Job as Job
 from stormsweep.errors import SlurmError, UserError
 
-#: Seconds that a command may take. A busy slurmctld answers late; Slurm's own limit is
-#: ``MessageTimeout``, 10 s by default and up to 100 where clusters are large.
-PATIENCE = 120.0
 #: Seconds after which a job that a lost sbatch may have submitted is looked for, again and again.
 _LOOK_AGAIN = (0.0, 1.0, 3.0)
 #: How the comments of all jobs begin that are submitted here.
@@ -34,18 +33,6 @@ _MARK = "stormsweep-"
 _JOB_ID = re.compile(r"[0-9]{1,10}")
 _PARSABLE = re.compile(r"([0-9]{1,10})(;[A-Za-z0-9_.-]+)?")
 _STATE = re.compile(r"[A-Z_]+")
-_OVER = {
-    "BOOT_FAIL",
-    "CANCELLED",
-    "COMPLETED",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "PREEMPTED",
-    "REVOKED",
-    "TIMEOUT",
-}
 #: What of the environment reaches Slurm's commands of its own variables: which cluster it is.
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _OURS = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SINFO_", "SALLOC_", "SRUN_", "SACCT_")
@@ -62,30 +49,6 @@ _PASSING = (
     "slurm backup controller in standby",
     "invalid authentication credential",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as Slurm sees it.
-
-    Attributes
-    ----------
-    state : str
-        Slurm's word, such as ``RUNNING`` (squeue(1), "job state codes").
-    reason : str
-        Slurm's word for why it waits or ended, such as ``Resources``; empty where there is none.
-    nodes : str
-        Slurm's list of the nodes it is or was on, such as ``n[1-2]``; empty before it started.
-    """
-
-    state: str
-    reason: str = ""
-    nodes: str = ""
-
-    @property
-    def over(self) -> bool:
-        """Whether it holds no node any more, and will not run again by itself."""
-        return self.state in _OVER
 
 
 def available() -> bool:
@@ -117,9 +80,15 @@ class Slurm:
         Seconds that a command may take before it is killed.
     """
 
+    name = "Slurm"
+
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._accounting = True
+
+    def needed(self) -> None:
+        """Refuse to go on where there is no Slurm; see `needed`."""
+        needed()
 
     def version(self) -> str:
         """Return the version of Slurm, such as ``slurm-wlm 22.05.8``."""
@@ -323,41 +292,15 @@ def run(
     folder: Path | None = None,
     patience: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, or kill it and all that it started.
+    """Run a command of Slurm to its end, or kill it and all that it started.
 
     Raises
     ------
     SlurmError
         If it cannot be started, takes too long, or its exit code is not 0.
     """
-    said = shlex.join(command)
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(os.environ),
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise SlurmError(f"cannot be started: {error}", said, refused=True) from None
-    try:
-        out, err = process.communicate(stdin, timeout=patience)
-    except subprocess.TimeoutExpired:
-        raise SlurmError(
-            f"did not answer within {patience:.0f} s, and was killed", said, *_killed(process)
-        ) from None
-    except BaseException:
-        _killed(process)
-        raise
-    if process.returncode:
-        refused = not any(words in f"{out}{err}".lower() for words in _PASSING)
-        raise SlurmError("failed", said, process.returncode, out, err, refused)
-    return subprocess.CompletedProcess(command, 0, out, err)
+    manner = commands.Manner(SlurmError, _PASSING, environment(os.environ))
+    return commands.run(command, stdin, folder, patience, manner)
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
@@ -376,48 +319,9 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def wait(
-    look: Callable[[], bool], patience: float, first: float = 0.5, longest: float = 15.0
-) -> bool:
-    """Look again and again, at growing intervals, until it is so.
-
-    Parameters
-    ----------
-    look : callable
-        Returns True when it is so.
-    patience : float
-        Seconds.
-    first, longest : float
-        Seconds before the second look, and between looks at most.
-
-    Returns
-    -------
-    bool
-        False: not within `patience`.
-    """
-    until, pause = time.monotonic() + patience, first
-    while not look():
-        if time.monotonic() >= until:
-            return False
-        time.sleep(min(pause, max(0.05, until - time.monotonic())))
-        pause = min(1.5 * pause, longest)
-    return True
-
-
 def _checked(ids: Collection[str]) -> list[str]:
     wanted = list(dict.fromkeys(ids))
     for id in wanted:
         if not _JOB_ID.fullmatch(id):
             raise ValueError(f"not the number of a job: {id!r}")
     return wanted
-
-
-def _killed(process: subprocess.Popen[str]) -> tuple[int | None, str, str]:
-    """Kill a command with all it started; return its exit code and what it had printed."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    try:
-        out, err = process.communicate(timeout=10)
-    except subprocess.TimeoutExpired:  # Stuck in the kernel, on a file system that hangs.
-        out = err = ""
-    return None, out, err

@@ -18,6 +18,7 @@ from distributed import Status, WorkerPlugin
 from stormsweep.cluster import station
 from stormsweep.cluster.line import answer_the_line
 from stormsweep.cluster.topology import Cores, pin_process
+from stormsweep.files import keep_within_group
 
 #: How often a worker looks at its own memory, in seconds: at most, and at least.
 _LOOK_SECONDS = (0.05, 1.0)
@@ -70,13 +71,14 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         """Run in the worker's main thread when it joins."""
         # Ctrl-C reaches the whole foreground group; only the driver decides what it means.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        keep_within_group()
         for path in reversed(self.paths):
             if path not in sys.path:
                 sys.path.insert(0, path)
         log = os.open(
             Path(self.logs) / f"worker-{worker.name}.log",
             os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-            0o640,
+            0o666,
         )
         for stream in (1, 2):
             os.dup2(log, stream)

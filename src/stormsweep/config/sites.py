@@ -1,7 +1,7 @@
 """Sites: where work runs. ``local`` is always there; others come from sites.toml.
 
 What a site says ends in job scripts and on command lines, so it is checked here, once: names are of
-letters, digits and a few marks that neither a shell nor Slurm reads as anything else.
+letters, digits and a few marks that neither a shell nor a scheduler reads as anything else.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _folder(value: object) -> object:
 Line = Annotated[StrictStr, Field(min_length=1), BeforeValidator(_one_line)]
 Name = Annotated[StrictStr, BeforeValidator(_made_of(".-+@"))]
 Resources = Annotated[StrictStr, BeforeValidator(_made_of(".-+:,="))]
-Features = Annotated[StrictStr, BeforeValidator(_made_of(".-+:&|*,()[]", r"A-Za-z0-9_(\["))]
+Features = Annotated[StrictStr, BeforeValidator(_made_of(".-+:&|*,()[]=", r"A-Za-z0-9_(\["))]
 Module = Annotated[StrictStr, BeforeValidator(_made_of(".-+/:@="))]
 Walltime = Annotated[StrictStr, BeforeValidator(_walltime)]
 Memory = Annotated[float | Literal["all"], BeforeValidator(_memory)]
@@ -121,14 +121,14 @@ Folder = Annotated[StrictStr, BeforeValidator(_folder)]
 class Site(Table):
     """One site: this machine, or a partition of a cluster with its account and layout."""
 
-    scheduler: Literal["local", "slurm"]
-    """What starts the workers."""
+    scheduler: Literal["local", "slurm", "pbs"]
+    """What starts the workers: this machine, Slurm, or PBS (PBS Professional, OpenPBS)."""
     partition: Name | None = None
-    """Partition (queue) of the cluster; unset: the cluster's default."""
+    """Partition (PBS: queue) of the cluster; unset: the cluster's default."""
     account: Name | None = None
     """Account that is charged."""
     qos: Name | None = None
-    """Quality of service."""
+    """Quality of service; Slurm only."""
     walltime: Walltime | None = None
     """Longest time of a job, ``"HH:MM:SS"`` or ``"D-HH:MM:SS"``; unset: the partition's default."""
     nodes: Count = 1
@@ -136,11 +136,13 @@ class Site(Table):
     exclusive: StrictBool = False
     """Whole nodes, shared with nobody."""
     memory_gb: Memory | None = None
-    """Memory of a node that a job asks for, in GiB; ``"all"``: all that it has."""
+    """Memory of a node that a job asks for, in GiB; ``"all"``: all that it has (PBS: of a node
+    that is exclusive)."""
     gres: Resources | None = None
-    """Generic resources of each node, such as ``"gpu:4"``."""
+    """Generic resources of each node, such as ``"gpu:4"`` (to PBS: ``ngpus=4``)."""
     constraint: Features | None = None
-    """Features that nodes must have."""
+    """Features that nodes must have; to PBS resources with their values, such as
+    ``"gpu_type=a100"``, joined by ``&``."""
     modules: list[Module] = []
     """Environment modules to load."""
     setup: list[Line] = []
@@ -183,6 +185,30 @@ class Site(Table):
             )
         if self.copy_data and self.scratch is None:
             raise ValueError("copy_data: given true without scratch; name a folder to copy to")
+        return self
+
+    @model_validator(mode="after")
+    def _speaks_its_schedulers_language(self) -> Site:
+        if self.scheduler != "pbs":
+            if "=" in (self.constraint or ""):
+                raise ValueError(f"constraint: given {self.constraint!r}; Slurm knows no '=' there")
+            return self
+        if self.qos is not None:
+            raise ValueError(f"qos: given {self.qos!r}; PBS has none, its queues stand for it")
+        if self.memory_gb == "all" and not self.exclusive:
+            raise ValueError('memory_gb: given "all"; PBS gives all only with exclusive = true')
+        resource = r"[A-Za-z]\w*"
+        if self.gres and not re.fullmatch(rf"({resource}(:[0-9]+)?(,(?!$)|$))+", self.gres):
+            raise ValueError(
+                f'gres: given {self.gres!r}; to PBS it must be names and numbers, as "gpu:4"; '
+                'a kind of GPU is a constraint, as "gpu_type=a100"'
+            )
+        value = rf"{resource}=[A-Za-z0-9][\w.-]*"
+        if self.constraint and not re.fullmatch(rf"{value}(&{value})*", self.constraint):
+            raise ValueError(
+                f"constraint: given {self.constraint!r}; to PBS it must be resources with values, "
+                'as "cpu_type=genoa&gpu_type=a100"'
+            )
         return self
 
 

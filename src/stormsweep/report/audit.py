@@ -103,6 +103,7 @@ def picture(material: Findings) -> Picture:
     )
 
 
+@files.within_group()
 def write_audit(directory: Path) -> Path:
     """Write the figure (PNG, PDF) and the table (CSV, LaTeX) of an audit beside its journals.
 

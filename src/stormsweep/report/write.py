@@ -30,6 +30,7 @@ SECTIONS: dict[str, list[Callable[[Material], list[Picture] | Picture | None]]] 
 }
 
 
+@files.within_group()
 def write_report(directory: Path) -> Path:
     """Write ``report/`` into a study's directory, from its journal and its verified model.
 

@@ -145,7 +145,7 @@ class JournalWriter:
             good = end
             if told is not None:
                 told(entry)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.ftruncate(self._descriptor, good)
         self._size = good
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stormsweep.config.study import STORM_SOURCES, StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, StudyFileError
-from stormsweep.files import write_json
+from stormsweep.files import within_group, write_json
 from stormsweep.records import Hyperparameters, RunFailed, identity
 from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 from stormsweep.study.study import Study
@@ -122,6 +122,7 @@ def variants(study: StudyFile, configuration: Hyperparameters) -> list[Variant]:
     return list(kept.values())
 
 
+@within_group()
 def audit(study: Study, configuration: str | None = None, watcher: Watcher | None = None) -> Audit:
     """Train one configuration under the study's protocol and under leaky ones.
 

@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from stormsweep.cluster import slurm
+from stormsweep.cluster.commands import wait
 from stormsweep.cluster.jobscript import Order, job_script, setup_mistake
 from stormsweep.cluster.partitions import Partition, clock, misfit, partition_of
+from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
+from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
-from stormsweep.errors import SlurmError, StudyFileError, UserError
+from stormsweep.errors import SchedulerError, StudyFileError, UserError
 from stormsweep.study.doctor import Finding
 
 #: The probe job asks for a minute, and is waited for so long, in seconds.
@@ -26,7 +28,8 @@ import json, os, platform, sys
 import stormsweep
 from stormsweep.cluster import machine
 said = {"node": os.environ.get("SLURMD_NODENAME") or platform.node(), "cores": machine.cores()}
-said |= {"slurm_cores": os.environ.get("SLURM_CPUS_ON_NODE"), "memory_gb": machine.memory_gb()}
+allotted = os.environ.get("SLURM_CPUS_ON_NODE") or os.environ.get("NCPUS")
+said |= {"allotted_cores": allotted, "memory_gb": machine.memory_gb()}
 said |= {"version": stormsweep.__version__, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
 with open(sys.argv[1] + ".part", "w", encoding="utf-8") as stream:
     json.dump(said, stream)
@@ -49,33 +52,41 @@ def examine_site(name: str, folder: Path, patience: float = _PATIENCE_S) -> Iter
     Raises
     ------
     UserError
-        For what the user can mend, in one line: no such site, no Slurm, a partition, walltime,
-        memory or number of nodes that the cluster does not have, a folder that cannot be used.
+        For what the user can mend, in one line: no such site, no Slurm or PBS, a partition,
+        walltime, memory or number of nodes that the cluster does not have (as far as its scheduler
+        tells), a folder that cannot be used.
     """
     found = locate_site(name, None, "--site")
     if name == LOCAL:
         raise UserError("--site: given 'local', which is this machine; doctor alone examines it")
-    slurm.needed()
-    commands = slurm.Slurm()
-    yield Finding("Slurm", commands.version())
-    partition = _fitting(found, commands)
-    longest = "no limit" if partition.longest is None else f"at most {clock(partition.longest)}"
-    up = sum(node.usable for node in partition.nodes)
-    nodes = f"{up} of {len(partition.nodes)} nodes up, {longest}"
-    yield Finding("partition", f"{partition.name}: {nodes}")
+    commands = scheduler_of(found.site)
+    commands.needed()
+    yield Finding(commands.name, commands.version())
+    mistake = setup_mistake(found.site)
+    if mistake is not None:
+        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+    if isinstance(commands, Slurm):
+        partition = _fitting(found, commands)
+        longest = "no limit" if partition.longest is None else f"at most {clock(partition.longest)}"
+        up = sum(node.usable for node in partition.nodes)
+        nodes = f"{up} of {len(partition.nodes)} nodes up, {longest}"
+        yield Finding("partition", f"{partition.name}: {nodes}")
+    else:
+        queue = found.site.partition or "the default queue"
+        meaning = (
+            f"{commands.name} does not tell limits and nodes; the probe job shows what it takes"
+        )
+        yield Finding("partition", f"{queue}: not checked", meaning)
     shared = _shared(found, folder)
     yield Finding("folder", f"{shared} can be written to here")
     yield from _probe(found, commands, shared, patience)
 
 
-def _fitting(found: Found, commands: slurm.Slurm) -> Partition:
+def _fitting(found: Found, commands: Slurm) -> Partition:
     partitions = commands.partitions()
     wrong = misfit(found.site, partitions)
     if wrong is not None:
         raise StudyFileError(f"{found.key(wrong[0])}: {wrong[1]}")
-    mistake = setup_mistake(found.site)
-    if mistake is not None:
-        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
     partition = partition_of(found.site, partitions)
     assert partition is not None  # It fits.
     return partition
@@ -90,7 +101,7 @@ def _shared(found: Found, folder: Path) -> Path:
     return place.absolute()
 
 
-def _probe(found: Found, commands: slurm.Slurm, shared: Path, patience: float) -> Iterator[Finding]:
+def _probe(found: Found, commands: Scheduler, shared: Path, patience: float) -> Iterator[Finding]:
     place = shared / f".stormsweep-doctor-{uuid.uuid4().hex[:8]}"
     place.mkdir(0o700)
     id: str | None = None
@@ -105,14 +116,16 @@ def _probe(found: Found, commands: slurm.Slurm, shared: Path, patience: float) -
         )
         script = job_script(found.site, order)
         try:
-            yield Finding("sbatch", commands.test_only(script, place))
+            if isinstance(commands, Slurm):
+                yield Finding("sbatch", commands.test_only(script, place))
             id = commands.submit(script, place)
-        except SlurmError as error:
+        except SchedulerError as error:
             if not error.refused:
                 raise
-            raise StudyFileError(f"{found.key('*')}: Slurm refuses it: {error.said}") from None
-        yield _wait(commands, id, answer, log, patience)
-        id = None if commands.jobs([id]).get(id, slurm.Job("COMPLETED")).over else id
+            refuses = f"{commands.name} refuses it"
+            raise StudyFileError(f"{found.key('*')}: {refuses}: {error.said}") from None
+        yield _come_back(commands, id, answer, log, patience)
+        id = None if commands.jobs([id]).get(id, Job("COMPLETED")).over else id
     finally:
         if id is not None:
             commands.cancel([id])
@@ -124,31 +137,31 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _wait(commands: slurm.Slurm, id: str, answer: Path, log: Path, patience: float) -> Finding:
-    seen = slurm.Job("PENDING")
+def _come_back(commands: Scheduler, id: str, answer: Path, log: Path, patience: float) -> Finding:
+    seen = Job("PENDING")
     begun = time.monotonic()
 
     def come() -> bool:
         nonlocal seen
         if answer.exists():
             return True
-        seen = commands.jobs([id]).get(id, slurm.Job("COMPLETED"))
+        seen = commands.jobs([id]).get(id, Job("COMPLETED"))
         return seen.over
 
-    if not slurm.wait(come, patience):
+    if not wait(come, patience):
         why = f"{seen.state.lower()}, {seen.reason}" if seen.reason else seen.state.lower()
         meaning = "the queue may be long; the job is cancelled"
         return Finding(
             "probe job", f"{id}: not back within {patience:.0f} s ({why})", meaning, False
         )
     # What a node wrote may be seen a little later here, on a shared file system.
-    if not slurm.wait(answer.exists, 30.0 if seen.state == "COMPLETED" else 0.0):
+    if not wait(answer.exists, 30.0 if seen.state == "COMPLETED" else 0.0):
         lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
         last = f"; its last line: {lines[-1]}" if lines else ""
         meaning = "is the folder shared, and Stormsweep's Python there on the nodes?"
         return Finding("probe job", f"{id}: {seen.state} without an answer{last}", meaning, False)
     said = json.loads(answer.read_text(encoding="utf-8"))
-    cores = f"{said['cores']} cores ({said['slurm_cores']} by Slurm)"
+    cores = f"{said['cores']} cores ({said['allotted_cores']} by {commands.name})"
     value = f"{id}: back from {said['node']} after {time.monotonic() - begun:.0f} s, {cores}"
     gpus = f", GPUs {said['gpus']}" if said["gpus"] else ""
     return Finding("probe job", f"{value}, {said['memory_gb']:.1f} GiB{gpus}")

@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormsweep.cluster import slurm
 from stormsweep.cluster.jobscript import setup_mistake
 from stormsweep.cluster.partitions import misfit
+from stormsweep.cluster.scheduler import Scheduler, scheduler_of
+from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
 from stormsweep.errors import StudyFileError, UserError
 
@@ -74,7 +75,7 @@ def place_of(
     return Place(found, nodes or (count, count), inside)
 
 
-def check_place(place: Place, directory: Path, commands: slurm.Slurm | None = None) -> None:
+def check_place(place: Place, directory: Path) -> Scheduler:
     """Refuse a site that a study cannot run on.
 
     Parameters
@@ -83,21 +84,24 @@ def check_place(place: Place, directory: Path, commands: slurm.Slurm | None = No
         The site.
     directory : Path
         The study's directory.
-    commands : Slurm, optional
-        Slurm's commands.
+
+    Returns
+    -------
+    Scheduler
+        The commands of the site's scheduler.
 
     Raises
     ------
     UserError
-        In one line: no Slurm here, a partition, walltime, memory or number of nodes that the
+        In one line: no scheduler here, a partition, walltime, memory or number of nodes that the
         cluster does not have, set-up lines that bash cannot read, a directory that is not in the
         site's shared folder.
     """
-    slurm.needed()
     found = place.found
+    commands = scheduler_of(found.site)
+    commands.needed()
     site = found.site.model_copy(update={"nodes": place.nodes[1]})
-    wrong = misfit(site, (commands or slurm.Slurm()).partitions())
-    if wrong is not None:
+    if isinstance(commands, Slurm) and (wrong := misfit(site, commands.partitions())):
         raise StudyFileError(f"{found.key(wrong[0])}: {wrong[1]}")
     mistake = setup_mistake(site)
     if mistake is not None:
@@ -109,3 +113,4 @@ def check_place(place: Place, directory: Path, commands: slurm.Slurm | None = No
                 f"{directory}: is not in {shared}, the folder that the nodes see "
                 f"({found.key('shared_folder')}); name one there with --runs"
             )
+    return commands

@@ -16,7 +16,7 @@ from stormsweep import __version__
 from stormsweep.config.load import dump_study, load_study
 from stormsweep.config.study import Range, StudyFile
 from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted, UserError
-from stormsweep.files import write_json, write_text
+from stormsweep.files import within_group, write_json, write_text
 from stormsweep.records import (
     Entry,
     LayoutTried,
@@ -247,6 +247,7 @@ class Study:
 
         return summary(self.entries())
 
+    @within_group()
     def run(
         self,
         watcher: Watcher | None = None,
@@ -311,6 +312,7 @@ class Study:
             with self._kept.logging():
                 return self._session(watcher, plan, data, folds, retry_failed, leaving, lock)
 
+    @within_group()
     def verify(
         self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
     ) -> Verified:

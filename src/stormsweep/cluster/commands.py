@@ -1,0 +1,116 @@
+"""Commands of a scheduler: run to their end, or killed; and looking again at growing intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from stormsweep.errors import SchedulerError
+
+#: Seconds that a command may take. A busy scheduler answers late; Slurm's own limit is
+#: ``MessageTimeout``, 10 s by default and up to 100 where clusters are large.
+PATIENCE = 120.0
+
+
+class Manner(NamedTuple):
+    """How the commands of one scheduler are run.
+
+    Attributes
+    ----------
+    error : type
+        What a failure is raised as.
+    passing : sequence of str
+        What trouble that passes looks like in their words, in small letters.
+    environment : mapping
+        Their environment.
+    """
+
+    error: type[SchedulerError]
+    passing: Sequence[str]
+    environment: Mapping[str, str]
+
+
+def run(
+    command: Sequence[str], stdin: str, folder: Path | None, patience: float, manner: Manner
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, or kill it and all that it started.
+
+    Raises
+    ------
+    SchedulerError
+        If it cannot be started, takes too long, or its exit code is not 0.
+    """
+    said = shlex.join(command)
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=manner.environment,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise manner.error(f"cannot be started: {error}", said, refused=True) from None
+    try:
+        out, err = process.communicate(stdin, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise manner.error(
+            f"did not answer within {patience:.0f} s, and was killed", said, *_killed(process)
+        ) from None
+    except BaseException:
+        _killed(process)
+        raise
+    if process.returncode:
+        refused = not any(words in f"{out}{err}".lower() for words in manner.passing)
+        raise manner.error("failed", said, process.returncode, out, err, refused)
+    return subprocess.CompletedProcess(command, 0, out, err)
+
+
+def wait(
+    look: Callable[[], bool], patience: float, first: float = 0.5, longest: float = 15.0
+) -> bool:
+    """Look again and again, at growing intervals, until it is so.
+
+    Parameters
+    ----------
+    look : callable
+        Returns True when it is so.
+    patience : float
+        Seconds.
+    first, longest : float
+        Seconds before the second look, and between looks at most.
+
+    Returns
+    -------
+    bool
+        False: not within `patience`.
+    """
+    until, pause = time.monotonic() + patience, first
+    while not look():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(min(pause, max(0.05, until - time.monotonic())))
+        pause = min(1.5 * pause, longest)
+    return True
+
+
+def _killed(process: subprocess.Popen[str]) -> tuple[int | None, str, str]:
+    """Kill a command with all it started; return its exit code and what it had printed."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        out, err = process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:  # Stuck in the kernel, on a file system that hangs.
+        out = err = ""
+    return None, out, err

@@ -1,0 +1,393 @@
+"""PBS's commands (PBS Professional, OpenPBS): the one place that runs qsub, qstat, qselect, qdel.
+
+As in `stormsweep.cluster.slurm`, every command has a time after which it is killed, its output is
+checked before it is believed, and one that fails is shown whole.
+
+Written from the manual pages of OpenPBS and from what its commands are on record to print; it has
+not met a real server yet. Where versions differ, the oldest form is used: qstat's text, because
+its JSON is none where a variable of a job is ``005`` or holds a comma or a quote (OpenPBS's issue
+1255 and pull request 2049), and with two jobs in version 18.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from stormsweep.cluster import commands
+from stormsweep.cluster.commands import PATIENCE
+from stormsweep.cluster.scheduler import Job
+from stormsweep.errors import PbsError, UserError
+
+#: The variable of a job that says whose it is. PBS keeps no comment that a user may set when
+#: submitting; a job's variables are shown to its owner only.
+VARIABLE = "STORMSWEEP_JOB"
+JOB_ID = re.compile(r"[0-9]{1,12}\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+#: Seconds after which a job that a lost qsub may have submitted is looked for, again and again.
+_LOOK_AGAIN = (0.0, 1.0, 3.0)
+#: Seconds in which a job just submitted may be unknown to qstat: some sites answer from a cache.
+_FRESH_S = 90.0
+#: Finished jobs that are looked through for a key, at most; servers remember weeks of them.
+_RECENT = 200
+_COMMANDS = ("qsub", "qstat", "qselect", "qdel")
+_MARK = "stormsweep-"
+_WORDS = {
+    "Q": "PENDING",
+    "H": "PENDING",
+    "W": "PENDING",
+    "T": "PENDING",
+    "M": "PENDING",
+    "R": "RUNNING",
+    "B": "RUNNING",
+    "S": "SUSPENDED",
+    "U": "SUSPENDED",
+    "E": "COMPLETING",
+    "F": "",
+    "X": "",
+}
+#: Exit statuses that are PBS's own (its job.h, "Special Job Exit Values"): what of them is no
+#: fault of the job. Memory and virtual memory; walltime; a host that went away or started anew.
+_ENDS = {
+    -26: "OUT_OF_MEMORY",
+    -27: "OUT_OF_MEMORY",
+    -29: "TIMEOUT",
+    -4: "NODE_FAIL",
+    -5: "NODE_FAIL",
+    -6: "NODE_FAIL",
+    -14: "NODE_FAIL",
+}
+#: Substate of a job that qdel ended.
+_TERMINATED = "91"
+#: What the server's absence, restart or overload looks like in the commands' words.
+_PASSING = (
+    "cannot connect to server",
+    "couldn't connect to",
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "no route to host",
+    "communication failure",
+    "protocol error",
+    "end of file",
+    "invalid credential",
+    "temporarily unavailable",
+    "try again",
+)
+_ATTRIBUTE = re.compile(r" {4}([A-Za-z]\w*(?:\.\w+)?) = (.*)")
+_UNKNOWN = re.compile(r"(q\w+: )?(Unknown Job Id|.*Job has finished).*", re.IGNORECASE)
+
+
+def needed() -> None:
+    """Refuse to go on where there is no PBS.
+
+    Raises
+    ------
+    UserError
+        If qsub or another of its commands is not on the path.
+    """
+    if not all(shutil.which(name) for name in _COMMANDS):
+        raise UserError(
+            "there is no PBS here (qsub, qstat, qselect and qdel are not all on the PATH); "
+            "log in to a node of the cluster that has them, or use the site local"
+        )
+
+
+class Pbs:
+    """PBS's commands, for one driver.
+
+    Parameters
+    ----------
+    patience : float
+        Seconds that a command may take before it is killed.
+    """
+
+    name = "PBS"
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._fresh: dict[str, float] = {}
+
+    def needed(self) -> None:
+        """Refuse to go on where there is no PBS; see `needed`."""
+        needed()
+
+    def version(self) -> str:
+        """Return the version of PBS, such as ``PBS 2022.1.1``."""
+        out = self._run(["qstat", "--version"])
+        said = re.search(r"pbs_version\s*=\s*(\S+)", out)
+        return f"PBS {said[1]}" if said else "PBS of an unknown version"
+
+    def submit(self, script: str, folder: Path, key: str = "") -> str:
+        """Submit a batch script.
+
+        Every job carries a mark of its own in a variable. Where qsub is killed because it hangs, or
+        says what cannot be understood, the mark tells whether there is a job all the same.
+
+        Parameters
+        ----------
+        script : str
+            The script's text.
+        folder : Path
+            Where the job starts, and what relative paths in the script mean.
+        key : str
+            By which `jobs_of` finds the job again: letters and digits.
+
+        Returns
+        -------
+        str
+            The job's id, such as ``1234567.desched1``.
+
+        Raises
+        ------
+        PbsError
+            If no job was submitted; `PbsError.passing` tells whether trying later makes sense.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9]*", key):
+            raise ValueError(f"not a key: {key!r}")
+        mark = f"{_MARK}{key}-{uuid.uuid4().hex}"
+        # "-f": without it, qsub leaves a process of its own behind that talks to the server.
+        command = ["qsub", "-f", "-v", f"{VARIABLE}={mark}"]
+        try:
+            out = self._run(command, script, folder)
+            # Wrappers of some clusters print a greeting of their own before it.
+            lines = [line.strip() for line in out.splitlines() if line.strip()]
+            if not lines or not JOB_ID.fullmatch(lines[-1]):
+                raise _nonsense(command, out, "the id of a job is expected")
+            id = lines[-1]
+        except PbsError as error:
+            if error.refused:
+                raise
+            found = self._marked(mark)
+            if found is None:
+                raise
+            id = found
+        self._fresh[id] = time.monotonic()
+        return id
+
+    def jobs(self, ids: Collection[str]) -> dict[str, Job]:
+        """Return what became of jobs, with one qstat for them all.
+
+        Returns
+        -------
+        dict
+            By id; without those that the server does not know any more (how long it remembers
+            finished jobs is the site's choice). A job submitted here a moment ago is ``PENDING``
+            until qstat knows it.
+
+        Raises
+        ------
+        PbsError
+            If qstat fails or says what cannot be understood.
+        """
+        wanted = _checked(ids)
+        known = self._qstat(wanted)
+        found = {id: _job(known[id]) for id in wanted if id in known}
+        now = time.monotonic()
+        self._fresh = {
+            id: since
+            for id, since in self._fresh.items()
+            if now - since < _FRESH_S and id not in found
+        }
+        fresh = [id for id in wanted if id in self._fresh]
+        return found | {id: Job("PENDING", "not yet shown by qstat") for id in fresh}
+
+    def jobs_of(self, key: str) -> dict[str, Job]:
+        """Return the user's jobs that were submitted with a key, by id, those just over too.
+
+        Raises
+        ------
+        PbsError
+            If a command fails or says what cannot be understood.
+        """
+        mine = self._qstat(self._mine()).items()
+        return {id: _job(facts) for id, facts in mine if _mark(facts).startswith(f"{_MARK}{key}-")}
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Cancel jobs; those that are over already do not matter.
+
+        Raises
+        ------
+        PbsError
+            If one that is not over could not be cancelled.
+        """
+        wanted = _checked(ids)
+        if not wanted:
+            return
+        try:
+            self._run(["qdel", *wanted])
+        except PbsError:
+            # It also fails where one was over already, which is what was wanted.
+            left = self.jobs(wanted).values()
+            if not all(job.over or job.state == "COMPLETING" for job in left):
+                raise
+
+    def _mine(self) -> list[str]:
+        """Return the ids of the user's jobs: all that are not over, and the last that are."""
+        user = ["-u", pwd.getpwuid(os.getuid()).pw_name]
+        found: list[str] = []
+        for command in (["qselect", *user], ["qselect", "-x", *user]):
+            out = self._run(command)
+            # "[...]": arrays, which are somebody else's; "@...": who keeps the job now.
+            ids = [word.partition("@")[0] for word in out.split()]
+            if not all(re.match(r"[0-9]+[\[.]", id) for id in ids):
+                raise _nonsense(command, out, "ids of jobs are expected")
+            ids = [id for id in ids if JOB_ID.fullmatch(id)]
+            if "-x" in command:
+                ids = sorted(ids, key=lambda id: int(id.partition(".")[0]))[-_RECENT:]
+            found += ids
+        return list(dict.fromkeys(found))
+
+    def _qstat(self, ids: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return all that qstat says of jobs, by id."""
+        if not ids:  # It would tell of everybody's.
+            return {}
+        command = ["qstat", "-x", "-f", *ids]
+        try:
+            out = self._run(command)
+        except PbsError as error:
+            # One that is not known fails it, after it told of the others.
+            said = [line.strip() for line in error.err.splitlines() if line.strip()]
+            if not said or not all(_UNKNOWN.fullmatch(line) for line in said):
+                raise
+            out = error.out
+        try:
+            return read_jobs(out)
+        except ValueError as error:
+            raise _nonsense(command, out, str(error)) from None
+
+    def _marked(self, mark: str) -> str | None:
+        """Return the id of the job with this mark, if there is one."""
+        for pause in _LOOK_AGAIN:
+            time.sleep(pause)
+            with contextlib.suppress(PbsError):
+                for id, facts in self._qstat(self._mine()).items():
+                    if _mark(facts) == mark and JOB_ID.fullmatch(id):
+                        return id
+        return None
+
+    def _run(self, command: Sequence[str], stdin: str = "", folder: Path | None = None) -> str:
+        return run(command, stdin, folder, self._patience).stdout
+
+
+def read_jobs(out: str) -> dict[str, dict[str, str]]:
+    r"""Read what ``qstat -f`` prints: every job's attributes, by its id.
+
+    Long values go on in lines that begin with a tab.
+
+    Raises
+    ------
+    ValueError
+        If it is not about jobs, or about one without a state.
+
+    Examples
+    --------
+    >>> read_jobs("Job Id: 7.desched1\n    job_state = R\n    exec_host = dec00\n\t1/0*36\n")
+    {'7.desched1': {'job_state': 'R', 'exec_host': 'dec001/0*36'}}
+    """
+    jobs: dict[str, dict[str, str]] = {}
+    facts: dict[str, str] | None = None
+    name = ""
+    for line in out.splitlines():
+        if line.startswith("Job Id: "):
+            facts, name = jobs.setdefault(line.removeprefix("Job Id: ").strip(), {}), ""
+        elif facts is not None and (said := _ATTRIBUTE.fullmatch(line)):
+            # What a variable's value with line breaks may say comes after the job's state.
+            name = said[1] if said[1] not in facts else ""
+            if name:
+                facts[name] = said[2]
+        elif line.startswith("\t") and facts is not None:
+            if name:
+                facts[name] += line[1:]
+        elif line.strip() and facts is None:
+            raise ValueError(f"{line!r} is not about a job")
+    for id, one in jobs.items():
+        if one.get("job_state") not in _WORDS:
+            raise ValueError(f"job {id} has no state that is known")
+    return jobs
+
+
+def _job(facts: Mapping[str, str]) -> Job:
+    word = _WORDS[facts["job_state"]]
+    hosts = (part.partition("/")[0] for part in facts.get("exec_host", "").split("+"))
+    nodes = ",".join(dict.fromkeys(host for host in hosts if host))
+    if word:
+        waits = word in ("PENDING", "SUSPENDED")
+        return Job(word, facts.get("comment", "") if waits else "", nodes)
+    status = facts.get("Exit_status", "")
+    if not re.fullmatch(r"-?[0-9]+", status):  # It never ran.
+        return Job("CANCELLED", facts.get("comment", ""), nodes)
+    reason = f"exit status {status}"
+    if int(status) in _ENDS:
+        return Job(_ENDS[int(status)], reason, nodes)
+    if int(status) == 0:
+        return Job("COMPLETED", "", nodes)
+    if _overran(facts):
+        return Job("TIMEOUT", reason, nodes)
+    return Job("CANCELLED" if facts.get("substate") == _TERMINATED else "FAILED", reason, nodes)
+
+
+def _overran(facts: Mapping[str, str]) -> bool:
+    """Tell whether a job was killed by a signal after its walltime: older versions say no more."""
+    limit = _seconds(facts.get("Resource_List.walltime", ""))
+    used = _seconds(facts.get("resources_used.walltime", ""))
+    killed = int(facts["Exit_status"]) >= 128
+    return killed and limit is not None and used is not None and used >= limit
+
+
+def _seconds(clock: str) -> int | None:
+    parts = re.fullmatch(r"([0-9]+):([0-9]{2}):([0-9]{2})", clock)
+    return int(parts[1]) * 3600 + int(parts[2]) * 60 + int(parts[3]) if parts else None
+
+
+def _mark(facts: Mapping[str, str]) -> str:
+    found = re.search(rf"(?:^|,){VARIABLE}=([A-Za-z0-9-]+)(?:,|$)", facts.get("Variable_List", ""))
+    return found[1] if found else ""
+
+
+def run(
+    command: Sequence[str],
+    stdin: str = "",
+    folder: Path | None = None,
+    patience: float = PATIENCE,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of PBS to its end, or kill it and all that it started.
+
+    Raises
+    ------
+    PbsError
+        If it cannot be started, takes too long, or its exit code is not 0.
+    """
+    manner = commands.Manner(PbsError, _PASSING, environment(os.environ))
+    return commands.run(command, stdin, folder, patience, manner)
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment for PBS's commands: without what changes how scripts are read.
+
+    Examples
+    --------
+    >>> environment({"PATH": "/bin", "PBS_DPREFIX": "#QSUB", "PBS_SERVER": "desched1"})
+    {'PATH': '/bin', 'PBS_SERVER': 'desched1'}
+    """
+    return {name: value for name, value in given.items() if name not in ("PBS_DPREFIX", VARIABLE)}
+
+
+def _nonsense(command: Sequence[str], out: str, why: str) -> PbsError:
+    return PbsError(f"said what cannot be understood: {why}", shlex.join(command), 0, out)
+
+
+def _checked(ids: Collection[str]) -> list[str]:
+    wanted = list(dict.fromkeys(ids))
+    for id in wanted:
+        if not JOB_ID.fullmatch(id):
+            raise ValueError(f"not the id of a job of PBS: {id!r}")
+    return wanted

@@ -1,0 +1,1 @@
+"""A mock of PBS for the tests."""

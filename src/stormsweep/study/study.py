@@ -31,11 +31,13 @@ from stormsweep.records import (
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import Interval, Values
 from stormsweep.search.strategies import propose
+from stormsweep.study.chain import MAX_JOBS
 from stormsweep.study.directory import StudyDirectory
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stormsweep.cluster.slurm import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.journal import JournalWriter
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from stormsweep.study.lock import DriverLock
     from stormsweep.study.protocol import FoldRows
     from stormsweep.study.staff import Staff
+    from stormsweep.study.submission import Submission
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -262,8 +265,8 @@ class Study:
         with self._place.made(), DriverLock(self.directory) as lock:
             self._place.refuse_edits()
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
-            work_left = _work_left(plan, before.reached, before.failed, retry_failed)
-            if work_left:
+            left = work_left(plan, before.reached, before.failed, retry_failed)
+            if left:
                 self._staff(plan).prepare()
             data = self._audited or self.prepare(watcher)
             part = data.part("train")
@@ -271,10 +274,81 @@ class Study:
             check_metric(part, folds, file.search.metric)
             begun = self._place.begun()
             self._place.refuse_other_data(begun, data)
-            if begun and not work_left:
+            if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._place.logging():
                 return self._session(watcher, plan, data, folds, retry_failed, lock)
+
+    def submit(
+        self,
+        site: str | None = None,
+        *,
+        max_jobs: int = MAX_JOBS,
+        retry_failed: bool = False,
+        nodes: int | None = None,
+        dry_run: bool = False,
+    ) -> Submission:
+        """Submit the study as a Slurm job, which carries it on in further jobs until it is done.
+
+        Parameters
+        ----------
+        site : str, optional
+            A site of sites.toml; default: ``site.use`` of the study file.
+        max_jobs : int
+            How many jobs there may be, one after another.
+        retry_failed : bool
+            Have every job try runs again that failed in an earlier one.
+        nodes : int, optional
+            Nodes of each job, instead of the site's.
+        dry_run : bool
+            Only make the job script, and see whether it would be taken.
+
+        Returns
+        -------
+        Submission
+
+        Raises
+        ------
+        UserError
+            For any mistake that can be seen here, in one line; nothing is written then.
+        SlurmError
+            If Slurm is in trouble.
+        """
+        from stormsweep.study.submission import submit
+
+        options = {"max_jobs": max_jobs, "retry_failed": retry_failed, "nodes": nodes}
+        return submit(self, site, dry_run=dry_run, **options)  # type: ignore[arg-type]
+
+    def jobs(self) -> dict[str, Job] | None:
+        """Return the study's Slurm jobs by number, those just over too.
+
+        Returns
+        -------
+        dict or None
+            None where there is no Slurm, or it does not answer at once.
+        """
+        from stormsweep.study.jobs import jobs_of
+
+        return jobs_of(self.directory)
+
+    def cancel(self) -> list[str]:
+        """End the study's jobs, wherever they are, or its driver on this machine.
+
+        Returns
+        -------
+        list of str
+            A line for each that was ended.
+
+        Raises
+        ------
+        UserError
+            If a driver is at work that can only be stopped on its own machine.
+        SlurmError
+            If Slurm cannot be asked, or does not cancel them.
+        """
+        from stormsweep.study.jobs import cancel
+
+        return cancel(self.directory)
 
     def verify(
         self, watcher: Watcher | None = None, again: bool = False, unfinished: bool = False
@@ -512,9 +586,10 @@ def _values(values: list[Any] | Range) -> Values:
     return values
 
 
-def _work_left(
+def work_left(
     plan: Plan, reached: dict[str, int], failed: dict[str, RunFailed], retry_failed: bool
 ) -> bool:
+    """Tell whether a run of the plan is neither at its last milestone nor given up."""
     return any(
         reached.get(run.id, 0) < run.milestones[-1] and (retry_failed or run.id not in failed)
         for run in plan.runs

@@ -24,7 +24,7 @@ from stormsweep.cluster import local
 from stormsweep.cluster.pool import Event, WorkerReady
 from stormsweep.records import SessionBegun, TaskDone
 from stormsweep.results.journal import of_kind
-from stormsweep.study.execute import Silent, State
+from stormsweep.study.watching import Silent, State
 
 _MB = 2**20
 

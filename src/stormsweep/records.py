@@ -61,11 +61,27 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A run from one milestone to the next; what a worker gets, alone or as one of a bundle."""
+    """A run from one milestone to the next; what a worker gets, alone or as one of a bundle.
+
+    Attributes
+    ----------
+    run : Run
+        The run.
+    from_epoch, to_epoch : int
+        The milestones; the first of a run begins at epoch 0.
+    paused_at : int
+        The epoch at which the run was paused on the way; -1: it was not.
+    """
 
     run: Run
     from_epoch: int
     to_epoch: int
+    paused_at: int = -1
+
+    @property
+    def start(self) -> int:
+        """The epoch at which training goes on."""
+        return self.from_epoch if self.paused_at < 0 else self.paused_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +165,8 @@ class TaskOrder:
         Compute threads of the worker.
     worker, session, submitted : str, int, float
         Who was asked, in which session of the driver, and when.
+    foreseen : float
+        About how many seconds an epoch takes, of all that is trained together; 0: nobody knows.
     """
 
     task: Task
@@ -167,6 +185,7 @@ class TaskOrder:
     worker: str
     session: int
     submitted: float
+    foreseen: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +331,16 @@ class LayoutTried:
 
 @dataclass(frozen=True, slots=True)
 class SessionEnded:
-    """A driver stopped: ``done``, ``failed`` (failed runs), ``interrupted`` or ``error``."""
+    """A driver stopped.
+
+    Attributes
+    ----------
+    session : int
+        Number of the session.
+    outcome : str
+        ``done``, ``failed`` (failed runs), ``walltime`` (work is left, but the time of its job was
+        over), ``interrupted`` or ``error``.
+    """
 
     kind: ClassVar[str] = "session-end"
     session: int
@@ -321,7 +349,7 @@ class SessionEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """A worker became ready (``ready``) or was lost (``lost``)."""
+    """A worker became ready (``ready``), was lost (``lost``) or went when asked to (``left``)."""
 
     kind: ClassVar[str] = "worker"
     session: int
@@ -341,7 +369,7 @@ class TaskDone:
     run : str
         The run's id.
     from_epoch, to_epoch : int
-        The stretch that was trained.
+        The milestone before, or 0, and this one.
     scores : dict of str to float
         Scores on the validation fold after `to_epoch` epochs.
     worker : str
@@ -355,7 +383,7 @@ class TaskDone:
         and fold), ``build`` (model, restore), ``compile`` (tracing), ``train``, ``score``,
         ``checkpoint``.
     epoch_loss : list of float
-        Mean training loss of each epoch trained, on the balanced training fold.
+        Mean training loss of each epoch from `from_epoch` on, on the balanced training fold.
     patches : int
         Patches trained on, copies counted.
     updates : int
@@ -374,6 +402,10 @@ class TaskDone:
         Logical processors that the worker was pinned to; empty: it was not.
     bundle : int
         How many runs were trained together from `started` to `stopped`, this one included.
+    resumed : int
+        The epoch at which the run went on after a pause: `started`, `stopped`, `phases`, `patches`
+        and `updates` are of the stretch from there, what was before is in `TaskPaused`. -1: it went
+        from `from_epoch` at one go.
     """
 
     kind: ClassVar[str] = "task"
@@ -397,6 +429,57 @@ class TaskDone:
     threads: int = 0
     cores: list[int] = field(default_factory=list)
     bundle: int = 1
+    resumed: int = -1
+
+    @property
+    def start(self) -> int:
+        """The epoch at which the stretch began that the times are of."""
+        return self.from_epoch if self.resumed < 0 else self.resumed
+
+    @property
+    def seconds(self) -> float:
+        """The run's share of the time between `started` and `stopped`."""
+        return (self.stopped - self.started) / self.bundle
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPaused:
+    """A run was left at an epoch between two milestones, because its worker's time was over.
+
+    The next worker goes on from there. The attributes that `TaskDone` has too mean the same.
+
+    Attributes
+    ----------
+    from_epoch, to_epoch : int
+        Where this stretch began and where the run waits. The same where not one epoch fitted into
+        the time that was left.
+    epoch_loss : list of float
+        Of the epochs of this stretch.
+    """
+
+    kind: ClassVar[str] = "pause"
+    run: str
+    from_epoch: int
+    to_epoch: int
+    worker: str
+    session: int
+    submitted: float
+    started: float
+    stopped: float
+    phases: dict[str, float]
+    epoch_loss: list[float]
+    patches: int
+    updates: int
+    memory_mb: float
+    parameters: int
+    threads: int
+    cores: list[int]
+    bundle: int
+
+    @property
+    def start(self) -> int:
+        """The epoch at which the stretch began."""
+        return self.from_epoch
 
     @property
     def seconds(self) -> float:
@@ -411,7 +494,7 @@ class RunFailed:
     Attributes
     ----------
     failure : str
-        ``error``, ``diverged``, ``out-of-memory`` or ``killed``.
+        ``error``, ``diverged``, ``out-of-memory``, ``killed`` or ``walltime``.
     reason : str
         One line.
     detail : str
@@ -507,6 +590,7 @@ Record = (
     | SessionEnded
     | WorkerEvent
     | TaskDone
+    | TaskPaused
     | RunFailed
     | TaskRetried
     | Verified

@@ -23,9 +23,9 @@ from stormsweep.results.journal import of_kind, read
 from stormsweep.storms import schema
 from stormsweep.study.choice import Choice
 from stormsweep.study.delivery import read_facts, write_delivery
-from stormsweep.study.execute import Silent
 from stormsweep.study.predict import predict
 from stormsweep.study.study import Study
+from stormsweep.study.watching import Silent
 from tests.integration.conftest import (
     Finished,
     digits_study,

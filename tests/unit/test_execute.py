@@ -28,8 +28,9 @@ from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
 from stormsweep.study import orders
-from stormsweep.study.execute import Execution, Silent
+from stormsweep.study.execute import Execution
 from stormsweep.study.setup import Welcome
+from stormsweep.study.watching import Silent
 from stormsweep.training.checkpoint import path_of
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [1, 2]}}})

@@ -18,9 +18,9 @@ from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, RunError, StormsweepError
 from stormsweep.study import orders
 from stormsweep.study.choice import Choice
-from stormsweep.study.execute import Silent
 from stormsweep.study.setup import Welcome
 from stormsweep.study.verify import Verification
+from stormsweep.study.watching import Silent
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [2]}}})
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from stormsweep.cli.words import duration, hyperparameters
 
 if TYPE_CHECKING:
-    from stormsweep.study.execute import State
+    from stormsweep.study.watching import State
 
 #: Plain lines come this often, in seconds.
 _EVERY = 10.0

@@ -199,6 +199,9 @@ class LocalPool:
             self._busy[worker, pid] = token
         self._lines.ask(address, function, argument, partial(self._finished, worker, pid))
 
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Let a worker process go; see `Pool.dismiss`. Those of this machine have no deadline."""
+
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""
         with contextlib.suppress(queue.Empty):

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+#: Why a worker may be lost that is not the fault of what it did.
+NO_FAULT = frozenset({"walltime", "node-failure", "cancelled", "preempted"})
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
@@ -23,7 +26,7 @@ class WorkerLost:
     Attributes
     ----------
     failure : str
-        ``out-of-memory`` or ``killed``.
+        ``out-of-memory`` or ``killed``, or one of `NO_FAULT`.
     reason : str
         One line.
     token : str or None
@@ -66,6 +69,12 @@ class Pool(Protocol):
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
     ) -> None:
         """Give an idle worker process a task; if it is gone by now, its `WorkerLost` follows."""
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Let a worker process go: its time is over, and it is given nothing more.
+
+        A pool whose workers leave by themselves has nothing to do. A `WorkerLost` may follow.
+        """
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""

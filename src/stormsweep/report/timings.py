@@ -49,7 +49,7 @@ PART_COLOURS = {
 def train_time_picture(material: Material) -> Picture | None:
     """Show the time spent in training and the speed of it, against batch size."""
     tasks = material.tasks
-    tasks = tasks[tasks["train_seconds"] > 0]
+    tasks = tasks[(tasks["train_seconds"] > 0) & (tasks["patches"] > 0)]
     names = [name for name in material.varied if name != "epochs"]
     if tasks.empty or not names:
         return None
@@ -320,6 +320,8 @@ def _timeline_caption(material: Material, clock: _Clock, what: str) -> str:
         )
     if what:
         text += f" Colour: {what[0].lower()}{what[1:]}; grey: what a task does besides training."
+    if material.tasks["paused"].any():
+        text += " A task that was paused when its worker's time was over has several bars."
     if clock.pauses:
         total = sum(pause for _, pause in clock.pauses)
         text += (

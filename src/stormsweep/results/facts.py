@@ -8,7 +8,7 @@ from typing import Any
 
 from stormsweep.config.study import METRICS
 from stormsweep.errors import JournalError
-from stormsweep.records import Entry, RunPlanned, StudyBegun, TaskDone, identity
+from stormsweep.records import Entry, RunPlanned, StudyBegun, TaskDone, TaskPaused, identity
 from stormsweep.results.journal import of_kind
 
 #: What a worker does in a task, in the order it does it.
@@ -19,7 +19,7 @@ _OWN = frozenset(
         *("rank", "configuration", "run", "fold", "folds", "folds_expected", "complete", "seconds"),
         *("session", "worker", "from_epoch", "to_epoch", "submitted", "started", "stopped"),
         *("waited", "threads", "cores", "patches", "updates", "patches_per_second", "memory_mb"),
-        *("parameters", "bundle", "failure", "reason", "detail", "time", "recovered"),
+        *("parameters", "bundle", "paused", "failure", "reason", "detail", "time", "recovered"),
         *(f"{phase}_seconds" for phase in PHASES),
     )
 )
@@ -69,10 +69,27 @@ def planned_configurations(entries: Sequence[Entry]) -> dict[str, dict[str, Any]
 
 def tasks_done(entries: Sequence[Entry]) -> list[TaskDone]:
     """Return the tasks that were done, each stretch of a run once, in the order of the journal."""
-    done: dict[tuple[str, int], TaskDone] = {}
-    for record in of_kind(entries, TaskDone):
-        done.setdefault((record.run, record.to_epoch), record)
-    return list(done.values())
+    return [record for record in stretches(entries) if isinstance(record, TaskDone)]
+
+
+def stretches(entries: Sequence[Entry]) -> list[TaskDone | TaskPaused]:
+    """Return what was trained at one go, each once, in the order of the journal.
+
+    These are the tasks that were done, from where they went on after a pause, and the stretches
+    before their pauses: the times, patches and epochs of all are those of the study.
+    """
+    seen: set[tuple[str, int]] = set()
+    found: list[TaskDone | TaskPaused] = []
+    for entry in entries:
+        record = entry.record
+        if isinstance(record, TaskDone):
+            if (record.run, record.to_epoch) in seen:
+                continue
+            seen.add((record.run, record.to_epoch))
+        elif not isinstance(record, TaskPaused):
+            continue
+        found.append(record)
+    return found
 
 
 def finished_runs(entries: Sequence[Entry]) -> set[str]:

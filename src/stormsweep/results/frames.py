@@ -24,6 +24,7 @@ from stormsweep.records import (
     SessionBegun,
     SessionEnded,
     TaskDone,
+    TaskPaused,
     TaskRetried,
     WorkerEvent,
     identity,
@@ -36,8 +37,8 @@ from stormsweep.results.facts import (
     planned_runs,
     score_names,
     shown,
+    stretches,
     study,
-    tasks_done,
 )
 from stormsweep.results.journal import of_kind
 
@@ -57,22 +58,22 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     DataFrame
         ``configuration``, ``run``, ``fold``, the hyperparameters (``epochs`` is the milestone), the
         scores on the validation fold, and ``seconds``, the time that the run's tasks took until
-        this milestone: of a bundle its share.
+        this milestone, paused ones included: of a bundle its share.
     """
     runs, columns, scores = (
         planned_runs(entries),
         hyperparameter_columns(entries),
         score_names(entries),
     )
-    by_run: dict[str, list[TaskDone]] = {}
-    for task in tasks_done(entries):
+    by_run: dict[str, list[TaskDone | TaskPaused]] = {}
+    for task in stretches(entries):
         by_run.setdefault(task.run, []).append(task)
     rows: list[dict[str, Any]] = []
     for run, plan in runs.items():
         seconds = 0.0
         for task in sorted(by_run.get(run, []), key=lambda done: done.to_epoch):
             seconds += task.seconds
-            if task.to_epoch not in plan.milestones:
+            if isinstance(task, TaskPaused) or task.to_epoch not in plan.milestones:
                 continue
             point = {**plan.hyperparameters, "epochs": task.to_epoch}
             rows.append(
@@ -139,24 +140,26 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return one row a task that was done.
+    """Return one row a task that was done, and one for each time that one was paused on the way.
 
     Returns
     -------
     DataFrame
-        ``run``, ``fold``, the hyperparameters without ``epochs``, ``from_epoch``, ``to_epoch``,
-        ``session``, ``worker``, ``threads`` of the worker, ``cores`` it was pinned
-        to (such as ``0-3``; empty: none), ``submitted``, ``started``, ``stopped``,
+        ``run``, ``fold``, the hyperparameters without ``epochs``, ``from_epoch``, ``to_epoch`` (of
+        what was trained at one go: after a pause ``from_epoch`` is where it went on), ``session``,
+        ``worker``, ``threads`` of the worker, ``cores`` it was pinned to (such as ``0-3``; empty:
+        none), ``submitted``, ``started``, ``stopped``,
         ``waited`` and ``seconds``, ``<phase>_seconds``, ``patches``, ``updates``,
         ``patches_per_second`` of the worker while training, ``memory_mb``, ``parameters``,
         ``bundle``: how many runs were trained together from ``started`` to ``stopped``. Their
-        ``seconds`` are shares of that time: sums of them count no second twice.
+        ``seconds`` are shares of that time: sums of them count no second twice. ``paused``: whether
+        the row ends with a pause instead of a milestone.
     """
     runs, columns = planned_runs(entries), hyperparameter_columns(entries)
     columns = {name: column for name, column in columns.items() if name != "epochs"}
     threads = {s.session: s.threads_per_worker for s in of_kind(entries, SessionBegun)}
     rows: list[dict[str, Any]] = []
-    for task in tasks_done(entries):
+    for task in stretches(entries):
         plan = runs.get(task.run)
         point = plan.hyperparameters if plan else {}
         train = task.phases.get("train", 0.0)
@@ -164,7 +167,7 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
             {"run": task.run, "fold": plan.fold if plan else -1}
             | {column: shown(point.get(name)) for name, column in columns.items()}
             | {
-                "from_epoch": task.from_epoch,
+                "from_epoch": task.start,
                 "to_epoch": task.to_epoch,
                 "session": task.session,
                 "worker": task.worker,
@@ -180,10 +183,11 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
             | {
                 "patches": task.patches,
                 "updates": task.updates,
-                "patches_per_second": task.patches / train if train > 0 else np.nan,
+                "patches_per_second": task.patches / train if train > 0 < task.patches else np.nan,
                 "memory_mb": task.memory_mb,
                 "parameters": task.parameters,
                 "bundle": task.bundle,
+                "paused": isinstance(task, TaskPaused),
             }
         )
     reals = ["submitted", "started", "stopped", "waited", "seconds"]
@@ -191,9 +195,9 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     whole = ["fold", "from_epoch", "to_epoch", "session", "threads", "patches", "updates"]
     order = ["run", "fold", *columns.values(), "from_epoch", "to_epoch", "session", "worker"]
     order += ["threads", "cores", *reals[:-2], "patches", "updates", *reals[-2:], "parameters"]
-    order += ["bundle"]
+    order += ["bundle", "paused"]
     whole += ["parameters", "bundle"]
-    types = dict.fromkeys(reals, "float64") | dict.fromkeys(whole, "int64")
+    types = dict.fromkeys(reals, "float64") | dict.fromkeys(whole, "int64") | {"paused": "bool"}
     return _frame(rows, order, types)
 
 
@@ -233,8 +237,8 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
         if not rows or rows[-1]["outcome"] != "open":
             continue
         rows[-1]["ended"] = max(rows[-1]["ended"], entry.time)
-        if isinstance(record, TaskDone):
-            rows[-1]["tasks"] += 1
+        if isinstance(record, TaskDone | TaskPaused):
+            rows[-1]["tasks"] += isinstance(record, TaskDone)
             rows[-1]["busy_seconds"] += record.seconds
         elif isinstance(record, SessionEnded):
             rows[-1]["outcome"] = record.outcome
@@ -287,7 +291,7 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     groups: Any = done.groupby(["session", "worker"])
     for (session, worker), own in groups:
         sums[int(session), str(worker)] = {
-            "tasks": len(own),
+            "tasks": int((~own["paused"]).sum()),
             "memory_mb": float(own["memory_mb"].max()),
             "busy_seconds": float(own["seconds"].sum()),
         } | {f"{phase}_seconds": float(own[f"{phase}_seconds"].sum()) for phase in PHASES}

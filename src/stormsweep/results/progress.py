@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stormsweep.records import Entry, RunFailed, RunPlanned, StudyBegun, TaskDone
+from stormsweep.records import Entry, RunFailed, RunPlanned, StudyBegun, TaskDone, TaskPaused
 
 
 @dataclass(slots=True)
@@ -16,6 +16,8 @@ class Progress:
     ----------
     reached : dict of str to int
         Run to its last milestone on record.
+    paused : dict of str to int
+        Run to the epoch at which it waits, where that is none of its milestones.
     failed : dict of str to RunFailed
         Runs that failed and did not get on since.
     session : int
@@ -27,17 +29,29 @@ class Progress:
     """
 
     reached: dict[str, int] = field(default_factory=dict)
+    paused: dict[str, int] = field(default_factory=dict)
     failed: dict[str, RunFailed] = field(default_factory=dict)
     session: int = 0
     begun: bool = False
     planned: set[str] = field(default_factory=set)
+
+    def epoch(self, run: str) -> int:
+        """Return the epoch from which a run goes on."""
+        return self.paused.get(run, self.reached.get(run, 0))
 
     def take(self, entry: Entry) -> None:
         """Take in the next entry."""
         match entry.record:
             case TaskDone() as done:
                 self.reached[done.run] = max(done.to_epoch, self.reached.get(done.run, 0))
+                self.paused.pop(done.run, None)
                 self.failed.pop(done.run, None)
+            case TaskPaused() as pause:
+                self.paused[pause.run] = pause.to_epoch
+                if pause.to_epoch == self.reached.get(pause.run, 0):
+                    del self.paused[pause.run]
+                if pause.to_epoch > pause.from_epoch:
+                    self.failed.pop(pause.run, None)
             case RunFailed() as failure:
                 self.failed[failure.run] = failure
             case RunPlanned(run=run):

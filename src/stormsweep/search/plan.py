@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stormsweep.records import Hyperparameters, Run, Task, identity
 from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS
@@ -129,6 +129,8 @@ class Queue:
         Patches of the balanced training fold, for each fold.
     structure : callable, optional
         What two runs must have in common to be trained in one bundle; none: there are no bundles.
+    paused : mapping of str to int, optional
+        Run id to the epoch at which it waits, of runs that were paused on the way to a milestone.
     """
 
     def __init__(
@@ -138,11 +140,13 @@ class Queue:
         closed: Iterable[str],
         patches_per_epoch: Sequence[int],
         structure: Callable[[Run], Hashable] | None = None,
+        paused: Mapping[str, int] | None = None,
     ) -> None:
         shut = set(closed)
         self._patches = patches_per_epoch
         self._order = {run.id: index for index, run in enumerate(runs)}
-        self._waiting: dict[str, tuple[Run, int]] = {}
+        #: The next task of every run that waits.
+        self._waiting: dict[str, Task] = {}
         self._structure = structure
         #: Waiting runs that may be trained together: of one structure, over one stretch of epochs.
         self._alike: dict[Hashable, set[str]] = {}
@@ -152,7 +156,7 @@ class Queue:
         for run in runs:
             epoch = reached.get(run.id, 0)
             if run.id not in shut and epoch < run.milestones[-1]:
-                self._wait(run, epoch)
+                self._wait(_next(run, epoch, (paused or {}).get(run.id, -1)))
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -193,7 +197,7 @@ class Queue:
         Returns
         -------
         list of Task
-            All from the same epoch to the same; empty when nothing waits.
+            All from the same epoch to the same, and paused at the same; empty when nothing waits.
         """
         if not self._waiting:
             return []
@@ -220,51 +224,55 @@ class Queue:
     def _take(self, name: str) -> Task:
         if self._structure is not None:
             self._alike[self._kind(name)].discard(name)
-        run, epoch = self._waiting.pop(name)
-        return Task(run, epoch, _next_milestone(run, epoch))
+        return self._waiting.pop(name)
 
     def _kind(self, name: str) -> Hashable:
         assert self._structure is not None
-        run, epoch = self._waiting[name]
-        return self._structure(run), epoch, _next_milestone(run, epoch)
+        task = self._waiting[name]
+        return self._structure(task.run), task.from_epoch, task.to_epoch, task.start
 
     def put_back(self, task: Task) -> None:
         """Return a task that was not done."""
-        self._wait(task.run, task.from_epoch)
+        self._wait(task)
+
+    def paused(self, task: Task, epoch: int) -> None:
+        """Say that a task was left at an epoch; the rest of it waits again."""
+        self._wait(replace(task, paused_at=-1 if epoch == task.from_epoch else epoch))
 
     def done(self, task: Task) -> None:
         """Say that a task is done; the rest of its run waits again."""
         if task.to_epoch < task.run.milestones[-1]:
-            self._wait(task.run, task.to_epoch)
+            self._wait(_next(task.run, task.to_epoch))
 
-    def _wait(self, run: Run, epoch: int) -> None:
-        self._waiting[run.id] = (run, epoch)
+    def _wait(self, task: Task) -> None:
+        name = task.run.id
+        self._waiting[name] = task
         if self._structure is not None:
-            self._alike.setdefault(self._kind(run.id), set()).add(run.id)
-        place = self._order[run.id]
-        heapq.heappush(self._heap, (-self._left(run.id), place, run.id, epoch))
+            self._alike.setdefault(self._kind(name), set()).add(name)
+        heapq.heappush(self._heap, (-self._left(name), self._order[name], name, task.start))
 
     def _longest(self) -> str:
         while True:
             _, _, name, epoch = self._heap[0]
-            if self._waiting.get(name, (None, -1))[1] == epoch:
+            if name in self._waiting and self._waiting[name].start == epoch:
                 return name
             heapq.heappop(self._heap)
 
     def _left(self, name: str) -> float:
-        run, epoch = self._waiting[name]
-        return self._cost(run, run.milestones[-1] - epoch)
+        task = self._waiting[name]
+        return self._cost(task.run, task.run.milestones[-1] - task.start)
 
     def _task_cost(self, name: str) -> float:
-        run, epoch = self._waiting[name]
-        return self._cost(run, _next_milestone(run, epoch) - epoch)
+        task = self._waiting[name]
+        return self._cost(task.run, task.to_epoch - task.start)
 
     def _cost(self, run: Run, epochs: int) -> float:
         return cost(epochs, self._patches[run.fold], run.hyperparameters["batch_size"])
 
 
-def _next_milestone(run: Run, epoch: int) -> int:
-    return next(stop for stop in run.milestones if stop > epoch)
+def _next(run: Run, epoch: int, paused_at: int = -1) -> Task:
+    stop = next(stop for stop in run.milestones if stop > epoch)
+    return Task(run, epoch, stop, paused_at if paused_at < stop else -1)
 
 
 def structure(run: Run) -> str:

@@ -17,7 +17,7 @@ from stormsweep.study.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stormsweep.study.execute import Watcher
+    from stormsweep.study.watching import Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
         If the study has no test part, or its own protocol cannot be carried out.
     """
     from stormsweep.results.audit import FILE, FOLDER, flattery
-    from stormsweep.study.execute import Silent
+    from stormsweep.study.watching import Silent
 
     watcher = watcher or Silent()
     chosen = _configuration(study, configuration)

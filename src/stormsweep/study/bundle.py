@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.cluster.topology import pinned
 from stormsweep.errors import RunError
-from stormsweep.records import RunFailed, TaskDone, TaskOrder
-from stormsweep.study import worker
+from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskPaused
+from stormsweep.study import pausing, worker
 from stormsweep.study.setup import engine_for
-from stormsweep.training import checkpoint
-from stormsweep.training.engine import AdvanceResult, BundleEngine, FoldData, Trajectory
+from stormsweep.study.worker import Member
+from stormsweep.training.engine import AdvanceResult, BundleEngine, FoldData, GoOn
 from stormsweep.training.scores import scores
 
 log = logging.getLogger(__name__)
 Engine = BundleEngine[Any]
+Result = TaskDone | TaskPaused | RunFailed
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Member:
-    """A run of the bundle, under way."""
-
-    order: TaskOrder
-    data: FoldData
-    run: Trajectory
-
-
-def train_bundle(orders: Sequence[TaskOrder]) -> list[TaskDone | RunFailed]:
+def train_bundle(orders: Sequence[TaskOrder]) -> list[Result]:
     """Carry out the tasks of a bundle; whatever goes wrong is returned, not raised.
 
     All is as in `worker.train_task` for each of them, one checkpoint a run included: a bundle that
@@ -43,14 +32,14 @@ def train_bundle(orders: Sequence[TaskOrder]) -> list[TaskDone | RunFailed]:
     Parameters
     ----------
     orders : sequence of TaskOrder
-        Of one structure, batch size and stretch of epochs, for one worker.
+        Of one structure, batch size and stretch of epochs, paused at the same, for one worker.
 
     Returns
     -------
-    list of TaskDone or RunFailed
-        One of each, in the order of the tasks.
+    list of TaskDone, TaskPaused or RunFailed
+        One for each task, in their order.
     """
-    found: dict[str, TaskDone | RunFailed] = {}
+    found: dict[str, Result] = {}
     try:
         for outcome in _train(orders):
             found[outcome.run] = outcome
@@ -68,58 +57,78 @@ def _failed(order: TaskOrder, error: Exception) -> RunFailed:
     return worker.guarded(order, raises)
 
 
-def _train(orders: Sequence[TaskOrder]) -> Iterator[TaskDone | RunFailed]:
+def _train(orders: Sequence[TaskOrder]) -> Iterator[Result]:
     clock = worker.Clock()
     left: list[TaskOrder] = []
     for order in orders:
-        if stored := worker.load(order, order.task.to_epoch):
-            yield TaskDone(**stored[1])
+        if (known := worker.recorded(order)) is not None:
+            yield known
         else:
             left.append(order)
     if not left:
         return
     first = left[0]
+    go_on = pausing.allowance(first.foreseen)
+    if go_on is not None and not go_on(None):
+        yield from (worker.unfit(order, clock, len(left)) for order in left)
+        return
     engine = cast(Engine, engine_for(first))
     folds = {order.task.run.fold: worker.fold_of(order) for order in left}
     clock.lap("open")
-    members: dict[int, _Member] = {}
-    for outcome in _begun(left, folds):
+    members: dict[int, Member] = {}
+    short: list[Member] = []
+    for outcome in _begun(left, folds, go_on):
         if isinstance(outcome, RunFailed):
             yield outcome
+        elif outcome.run.epoch < first.task.start:
+            short.append(outcome)
         else:
             members[id(outcome.run)] = outcome
     clock.lap("build")
+    if short:
+        # For none of them there is time, nor for the others.
+        others = [(member, None) for member in members.values()]
+        yield from _left([*((member, None) for member in short), *others], clock)
+        return
     runs = [member.run for member in members.values()]
-    for part in engine.train(runs, first.task.to_epoch):
+    for part in engine.train(runs, first.task.to_epoch, go_on):
         together = [(members[id(run)], result) for run, result in part]
         yield from _after_training(engine, together, clock)
         clock = worker.Clock()
 
 
+def _left(
+    paused: Sequence[tuple[Member, AdvanceResult | None]], clock: worker.Clock
+) -> list[TaskPaused]:
+    """Leave runs where they are, write their checkpoints, and say so."""
+    records = [worker.pause(member, result, clock, len(paused)) for member, result in paused]
+    clock.lap("checkpoint")
+    stopped = time.time()
+    return [worker.timed(record, clock, stopped) for record in records]
+
+
 def _begun(
-    orders: Sequence[TaskOrder], folds: dict[int, FoldData]
-) -> Iterator[_Member | RunFailed]:
+    orders: Sequence[TaskOrder], folds: dict[int, FoldData], go_on: GoOn | None
+) -> Iterator[Member | RunFailed]:
     """Bring runs to where their tasks begin: from memory, from checkpoints, or from the start."""
     known = dict(worker.held)
     worker.held.clear()
     for order in orders:
-        run, data = known.get(order.task.run.id), folds[order.task.run.fold]
+        run = order.task.run
         try:
-            if run is None or run.epoch != order.task.from_epoch:
-                run = worker.begin(order, data)
-            yield _Member(order, data, run)
+            yield worker.begin(order, folds[run.fold], known.get(run.id), go_on)
         except Exception as error:
             yield _failed(order, error)
 
 
 def _after_training(
     engine: Engine,
-    together: list[tuple[_Member, AdvanceResult | RunError]],
+    together: list[tuple[Member, AdvanceResult | RunError]],
     clock: worker.Clock,
-) -> Iterator[TaskDone | RunFailed]:
+) -> Iterator[Result]:
     """Score runs that were trained together, write their checkpoints, and say what they did."""
     clock.lap("train")
-    trained: list[tuple[_Member, AdvanceResult]] = []
+    trained: list[tuple[Member, AdvanceResult]] = []
     for member, result in together:
         if isinstance(result, RunError):
             yield _failed(member.order, result)
@@ -128,69 +137,37 @@ def _after_training(
     if not trained:
         return
     clock.move("train", "compile", trained[0][1].compile_seconds)
+    if trained[0][0].run.epoch < trained[0][0].order.task.to_epoch:
+        # Runs trained together are at the same epoch.
+        yield from _left(trained, clock)
+        return
     members = [member for member, _ in trained]
     predicted = engine.predict([m.run for m in members], [m.data.validation for m in members])
-    records: list[tuple[_Member, TaskDone]] = []
+    records: list[tuple[Member, TaskDone]] = []
     for (member, result), probabilities in zip(trained, predicted, strict=True):
         try:
-            done = _record(member, result, probabilities, clock.started, len(together))
+            done = _record(member, result, probabilities, clock, len(together))
             records.append((member, done))
         except Exception as error:
             yield _failed(member.order, error)
     clock.lap("score")
     for member, done in records:
-        _save(member, _timed(done, clock, time.time()))
+        worker.save(member, worker.timed(done, clock))
     clock.lap("checkpoint")
+    pausing.took(clock.phases["score"] + clock.phases["checkpoint"])
     stopped = time.time()
     for member, done in records:
         worker.held[done.run] = member.run
-        yield _timed(done, clock, stopped)
+        yield worker.timed(done, clock, stopped)
 
 
 def _record(
-    member: _Member,
+    member: Member,
     result: AdvanceResult,
     probabilities: NDArray[np.float32],
-    started: float,
+    clock: worker.Clock,
     together: int,
 ) -> TaskDone:
-    order, data, run = member.order, member.data, member.run
-    on_test, errors = worker.test_scores(order, run, data.climatology)
-    return TaskDone(
-        run=order.task.run.id,
-        from_epoch=order.task.from_epoch,
-        to_epoch=order.task.to_epoch,
-        scores=scores(data.labels[data.validation], probabilities, data.climatology),
-        worker=order.worker,
-        session=order.session,
-        submitted=order.submitted,
-        started=started,
-        stopped=started,
-        phases={},
-        epoch_loss=result.losses,
-        patches=result.patches,
-        updates=result.updates,
-        memory_mb=worker.peak_memory_mb(),
-        parameters=run.parameters,
-        test_scores=on_test,
-        test_errors=errors,
-        threads=order.threads,
-        cores=list(pinned()),
-        bundle=together,
-    )
-
-
-def _timed(done: TaskDone, clock: worker.Clock, stopped: float) -> TaskDone:
-    """Return a record with its share of the seconds so far."""
-    shares = {phase: round(seconds / done.bundle, 6) for phase, seconds in clock.phases.items()}
-    return dataclasses.replace(done, stopped=stopped, phases=shares)
-
-
-def _save(member: _Member, done: TaskDone) -> None:
-    order = member.order
-    about = {"protocol": worker.fingerprint(order), "task": dataclasses.asdict(done)}
-    try:
-        checkpoint.save(Path(order.checkpoints), done.run, done.to_epoch, member.run.state(), about)
-    except OSError as error:
-        # The score counts all the same; whoever goes on trains the way there once more.
-        log.warning("no checkpoint of %s: %s", done.run, error)
+    data = member.data
+    found = scores(data.labels[data.validation], probabilities, data.climatology)
+    return worker.record(member, result, found, clock, together)

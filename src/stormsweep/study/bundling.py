@@ -13,6 +13,8 @@ from stormsweep.search.plan import Queue, structure
 #: Runs in a bundle at most, where the study file says ``auto``; a worker that has no room for so
 #: many trains them in parts.
 MOST = 64
+#: Bundles that are out of time so often are halved: an epoch of fewer runs is shorter.
+_WALLTIMES = 2
 #: Bundles that lose their workers so often are taken apart, to find the run whose fault it is.
 _KILLS = 2
 
@@ -33,6 +35,7 @@ class Bundling:
         #: Runs that went down with their worker, and in how large a bundle they may go since.
         self._at_most: dict[str, int] = {}
         self._kills: Counter[str] = Counter()
+        self._walltimes: Counter[str] = Counter()
 
     @property
     def structure(self) -> Callable[[Run], str] | None:
@@ -59,7 +62,9 @@ class Bundling:
         for task in bundle:
             name = task.run.id
             self._kills[name] += failure == "killed"
-            if failure == "out-of-memory":
+            self._walltimes[name] += failure == "walltime"
+            out_of_time = failure == "walltime" and self._walltimes[name] >= _WALLTIMES
+            if failure == "out-of-memory" or out_of_time:
                 self._at_most[name] = max(1, len(bundle) // 2)
             elif self._kills[name] >= _KILLS:
                 self._at_most[name] = 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from stormsweep.cluster.jobscript import Order, driver_logs
 from stormsweep.cluster.slurm import Job
 from stormsweep.config.sites import Found, Site, walltime_seconds
-from stormsweep.records import Entry, TaskDone
+from stormsweep.records import Entry, TaskDone, TaskPaused
 
 #: Jobs of a chain, unless the user says another number.
 MAX_JOBS = 100
@@ -129,8 +129,12 @@ class Link:
 
 
 def tasks_done(entries: Iterable[Entry]) -> int:
-    """Count what a job got done: its tasks, and those that paused on the way."""
-    return sum(isinstance(entry.record, TaskDone) for entry in entries)
+    """Count what jobs got done: tasks, and those that paused some epochs on."""
+    return sum(
+        isinstance(record := entry.record, TaskDone | TaskPaused)
+        and record.to_epoch > record.from_epoch
+        for entry in entries
+    )
 
 
 def was_cancelled(predecessor: Job | None) -> bool:

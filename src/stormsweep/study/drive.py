@@ -23,7 +23,7 @@ from stormsweep.study.submission import driver_key
 from stormsweep.study.successor import Successor
 
 if TYPE_CHECKING:
-    from stormsweep.study.execute import Watcher
+    from stormsweep.study.watching import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Drive:
             log.exception("this job cannot go on")
             self._hand_over("the study is not done")
             return _UNFINISHED
-        if getattr(outcome, "unfinished", False):
+        if outcome.unfinished:
             return self._hand_over("the walltime ends soon")
         self._abandon()
         done(self._study, outcome)
@@ -262,15 +262,4 @@ def train(
     here = study.with_site(
         use="local", workers=site.workers_per_node, threads_per_worker=site.threads_per_worker
     )
-    return here.run(_Interim(watcher, leaving), retry_failed)
-
-
-class _Interim:
-    def __init__(self, watcher: Any, leaving: Callable[[], bool]) -> None:
-        self._leaving, self.stage, self.note = leaving, watcher.stage, watcher.note
-        self._state = watcher.state
-
-    def state(self, state: Any) -> None:
-        self._state(state)
-        if self._leaving():
-            raise KeyboardInterrupt
+    return here.run(watcher, retry_failed, leaving)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
-from stormsweep.config.study import METRICS, StudyFile
+from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.records import (
     Entry,
@@ -19,90 +16,33 @@ from stormsweep.records import (
     RunFailed,
     Task,
     TaskDone,
+    TaskOrder,
+    TaskPaused,
     TaskRetried,
     WorkerEvent,
 )
 from stormsweep.results.journal import JournalWriter
 from stormsweep.results.progress import Progress
-from stormsweep.results.standing import Leader, Standing
-from stormsweep.search.plan import Plan, Queue, cost
+from stormsweep.search.plan import Plan, Queue
 from stormsweep.study import worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.bundling import Bundling
 from stormsweep.study.orders import Orders, Reception
+from stormsweep.study.patience import WALLTIME, Patience
+from stormsweep.study.tally import Tally
+from stormsweep.study.watching import State, Watcher
 
 log = logging.getLogger(__name__)
 
-#: How often a run may lose its worker, in one session, before it is given up.
-_ATTEMPTS = {"killed": 3, "out-of-memory": 2}
 #: How often those who watch are shown how far the study is, in seconds.
 _WATCH_SECONDS = 0.2
+#: What becomes of a task.
+Result = TaskDone | TaskPaused | RunFailed
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """How far a study is, for those who watch it.
-
-    Attributes
-    ----------
-    tasks, tasks_done : int
-        Of the whole study, earlier sessions included.
-    share : float
-        Work done, 0 to 1, by the estimated cost of tasks.
-    failed : int
-        Failed runs.
-    workers : int
-        Workers ready.
-    busy : int or None
-        Those with a task; None: not known.
-    patches_per_second : float
-        Patches trained in this session per second.
-    seconds, seconds_left : float
-        Since the first task of this session, and the estimate of what is left (NaN before the
-        first task is done).
-    metric : str
-        The score that ranks configurations.
-    leader : Leader or None
-        The best configuration so far.
-    """
-
-    tasks: int
-    tasks_done: int
-    share: float
-    failed: int
-    workers: int
-    busy: int | None
-    patches_per_second: float
-    seconds: float
-    seconds_left: float
-    metric: str
-    leader: Leader | None
-
-
-class Watcher(Protocol):
-    """Whoever shows the user what goes on."""
-
-    def stage(self, what: str, share: float) -> None:
-        """Something before or after training is being done, `share` of it so far."""
-
-    def state(self, state: State) -> None:
-        """Look again: called a few times a second."""
-
-    def note(self, text: str) -> None:
-        """Something worth a line happened."""
-
-
-class Silent:
-    """A watcher that shows nothing."""
-
-    def stage(self, what: str, share: float) -> None:
-        """Show nothing."""
-
-    def state(self, state: State) -> None:
-        """Show nothing."""
-
-    def note(self, text: str) -> None:
-        """Show nothing."""
+def never() -> bool:
+    """Say that the driver may stay."""
+    return False
 
 
 class Execution:
@@ -152,30 +92,46 @@ class Execution:
         names = {name for values in plan.configurations for name in values}
         self._reception = Reception(pool, self._orders, names, study.site.layout[0])
         self._patches = patches_per_epoch
+        self._tally = Tally(
+            plan, study.search.metric, patches_per_epoch, threads=study.site.layout[1]
+        )
         self._idle: dict[str, None] = {}
         self._bundling = Bundling(study.engine)
         #: What each worker has in memory, and what it is at: one run, or those of a bundle.
         self._held: dict[str, list[str]] = {}
-        self._running: dict[str, list[Task]] = {}
-        self._attempts: Counter[str] = Counter()
+        self._running: dict[str, list[TaskOrder]] = {}
+        #: Workers that have not done anything yet, and processes that were let go.
+        self._fresh: set[str] = set()
+        self._dismissed: set[tuple[str, int]] = set()
+        self._patience = Patience()
         self._early: list[tuple[WorkerReady, float]] = []
         self._journal: JournalWriter | None = None
         #: What happened in this round, not on the disk yet, and what of it is to be counted then.
         self._round: list[Entry] = []
-        self._unsettled: list[tuple[Task, TaskDone | RunFailed]] = []
+        self._unsettled: list[tuple[Task, Result]] = []
         self._queue: Queue | None = None
-        self._standing = Standing(METRICS[study.search.metric] == "maximize")
-        self._runs = {run.id: run for run in plan.runs}
-        self._tasks, self._tasks_done, self._failures = plan.tasks, 0, 0
-        self._cost_done = self._cost_session = 0.0
-        self._patches_session = 0
-        self._cost_all = sum(self._cost(Task(run, 0, run.milestones[-1])) for run in plan.runs)
-        self._began = self._watched = time.monotonic()
+        self._watched = time.monotonic()
         self._session = 0
-        #: How far the study is, by the entries that `recall` was given and those of this session.
-        self.progress = Progress()
-        #: Tasks done in this session.
-        self.trained = 0
+
+    @property
+    def progress(self) -> Progress:
+        """How far the study is, by the entries given to `recall` and those of this session."""
+        return self._tally.progress
+
+    @property
+    def trained(self) -> int:
+        """Tasks done in this session."""
+        return self._tally.trained
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained in this session, those of paused tasks included."""
+        return self._tally.epochs
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether work is left that this session did not give out or get back."""
+        return bool(self._queue)
 
     @property
     def model(self) -> str:
@@ -209,6 +165,7 @@ class Execution:
         session: int,
         retry_failed: bool,
         still_ours: Callable[[], None] = lambda: None,
+        leaving: Callable[[], bool] = never,
     ) -> None:
         """Train what the journal does not have yet.
 
@@ -222,6 +179,9 @@ class Execution:
             Whether runs that failed earlier are tried again.
         still_ours : callable
             Raises if another driver took the study over.
+        leaving : callable
+            Whether this driver's time is over: once it says so, nothing more is given out, and the
+            session ends when the workers are done with what they have. See `unfinished`.
         """
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
@@ -231,18 +191,22 @@ class Execution:
             failed,
             self._patches,
             self._bundling.structure,
+            self.progress.paused,
         )
         for name in failed:
-            if name in self._runs:
-                self._give_up(Task(self._runs[name], self.progress.reached.get(name, 0), 0))
+            if name in self._tally.runs:
+                self._tally.give_up(self._tally.runs[name])
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
         self._sweep()
-        self._began = time.monotonic()
+        self._tally.begin()
+        leaves = False
         try:
-            while self._queue or self._running:
+            while self._running or (self._queue and not leaves):
                 still_ours()
-                self._feed()
+                leaves = leaves or leaving()
+                if not leaves:
+                    self._feed()
                 self._commit()
                 self._show()
                 self._poll(0.25)
@@ -256,30 +220,12 @@ class Execution:
 
     def recall(self, entry: Entry) -> None:
         """Take in what earlier sessions recorded, entry by entry, before training goes on."""
-        self.progress.take(entry)
-        record = entry.record
-        if isinstance(record, TaskDone) and record.run in self._runs:
-            self._count(Task(self._runs[record.run], record.from_epoch, record.to_epoch), record)
+        self._tally.take(entry, now=False)
 
     def state(self) -> State:
         """Return how far the study is."""
-        seconds = time.monotonic() - self._began
-        left = float("nan")
-        if self._cost_session:
-            left = seconds * (self._cost_all - self._cost_done) / self._cost_session
-        return State(
-            tasks=self._tasks,
-            tasks_done=self._tasks_done,
-            share=min(1.0, self._cost_done / self._cost_all) if self._cost_all else 1.0,
-            failed=self._failures,
-            workers=len(self._reception.joined),
-            busy=len(self._running),
-            patches_per_second=self._patches_session / seconds if seconds > 0 else 0.0,
-            seconds=seconds,
-            seconds_left=left,
-            metric=self._study.search.metric,
-            leader=self._standing.leader,
-        )
+        joined = {(who.worker, who.pid) for who in self._reception.joined.values()}
+        return self._tally.state(len(joined - self._dismissed), len(self._running))
 
     def _show(self) -> None:
         if time.monotonic() - self._watched >= _WATCH_SECONDS:
@@ -293,11 +239,18 @@ class Execution:
             if not bundle:
                 return
             del self._idle[name]
-            self._running[name] = bundle
             self._held[name] = [task.run.id for task in bundle]
             for task in bundle:
-                log.info("%s epochs %d-%d to worker %s", task.run.id, *_stretch(task), name)
-            orders = [self._orders.order(t, self.model, name, self._session) for t in bundle]
+                log.info(
+                    "%s epochs %d-%d to worker %s", task.run.id, task.start, task.to_epoch, name
+                )
+            # A new worker has all its time: what its first epoch really takes is worth knowing.
+            seconds = 0.0 if name in self._fresh else self._tally.foreseen(bundle)
+            orders = [
+                self._orders.order(task, self.model, name, self._session, seconds)
+                for task in bundle
+            ]
+            self._running[name] = orders
             alone = len(orders) == 1
             self._pool.submit(
                 name,
@@ -317,8 +270,8 @@ class Execution:
             case Broken(name, _, error):
                 reason = f"the task could not be carried out: {error!r}"
                 failed = [
-                    RunFailed(task.run.id, *_stretch(task), "error", reason, name, self._session)
-                    for task in self._running[name]
+                    self._failure(order.task, "error", reason, name)
+                    for order in self._running[name]
                 ]
                 self._returned(name, failed)
             case WorkerLost():
@@ -326,6 +279,7 @@ class Execution:
 
     def _welcomed(self, ready: WorkerReady, when: float) -> None:
         self._idle[ready.worker] = None
+        self._fresh.add(ready.worker)
         if self._journal is None:
             self._early.append((ready, when))
         else:
@@ -336,25 +290,50 @@ class Execution:
         from stormsweep.training import checkpoint
 
         checkpoint.remove_unfinished(self._checkpoints)
+        progress, runs = self.progress, self._tally.runs
         reached = {
-            name: (epoch, epoch == self._runs[name].milestones[-1])
-            for name, epoch in self.progress.reached.items()
-            if name in self._runs
+            name: (progress.epoch(name), progress.epoch(name) == runs[name].milestones[-1])
+            for name in progress.reached.keys() | progress.paused.keys()
+            if name in runs
         }
         checkpoint.remove_passed(self._checkpoints, reached)
 
-    def _returned(self, name: str, results: Sequence[TaskDone | RunFailed]) -> None:
+    def _returned(self, name: str, results: Sequence[Result]) -> None:
         assert self._queue is not None
-        bundle = self._running.pop(name)
-        self._idle[name] = None
-        for task, result in zip(bundle, results, strict=True):
+        orders = self._running.pop(name)
+        fresh, leaves = name in self._fresh, False
+        self._fresh.discard(name)
+        for order, result in zip(orders, results, strict=True):
+            task = order.task
             self._write(result)
             self._unsettled.append((task, result))
-            if isinstance(result, RunFailed):
-                self._held[name].remove(result.run)
-            else:
+            if isinstance(result, TaskDone):
                 # The rest of the run may be given out at once: its checkpoint is on the disk.
                 self._queue.done(task)
+                continue
+            self._held[name].remove(result.run)
+            if isinstance(result, TaskPaused):
+                # One that was found in a checkpoint says nothing of the time of this worker.
+                now = result.submitted == order.submitted
+                leaves = leaves or now
+                self._paused(task, result, judged=now and fresh, alone=len(orders) == 1)
+        if leaves:
+            who = self._reception.joined[name]
+            self._dismissed.add((name, who.pid))
+            self._pool.dismiss(name, who.pid)
+        else:
+            self._idle[name] = None
+
+    def _paused(self, task: Task, pause: TaskPaused, judged: bool, alone: bool) -> None:
+        assert self._queue is not None
+        log.info("%s paused at epoch %d by worker %s", pause.run, pause.to_epoch, pause.worker)
+        given_up = self._patience.paused(task, pause.to_epoch, alone) if judged else ""
+        if not given_up:
+            self._queue.paused(task, pause.to_epoch)
+            return
+        failure = self._failure(task, WALLTIME, given_up, pause.worker)
+        self._write(failure)
+        self._unsettled.append((task, failure))
 
     def _commit(self) -> None:
         """Record the round with one sync, then act on it."""
@@ -366,100 +345,74 @@ class Execution:
         assert self._journal is not None
         self._journal.write(entries)
         for entry in entries:
-            self.progress.take(entry)
+            self._tally.take(entry, now=True)
         for task, result in settled:
             if isinstance(result, RunFailed):
                 self._failed(task, result)
             else:
                 self._settle(task, result)
 
-    def _settle(self, task: Task, done: TaskDone) -> None:
+    def _settle(self, task: Task, done: TaskDone | TaskPaused) -> None:
         from stormsweep.training import checkpoint
 
-        self.trained += 1
-        self._count(task, done)
-        self._cost_session += self._cost(task)
-        self._patches_session += done.patches
-        ended = task.to_epoch == task.run.milestones[-1]
-        passed = (task.from_epoch, task.to_epoch) if ended else (task.from_epoch,)
+        passed = {task.start} - {done.to_epoch}
+        if isinstance(done, TaskDone) and task.to_epoch == task.run.milestones[-1]:
+            passed.add(task.to_epoch)
         checkpoint.discard(self._checkpoints, task.run.id, passed)
+        if isinstance(done, TaskPaused):
+            return
         metric = self._study.search.metric
         log.debug("%s epoch %d: %s %.4f", done.run, done.to_epoch, metric, done.scores[metric])
 
     def _lost(self, event: WorkerLost) -> None:
         self._held.pop(event.worker, None)
+        self._fresh.discard(event.worker)
         self._early = [(who, when) for who, when in self._early if who.pid != event.pid]
         self._idle.pop(event.worker, None)
-        self._record_worker(event, "lost", event.reason)
-        log.warning("worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
-        bundle = self._running.pop(event.worker, [])
-        self._reception.lost(event, at_work=bool(bundle))
+        expected = (event.worker, event.pid) in self._dismissed
+        self._dismissed.discard((event.worker, event.pid))
+        self._record_worker(event, "left" if expected else "lost", event.reason)
+        level = logging.INFO if expected else logging.WARNING
+        log.log(level, "worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
+        bundle = [order.task for order in self._running.pop(event.worker, [])]
+        self._reception.lost(event, excused=expected or bool(bundle))
         self._bundling.lost(bundle, event.failure)
         for task in bundle:
             self._lost_task(task, event, alone=len(bundle) == 1)
 
     def _lost_task(self, task: Task, event: WorkerLost, alone: bool) -> None:
         assert self._queue is not None
-        key = f"{event.failure} {task.run.id}"
-        self._attempts[key] += 1
-        if not alone:
-            # Whose fault it was is known when a run loses its worker alone.
-            self._attempts[key] = min(self._attempts[key], _ATTEMPTS[event.failure] - 1)
-        if self._attempts[key] < _ATTEMPTS[event.failure]:
-            self._queue.put_back(task)
-            self._write(
-                TaskRetried(
-                    task.run.id,
-                    task.to_epoch,
-                    self._attempts[key] + 1,
-                    event.reason,
-                    event.worker,
-                    self._session,
-                )
-            )
-            self._watcher.note(
-                f"worker {event.worker} was lost ({event.reason}); "
-                f"run {task.run.id} goes on from epoch {task.from_epoch}"
-            )
+        verdict = self._patience.lost(task, event.failure, event.reason, alone)
+        if verdict.given_up:
+            failure = self._failure(task, event.failure, verdict.given_up, event.worker)
+            self._write(failure)
+            self._unsettled.append((task, failure))
             return
-        times = f", {self._attempts[key]} times" if self._attempts[key] > 1 else ""
-        failure = RunFailed(
-            task.run.id,
-            *_stretch(task),
-            event.failure,
-            f"{event.reason}{times}",
-            event.worker,
-            self._session,
+        self._queue.put_back(task)
+        self._write(
+            TaskRetried(
+                task.run.id,
+                task.to_epoch,
+                verdict.attempt,
+                event.reason,
+                event.worker,
+                self._session,
+            )
         )
-        self._write(failure)
-        self._unsettled.append((task, failure))
+        self._watcher.note(
+            f"worker {event.worker} was lost ({event.reason}); "
+            f"run {task.run.id} goes on from epoch {task.start}"
+        )
+
+    def _failure(self, task: Task, failure: str, reason: str, name: str) -> RunFailed:
+        return RunFailed(
+            task.run.id, task.from_epoch, task.to_epoch, failure, reason, name, self._session
+        )
 
     def _failed(self, task: Task, failure: RunFailed) -> None:
-        self._give_up(task)
+        self._tally.give_up(task.run)
         log.error("run %s failed: %s\n%s", failure.run, failure.reason, failure.detail)
         self._watcher.note(f"run {failure.run} failed ({failure.failure}): {failure.reason}")
-
-    def _give_up(self, task: Task) -> None:
-        """Count what is left of a failed run as done: nobody will wait for it."""
-        self._failures += 1
-        rest = [stop for stop in task.run.milestones if stop > task.from_epoch]
-        self._tasks_done += len(rest)
-        lost = self._cost(Task(task.run, task.from_epoch, task.run.milestones[-1]))
-        self._cost_all -= lost
-
-    def _count(self, task: Task, done: TaskDone) -> None:
-        self._tasks_done += 1
-        self._cost_done += self._cost(task)
-        values = {**task.run.hyperparameters, "epochs": task.to_epoch}
-        self._standing.add(values, task.run.fold, done.scores[self._study.search.metric])
-
-    def _cost(self, task: Task) -> float:
-        run = task.run
-        return cost(
-            task.to_epoch - task.from_epoch,
-            self._patches[run.fold],
-            run.hyperparameters["batch_size"],
-        )
 
     def _record_worker(
         self,
@@ -474,7 +427,3 @@ class Execution:
     def _write(self, record: Record, when: float | None = None) -> None:
         if self._journal is not None:
             self._round.append(Entry(time.time() if when is None else when, record))
-
-
-def _stretch(task: Task) -> tuple[int, int]:
-    return task.from_epoch, task.to_epoch

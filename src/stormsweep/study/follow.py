@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from stormsweep.config.study import METRICS
-from stormsweep.records import Entry, RunPlanned, SessionBegun, StudyBegun, TaskDone
+from stormsweep.records import Entry, RunPlanned, SessionBegun, StudyBegun, TaskDone, TaskPaused
 from stormsweep.records import WorkerEvent as Worker
 from stormsweep.results.journal import Follower
 from stormsweep.results.progress import Progress
 from stormsweep.results.standing import Standing
-from stormsweep.study.execute import State
 from stormsweep.study.study import Study
+from stormsweep.study.watching import State
 
 
 class Following:
@@ -61,19 +61,20 @@ class Following:
                 self._workers.add((event.worker, event.pid))
             case Worker() as event:
                 self._workers.discard((event.worker, event.pid))
-            case TaskDone() as done if done.run in self._runs:
-                self._count(done)
+            case TaskDone() | TaskPaused() as record if record.run in self._runs:
+                self._count(record)
             case _:
                 pass
 
-    def _count(self, done: TaskDone) -> None:
-        run = self._runs[done.run]
-        epochs = done.to_epoch - done.from_epoch
+    def _count(self, record: TaskDone | TaskPaused) -> None:
+        epochs = record.to_epoch - record.start
         self._epochs += epochs
         self._epochs_session += epochs
-        self._patches_session += done.patches
-        values = {**run.hyperparameters, "epochs": done.to_epoch}
-        self._standing.add(values, run.fold, done.scores[self._metric])
+        self._patches_session += record.patches
+        if isinstance(record, TaskDone):
+            run = self._runs[record.run]
+            values = {**run.hyperparameters, "epochs": record.to_epoch}
+            self._standing.add(values, run.fold, record.scores[self._metric])
 
     def _milestones_left(self, run: RunPlanned) -> int:
         if run.run in self._progress.failed:

@@ -21,7 +21,7 @@ from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import DataError, JournalError
-from stormsweep.records import Entry, LayoutTried, SessionBegun, Task, WorkerEvent
+from stormsweep.records import Entry, LayoutTried, SessionBegun, Task, TaskPaused, WorkerEvent
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
 from stormsweep.results.progress import progress_of
@@ -152,9 +152,9 @@ def pace_of(
             )
         )
 
-    for task in facts.tasks_done(entries):
+    for task in facts.stretches(entries):
         run = runs.get(task.run)
-        train, epochs = task.phases.get("train", 0.0), task.to_epoch - task.from_epoch
+        train, epochs = task.phases.get("train", 0.0), task.to_epoch - task.start
         ours = counts(task.session, task.threads or threads.get(task.session, 1))
         if run is None or not ours or train <= 0 or not epochs:
             continue
@@ -162,6 +162,8 @@ def pace_of(
         pace.runs.add(task.run)
         pace.speeds[batch].append(cost(epochs, task.patches // epochs, batch) / train)
         compiling = task.phases.get("compile", 0.0)
+        if isinstance(task, TaskPaused):
+            continue
         waited = max(0.0, task.started - task.submitted) / task.bundle
         pace.beside.append(max(0.0, task.seconds - train - compiling) + waited)
         if compiling > 0:
@@ -257,7 +259,9 @@ def foretell(
     before = progress_of(entries)
 
     def left() -> Queue:
-        return Queue(plan.runs, before.reached, before.failed, patches_per_epoch)
+        return Queue(
+            plan.runs, before.reached, before.failed, patches_per_epoch, paused=before.paused
+        )
 
     if not left():
         return Forecast((0.0, 0.0), "nothing is left to train")
@@ -282,7 +286,7 @@ def foretell(
     def seconds(share: float) -> float:
         def of(task: Task, compiles: bool) -> float:
             size = int(task.run.hyperparameters["batch_size"])
-            whole = cost(task.to_epoch - task.from_epoch, patches_per_epoch[task.run.fold], size)
+            whole = cost(task.to_epoch - task.start, patches_per_epoch[task.run.fold], size)
             speed = speeds[size][round(share * (len(speeds[size]) - 1))]
             return whole / speed + beside + (compiling if compiles else 0.0)
 

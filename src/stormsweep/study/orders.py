@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import (
+    NO_FAULT,
+    Broken,
+    Event,
+    Finished,
+    Pool,
+    WorkerLost,
+    WorkerReady,
+)
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
@@ -70,7 +78,9 @@ class Orders:
             packing=engine.packing,
         )
 
-    def order(self, task: Task, model: str, name: str, session: int) -> TaskOrder:
+    def order(
+        self, task: Task, model: str, name: str, session: int, foreseen: float = 0.0
+    ) -> TaskOrder:
         """Return a task with all that a worker needs to carry it out.
 
         Parameters
@@ -81,6 +91,8 @@ class Orders:
             SHA-256 of the file that the builder stands in.
         name, session : str, int
             Who is asked, in which session of the driver.
+        foreseen : float
+            About how many seconds an epoch takes; 0: unknown.
         """
         study = self._study
         return TaskOrder(
@@ -100,6 +112,7 @@ class Orders:
             worker=name,
             session=session,
             submitted=time.time(),
+            foreseen=foreseen,
         )
 
 
@@ -165,15 +178,15 @@ class Reception:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")
         return None
 
-    def lost(self, event: WorkerLost, at_work: bool) -> None:
+    def lost(self, event: WorkerLost, excused: bool) -> None:
         """Take note that a worker is gone.
 
         Parameters
         ----------
         event : WorkerLost
             Which one, and why.
-        at_work : bool
-            Whether it had a task, so that the loss may be the task's fault.
+        excused : bool
+            Whether it had a task, so that the loss may be the task's fault, or was let go.
 
         Raises
         ------
@@ -181,7 +194,7 @@ class Reception:
             If one worker after the other dies before it can work.
         """
         self.joined.pop(event.worker, None)
-        if at_work:
+        if excused or event.failure in NO_FAULT:
             return
         self._losses += 1
         if self._losses >= self._allowed:

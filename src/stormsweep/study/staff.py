@@ -26,8 +26,8 @@ from stormsweep.study.layout import (
 if TYPE_CHECKING:
     from stormsweep.cluster.pool import Pool
     from stormsweep.data.prepared import PreparedData
-    from stormsweep.study.execute import Watcher
     from stormsweep.study.trial import Hired
+    from stormsweep.study.watching import Watcher
 
 
 #: What workers that train on TensorFlow are forked with.

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,13 +44,13 @@ if TYPE_CHECKING:
     from stormsweep.results.journal import JournalWriter
     from stormsweep.results.progress import Progress
     from stormsweep.results.summary import Summary
-    from stormsweep.study.execute import Watcher
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.layout import Layout
     from stormsweep.study.lock import DriverLock
     from stormsweep.study.protocol import FoldRows
     from stormsweep.study.staff import Staff
     from stormsweep.study.submission import Submission
+    from stormsweep.study.watching import Watcher
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
@@ -67,11 +68,17 @@ class Outcome:
         Runs that failed, in this session or before.
     trained : int
         Tasks done in this session.
+    epochs : int
+        Epochs trained in this session, those of paused tasks included.
+    unfinished : bool
+        Whether work is left: the session was told to leave.
     """
 
     directory: Path
     failed: list[RunFailed]
     trained: int
+    epochs: int = 0
+    unfinished: bool = False
 
 
 class Study:
@@ -223,7 +230,12 @@ class Study:
 
         return summary(self.entries())
 
-    def run(self, watcher: Watcher | None = None, retry_failed: bool = False) -> Outcome:
+    def run(
+        self,
+        watcher: Watcher | None = None,
+        retry_failed: bool = False,
+        leaving: Callable[[], bool] | None = None,
+    ) -> Outcome:
         """Train everything that is not on record yet.
 
         Parameters
@@ -232,6 +244,9 @@ class Study:
             Shown what goes on.
         retry_failed : bool
             Try runs again that failed in an earlier session.
+        leaving : callable, optional
+            Asked again and again whether the time of this driver is over. Then nothing more is
+            given out, and the session ends when the workers are done with what they have.
 
         Returns
         -------
@@ -248,9 +263,9 @@ class Study:
         from stormsweep.results.journal import each
         from stormsweep.results.progress import progress_of
         from stormsweep.study.environment import check_engine
-        from stormsweep.study.execute import Silent
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
+        from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
         file = self.file
@@ -277,7 +292,7 @@ class Study:
             if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._place.logging():
-                return self._session(watcher, plan, data, folds, retry_failed, lock)
+                return self._session(watcher, plan, data, folds, retry_failed, leaving, lock)
 
     def submit(
         self,
@@ -383,10 +398,10 @@ class Study:
         from stormsweep.results.journal import JournalWriter
         from stormsweep.study.choice import Choice, choose
         from stormsweep.study.environment import check_engine
-        from stormsweep.study.execute import Silent
         from stormsweep.study.layout import Layout
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.verify import Verification
+        from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
         self._refuse_other_sites()
@@ -420,10 +435,11 @@ class Study:
         data: PreparedData,
         folds: list[FoldRows],
         retry_failed: bool,
+        leaving: Callable[[], bool] | None,
         lock: DriverLock,
     ) -> Outcome:
         from stormsweep.results.journal import JournalWriter
-        from stormsweep.study.execute import Execution
+        from stormsweep.study.execute import Execution, never
         from stormsweep.study.problem import turned_folder
 
         started = time.time()
@@ -463,8 +479,10 @@ class Study:
                     chosen._begin_session(
                         journal, session, started, hired.record, execution.devices
                     )
-                    execution.train(journal, session, retry_failed, lock.check)
+                    execution.train(journal, session, retry_failed, lock.check, leaving or never)
                     outcome = "failed" if progress.failed else "done"
+                    if execution.unfinished:
+                        outcome = "walltime"
                 except KeyboardInterrupt:
                     outcome = "interrupted"
                     raise StudyInterrupted("everything finished so far is kept") from None
@@ -472,7 +490,13 @@ class Study:
                     if not lock.lost:
                         with contextlib.suppress(JournalError):
                             journal.append(SessionEnded(session, outcome))
-        return Outcome(self.directory, list(progress.failed.values()), execution.trained)
+        return Outcome(
+            self.directory,
+            list(progress.failed.values()),
+            execution.trained,
+            execution.epochs,
+            execution.unfinished,
+        )
 
     def _begin(
         self,

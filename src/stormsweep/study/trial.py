@@ -67,6 +67,10 @@ class Rejoined:
         """Give an idle worker process a task; see `Pool.submit`."""
         self._pool.submit(worker, pid, token, function, argument)
 
+    def dismiss(self, worker: str, pid: int) -> None:
+        """Let a worker process go; see `Pool.dismiss`."""
+        self._pool.dismiss(worker, pid)
+
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; see `Pool.events`."""
         while self._joined:

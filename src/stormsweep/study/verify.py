@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import (
+    NO_FAULT,
+    Broken,
+    Event,
+    Finished,
+    Pool,
+    WorkerLost,
+    WorkerReady,
+)
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import RunError, StormsweepError
@@ -24,6 +32,7 @@ from stormsweep.records import (
     Task,
     TaskDone,
     TaskOrder,
+    TaskPaused,
     Verified,
     identity,
 )
@@ -31,9 +40,10 @@ from stormsweep.results.journal import JournalWriter
 from stormsweep.study import worker
 from stormsweep.study.choice import Choice
 from stormsweep.study.delivery import FOLDER, group_columns, write_delivery
-from stormsweep.study.execute import Watcher
 from stormsweep.study.orders import Orders, Reception
+from stormsweep.study.patience import Patience
 from stormsweep.study.problem import turned_folder
+from stormsweep.study.watching import Watcher
 from stormsweep.training import checkpoint
 from stormsweep.verification.forecasts import Forecasts, forecasts
 from stormsweep.verification.resampling import LEVEL, RESAMPLES
@@ -108,6 +118,9 @@ class Verification:
         self._orders = Orders(study, data, self._checkpoints, turned_folder(study, data))
         self._reception = Reception(pool, self._orders, choice.hyperparameters, workers=1)
         self._worker: WorkerReady | None = None
+        self._patience = Patience()
+        self._dismissed: set[tuple[str, int]] = set()
+        self._asked = 0
         self._events: deque[Event] = deque()
 
     def carry_out(
@@ -136,18 +149,19 @@ class Verification:
         self._watcher.stage("starting a worker", 0.0)
         self._await_worker()
         known_model(self._reception.model)
-        losses, seconds, start = [], 0.0, 0
+        losses: list[float] = []
+        seconds, start = 0.0, 0
         for epoch in self._run.milestones:
             self._watcher.stage(_TRAINING, start / self._run.milestones[-1])
-            done: TaskDone = self._do(worker.fit_task, self._order(start, epoch))
+            done, spent = self._reach(start, epoch)
             losses += done.epoch_loss
-            seconds += sum(done.phases.values())
+            seconds += spent
             start = epoch
         self._watcher.stage(_TRAINING, 1.0)
         with replacing_folder(self._directory / FOLDER) as folder:
             self._watcher.stage("predicting the test part", 0.0)
             delivery = Delivery(self._order(start, start), str(folder.resolve()))
-            delivered: Delivered = self._do(worker.deliver_task, delivery)
+            delivered: Delivered = self._do(worker.deliver_task, delivery, delivery.order.task)
             self._watcher.stage("predicting the test part", 1.0)
             seconds += delivered.seconds
             known = self._choice.recorded
@@ -226,18 +240,48 @@ class Verification:
     def _welcome(self) -> None:
         event = self._next()
         if isinstance(event, WorkerLost):
-            self._reception.lost(event, at_work=False)
+            self._gone(event)
         elif event is not None and (found := self._reception.take(event)) is not None:
             self._worker, _ = found
 
-    def _do(self, function: Callable[[Any], Any], argument: Any) -> Any:
+    def _gone(self, event: WorkerLost) -> None:
+        """Take note of a worker that went without a task, or was let go."""
+        self._reception.lost(event, excused=(event.worker, event.pid) in self._dismissed)
+
+    def _reach(self, from_epoch: int, to_epoch: int) -> tuple[TaskDone, float]:
+        """Train to a milestone, by as many workers as it takes; return the seconds it took."""
+        order, seconds = self._order(from_epoch, to_epoch), 0.0
+        while True:
+            result: TaskDone | TaskPaused = self._do(worker.fit_task, order, order.task)
+            seconds += sum(result.phases.values())
+            if isinstance(result, TaskDone):
+                return result, seconds
+            if result.submitted == order.submitted:
+                given_up = self._patience.paused(order.task, result.to_epoch, alone=True)
+                if given_up:
+                    raise RunError(f"{self._directory}: {given_up}")
+                self._let_go()
+            if result.to_epoch != order.task.start:
+                checkpoint.discard(self._checkpoints, self._run.id, [order.task.start])
+            order = self._order(from_epoch, to_epoch, result.to_epoch)
+
+    def _let_go(self) -> None:
+        ready = self._worker
+        assert ready is not None
+        self._dismissed.add((ready.worker, ready.pid))
+        self._pool.dismiss(ready.worker, ready.pid)
+        self._worker = None
+
+    def _do(self, function: Callable[[Any], Any], argument: Any, task: Task) -> Any:
         """Have the worker do something; begin again from the last checkpoint when it is lost."""
-        for attempt in range(1, _ATTEMPTS + 1):
+        losses = 0
+        while True:
             if self._worker is None:
                 self._await_worker()
             ready = self._worker
             assert ready is not None
-            token = f"{self._run.id}-{function.__name__}-{attempt}"
+            self._asked += 1
+            token = f"{self._run.id}-{function.__name__}-{self._asked}"
             self._pool.submit(ready.worker, ready.pid, token, function, argument)
             outcome = self._outcome(token)
             if isinstance(outcome, RunFailed):
@@ -249,11 +293,18 @@ class Verification:
             if not isinstance(outcome, WorkerLost):
                 return outcome
             self._worker = None
-            self._reception.lost(outcome, at_work=True)
+            self._reception.lost(outcome, excused=True)
+            losses += outcome.failure not in NO_FAULT
+            if losses == _ATTEMPTS:
+                raise RunError(
+                    f"{self._directory}: the worker was lost {losses} times ({outcome.reason}); "
+                    "see logs"
+                )
+            if outcome.failure in NO_FAULT:
+                verdict = self._patience.lost(task, outcome.failure, outcome.reason, alone=True)
+                if verdict.given_up:
+                    raise RunError(f"{self._directory}: {verdict.given_up}")
             self._watcher.note(f"the worker was lost ({outcome.reason}); it goes on")
-        raise RunError(
-            f"{self._directory}: the worker was lost {_ATTEMPTS} times ({outcome.reason}); see logs"
-        )
 
     def _outcome(self, token: str) -> Any:
         while True:
@@ -262,8 +313,14 @@ class Verification:
                     return result
                 case Broken(_, own, error) if own == token:
                     raise StormsweepError(f"the task could not be carried out: {error!r}")
-                case WorkerLost() as lost:
+                case WorkerLost() as lost if self._is_at_work(lost):
                     return lost
+                case WorkerLost() as lost:
+                    self._gone(lost)
+
+    def _is_at_work(self, lost: WorkerLost) -> bool:
+        ready = self._worker
+        return ready is not None and (ready.worker, ready.pid) == (lost.worker, lost.pid)
 
     def _next(self) -> Event | None:
         """Return the next event; None where nothing happened for a moment."""
@@ -272,6 +329,6 @@ class Verification:
             self._events.extend(self._pool.events(0.25))
         return self._events.popleft() if self._events else None
 
-    def _order(self, from_epoch: int, to_epoch: int) -> TaskOrder:
-        task = Task(self._run, from_epoch, to_epoch)
+    def _order(self, from_epoch: int, to_epoch: int, paused_at: int = -1) -> TaskOrder:
+        task = Task(self._run, from_epoch, to_epoch, paused_at)
         return self._orders.order(task, self._reception.model, "verify", session=0)

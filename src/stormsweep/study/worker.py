@@ -1,4 +1,7 @@
-"""What a worker does with a task: open the data, train from milestone to milestone, score."""
+"""What a worker does with a task: open the data, train from milestone to milestone, score.
+
+Where the worker's time would be over before a milestone, the run is paused at the end of an epoch.
+"""
 
 from __future__ import annotations
 
@@ -33,32 +36,36 @@ from stormsweep.records import (
     Sampled,
     TaskDone,
     TaskOrder,
+    TaskPaused,
 )
+from stormsweep.study import pausing
 from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
 from stormsweep.study.setup import builder_of, engine_for
 from stormsweep.training import checkpoint
-from stormsweep.training.engine import FoldData, State, Trajectory, Turning
+from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, State, Trajectory, Turning
 from stormsweep.training.scores import check_probabilities, scores
 from stormsweep.verification.errors import standard_errors
 from stormsweep.verification.forecasts import CASE, forecasts
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+Timed = TypeVar("Timed", TaskDone, TaskPaused)
 #: Batches that make an epoch of a sample.
 _SAMPLE_BATCHES = 4
 
 
-def train_task(order: TaskOrder) -> TaskDone | RunFailed:
+def train_task(order: TaskOrder) -> TaskDone | TaskPaused | RunFailed:
     """Carry out one task; whatever goes wrong in it is returned, not raised.
 
     The state before the task comes from this process's memory when it holds that very run, else
     from the checkpoint. The checkpoint written after the task holds its result too: a task whose
-    result was lost on the way to the journal is not trained again.
+    result was lost on the way to the journal is not trained again. So does the checkpoint of a
+    pause: one that the order does not know of is returned, and the run goes on with the next order.
     """
     return guarded(order, lambda: _train_task(order, score=True))
 
 
-def fit_task(order: TaskOrder) -> TaskDone | RunFailed:
+def fit_task(order: TaskOrder) -> TaskDone | TaskPaused | RunFailed:
     """Train without scoring: the whole training part leaves nothing to validate on.
 
     The order's fold is the number after the last; all else is as in `train_task`.
@@ -111,64 +118,196 @@ def _failed(order: TaskOrder, kind: str, reason: str, detail: str = "") -> RunFa
     )
 
 
-def _train_task(order: TaskOrder, score: bool) -> TaskDone:
-    task, folder = order.task, Path(order.checkpoints)
-    if stored := load(order, task.to_epoch):
-        return TaskDone(**stored[1])
-    clock = Clock()
+def _train_task(order: TaskOrder, score: bool) -> TaskDone | TaskPaused:
+    task = order.task
+    if (known := recorded(order)) is not None:
+        return known
+    clock, go_on = Clock(), pausing.allowance(order.foreseen)
+    if go_on is not None and not go_on(None):
+        return unfit(order, clock)
     data = fold_of(order)
     clock.lap("open")
-    trajectory = _trajectory(order, data)
+    own = _bring(order, data, go_on)
     clock.lap("build")
-    trained = trajectory.advance(task.to_epoch)
+    if own.run.epoch < task.start:
+        return _leave(own, None, clock)
+    trained = own.run.advance(task.to_epoch, go_on)
     clock.lap("train")
     clock.move("train", "compile", trained.compile_seconds)
+    if own.run.epoch < task.to_epoch:
+        return _leave(own, trained, clock)
     result: dict[str, float] = {}
     if score:
-        probabilities = trajectory.predict(data.validation)
+        probabilities = own.run.predict(data.validation)
         result = scores(data.labels[data.validation], probabilities, data.climatology)
-    on_test, errors = test_scores(order, trajectory, data.climatology)
+    done = record(own, trained, result, clock)
     clock.lap("score")
-    state = trajectory.state()
     held.clear()
-    held[task.run.id] = trajectory
+    held[task.run.id] = own.run
+    save(own, timed(done, clock))
+    clock.lap("checkpoint")
+    pausing.took(clock.phases["score"] + clock.phases["checkpoint"])
+    return timed(done, clock)
 
-    def record() -> TaskDone:
-        return TaskDone(
-            run=task.run.id,
-            from_epoch=task.from_epoch,
-            to_epoch=task.to_epoch,
-            scores=result,
-            worker=order.worker,
-            session=order.session,
-            submitted=order.submitted,
-            started=clock.started,
-            stopped=time.time(),
-            phases=clock.phases,
-            epoch_loss=trained.losses,
-            patches=trained.patches,
-            updates=trained.updates,
-            memory_mb=peak_memory_mb(),
-            parameters=trajectory.parameters,
-            test_scores=on_test,
-            test_errors=errors,
-            threads=order.threads,
-            cores=list(pinned()),
-        )
 
-    about = {"protocol": fingerprint(order), "task": dataclasses.asdict(record())}
+def _leave(own: Member, trained: AdvanceResult | None, clock: Clock) -> TaskPaused:
+    paused = pause(own, trained, clock)
+    clock.lap("checkpoint")
+    return timed(paused, clock)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """A run under way: a task's only one, or one of a bundle.
+
+    Attributes
+    ----------
+    order, data : TaskOrder, FoldData
+        What is to be done, on which cases.
+    run : Trajectory
+        The run.
+    before : list of float
+        Losses of the task's epochs that were trained before a pause.
+    begun : int
+        Epoch of the checkpoint that the run was taken from, or 0.
+    """
+
+    order: TaskOrder
+    data: FoldData
+    run: Trajectory
+    before: list[float]
+    begun: int
+
+    def losses(self, trained: AdvanceResult | None) -> list[float]:
+        """Return the losses of the task's epochs so far, those before a pause included."""
+        losses = self.before + (trained.losses if trained else [])
+        own = max(0, self.run.epoch - self.order.task.from_epoch)
+        # Where a checkpoint was lost, more was trained than the task's own epochs.
+        return losses[len(losses) - own :]
+
+
+def record(
+    member: Member, trained: AdvanceResult, found: dict[str, float], clock: Clock, bundle: int = 1
+) -> TaskDone:
+    """Return the record of a milestone reached; `timed` puts the times in."""
+    order, task = member.order, member.order.task
+    on_test, errors = test_scores(order, member.run, member.data.climatology)
+    return TaskDone(
+        run=task.run.id,
+        from_epoch=task.from_epoch,
+        to_epoch=task.to_epoch,
+        scores=found,
+        worker=order.worker,
+        session=order.session,
+        submitted=order.submitted,
+        started=clock.started,
+        stopped=clock.started,
+        phases={},
+        epoch_loss=member.losses(trained),
+        patches=trained.patches,
+        updates=trained.updates,
+        memory_mb=peak_memory_mb(),
+        parameters=member.run.parameters,
+        test_scores=on_test,
+        test_errors=errors,
+        threads=order.threads,
+        cores=list(pinned()),
+        bundle=bundle,
+        resumed=task.paused_at,
+    )
+
+
+def timed(done: Timed, clock: Clock, stopped: float | None = None) -> Timed:
+    """Return a record with its share of the seconds so far; `stopped` is now unless given."""
+    shares = {phase: round(seconds / done.bundle, 6) for phase, seconds in clock.phases.items()}
+    return dataclasses.replace(done, stopped=stopped or time.time(), phases=shares)
+
+
+def save(member: Member, done: TaskDone) -> None:
+    """Write the checkpoint of a milestone; it holds the record of its task."""
     try:
-        checkpoint.save(folder, task.run.id, task.to_epoch, state, about)
+        _save(member, done.to_epoch, {"task": dataclasses.asdict(done)})
     except OSError as error:
         # The score counts all the same; whoever goes on trains the way there once more.
-        log.warning("no checkpoint of %s: %s", task.run.id, error)
-    clock.lap("checkpoint")
-    return record()
+        log.warning("no checkpoint of %s: %s", done.run, error)
+
+
+def _save(member: Member, epoch: int, about: dict[str, Any]) -> None:
+    order = member.order
+    about = {"protocol": fingerprint(order)} | about
+    checkpoint.save(Path(order.checkpoints), order.task.run.id, epoch, member.run.state(), about)
+
+
+def unfit(order: TaskOrder, clock: Clock, bundle: int = 1) -> TaskPaused:
+    """Return the record of a task of which not one epoch fits into the time left."""
+    return TaskPaused(
+        run=order.task.run.id,
+        from_epoch=order.task.start,
+        to_epoch=order.task.start,
+        worker=order.worker,
+        session=order.session,
+        submitted=order.submitted,
+        started=clock.started,
+        stopped=time.time(),
+        phases={phase: round(s / bundle, 6) for phase, s in clock.phases.items()},
+        epoch_loss=[],
+        patches=0,
+        updates=0,
+        memory_mb=peak_memory_mb(),
+        parameters=0,
+        threads=order.threads,
+        cores=list(pinned()),
+        bundle=bundle,
+    )
+
+
+def pause(
+    member: Member, trained: AdvanceResult | None, clock: Clock, bundle: int = 1
+) -> TaskPaused:
+    """Leave a run at the epoch that it is at: write its checkpoint and return the record.
+
+    Parameters
+    ----------
+    member : Member
+        The run.
+    trained : AdvanceResult or None
+        What was trained; None where not even the way to the task's begin was.
+    clock : Clock
+        Of the task.
+    bundle : int
+        How many runs the clock is for.
+    """
+    order, run = member.order, member.run
+    nothing = unfit(order, clock, bundle)
+    held.pop(order.task.run.id, None)
+    if run.epoch == member.begun:
+        # The next one begins where this one did.
+        return dataclasses.replace(nothing, from_epoch=run.epoch, to_epoch=run.epoch)
+    paused = dataclasses.replace(
+        nothing,
+        from_epoch=order.task.start if trained else run.epoch,
+        to_epoch=run.epoch,
+        epoch_loss=trained.losses if trained else [],
+        patches=trained.patches if trained else 0,
+        updates=trained.updates if trained else 0,
+        parameters=run.parameters,
+    )
+    about = {
+        "pause": dataclasses.asdict(paused),
+        "since": order.task.from_epoch,
+        "losses": member.losses(trained),
+    }
+    try:
+        _save(member, run.epoch, about)
+    except OSError as error:
+        log.warning("no checkpoint of %s: %s", paused.run, error)
+        return nothing
+    return paused
 
 
 def _deliver(delivery: Delivery) -> Delivered:
     clock, order, folder = Clock(), delivery.order, Path(delivery.folder)
-    trajectory = _trajectory(order, fold_of(order))
+    trajectory = _bring(order, fold_of(order), None).run
     inputs = _part(order.data, order.fingerprint, "test").inputs
     probabilities = trajectory.predict(np.arange(len(inputs)), inputs)
     check_probabilities(probabilities)
@@ -217,40 +356,75 @@ def fingerprint(order: TaskOrder) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def load(order: TaskOrder, epoch: int) -> tuple[State, dict[str, Any]] | None:
-    """Return the state after an epoch and the record of its task, if they are on disk."""
+def recorded(order: TaskOrder) -> TaskDone | TaskPaused | None:
+    """Return what the task came to already, if a checkpoint tells: the driver does not know of it.
+
+    The milestone's counts first, then that of the latest pause after the one that the order knows.
+    """
+    task = order.task
+    for epoch in range(task.to_epoch, task.start, -1):
+        stored = _load(order, epoch)
+        if stored is None:
+            continue
+        if epoch == task.to_epoch and "task" in stored[1]:
+            return TaskDone(**stored[1]["task"])
+        if epoch < task.to_epoch and stored[1].get("since") == task.from_epoch:
+            return TaskPaused(**stored[1]["pause"])
+    return None
+
+
+def _load(order: TaskOrder, epoch: int) -> tuple[State, dict[str, Any]] | None:
+    """Return the state after an epoch and what is known of it, if they are on disk."""
     stored = checkpoint.load(Path(order.checkpoints), order.task.run.id, epoch, log.warning)
     if stored is None or stored[1].get("protocol") != fingerprint(order):
         return None
-    return stored[0], stored[1]["task"]
+    return stored
 
 
 #: The runs whose state this process has in memory, by id: those of its last task.
 held: dict[str, Trajectory] = {}
 
 
-def _trajectory(order: TaskOrder, data: FoldData) -> Trajectory:
+def _bring(order: TaskOrder, data: FoldData, go_on: GoOn | None) -> Member:
     known = held.get(order.task.run.id)
-    if known is not None and known.epoch == order.task.from_epoch:
-        return known
     held.clear()
-    return begin(order, data)
+    return begin(order, data, known, go_on)
 
 
-def begin(order: TaskOrder, data: FoldData) -> Trajectory:
-    """Start a run, and bring it to where its task begins."""
-    run, epoch = order.task.run, order.task.from_epoch
+def begin(order: TaskOrder, data: FoldData, known: Trajectory | None, go_on: GoOn | None) -> Member:
+    """Bring a run to where its task begins: from memory, from a checkpoint, or from the start.
+
+    Parameters
+    ----------
+    order, data : TaskOrder, FoldData
+        The task, and the cases of its fold.
+    known : Trajectory or None
+        The run as this process has it in memory.
+    go_on : callable or None
+        Where it says no, the run is left before its task begins.
+    """
+    task, epoch = order.task, order.task.start
+    if known is not None and known.epoch == epoch == task.from_epoch:
+        return Member(order, data, known, [], epoch)
     trajectory = engine_for(order).start(
-        builder_of(order.build)[0], run.hyperparameters, order.protocol.seed, run.fold, data
+        builder_of(order.build)[0],
+        task.run.hyperparameters,
+        order.protocol.seed,
+        task.run.fold,
+        data,
     )
-    if epoch:
-        stored = load(order, epoch)
-        if stored is None:
-            # Nothing is lost but time: the way to the milestone is trained once more.
-            trajectory.advance(epoch)
-        else:
-            trajectory.restore(stored[0], epoch)
-    return trajectory
+    if not epoch:
+        return Member(order, data, trajectory, [], 0)
+    own = max(0, epoch - task.from_epoch)
+    stored = _load(order, epoch)
+    losses = [] if stored is None else stored[1].get("losses", [])
+    if stored is not None and len(losses) == own:
+        trajectory.restore(stored[0], epoch)
+        return Member(order, data, trajectory, losses, epoch)
+    # Nothing is lost but time: the way is trained once more.
+    losses = trajectory.advance(epoch, go_on).losses
+    own = max(0, trajectory.epoch - task.from_epoch)
+    return Member(order, data, trajectory, losses[len(losses) - own :], 0)
 
 
 def test_scores(

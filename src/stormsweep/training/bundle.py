@@ -193,6 +193,10 @@ class BundleProgram:
         )
         return result
 
+    def wait(self, states: Arrays) -> None:
+        """Return when what these states come from is computed."""
+        jax.block_until_ready(states)
+
     def predict(
         self, states: Arrays, cases: Callable[[NDArray[np.int32]], Any], rows: NDArray[np.int32]
     ) -> NDArray[np.float32]:

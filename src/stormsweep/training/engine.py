@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 
+#: Asked whether there is time for another epoch: with the seconds of the last one, before the
+#: first with None.
+GoOn = Callable[[float | None], bool]
 #: State of a run between two epochs: plain numpy arrays by name.
 State = dict[str, NDArray[Any]]
 
@@ -91,7 +94,8 @@ class AdvanceResult:
     Attributes
     ----------
     losses : list of float
-        Mean training loss of each epoch, regularisation included.
+        Mean training loss of each epoch trained, regularisation included: fewer than asked for
+        where the time was over.
     patches : int
         Cases trained on, copies counted.
     updates : int
@@ -121,8 +125,15 @@ class Trajectory(Protocol):
     def parameters(self) -> int:
         """Trainable parameters of the model."""
 
-    def advance(self, to_epoch: int) -> AdvanceResult:
-        """Train up to and including an epoch.
+    def advance(self, to_epoch: int, go_on: GoOn | None = None) -> AdvanceResult:
+        """Train up to and including an epoch, or until there is no time for another.
+
+        Parameters
+        ----------
+        to_epoch : int
+            The epoch.
+        go_on : callable, optional
+            Where it says no, training ends: `epoch` tells at which epoch. None: there is time.
 
         Raises
         ------
@@ -222,7 +233,7 @@ class BundleEngine(Engine, Protocol[T]):
         """Build the model of a run and initialise it; see `Engine.start`."""
 
     def train(
-        self, runs: Sequence[T], to_epoch: int
+        self, runs: Sequence[T], to_epoch: int, go_on: GoOn | None = None
     ) -> Iterator[list[tuple[T, AdvanceResult | RunError]]]:
         """Train runs up to and including an epoch, as many at once as can be.
 
@@ -232,6 +243,9 @@ class BundleEngine(Engine, Protocol[T]):
             Started by this engine, on the same cases.
         to_epoch : int
             The epoch.
+        go_on : callable, optional
+            Where it says no, the runs under way end with the epoch, and those that are still to
+            be trained at once; see `Trajectory.advance`.
 
         Yields
         ------

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError, RunError
-from stormsweep.training.engine import AdvanceResult, FoldData, OutOfMemoryError, State
+from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, OutOfMemoryError, State
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.seeds import initial_seed, rows_of_epoch
 
@@ -128,7 +128,7 @@ class JaxEngine:
         return JaxTrajectory(self, program, initial, data, seed, fold)
 
     def train(
-        self, runs: Sequence[JaxTrajectory], to_epoch: int
+        self, runs: Sequence[JaxTrajectory], to_epoch: int, go_on: GoOn | None = None
     ) -> Iterator[list[tuple[JaxTrajectory, AdvanceResult | RunError]]]:
         """Train runs up to and including an epoch; see `engine.BundleEngine.train`."""
         from stormsweep.training.bundle import NoRoomError, NotTogetherError
@@ -142,7 +142,7 @@ class JaxEngine:
                 parts = math.ceil(len(alike) / (program.most or len(alike)))
                 bundle = alike[: math.ceil(len(alike) / parts)]
                 try:
-                    results = self._train(bundle, to_epoch)
+                    results = self._train(bundle, to_epoch, go_on)
                 except NoRoomError as error:
                     program.most = error.most
                     log.warning("%d runs do not fit into memory at once: %s", len(bundle), error)
@@ -156,7 +156,9 @@ class JaxEngine:
                 del alike[: len(bundle)]
                 yield list(zip(bundle, results, strict=True))
 
-    def _train(self, bundle: list[JaxTrajectory], to_epoch: int) -> list[AdvanceResult | RunError]:
+    def _train(
+        self, bundle: list[JaxTrajectory], to_epoch: int, go_on: GoOn | None
+    ) -> list[AdvanceResult | RunError]:
         """Train runs side by side; results come in their order."""
         program, first = bundle[0].program, bundle[0].epoch
         order = sorted(range(len(bundle)), key=lambda place: bundle[place].tail, reverse=True)
@@ -164,22 +166,31 @@ class JaxEngine:
         data = self.resident(members[0].data)
         began, compiling = time.perf_counter(), 0.0
         losses: list[tuple[Any, Any]] = []
+        took: float | None = None
         weights = np.array([run.data.class_weight or (1, 1) for run in members], np.float32)
         with _told_of_memory(len(bundle)):
             states = program.stack([run.state() for run in members])
             for epoch in range(first + 1, to_epoch + 1):
+                before = time.perf_counter()
                 rows = _rows(members, epoch)
                 if epoch == first + 1:
                     compiling = program.compile(states, data, weights, rows)
+                if go_on is not None and not go_on(took):
+                    break
                 # The next epoch is put in order while the device still computes this one.
                 states, *found = program.train(states, data, weights, rows)
                 losses.append((found[0], found[1]))
+                if go_on is not None:
+                    # Only a computed epoch says how long one takes.
+                    program.wait(states)
+                    took = time.perf_counter() - before
+                    took -= compiling if epoch == first + 1 else 0.0
             by_epoch = [_mean_losses(members, *found) for found in losses]
             trained = program.unstack(states)
         seconds = time.perf_counter() - began - compiling
         results: list[AdvanceResult | RunError] = [RunError("")] * len(bundle)
         for number, (place, run) in enumerate(zip(order, members, strict=True)):
-            run.went(trained[number], to_epoch)
+            run.went(trained[number], first + len(losses))
             own = [means[number] for means in by_epoch]
             results[place] = _result(run, first, own, len(bundle), compiling, seconds)
         return results
@@ -277,9 +288,9 @@ class JaxTrajectory:
         """Take note of what training came to."""
         self._state, self._epoch = state, epoch
 
-    def advance(self, to_epoch: int) -> AdvanceResult:
-        """Train up to and including `to_epoch`."""
-        (((_, result),),) = self._engine.train([self], to_epoch)
+    def advance(self, to_epoch: int, go_on: GoOn | None = None) -> AdvanceResult:
+        """Train up to and including `to_epoch`; see `engine.Trajectory.advance`."""
+        (((_, result),),) = self._engine.train([self], to_epoch, go_on)
         if isinstance(result, RunError):
             raise result
         return result

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError
-from stormsweep.training.engine import AdvanceResult, FoldData, State
+from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, State
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.seeds import draw_turns, initial_seed, rows_of_epoch, seed32
 
@@ -175,19 +175,24 @@ class KerasTrajectory:
         """Trainable parameters of the model."""
         return self._program.parameters
 
-    def advance(self, to_epoch: int) -> AdvanceResult:
-        """Train up to and including `to_epoch`."""
+    def advance(self, to_epoch: int, go_on: GoOn | None = None) -> AdvanceResult:
+        """Train up to and including `to_epoch`; see `engine.Trajectory.advance`."""
         self._take_program()
         compile_seconds = self._program.compile(seed32(self._seed, self._fold, "tracing"))
         began = time.perf_counter()
         losses: list[float] = []
+        took: float | None = None
         for epoch in range(self._epoch + 1, to_epoch + 1):
+            if go_on is not None and not go_on(took):
+                break
+            before = time.perf_counter()
             rows, turns = self._order(epoch)
             loss = self._program.train(self._inputs, self._labels, rows, self._weights, turns)
             self._epoch = epoch
             if not math.isfinite(loss):
                 raise DivergedError(f"the training loss is {loss} in epoch {epoch}")
             losses.append(loss)
+            took = time.perf_counter() - before
         batches = math.ceil(len(self._train_rows) / self._program.batch_size)
         return AdvanceResult(
             losses=losses,

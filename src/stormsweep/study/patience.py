@@ -1,0 +1,103 @@
+"""How often a run may lose its worker before it is given up, and whose fault a loss is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from stormsweep.cluster.pool import NO_FAULT
+from stormsweep.records import Task
+
+WALLTIME = "walltime"
+#: How often a run may lose its worker, in one session, before it is given up.
+_ATTEMPTS = {"killed": 3, "out-of-memory": 2}
+#: How often a worker's time may be over, in one session, before a run has got on by an epoch.
+_STANDSTILLS = 3
+_ADVICE = (
+    "one epoch does not fit into the time that a worker has; ask for a longer walltime, or have an "
+    "epoch take less (larger batches, more threads a worker)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a task that lost its worker.
+
+    Attributes
+    ----------
+    attempt : int
+        Which attempt the next one is; a loss that is nobody's fault does not count.
+    given_up : str
+        Why its run is given up, in one line; empty: it goes on.
+    """
+
+    attempt: int
+    given_up: str = ""
+
+
+class Patience:
+    """Counts what befell each run in one session."""
+
+    def __init__(self) -> None:
+        self._attempts: dict[str, Counter[str]] = {}
+        #: Run to the epoch that it stands at, and how often its worker's time was over there.
+        self._standing: dict[str, tuple[int, int]] = {}
+
+    def lost(self, task: Task, failure: str, reason: str, alone: bool) -> Verdict:
+        """Judge the loss of a worker.
+
+        Parameters
+        ----------
+        task : Task
+            What the worker was at.
+        failure, reason : str, str
+            As in `WorkerLost`.
+        alone : bool
+            Whether the task was the only one. Whose fault a loss was is known when a run loses its
+            worker alone.
+        """
+        attempts = self._attempts.setdefault(task.run.id, Counter())
+        if failure == WALLTIME:
+            given_up = self._stands(task, reason, alone)
+            return Verdict(1 + max(attempts.values(), default=0), given_up)
+        if failure in NO_FAULT:
+            return Verdict(1 + max(attempts.values(), default=0))
+        most = _ATTEMPTS[failure]
+        attempts[failure] += 1
+        if not alone:
+            attempts[failure] = min(attempts[failure], most - 1)
+        count = attempts[failure]
+        if count < most:
+            return Verdict(1 + count)
+        return Verdict(count, reason + (f", {count} times" if count > 1 else ""))
+
+    def paused(self, task: Task, epoch: int, alone: bool) -> str:
+        """Judge a pause by a worker that had done nothing before.
+
+        Parameters
+        ----------
+        task : Task
+            What the worker was at.
+        epoch : int
+            Where it left off.
+        alone : bool
+            Whether the task was the only one.
+
+        Returns
+        -------
+        str
+            Why the run is given up; empty: it goes on.
+        """
+        if epoch != task.start:
+            return ""
+        return self._stands(task, "a new worker had no time for an epoch", alone)
+
+    def _stands(self, task: Task, what: str, alone: bool) -> str:
+        epoch, count = self._standing.get(task.run.id, (task.start, 0))
+        count = count + 1 if epoch == task.start else 1
+        if not alone:
+            count = min(count, _STANDSTILLS - 1)
+        self._standing[task.run.id] = (task.start, count)
+        if count < _STANDSTILLS:
+            return ""
+        return f"{what}, {count} times at epoch {task.start}: {_ADVICE}"

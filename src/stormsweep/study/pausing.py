@@ -1,0 +1,48 @@
+"""Whether another epoch fits into the time that a worker has left."""
+
+from __future__ import annotations
+
+import math
+
+from stormsweep.cluster import deadline
+from stormsweep.training.engine import GoOn
+
+#: An epoch may take longer than the last one, by this factor; so may what follows it.
+_SLACK = 1.25
+#: Beside that so many seconds must be left: for a file system that hesitates.
+_SPARE = 5.0
+#: Where it was not measured yet, scoring and writing a checkpoint takes this share of an epoch.
+_BESIDE = 0.5
+_beside = math.nan
+
+
+def took(seconds: float) -> None:
+    """Take note of how long scoring and writing checkpoints took in this process."""
+    global _beside
+    _beside = seconds
+
+
+def allowance(foreseen: float) -> GoOn | None:
+    """Return what says whether there is time for another epoch.
+
+    Parameters
+    ----------
+    foreseen : float
+        About how many seconds an epoch takes; 0: unknown, then the first is tried.
+
+    Returns
+    -------
+    callable or None
+        See `training.engine.GoOn`; None where this process has no deadline.
+    """
+    if deadline.left() == math.inf:
+        return None
+    epoch = foreseen
+
+    def go_on(took: float | None) -> bool:
+        nonlocal epoch
+        epoch = epoch if took is None else took
+        beside = _BESIDE * epoch if math.isnan(_beside) else _beside
+        return deadline.left() > _SPARE + _SLACK * (epoch + beside)
+
+    return go_on

@@ -1,0 +1,154 @@
+"""How far a study is and how fast it gets on, counted record by record."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+from stormsweep.config.study import METRICS
+from stormsweep.records import Entry, Run, Task, TaskDone, TaskPaused
+from stormsweep.results.progress import Progress
+from stormsweep.results.standing import Standing
+from stormsweep.search.plan import Plan, cost, structure
+from stormsweep.study.watching import State
+
+
+class Tally:
+    """Counts what is on record; keeps numbers, no record.
+
+    Parameters
+    ----------
+    plan : Plan
+        The study's runs.
+    metric : str
+        The score that ranks configurations.
+    patches_per_epoch : sequence of int
+        Patches of the balanced training fold, for each fold.
+    threads : int
+        Compute threads of a worker of this session.
+    """
+
+    def __init__(
+        self, plan: Plan, metric: str, patches_per_epoch: Sequence[int], threads: int
+    ) -> None:
+        self._metric, self._patches = metric, patches_per_epoch
+        self.runs = {run.id: run for run in plan.runs}
+        #: How far every run is, by the entries taken so far.
+        self.progress = Progress()
+        #: Tasks done and epochs trained in this session.
+        self.trained = self.epochs = 0
+        self._tasks, self._tasks_done, self._failures = plan.tasks, 0, 0
+        self._cost_done = self._cost_session = 0.0
+        self._cost_all = sum(self._cost(run, run.milestones[-1]) for run in plan.runs)
+        self._patches_session = 0
+        self._standing = Standing(METRICS[metric] == "maximize")
+        self._speeds = Speeds(patches_per_epoch, threads)
+        self._began = time.monotonic()
+
+    def begin(self) -> None:
+        """Say that the first task of this session is about to be given out."""
+        self._began = time.monotonic()
+
+    def take(self, entry: Entry, now: bool) -> None:
+        """Take in an entry of the journal.
+
+        Parameters
+        ----------
+        entry : Entry
+            The next one.
+        now : bool
+            Whether it is of this session.
+        """
+        record = entry.record
+        if not isinstance(record, TaskDone | TaskPaused) or record.run not in self.runs:
+            self.progress.take(entry)
+            return
+        run, before = self.runs[record.run], self.progress.epoch(record.run)
+        self.progress.take(entry)
+        gained = self._cost(run, self.progress.epoch(record.run) - before)
+        self._cost_done += gained
+        self._speeds.take(run, record)
+        if isinstance(record, TaskDone):
+            self._tasks_done += 1
+            values = {**run.hyperparameters, "epochs": record.to_epoch}
+            self._standing.add(values, run.fold, record.scores[self._metric])
+        if now:
+            self._cost_session += gained
+            self._patches_session += record.patches
+            self.trained += isinstance(record, TaskDone)
+            self.epochs += record.to_epoch - record.start
+
+    def give_up(self, run: Run) -> None:
+        """Count what is left of a failed run as done: nobody will wait for it."""
+        self._failures += 1
+        reached = self.progress.reached.get(run.id, 0)
+        self._tasks_done += sum(stop > reached for stop in run.milestones)
+        self._cost_all -= self._cost(run, run.milestones[-1] - self.progress.epoch(run.id))
+
+    def foreseen(self, tasks: Sequence[Task]) -> float:
+        """Return about how long an epoch of all these together takes, in seconds; 0: unknown."""
+        return self._speeds.foreseen([task.run for task in tasks])
+
+    def state(self, workers: int, busy: int) -> State:
+        """Return how far the study is; told how many workers there are and have a task."""
+        seconds = time.monotonic() - self._began
+        left = float("nan")
+        if self._cost_session:
+            left = seconds * (self._cost_all - self._cost_done) / self._cost_session
+        return State(
+            tasks=self._tasks,
+            tasks_done=self._tasks_done,
+            share=min(1.0, self._cost_done / self._cost_all) if self._cost_all else 1.0,
+            failed=self._failures,
+            workers=workers,
+            busy=busy,
+            patches_per_second=self._patches_session / seconds if seconds > 0 else 0.0,
+            seconds=seconds,
+            seconds_left=left,
+            metric=self._metric,
+            leader=self._standing.leader,
+        )
+
+    def _cost(self, run: Run, epochs: int) -> float:
+        return cost(epochs, self._patches[run.fold], run.hyperparameters["batch_size"])
+
+
+class Speeds:
+    """How fast epochs are trained, as last measured for each structure.
+
+    Parameters
+    ----------
+    patches_per_epoch : sequence of int
+        Patches of the balanced training fold, for each fold.
+    threads : int
+        Compute threads of a worker; what was measured with others says nothing.
+    """
+
+    def __init__(self, patches_per_epoch: Sequence[int], threads: int) -> None:
+        self._patches, self._threads = patches_per_epoch, threads
+        #: `search.plan.cost` per second of training, by structure; bundles are faster.
+        self._alone: dict[str, float] = {}
+        self._bundled: dict[str, float] = {}
+
+    def take(self, run: Run, record: TaskDone | TaskPaused) -> None:
+        """Take in a record of a run."""
+        epochs, train = record.to_epoch - record.start, record.phases.get("train", 0.0)
+        if epochs > 0 and train > 0 and record.threads in (0, self._threads):
+            known = self._bundled if record.bundle > 1 else self._alone
+            known[structure(run)] = epochs * self._cost(run) / train
+
+    def foreseen(self, runs: Sequence[Run]) -> float:
+        """Return about how long an epoch of runs trained together takes, in seconds; 0: unknown.
+
+        Where their structure was not measured yet, the median of the others' speeds is taken.
+        """
+        known = self._bundled if len(runs) > 1 else self._alone
+        if not known:
+            return 0.0
+        kind = structure(runs[0])
+        speed = known[kind] if kind in known else statistics.median(known.values())
+        return sum(map(self._cost, runs)) / speed
+
+    def _cost(self, run: Run) -> float:
+        return cost(1, self._patches[run.fold], run.hyperparameters["batch_size"])

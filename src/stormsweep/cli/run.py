@@ -99,7 +99,8 @@ def run(
         outcome = chosen.run(watcher, retry_failed)
     if not outcome.trained and not outcome.unfinished:
         typer.echo("Nothing was left to train.")
-    _tell(chosen, report)
+    for line in told(chosen, report):
+        typer.echo(line)
     for failure in outcome.failed:
         typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
     if outcome.failed:
@@ -107,26 +108,27 @@ def run(
         raise typer.Exit(1)
 
 
-def _tell(study: Any, report: bool) -> None:
+def told(study: Any, report: bool) -> Iterator[str]:
+    """Yield what a study came to, line by line; write the report too, if it is asked for."""
     summary = study.summary()
     best = summary.best
     if best is not None:
-        typer.echo(f"Best: {hyperparameters(best.hyperparameters)}")
-        typer.echo(
+        yield f"Best: {hyperparameters(best.hyperparameters)}"
+        yield (
             f"  {summary.metric} {best.mean:.4f}, 95 % interval over {best.folds} folds "
             f"{best.low:.4f} to {best.high:.4f}"
         )
-    typer.echo(
+    yield (
         f"Cost: {duration(summary.wall_seconds)} of wall time, "
         f"{summary.core_hours_held:.3f} core-hours; {summary.epochs_trained} epochs trained "
         f"instead of {summary.epochs_separate}"
     )
     if summary.synthetic:
-        typer.echo("The data are synthetic (the twin): no score is one of real storms.")
+        yield "The data are synthetic (the twin): no score is one of real storms."
     if report:
         from stormsweep.report import write_report
 
-        typer.echo(f"Report: {write_report(study.directory)}")
+        yield f"Report: {write_report(study.directory)}"
 
 
 @app.command()

@@ -26,21 +26,34 @@ class Format(StrEnum):
 @app.command()
 def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     """Say what a running or stopped study has done."""
+    from stormsweep.cli.follow import go_on, lines
     from stormsweep.results import frames
     from stormsweep.study.lock import driver_of, is_alive
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
+    jobs = chosen.jobs() or {}
+    waiting = lines(jobs)
+    driver = driver_of(chosen.directory)
+    alive = driver is not None and is_alive(chosen.directory, driver)
+    if waiting and not chosen.journal_path.exists():
+        typer.echo(f"{chosen.file.study.name}: submitted; nothing is on record yet")
+        _queue(waiting)
+        return
     entries = chosen.entries()
     summary = chosen.summary()
-    driver = driver_of(chosen.directory)
-    if driver is not None and is_alive(chosen.directory, driver):
+    if driver is not None and alive:
         doing = f"running: process {driver['pid']} on {driver['host']}, seen {driver['seen']}"
     elif summary.finished:
         doing = "finished" if not summary.runs_failed else "finished, with failed runs"
+    elif waiting:
+        doing = "between two jobs"
     else:
-        doing = f"stopped; go on with: stormsweep run {chosen.directory}"
+        doing = f"stopped; {go_on(chosen, jobs)}"
     typer.echo(f"{summary.name}: {doing}")
+    _queue(waiting)
+    if driver is not None and alive and (port := driver.get("dashboard")):
+        typer.echo(f"  dashboard  ssh -N -L {port}:127.0.0.1:{port} {driver['host']}")
     rows = [
         ("runs", summary.runs_finished, summary.runs_planned),
         ("fits", summary.fits_scored, summary.fits_planned),
@@ -64,6 +77,11 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         typer.echo(f"  failed  run {failure['run']} ({failure['failure']}): {failure['reason']}")
     if summary.synthetic:
         typer.echo("  data    synthetic (the twin)")
+
+
+def _queue(jobs: list[str]) -> None:
+    for line in jobs:
+        typer.echo(f"  {line}")
 
 
 @app.command()

@@ -22,10 +22,10 @@ def display() -> Plain | Live:
 
 
 class Plain:
-    """Plain lines: one for each stage, then one every ten seconds."""
+    """Plain lines: one for each stage, then one every ten seconds, or as often as is said."""
 
-    def __init__(self) -> None:
-        self._stage = ""
+    def __init__(self, every: float = _EVERY) -> None:
+        self._stage, self._every = "", every
         self._last = 0.0
         self._done = -1
 
@@ -34,14 +34,14 @@ class Plain:
         if what != self._stage:
             self._stage, self._last = what, time.monotonic()
             self._print(f"{what} ...")
-        elif 0 < share < 1 and time.monotonic() - self._last > _EVERY:
+        elif 0 < share < 1 and time.monotonic() - self._last > self._every:
             self._last = time.monotonic()
             self._print(f"{what}: {share:.0%}")
 
     def state(self, state: State) -> None:
         """Say every ten seconds, and at the end, how far the study is."""
         over = state.tasks_done >= state.tasks
-        due = time.monotonic() - self._last > _EVERY
+        due = time.monotonic() - self._last > self._every
         if not (due or (over and state.tasks_done != self._done)):
             return
         self._last, self._done = time.monotonic(), state.tasks_done
@@ -90,7 +90,9 @@ class Live:
 
     def state(self, state: State) -> None:
         """Move the bar of the training."""
-        more = f"{state.tasks_done}/{state.tasks} tasks, {state.busy}/{state.workers} workers busy"
+        busy = "" if state.busy is None else f"{state.busy}/"
+        workers = f"{busy}{state.workers} workers{' busy' if busy else ''}"
+        more = f"{state.tasks_done}/{state.tasks} tasks, {workers}"
         if state.patches_per_second:
             more += f", {state.patches_per_second:,.0f} patches/s"
         if state.tasks_done < state.tasks and not math.isnan(state.seconds_left):

@@ -31,6 +31,7 @@ from distributed.core import send_recv
 from stormsweep.cluster import machine
 from stormsweep.cluster.address import own_address
 from stormsweep.cluster.dask_pool import dask_settings, prepare_workers
+from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.environment import thread_environment
 from stormsweep.cluster.node_order import NodeOrder, security_of
 from stormsweep.cluster.station import Station
@@ -51,17 +52,6 @@ _MEMORY_SHARE = 0.9
 _START_SECONDS = 300.0
 #: A loss within so many seconds of the walltime is the walltime's.
 _NEAR_THE_END = 90.0
-
-
-def margin(walltime: float) -> float:
-    """Return how many seconds before the end of a job its tasks must be over.
-
-    Examples
-    --------
-    >>> margin(60), margin(900), margin(86400)
-    (15.0, 45.0, 120.0)
-    """
-    return min(120.0, max(15.0, 0.05 * walltime))
 
 
 def farewell_of_node(logs: Path, name: str) -> Path:

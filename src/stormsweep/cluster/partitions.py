@@ -83,7 +83,7 @@ def read_partitions(out: str) -> dict[str, Partition]:
             raise ValueError(f"{line!r} is not about a node")
         try:
             name, default = parts[0].removesuffix("*"), parts[0].endswith("*")
-            limit, most = _limit(parts[2]), parts[3].rpartition("-")[2]
+            limit, most = read_time(parts[2]), parts[3].rpartition("-")[2]
             node = Node(
                 parts[4],
                 int(parts[5].rstrip("+")),
@@ -124,7 +124,19 @@ def read_gres(text: str) -> dict[str, int]:
     return dict(counts)
 
 
-def _limit(text: str) -> int | None:
+def read_time(text: str) -> int | None:
+    """Read a length of time as Slurm prints it, in seconds; None: no limit.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> read_time("30:00"), read_time("1-00:00:00"), read_time("UNLIMITED")
+    (1800, 86400, None)
+    """
     if text in ("infinite", "UNLIMITED", "n/a"):
         return None
     # sinfo leaves out what is 0 in front: "30:00" is half an hour.

@@ -22,7 +22,7 @@ from pathlib import Path
 from stormsweep.cluster import commands
 from stormsweep.cluster.commands import PATIENCE
 from stormsweep.cluster.commands import wait as wait
-from stormsweep.cluster.partitions import SINFO, Partition, read_partitions
+from stormsweep.cluster.partitions import SINFO, Partition, read_partitions, read_time
 from stormsweep.cluster.scheduler import Job as Job
 from stormsweep.errors import SlurmError, UserError
 
@@ -207,6 +207,41 @@ class Slurm:
         """
         jobs, marks = self._queue()
         return {id: job for id, job in jobs.items() if marks[id].startswith(f"{_MARK}{key}-")}
+
+    def time_left(self, id: str) -> float:
+        """Return the seconds until a running job's walltime is over; infinity where it has none.
+
+        Raises
+        ------
+        SlurmError
+            If squeue fails, or does not say.
+        """
+        command = ["squeue", "--noheader", f"--jobs={_checked([id])[0]}", "--format=%L"]
+        out = self._run(command)
+        try:
+            left = read_time(out.strip())
+        except ValueError:
+            raise self._nonsense(command, out, "a length of time is expected") from None
+        return float("inf") if left is None else float(left)
+
+    def ended_for(self, id: str) -> str:
+        """Return why Slurm ends a job, such as ``TimeLimit``; empty: somebody cancelled it.
+
+        Raises
+        ------
+        SlurmError
+            If squeue fails or says what cannot be understood.
+        """
+        # A job that is being ended is COMPLETING, whatever for.
+        columns = "--Format=PreemptTime:32,Reason:64"
+        command = ["squeue", "--noheader", "--states=all", f"--jobs={_checked([id])[0]}", columns]
+        out = self._run(command)
+        words = out.split()
+        if len(words) < 2:
+            raise self._nonsense(command, out, "a time and a reason are expected")
+        if words[0] not in ("N/A", "NONE"):
+            return "Preempted"
+        return "" if words[1] == "None" else words[1]
 
     def cancel(self, ids: Collection[str]) -> None:
         """Cancel jobs; those that are over already do not matter.

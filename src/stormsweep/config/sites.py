@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
-import tomlkit
 from pydantic import BeforeValidator, Field, StrictBool, StrictStr, model_validator
 
 from stormsweep.config.load import parse, read_toml
@@ -310,10 +309,3 @@ def find_site(name: str, study_file: Path | None) -> Site:
         If there is no such site.
     """
     return locate_site(name, study_file).site
-
-
-def dump_site(name: str, site: Site) -> str:
-    """Return a sites.toml with one site: what a study ran on, beside its study.toml."""
-    document = tomlkit.document()
-    document["site"] = {name: site.model_dump(mode="json", exclude_defaults=True)}
-    return tomlkit.dumps(document)

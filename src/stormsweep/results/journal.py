@@ -122,6 +122,40 @@ def _scan(path: Path) -> Iterator[tuple[Entry, int]]:
             yield entry, good
 
 
+class Follower:
+    """Read a journal while it grows.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._good = path, 0
+
+    def new(self) -> Iterator[Entry]:
+        """Yield the whole entries that came since the last call.
+
+        What is not whole is being written, or was torn and will be cut off: it is looked at again.
+        """
+        try:
+            stream = self._path.open("rb")
+        except FileNotFoundError:
+            return
+        with stream:
+            stream.seek(self._good)
+            for line in stream:
+                try:
+                    if not line.endswith(b"\n"):
+                        return
+                    entry = decode(line.decode("utf-8"))
+                except (ValueError, TypeError, KeyError):
+                    return
+                self._good += len(line)
+                yield entry
+
+
 class JournalWriter:
     """The one writer of a journal.
 

@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from stormsweep.records import Hyperparameters
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Taken when neither the space nor the fixed parameters name them.
 DEFAULT_BATCH_SIZE = 128

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from stormsweep.records import Hyperparameters, identity
 from stormsweep.search.space import Interval, Space, draw, grid, size
 
@@ -34,6 +32,8 @@ def propose(strategy: str, space: Space, trials: int, seed: int) -> list[Hyperpa
     """
     if strategy == "grid":
         return list(grid(space))
+    import numpy as np  # Only here: a login node need not wait for it.
+
     random = np.random.default_rng(np.random.SeedSequence([seed, _RANDOM_SEARCH]))
     count = size(space)
     if count <= _LISTABLE and not any(isinstance(values, Interval) for values in space.values()):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stormsweep.config.load import differences, load_study
 from stormsweep.config.study import StudyFile
-from stormsweep.errors import JournalError, StudyInterrupted, UserError
+from stormsweep.errors import JournalError, SlurmError, StudyInterrupted, UserError
 from stormsweep.records import Entry, StudyBegun
 
 if TYPE_CHECKING:
@@ -21,7 +21,23 @@ if TYPE_CHECKING:
 
 
 def study_key(directory: Path) -> str:
-    """Return by what a study's jobs are known: the same from every node."""
+    """Return what all jobs of a study are known by: the same from every folder and every node.
+
+    Parameters
+    ----------
+    directory : Path
+        The study's directory; it need not exist.
+
+    Returns
+    -------
+    str
+        Twelve hexadecimal digits.
+
+    Examples
+    --------
+    >>> study_key(Path("/runs/x")) == study_key(Path("/runs/y/../x"))
+    True
+    """
     return hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:12]
 
 
@@ -146,7 +162,7 @@ class StudyDirectory:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             yield
-        except (UserError, StudyInterrupted, KeyboardInterrupt):
+        except (UserError, SlurmError, StudyInterrupted, KeyboardInterrupt):
             begun = self.journal_path.exists() or (self._folder / lock.FILE).exists()
             if missing and not begun:
                 shutil.rmtree(self._folder, ignore_errors=True)

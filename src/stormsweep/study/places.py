@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from stormsweep.cluster.scheduler import Scheduler, scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
 from stormsweep.errors import StudyFileError, UserError
+from stormsweep.files import write_json
+
+#: Where a study's directory keeps which sites file its site stands in.
+_REMEMBERED = "site.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,40 @@ class Place:
         return self.nodes[1] * self.found.site.workers_per_node
 
 
+def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") -> Found:
+    """Return a site: of a sites file near the study, or of that which the study ran on before.
+
+    Raises
+    ------
+    StudyFileError
+        If there is no such site.
+    """
+    try:
+        return locate_site(name, study_file, asked)
+    except StudyFileError:
+        try:
+            told = json.loads((directory / _REMEMBERED).read_text(encoding="utf-8"))
+            return locate_site(name, Path(told["sites_file"]), asked)
+        except (OSError, ValueError, KeyError, TypeError, StudyFileError):
+            pass
+        raise
+
+
+def remember(found: Found, directory: Path) -> None:
+    """Write down in a study's directory in which sites file its site stands.
+
+    From there it may not be found: ``studies/sites.toml``, say, for ``run runs/taki-2019``.
+    """
+    if found.file is not None:
+        told = {"site": found.name, "sites_file": str(found.file.absolute())}
+        write_json(directory / _REMEMBERED, told)
+
+
 def place_of(
     name: str,
     study_file: Path,
+    directory: Path,
     nodes: tuple[int, int] | None = None,
-    inside: bool = False,
-    asked: str = "site.use",
 ) -> Place | None:
     """Return where workers run; None: on this machine.
 
@@ -52,27 +85,23 @@ def place_of(
     ----------
     name : str
         A site's.
-    study_file : Path
-        Beside it a sites.toml may stand.
+    study_file, directory : Path, Path
+        Beside the first a sites.toml may stand; the second is the study's directory.
     nodes : tuple of int and int, optional
         At least, and at most; none: as many as the site says.
-    inside : bool
-        See `Place`.
-    asked : str
-        Where the name was given.
 
     Raises
     ------
     StudyFileError
         If there is no such site.
     """
-    found = locate_site(name, study_file, asked)
+    found = find(name, study_file, directory)
     if name == LOCAL:
         if nodes is not None:
             raise UserError("--nodes: is for sites of a cluster; on this machine use --workers")
         return None
     count = found.site.nodes
-    return Place(found, nodes or (count, count), inside)
+    return Place(found, nodes or (count, count))
 
 
 def check_place(place: Place, directory: Path) -> Scheduler:

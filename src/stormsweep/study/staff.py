@@ -230,7 +230,9 @@ class Staff:
         if self._place.inside:
             return StepLauncher(*own_job(), site.cores, self._logs)
         name = f"stormsweep-{self._file.study.name}-workers"
-        return JobLauncher(site, name, f"{study_key(self._directory)}w", self._logs, Path.cwd())
+        return JobLauncher(
+            site, name, f"{study_key(self._directory)}-workers", self._logs, Path.cwd()
+        )
 
     @property
     def _logs(self) -> Path:

@@ -31,11 +31,13 @@ from stormsweep.records import (
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import Interval, Values
 from stormsweep.search.strategies import propose
+from stormsweep.study.chain import MAX_JOBS
 from stormsweep.study.directory import StudyDirectory
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stormsweep.cluster.slurm import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.journal import JournalWriter
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from stormsweep.study.places import Place
     from stormsweep.study.protocol import FoldRows
     from stormsweep.study.staff import Staff
+    from stormsweep.study.submission import Submission
     from stormsweep.study.watching import Watcher
 
 log = logging.getLogger(__name__)
@@ -93,8 +96,8 @@ class Study:
         For a protocol of an audit only: the data of the audited study. The test part is scored.
     nodes : tuple of int and int, optional
         On a site of a cluster: how many nodes at least, and at most; none: as the site says.
-    inside : bool
-        Whether this process runs in a job of the site, whose nodes are to be used.
+    at : Place, optional
+        Where workers run, instead of what ``[site]`` says.
     """
 
     def __init__(
@@ -104,12 +107,12 @@ class Study:
         directory: Path,
         audited: PreparedData | None = None,
         nodes: tuple[int, int] | None = None,
-        inside: bool = False,
+        at: Place | None = None,
     ) -> None:
         self.file = file
         self.path = path
         self.directory = directory
-        self._nodes, self._inside = nodes, inside
+        self._nodes, self._at = nodes, at
         self._kept = StudyDirectory(file, path, directory)
         self._audited = audited
 
@@ -148,20 +151,21 @@ class Study:
             update={key: value for key, value in changes.items() if value is not None}
         )
         file = self.file.model_copy(update={"site": site})
-        return Study(file, self.path, self.directory, self._audited, self._nodes, self._inside)
+        return Study(file, self.path, self.directory, self._audited, self._nodes, self._at)
 
-    def on_nodes(self, least: int, most: int, inside: bool = False) -> Study:
-        """Return the same study on a number of nodes of its site.
+    def on_nodes(self, least: int, most: int) -> Study:
+        """Return the same study on a number of nodes of its site, each of them a job of its own.
 
         Parameters
         ----------
         least, most : int
             Nodes there are whatever there is to do, and nodes at most.
-        inside : bool
-            Whether this process runs in a job of the site, whose nodes are to be used; else every
-            node is a job of its own.
         """
-        return Study(self.file, self.path, self.directory, self._audited, (least, most), inside)
+        return Study(self.file, self.path, self.directory, self._audited, (least, most), self._at)
+
+    def at(self, place: Place) -> Study:
+        """Return the same study with its workers in a place."""
+        return Study(self.file, self.path, self.directory, self._audited, None, place)
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers."""
@@ -298,8 +302,8 @@ class Study:
         with self._kept.made(), DriverLock(self.directory) as lock:
             self._kept.refuse_edits()
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
-            work_left = _work_left(plan, before.reached, before.failed, retry_failed)
-            if work_left:
+            left = work_left(plan, before.reached, before.failed, retry_failed)
+            if left:
                 self._staff(plan).prepare()
             data = self._audited or self.prepare(watcher)
             part = data.part("train")
@@ -307,10 +311,81 @@ class Study:
             check_metric(part, folds, file.search.metric)
             begun = self._kept.begun()
             self._kept.refuse_other_data(begun, data)
-            if begun and not work_left:
+            if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
             with self._kept.logging():
                 return self._session(watcher, plan, data, folds, retry_failed, leaving, lock)
+
+    def submit(
+        self,
+        site: str | None = None,
+        *,
+        max_jobs: int = MAX_JOBS,
+        retry_failed: bool = False,
+        nodes: int | None = None,
+        dry_run: bool = False,
+    ) -> Submission:
+        """Submit the study as a Slurm job, which carries it on in further jobs until it is done.
+
+        Parameters
+        ----------
+        site : str, optional
+            A site of sites.toml; default: ``site.use`` of the study file.
+        max_jobs : int
+            How many jobs there may be, one after another.
+        retry_failed : bool
+            Have every job try runs again that failed in an earlier one.
+        nodes : int, optional
+            Nodes of each job, instead of the site's.
+        dry_run : bool
+            Only make the job script, and see whether it would be taken.
+
+        Returns
+        -------
+        Submission
+
+        Raises
+        ------
+        UserError
+            For any mistake that can be seen here, in one line; nothing is written then.
+        SlurmError
+            If Slurm is in trouble.
+        """
+        from stormsweep.study.submission import submit
+
+        options = {"max_jobs": max_jobs, "retry_failed": retry_failed, "nodes": nodes}
+        return submit(self, site, dry_run=dry_run, **options)  # type: ignore[arg-type]
+
+    def jobs(self) -> dict[str, Job] | None:
+        """Return the study's Slurm jobs by number, those just over too.
+
+        Returns
+        -------
+        dict or None
+            None where there is no Slurm, or it does not answer at once.
+        """
+        from stormsweep.study.jobs import jobs_of
+
+        return jobs_of(self.directory)
+
+    def cancel(self) -> list[str]:
+        """End the study's jobs, wherever they are, or its driver on this machine.
+
+        Returns
+        -------
+        list of str
+            A line for each that was ended.
+
+        Raises
+        ------
+        UserError
+            If a driver is at work that can only be stopped on its own machine.
+        SlurmError
+            If Slurm cannot be asked, or does not cancel them.
+        """
+        from stormsweep.study.jobs import cancel
+
+        return cancel(self.directory)
 
     @within_group()
     def verify(
@@ -448,12 +523,11 @@ class Study:
 
     def _write_study(self) -> None:
         """Write down what is run, and where: `run DIR` knows both."""
-        from stormsweep.config.sites import dump_site
+        from stormsweep.study.places import remember
 
         write_text(self.directory / "study.toml", dump_study(self.file))
         if (place := self._place()) is not None:
-            text = dump_site(place.found.name, place.found.site)
-            write_text(self.directory / "sites.toml", text)
+            remember(place.found, self.directory)
 
     def _begin(
         self,
@@ -568,7 +642,7 @@ class Study:
     def _place(self) -> Place | None:
         from stormsweep.study.places import place_of
 
-        return place_of(self.file.site.use, self.path, self._nodes, self._inside)
+        return place_of(self.file.site.use, self.path, self.directory, self._nodes)
 
     def _refuse_unfit_site(self) -> None:
         from stormsweep.study.places import check_place
@@ -583,9 +657,10 @@ def _values(values: list[Any] | Range) -> Values:
     return values
 
 
-def _work_left(
+def work_left(
     plan: Plan, reached: dict[str, int], failed: dict[str, RunFailed], retry_failed: bool
 ) -> bool:
+    """Tell whether a run of the plan is neither at its last milestone nor given up."""
     return any(
         reached.get(run.id, 0) < run.milestones[-1] and (retry_failed or run.id not in failed)
         for run in plan.runs

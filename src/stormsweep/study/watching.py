@@ -20,8 +20,10 @@ class State:
         Work done, 0 to 1, by the estimated cost of tasks.
     failed : int
         Failed runs.
-    workers, busy : int
-        Workers ready, and those with a task.
+    workers : int
+        Workers ready.
+    busy : int or None
+        Those with a task; None: not known.
     patches_per_second : float
         Patches trained in this session per second.
     seconds, seconds_left : float
@@ -38,7 +40,7 @@ class State:
     share: float
     failed: int
     workers: int
-    busy: int
+    busy: int | None
     patches_per_second: float
     seconds: float
     seconds_left: float

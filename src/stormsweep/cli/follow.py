@@ -1,0 +1,88 @@
+"""`watch`: a study followed live, from any node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from stormsweep.cli import app
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
+
+if TYPE_CHECKING:
+    from stormsweep.cluster.slurm import Job
+
+#: Seconds between looks at the journal, and between questions to Slurm: the first, and at most.
+_LOOK, _ASK, _ASK_LONGEST = 1.0, 5.0, 60.0
+
+
+@app.command()
+def watch(study: StudyArgument, runs: RunsOption = RUNS) -> None:
+    """Follow a study live, wherever it runs; Ctrl-C ends the watching only."""
+    from stormsweep.cli.watch import display
+    from stormsweep.study.follow import Following
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study, runs)
+    following = Following(chosen)
+    try:
+        with display() as watcher:
+            said = _until_over(chosen, following, watcher)
+    except KeyboardInterrupt:
+        typer.echo("No longer watching; the study goes on.", err=True)
+        return
+    typer.echo(f"{chosen.file.study.name}: {said}")
+
+
+def _until_over(study: Any, following: Any, watcher: Any) -> str:
+    """Show the study until it is over, or nothing of it runs or waits; return how it stands."""
+    ask_at, pause, queue = time.monotonic(), _ASK, ""
+    while True:
+        state = following.look()
+        if state is not None:
+            watcher.state(state)
+        if following.finished:
+            failed = state.failed
+            return f"finished, {failed} failed run(s)" if failed else "finished"
+        if time.monotonic() >= ask_at:
+            jobs = study.jobs() or {}
+            if not (any(not job.over for job in jobs.values()) or _driven(study)):
+                following.look()
+                return "finished" if following.finished else f"stopped; {go_on(study, jobs)}"
+            now = "; ".join(lines(jobs))
+            if now and now != queue:
+                watcher.note(now)
+            pause = min(1.5 * pause, _ASK_LONGEST) if now == queue else _ASK
+            queue, ask_at = now, time.monotonic() + pause
+        time.sleep(_LOOK)
+
+
+def _driven(study: Any) -> bool:
+    from stormsweep.study.lock import driver_of, is_alive
+
+    driver = driver_of(study.directory)
+    return driver is not None and is_alive(study.directory, driver)
+
+
+def go_on(study: Any, jobs: Mapping[str, Job]) -> str:
+    """Say by which command a study that stopped goes on."""
+    site = study.file.site.use
+    if jobs or site != "local":
+        return f"go on with: stormsweep submit {study.directory} --site {site}"
+    return f"go on with: stormsweep run {study.directory}"
+
+
+def lines(jobs: Mapping[str, Job]) -> list[str]:
+    """Say of each job that is not over what it does, the running ones first."""
+    left = {id: job for id, job in jobs.items() if not job.over}
+    order = sorted(
+        left, key=lambda id: (left[id].state == "PENDING", int(id) if id.isdigit() else 0)
+    )
+    return [f"job {id} {_doing(left[id])}" for id in order]
+
+
+def _doing(job: Job) -> str:
+    where = f" on {job.nodes}" if job.nodes else f" ({job.reason})" if job.reason else ""
+    return f"{job.state}{where}"

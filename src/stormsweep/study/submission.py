@@ -1,0 +1,213 @@
+"""Submitting a study as a Slurm job: all that can be checked here, and then sbatch.
+
+Runs on a login node: nothing numerical is imported, and nothing is left behind when it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stormsweep.cluster import slurm
+from stormsweep.cluster.jobscript import job_script, setup_mistake
+from stormsweep.cluster.partitions import misfit
+from stormsweep.config.load import dump_study
+from stormsweep.config.sites import LOCAL, Found
+from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError
+from stormsweep.files import write_text
+from stormsweep.study.chain import Link, mended
+from stormsweep.study.directory import StudyDirectory, study_key
+from stormsweep.study.places import find, remember
+
+if TYPE_CHECKING:
+    from stormsweep.study.study import Study
+
+#: The jobs that hold a driver, among all of a study's.
+_DRIVER = "driver"
+#: What Slurm says of a value that it does not take, and the key of the site that it stands in.
+_WORDS = {
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "time limit": "walltime",
+    "generic resource": "gres",
+    "gres": "gres",
+    "feature": "constraint",
+    "memory": "memory_gb",
+    "node count": "nodes",
+    "more processors": "nodes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What became of `Study.submit`.
+
+    Attributes
+    ----------
+    site : str
+        Where the study is to run.
+    script : str
+        The job script.
+    job : str or None
+        The job's number; None: nothing was submitted, because the script alone was asked for.
+    output, error : Path
+        Where the job writes what it says, and what went wrong.
+    expected : str
+        Slurm's line on when and where it would start; empty where there is no Slurm to ask.
+    """
+
+    site: str
+    script: str
+    job: str | None
+    output: Path
+    error: Path
+    expected: str
+
+
+def driver_key(directory: Path) -> str:
+    """Return what the jobs of a study that hold its driver are known by."""
+    return f"{study_key(directory)}-{_DRIVER}"
+
+
+def submit(
+    study: Study,
+    site: str | None = None,
+    *,
+    max_jobs: int,
+    retry_failed: bool = False,
+    nodes: int | None = None,
+    dry_run: bool = False,
+) -> Submission:
+    """Submit a study; see `stormsweep.study.study.Study.submit`."""
+    found = mended(_found(study, site), nodes)
+    chosen = study.with_site(use=found.name)
+    directory = study.directory.absolute()
+    assert found.file is not None  # Only `local` stands in no file.
+    link = Link(directory, found.name, found.file.absolute(), 1, max_jobs, nodes, retry_failed)
+    script = job_script(found.site, link.order(study.file.study.name, found.site))
+    _check(chosen, retry_failed)
+    _shared(found, directory)
+    mistake = setup_mistake(found.site)
+    if mistake is not None:
+        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+    expected, commands = "", slurm.Slurm()
+    if not dry_run:
+        slurm.needed()
+    if slurm.available():
+        expected = _asked(found, nodes, script, commands)
+    logs = directory / "logs"
+    output, error = (logs / f"slurm-{found.name}.{end}" for end in ("out", "err"))
+    id = None
+    if not dry_run:
+        _refuse_second(directory, commands)
+        id = _submitted(chosen, found, script, commands)
+    return Submission(found.name, script, id, output, error, expected)
+
+
+def _check(study: Study, retry_failed: bool) -> None:
+    """Refuse what the job would end with, as far as it can be seen without data and workers."""
+    from stormsweep.models.build import check_place
+    from stormsweep.results.journal import each
+    from stormsweep.results.progress import progress_of
+    from stormsweep.study.environment import check_engine
+    from stormsweep.study.study import work_left
+
+    file, directory = study.file, study.directory
+    StudyDirectory(file, study.path, directory).refuse_edits()
+    check_place(file.model.build)
+    check_engine(file)
+    path = file.data.path
+    if path is not None and not path.exists() and not file.data.cache.exists():
+        raise StudyFileError(f"{study.path}: data.path: given {str(path)!r}; there is none")
+    before = progress_of(each(study.journal_path) if study.journal_path.is_file() else ())
+    if not work_left(study.plan(), before.reached, before.failed, retry_failed):
+        hint = "; try failed runs again with --retry-failed" if before.failed else ""
+        raise UserError(f"{directory}: nothing is left to train{hint}")
+
+
+def _found(study: Study, site: str | None) -> Found:
+    """Return the site: of a file near the study, or of that which it was submitted with before."""
+    name, asked = (site, "--site") if site is not None else (study.file.site.use, "site.use")
+    if name == LOCAL:
+        given = f"{asked}: given" if site is not None else f"{study.path}: {asked}: is"
+        raise UserError(
+            f"{given} 'local', which is this machine; submit with --site NAME, or `run`"
+        )
+    found = find(name, study.path, study.directory, asked)
+    if found.site.scheduler != "slurm":
+        raise StudyFileError(
+            f"{found.key('scheduler')}: given {found.site.scheduler!r}; `submit` needs 'slurm'"
+        )
+    return found
+
+
+def _shared(found: Found, directory: Path) -> None:
+    given = found.site.shared_folder
+    if given is None:
+        return
+    place = Path(os.path.expandvars(given))
+    if not place.is_dir():
+        raise StudyFileError(f"{found.key('shared_folder')}: given {given!r}; there is no folder")
+    if not directory.resolve().is_relative_to(place.resolve()):
+        raise StudyFileError(
+            f"{found.key('shared_folder')}: given {given!r}; {directory} is not in it, so that the "
+            "nodes would not see the study; choose a place for it with --runs"
+        )
+
+
+def _asked(found: Found, nodes: int | None, script: str, commands: slurm.Slurm) -> str:
+    """Ask Slurm whether it has what the job asks for; return when and where it would start."""
+    wrong = misfit(found.site, commands.partitions())
+    if wrong is not None:
+        key, why = wrong
+        where = "--nodes" if key == "nodes" and nodes is not None else found.key(key)
+        raise StudyFileError(f"{where}: {why}")
+    try:
+        return commands.test_only(script, Path.cwd())
+    except SlurmError as error:
+        raise _refusal(found, error) from None
+
+
+def _refusal(found: Found, error: SlurmError) -> SlurmError | StudyFileError:
+    """Say which key of the site it is that Slurm does not take, where its words tell."""
+    if not error.refused:
+        return error
+    said = error.said.lower()
+    key = next((key for words, key in _WORDS.items() if words in said), "*")
+    given = getattr(found.site, key, None)
+    shown = "" if given is None else f"given {given!r}; "
+    return StudyFileError(f"{found.key(key)}: {shown}Slurm refuses it: {error.said}")
+
+
+def _refuse_second(directory: Path, commands: slurm.Slurm) -> None:
+    from stormsweep.study.lock import refuse_if_busy
+
+    for id, job in commands.jobs_of(study_key(directory)).items():
+        if not job.over:
+            where = f" on {job.nodes}" if job.nodes else f" ({job.reason})" if job.reason else ""
+            raise StudyBusyError(
+                f"{directory}: job {id} of this study is in the queue already: {job.state}{where}; "
+                f"wait for it, or end it with `stormsweep cancel {directory}`"
+            )
+    refuse_if_busy(directory)
+
+
+def _submitted(study: Study, found: Found, script: str, commands: slurm.Slurm) -> str:
+    directory, key = study.directory, driver_key(study.directory)
+    with StudyDirectory(study.file, study.path, directory).made():
+        (directory / "logs").mkdir(exist_ok=True)
+        write_text(directory / "study.toml", dump_study(study.file))
+        remember(found, directory)
+        try:
+            return commands.submit(script, Path.cwd(), key)
+        except SlurmError as error:
+            raise _refusal(found, error) from None
+        except KeyboardInterrupt:
+            # sbatch may have got through all the same.
+            with contextlib.suppress(SlurmError):
+                commands.cancel(list(commands.jobs_of(key)))
+            raise

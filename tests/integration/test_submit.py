@@ -1,0 +1,357 @@
+"""`submit`: a study that a cluster's walltimes cut into jobs must end as if there were none."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stormsweep.cluster.slurm import Slurm
+from stormsweep.records import SessionBegun, SessionEnded
+from stormsweep.results.journal import of_kind, read
+from stormsweep.study.directory import study_key
+from stormsweep.study.lock import driver_of
+from tests.slurm.cluster import MiniSlurm
+
+from .conftest import called, digits_study, scores, stormsweep, tasks
+
+SITES = """
+[site.mine]
+scheduler = "slurm"
+partition = "{partition}"
+walltime = "{walltime}"
+nodes = {nodes}
+memory_gb = {memory}
+workers_per_node = {workers}
+{more}
+"""
+#: One run of a fold, one task: the smallest that there is.
+TINY = {"search__space": "learning_rate = [0.01]\nbatch_size = [32]\nepochs = [2]"}
+
+
+def write_site(place: Path, more: str = "", **values: object) -> None:
+    given = {"partition": "batch", "walltime": "00:20:00", "nodes": 1, "memory": 2, "workers": 1}
+    (place / "sites.toml").write_text(SITES.format(**given | values, more=more), encoding="utf-8")
+
+
+def submit(folder: Path, study: Path | str, *more: str) -> str:
+    """Submit a study to the site and return the job's number."""
+    done = called(folder, "submit", study, "--site", "mine", *more)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    found = re.match(r"Job (\d+) on mine: Job \d+ to start at", done.stdout)
+    assert found is not None, done.stdout
+    return found[1]
+
+
+def queue(slurm: MiniSlurm) -> dict[str, str]:
+    """Return what is in the queue: number and state."""
+    lines = slurm.run("squeue", "--noheader", "--format=%i %T").splitlines()
+    return dict(line.split() for line in lines)
+
+
+def until(true: Callable[[], bool], directory: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, said(directory)
+        time.sleep(0.1)
+
+
+def driver(directory: Path) -> int:
+    found = driver_of(directory)
+    assert found is not None
+    return int(found["pid"])
+
+
+def sessions(directory: Path) -> int:
+    return len(of_kind(read(directory / "journal.jsonl"), SessionBegun))
+
+
+def running(slurm: MiniSlurm) -> str:
+    return next(id for id, state in queue(slurm).items() if state == "RUNNING")
+
+
+def said(directory: Path) -> str:
+    """Return all that the study's jobs said."""
+    return "".join(
+        f"--- {file.name}\n{file.read_text(errors='replace')}"
+        for file in sorted((directory / "logs").glob("*"))
+        if file.name.startswith(("slurm-", "driver"))
+    )
+
+
+def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_path: Path) -> None:
+    write_site(tmp_path)
+    job = submit(tmp_path, digits_study(tmp_path, **TINY))
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: not queue(slurm), directory)
+    assert len(tasks(directory)) == 2, said(directory)
+    assert (directory / "report" / "index.html").exists()
+    jobs = Slurm().jobs_of(study_key(directory))
+    assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]
+    log = (directory / "logs" / "slurm-mine.out").read_text()
+    assert f"job {job}, number 1 of at most 100, on n2013-" in log
+    assert "Best: " in log
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO ", x) for x in log.splitlines())
+
+
+def test_killed_and_told_to_leave_it_comes_to_the_scores_of_one_session(
+    slurm: MiniSlurm, tmp_path: Path, digits: Path
+) -> None:
+    """The first job is killed, the second leaves, the third ends: as if nothing had happened."""
+    write_site(tmp_path, workers=2, memory=3)
+    first = submit(tmp_path, digits_study(tmp_path))
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: len(tasks(directory)) > 1, directory)
+    os.kill(driver(directory), signal.SIGKILL)
+    until(lambda: queue(slurm).get(first) is None and "RUNNING" in queue(slurm).values(), directory)
+    second = running(slurm)
+    until(lambda: sessions(directory) > 1, directory)
+    before = len(tasks(directory))
+    until(lambda: len(tasks(directory)) > before, directory)
+    slurm.run("scancel", "--signal=USR1", "--batch", second)
+    until(lambda: "goes on" in said(directory).rpartition(f"job {second},")[2], directory)
+    until(lambda: not queue(slurm), directory)
+    assert scores(directory) == scores(digits)
+    states = [one.state for one in Slurm().jobs_of(study_key(directory)).values()]
+    assert sorted(states) == ["CANCELLED", "COMPLETED", "COMPLETED", "FAILED"], said(directory)
+
+
+def test_no_more_jobs_than_were_asked_for(slurm: MiniSlurm, tmp_path: Path) -> None:
+    write_site(tmp_path, workers=2, memory=3)
+    job = submit(tmp_path, digits_study(tmp_path), "--max-jobs", "1")
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: len(tasks(directory)) > 1, directory)
+    assert list(queue(slurm)) == [job]
+    slurm.run("scancel", "--signal=USR1", "--batch", job)
+    until(lambda: not queue(slurm), directory)
+    assert f"go on with: stormsweep submit {directory} --site mine" in said(directory)
+    assert Slurm().jobs([job])[job].state == "FAILED"
+
+
+@pytest.mark.parametrize("by", ["scancel", "cancel"])
+def test_a_study_that_is_cancelled_does_not_go_on(
+    slurm: MiniSlurm, tmp_path: Path, by: str, no_orphans: None
+) -> None:
+    write_site(tmp_path)
+    job = submit(tmp_path, digits_study(tmp_path))
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: len(tasks(directory)) > 0 and len(queue(slurm)) == 2, directory)
+    if by == "scancel":
+        slurm.run("scancel", job)
+    else:
+        done = called(tmp_path, "cancel", "runs/digits")
+        assert f"driver {job}, RUNNING on n2013-" in done.stdout
+        assert "PENDING: cancelled" in done.stdout.splitlines()[-1] + done.stdout.splitlines()[0]
+    until(lambda: not queue(slurm), directory)
+    jobs = Slurm().jobs_of(study_key(directory))
+    assert [one.state for one in jobs.values()] == ["CANCELLED", "CANCELLED"], said(directory)
+    assert [one.nodes for id, one in jobs.items() if id != job] == [""], "the successor started"
+    assert of_kind(read(directory / "journal.jsonl"), SessionEnded)[-1].outcome == "interrupted"
+    again = called(tmp_path, "cancel", "runs/digits")
+    assert "no job and no driver" in again.stdout
+
+
+def test_a_successor_does_not_go_on_after_a_job_that_was_cancelled(
+    slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Slurm cancels so fast that the driver cannot cancel its successor any more."""
+    write_site(tmp_path, walltime="00:05:00")
+    (tmp_path / "blocker").write_text("#!/bin/bash\n#SBATCH -N2 --exclusive -t 5\nsleep 300\n")
+    blocker = slurm.run("sbatch", "--parsable", str(tmp_path / "blocker")).strip()
+    job = submit(tmp_path, digits_study(tmp_path, **TINY))
+    slurm.run("scancel", job, blocker)
+    monkeypatch.setenv("SLURM_JOB_ID", "999")
+    given = ["--site", "mine", "--sites", tmp_path / "sites.toml", "--after", job, "--job", "2"]
+    done = called(tmp_path, "drive", "runs/digits", *given)
+    assert done.returncode == 130
+    assert f"job {job} was cancelled: this one does not go on" in done.stdout
+    assert not (tmp_path / "runs" / "digits" / "journal.jsonl").exists()
+
+
+def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_path: Path) -> None:
+    write_site(tmp_path, nodes=2, more="exclusive = true")
+    blocker = slurm.run("sbatch", "--parsable", "-N1", "-t5", "--wrap=sleep 300").strip()
+    study = digits_study(tmp_path, **TINY)
+    job = submit(tmp_path, study)
+    told = called(tmp_path, "status", study)
+    assert told.returncode == 0, told.stderr
+    assert f"job {job} PENDING" in told.stdout
+    again = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert again.returncode == 2
+    assert f"job {job} of this study is in the queue already: PENDING" in again.stderr
+    assert f"driver {job}, PENDING: cancelled" in called(tmp_path, "cancel", study).stdout
+    assert list(queue(slurm)) == [blocker]
+
+
+def test_watch_follows_from_the_queue_to_the_end(slurm: MiniSlurm, tmp_path: Path) -> None:
+    write_site(tmp_path)
+    job = submit(tmp_path, digits_study(tmp_path, **TINY))
+    watched = stormsweep(tmp_path, "watch", "runs/digits")
+    assert watched.returncode == 0, watched.stderr
+    assert watched.stdout == "digits: finished\n"
+    assert f"job {job} " in watched.stderr
+    assert "2/2 tasks (100%), " in watched.stderr.splitlines()[-1]
+
+
+def test_a_dry_run_prints_the_script_and_does_nothing(slurm: MiniSlurm, tmp_path: Path) -> None:
+    write_site(tmp_path)
+    study = digits_study(tmp_path, **TINY)
+    done = called(tmp_path, "submit", study, "--site", "mine", "--dry-run", "--max-jobs", "7")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=stormsweep-digits\n")
+    assert f"-m stormsweep drive {tmp_path}/runs/digits --site mine" in done.stdout
+    assert "--signal=B:USR1@120" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("digits.npz", "digits.toml", "sites.toml")
+    ]
+    assert not queue(slurm)
+
+
+def test_it_is_quick_and_imports_nothing_numerical_on_the_login_node(
+    slurm: MiniSlurm, tmp_path: Path
+) -> None:
+    write_site(tmp_path)
+    digits_study(tmp_path, **TINY)
+    code = (
+        "import sys; from stormsweep import Study; "
+        "Study.from_toml('digits.toml').submit('mine', dry_run=True); "
+        "print([m for m in ('numpy', 'pandas', 'tensorflow', 'keras', 'dask') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "said"),
+    [
+        ({"partition": "bach"}, [], "site.mine.partition: given 'bach' (did you mean 'batch'?)"),
+        ({"partition": "gpu", "walltime": "05:00:00"}, [], "site.mine.walltime: given 05:00:00"),
+        ({"memory": 64}, [], "site.mine.memory_gb: given 64; the largest node"),
+        ({"nodes": 3}, [], "site.mine.nodes: given 3; partition 'batch' has 2"),
+        ({}, ["--nodes", "3"], "--nodes: given 3; partition 'batch' has 2"),
+        ({"more": "setup = ['echo \"']"}, [], "site.mine.setup: bash cannot read it"),
+        ({"more": "shared_folder = '/usr'"}, [], "site.mine.shared_folder: given '/usr'; "),
+        ({"more": "constraint = 'a|b'"}, [], "site.mine.constraint: given 'a|b'; Slurm refuses it"),
+        ({}, ["--site", "mime"], "--site: given 'mime' (did you mean 'mine'?)"),
+        ({}, ["--site", "local"], "--site: given 'local', which is this machine"),
+    ],
+)
+def test_wrong_use_is_one_line_and_leaves_nothing(
+    slurm: MiniSlurm, tmp_path: Path, values: dict[str, str], more: list[str], said: str
+) -> None:
+    write_site(tmp_path, **values)
+    study = digits_study(tmp_path, **TINY)
+    given = more if "--site" in more else ["--site", "mine", *more]
+    done = called(tmp_path, "submit", study, *given)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+    assert not (tmp_path / "runs").exists()
+    assert not queue(slurm)
+
+
+def test_a_study_that_the_job_would_refuse_is_refused_here(
+    slurm: MiniSlurm, tmp_path: Path, digits: Path
+) -> None:
+    write_site(tmp_path)
+    study = digits_study(tmp_path, **TINY, model='build = "nowhere.py:model"')
+    assert "nowhere.py" in called(tmp_path, "submit", study, "--site", "mine").stderr
+    shutil.copytree(digits, tmp_path / "runs" / "digits")
+    done = called(tmp_path, "submit", digits_study(tmp_path, **TINY), "--site", "mine")
+    assert done.returncode == 2
+    assert "search.space.epochs was [6, 12, 18, 24], is [2]" in done.stderr
+    done = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert "nothing is left to train" in done.stderr
+    assert not queue(slurm)
+
+
+def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_site(tmp_path)
+    study = digits_study(tmp_path, **TINY)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = called(tmp_path, "submit", study, "--site", "mine")
+    assert done.returncode == 2
+    assert "there is no Slurm here" in done.stderr
+    dry = called(tmp_path, "submit", study, "--site", "mine", "--dry-run")
+    assert dry.returncode == 0
+    assert dry.stdout.startswith("#!/bin/bash")
+    assert "no Slurm here that would know" in dry.stderr
+    assert not (tmp_path / "runs").exists()
+    assert called(tmp_path, "drive", "runs/x", "--site", "m", "--sites", "s").returncode == 2
+
+
+def test_a_folder_of_an_odd_name_does_no_harm(slurm: MiniSlurm, tmp_path: Path) -> None:
+    """Quoted for sbatch, for bash, and for Slurm's own names of logs."""
+    here = tmp_path / '50% "j" %j $HOME;id #x \u00e9\'s'
+    here.mkdir()
+    write_site(here)
+    submit(here, digits_study(here, **TINY))
+    directory = here / "runs" / "digits"
+    until(lambda: not queue(slurm), directory)
+    assert len(tasks(directory)) == 2, said(directory)
+    assert "number 1 of at most 100" in (directory / "logs" / "slurm-mine.out").read_text()
+    assert [path.name for path in tmp_path.iterdir()] == [here.name]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\\b", "a\x1bb"])
+def test_names_that_a_job_script_cannot_bear_are_refused(
+    slurm: MiniSlurm, tmp_path: Path, name: str
+) -> None:
+    write_site(tmp_path)
+    study = digits_study(tmp_path, **TINY)
+    done = called(tmp_path, "submit", study, "--site", "mine", "--runs", name)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / name).exists()
+
+
+def test_an_sbatch_in_trouble_is_tried_again_while_the_study_runs(
+    slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_site(tmp_path, workers=2, memory=3)
+    real, tools = shutil.which("sbatch"), tmp_path / "tools"
+    tools.mkdir()
+    (tools / "sbatch").write_text(
+        f"""#!/bin/bash
+text=$(cat)
+if [[ $text == *--dependency* && ! -e {tools}/tried ]]; then
+  touch {tools}/tried
+  echo "sbatch: error: Batch job submission failed: Unable to contact slurm controller" >&2
+  exit 1
+fi
+exec {real} "$@" <<<"$text"
+"""
+    )
+    (tools / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    submit(tmp_path, digits_study(tmp_path))
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: len(queue(slurm)) == 2, directory)
+    assert "Slurm is in trouble" in said(directory)
+    assert "is submitted to go on after this one" in said(directory)
+
+
+@pytest.mark.slow
+def test_a_study_of_many_walltimes_is_done_unattended(
+    slurm: MiniSlurm, tmp_path: Path, digits: Path
+) -> None:
+    """Each job has a minute, of which starting takes the most; none is longer than its walltime."""
+    write_site(tmp_path, walltime="00:01:00", workers=1, memory=2)
+    submit(tmp_path, digits_study(tmp_path, site="workers = 1"))
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: not queue(slurm), directory, 500)
+    assert scores(directory) == scores(digits)
+    assert sessions(directory) > 1, said(directory)
+    states = [one.state for one in Slurm().jobs_of(study_key(directory)).values()]
+    assert set(states) <= {"COMPLETED", "CANCELLED"}, said(directory)
+    assert (directory / "report" / "index.html").exists()

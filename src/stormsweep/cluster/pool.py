@@ -98,6 +98,10 @@ class Pool(Protocol):
     def patience(self) -> float:
         """Seconds within which a first worker must be ready."""
 
+    @property
+    def dashboard(self) -> int:
+        """Port of the dashboard, on loopback of the driver's machine."""
+
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
     ) -> None:

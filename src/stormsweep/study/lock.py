@@ -34,7 +34,8 @@ def driver_of(directory: Path) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        ``host``, ``pid``, ``started`` (of the process), ``token``, ``beat``, ``seen`` (ISO time).
+        ``host``, ``pid``, ``started`` (of the process), ``token``, ``beat``, ``seen`` (ISO time),
+        and ``dashboard`` (port on that host's loopback) once it has workers.
     """
     try:
         said: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
@@ -114,6 +115,10 @@ class DriverLock:
                 self._remove_stale(driver_of(directory))
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
         self._thread.start()
+
+    def tell(self, **facts: Any) -> None:
+        """Have ``driver.json`` say more about this driver, such as the port of its dashboard."""
+        self._said |= facts
 
     def check(self) -> None:
         """Do nothing while the study is this driver's.

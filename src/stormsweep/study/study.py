@@ -473,6 +473,7 @@ class Study:
                 hired = self._staff(plan).hire(watcher, data, turned, patches, workers)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
+            lock.tell(dashboard=hired.pool.dashboard)
             chosen = self._in(hired.layout)
             watcher.stage("starting workers", 0.0)
             execution = Execution(
@@ -642,6 +643,8 @@ class Study:
     def _place(self) -> Place | None:
         from stormsweep.study.places import place_of
 
+        if self._at is not None:
+            return self._at
         return place_of(self.file.site.use, self.path, self.directory, self._nodes)
 
     def _refuse_unfit_site(self) -> None:

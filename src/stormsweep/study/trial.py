@@ -60,7 +60,7 @@ class Rejoined:
     def __init__(self, pool: Pool, joined: Sequence[WorkerReady]) -> None:
         self._pool, self._joined = pool, list(joined)
         self.close, self.want = pool.close, pool.want
-        self.patience = pool.patience
+        self.patience, self.dashboard = pool.patience, pool.dashboard
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any

@@ -16,6 +16,7 @@ from stormsweep.cluster import deadline
 from stormsweep.records import Run, Task, TaskDone, TaskOrder, TaskPaused
 from stormsweep.study import pausing, worker
 from stormsweep.study.orders import Orders
+from stormsweep.study.stretches import recorded
 from stormsweep.study.study import Study
 from stormsweep.training import checkpoint
 
@@ -114,8 +115,8 @@ def test_stretches_add_up_to_the_task(
     assert first.epoch_loss + second.epoch_loss == whole.epoch_loss[:3]
     assert worker.train_task(order(6)) == dataclasses.replace(
         done,
-        phases=worker.recorded(order(6)).phases,  # type: ignore[union-attr]
-        stopped=worker.recorded(order(6)).stopped,  # type: ignore[union-attr]
+        phases=recorded(order(6)).phases,  # type: ignore[union-attr]
+        stopped=recorded(order(6)).stopped,  # type: ignore[union-attr]
     )
 
 

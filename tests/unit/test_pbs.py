@@ -84,7 +84,7 @@ def test_all_that_a_site_asks_for_is_in_the_script() -> None:
     )
     out, err = driver_logs(Path("/runs/x/logs"), "casper", "pbs")
     text = job_script(site, Order("study", ["a"], out, err, after="12.desched1"))
-    chunk = "ncpus=36:mpiprocs=1:ompthreads=9:mem=41472mb:ngpus=4:mps=1:gpu_type=v100_4way"
+    chunk = "ncpus=36:mpiprocs=1:mem=41472mb:ngpus=4:mps=1:gpu_type=v100_4way"
     for option in (
         "-N study",
         "-S /bin/bash",

@@ -93,7 +93,7 @@ setup = ["{setup}"]
 @pytest.mark.parametrize(
     ("queue", "setup", "code", "said"),
     [
-        ("main", "true", 0, r"ok probe job +1000\.desched1: back from .*\(2 by PBS\)"),
+        ("main", "true", 0, r"ok probe job +1000\.desched1: back from .*, [12] cores \(2 by PBS\)"),
         ("main", "echo no such licence; exit 3", 1, "FAILED without an answer; its last line: no"),
         ("nowhere", "true", 2, r"site\.mine\.\*: PBS refuses it: Unknown queue"),
         ("main", "echo '", 2, r"site\.mine\.setup: bash cannot read it"),

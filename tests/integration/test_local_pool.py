@@ -24,8 +24,7 @@ from distributed.comm import CommClosedError, connect
 from distributed.core import send_recv
 
 from stormsweep.cluster import line
-from stormsweep.cluster.dask_pool import dask_logs
-from stormsweep.cluster.local import LocalPool
+from stormsweep.cluster.local import LocalPool, dask_logs
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
 
 
@@ -183,7 +182,7 @@ def test_nobody_without_the_certificate_gives_work(tmp_path: Path) -> None:
                 plain = address.replace("tls://", "tcp://") if not given else address
                 with pytest.raises((OSError, CommClosedError)):
                     asyncio.run(heard(plain, given))
-        # The pages that Dask shows (of the scheduler, of each worker) take no orders.
+        # The pages that Dask shows (of the scheduler, and of each worker) take no orders.
         pages = [port for _, port in found if http_status(port, "/health") == 200]
         assert len(pages) == 2
         for port in pages:

@@ -42,7 +42,7 @@ RECORD = """Job Id: {id}
     Resource_List.ncpus = 72
     Resource_List.nodect = 2
     Resource_List.place = scatter:exclhost
-    Resource_List.select = 2:ncpus=36:mpiprocs=1:ompthreads=1
+    Resource_List.select = 2:ncpus=36:mpiprocs=1
     Resource_List.walltime = 01:00:00
     substate = {substate}
     Variable_List = {variables}

@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stormsweep.cluster.jobscript import Order, driver_logs, job_script, worker_logs
-from stormsweep.cluster.pbs import Pbs, needed, read_jobs
+from stormsweep.cluster.pbs import Pbs, needed
+from stormsweep.cluster.pbs_jobs import read_jobs
 from stormsweep.cluster.scheduler import Job, scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import Site
@@ -84,7 +85,7 @@ def test_all_that_a_site_asks_for_is_in_the_script() -> None:
     )
     out, err = driver_logs(Path("/runs/x/logs"), "casper", "pbs")
     text = job_script(site, Order("study", ["a"], out, err, after="12.desched1"))
-    chunk = "ncpus=36:mpiprocs=1:ompthreads=9:mem=41472mb:ngpus=4:mps=1:gpu_type=v100_4way"
+    chunk = "ncpus=36:mpiprocs=1:mem=41472mb:ngpus=4:mps=1:gpu_type=v100_4way"
     for option in (
         "-N study",
         "-S /bin/bash",
@@ -201,6 +202,22 @@ def test_a_job_that_qstat_does_not_show_yet_is_not_over(
     assert commands.jobs([id]) == {}
 
 
+def test_a_site_that_remembers_no_finished_jobs_is_asked_for_the_others(
+    pbs: FakePbs, tmp_path: Path
+) -> None:
+    commands = Pbs()
+    id = commands.submit(script("sleep 300", tmp_path), tmp_path, "ab")
+    for name in ("qstat", "qselect"):
+        real = pbs.bin / f"{name}.real"
+        (pbs.bin / name).rename(real)
+        said = f"{name}: PBS is not configured to maintain job history"
+        pbs.put(name, f'[[ $1 != -x ]] || {{ echo "{said}" >&2; exit 153; }}; {real} "$@"')
+    assert commands.jobs([id, "9.desched1"])[id].state == "RUNNING"
+    assert list(commands.jobs_of("ab")) == [id]
+    assert pbs.calls("qstat") == [f"-f {id} 9.desched1", f"-f {id}"]
+    assert list(Pbs().jobs_of("ab")) == [id]
+
+
 @pytest.mark.parametrize(
     ("given", "state"),
     [
@@ -237,6 +254,13 @@ def test_lines_that_qstat_wrapped_are_put_together() -> None:
     facts = read_jobs(record("7.desched1", "R", mark, "a/0*36+b/0*36"))["7.desched1"]
     assert f",STORMSWEEP_JOB={mark},odd=005," in facts["Variable_List"]
     assert '\'s \\, "here"' in facts["Variable_List"]
+
+
+def test_odd_marks_in_a_variable_do_not_hide_the_mark() -> None:
+    text = record("7.desched1", "R", "stormsweep-ab-0").replace(
+        "/glade/u/home", "/a\u2028b\x0cc\x1d"
+    )
+    assert ",STORMSWEEP_JOB=stormsweep-ab-0," in read_jobs(text)["7.desched1"]["Variable_List"]
 
 
 def test_a_variable_cannot_pass_for_a_state() -> None:

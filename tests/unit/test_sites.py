@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from stormsweep.config.sites import Site, load_sites, walltime_seconds
+from stormsweep.cluster.jobscript import Order, job_script, setup_mistake
+from stormsweep.config.sites import Site, SitesFile, load_sites, walltime_seconds
 from stormsweep.errors import StudyFileError
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +71,16 @@ def test_what_means_nothing_to_pbs_is_one_line(tmp_path: Path, line: str, said: 
 def test_what_ncar_asks_for_is_taken() -> None:
     Site(scheduler="pbs", gres="gpu:4,mps:1", constraint="gpu_type=a100_80gb&cpu_type=milan")
     Site(scheduler="pbs", partition="casper@casper-pbs", memory_gb="all", exclusive=True)
+
+
+def test_the_sites_of_the_documentation_are_taken() -> None:
+    text = (ROOT / "docs" / "how-to" / "sites.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    for block in blocks:
+        for site in SitesFile.model_validate(tomllib.loads(block)).site.values():
+            assert setup_mistake(site) is None
+            job_script(site, Order("try", ["a"], "/o"))
 
 
 def one_line_with_file_and_key(tmp_path: Path, scheduler: str, line: str, said: str) -> None:

@@ -30,9 +30,10 @@ def cores() -> int:
     """Return the number of cores this process may use.
 
     The fewest of: those it may run on (affinity), the quota of its cgroup (version 1 or 2) or of
-    one above it, and those that Slurm gave the job or the step it is in.
+    one above it, and those that Slurm or PBS gave the job or the step it is in.
     """
-    limits = (float(len(allowed())), _cgroup_cores(), slurm_cores(os.environ))
+    given = slurm_cores(os.environ) or pbs_cores(os.environ)
+    limits = (float(len(allowed())), _cgroup_cores(), given)
     return max(1, int(min(limit for limit in limits if limit)))
 
 
@@ -62,6 +63,20 @@ def slurm_cores(environment: Mapping[str, str]) -> int | None:
     if step is not None and step < _SPECIAL_STEPS and per_task:
         return per_task
     return on_node or per_task
+
+
+def pbs_cores(environment: Mapping[str, str]) -> int | None:
+    """Return how many cores of its first node PBS gave to the job that this runs in.
+
+    ``NCPUS`` is that of the job's first chunk (pbs_resources(7B), "ompthreads"); the jobs that are
+    submitted here have chunks of one kind only.
+
+    Examples
+    --------
+    >>> pbs_cores({"PBS_JOBID": "7.desched1", "NCPUS": "36"}), pbs_cores({"NCPUS": "36"})
+    (36, None)
+    """
+    return _whole(environment.get("NCPUS")) if "PBS_JOBID" in environment else None
 
 
 def _of_node(environment: Mapping[str, str]) -> int | None:

@@ -25,12 +25,10 @@ from pathlib import Path
 
 from stormsweep.cluster import commands
 from stormsweep.cluster.commands import PATIENCE
+from stormsweep.cluster.pbs_jobs import VARIABLE, job_of, mark_of, read_jobs
 from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import PbsError, UserError
 
-#: The variable of a job that says whose it is. PBS keeps no comment that a user may set when
-#: submitting; a job's variables are shown to its owner only.
-VARIABLE = "STORMSWEEP_JOB"
 JOB_ID = re.compile(r"[0-9]{1,12}\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 #: Seconds after which a job that a lost qsub may have submitted is looked for, again and again.
 _LOOK_AGAIN = (0.0, 1.0, 3.0)
@@ -40,33 +38,6 @@ _FRESH_S = 90.0
 _RECENT = 200
 _COMMANDS = ("qsub", "qstat", "qselect", "qdel")
 _MARK = "stormsweep-"
-_WORDS = {
-    "Q": "PENDING",
-    "H": "PENDING",
-    "W": "PENDING",
-    "T": "PENDING",
-    "M": "PENDING",
-    "R": "RUNNING",
-    "B": "RUNNING",
-    "S": "SUSPENDED",
-    "U": "SUSPENDED",
-    "E": "COMPLETING",
-    "F": "",
-    "X": "",
-}
-#: Exit statuses that are PBS's own (its job.h, "Special Job Exit Values"): what of them is no
-#: fault of the job. Memory and virtual memory; walltime; a host that went away or started anew.
-_ENDS = {
-    -26: "OUT_OF_MEMORY",
-    -27: "OUT_OF_MEMORY",
-    -29: "TIMEOUT",
-    -4: "NODE_FAIL",
-    -5: "NODE_FAIL",
-    -6: "NODE_FAIL",
-    -14: "NODE_FAIL",
-}
-#: Substate of a job that qdel ended.
-_TERMINATED = "91"
 #: What the server's absence, restart or overload looks like in the commands' words.
 _PASSING = (
     "cannot connect to server",
@@ -82,7 +53,7 @@ _PASSING = (
     "temporarily unavailable",
     "try again",
 )
-_ATTRIBUTE = re.compile(r" {4}([A-Za-z]\w*(?:\.\w+)?) = (.*)")
+_NO_HISTORY = re.compile(r"job.history", re.IGNORECASE)
 _UNKNOWN = re.compile(r"(q\w+: )?(Unknown Job Id|.*Job has finished).*", re.IGNORECASE)
 
 
@@ -115,6 +86,7 @@ class Pbs:
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._fresh: dict[str, float] = {}
+        self._history = True
 
     def needed(self) -> None:
         """Refuse to go on where there is no PBS; see `needed`."""
@@ -190,7 +162,7 @@ class Pbs:
         """
         wanted = _checked(ids)
         known = self._qstat(wanted)
-        found = {id: _job(known[id]) for id in wanted if id in known}
+        found = {id: job_of(known[id]) for id in wanted if id in known}
         now = time.monotonic()
         self._fresh = {
             id: since
@@ -209,7 +181,9 @@ class Pbs:
             If a command fails or says what cannot be understood.
         """
         mine = self._qstat(self._mine()).items()
-        return {id: _job(facts) for id, facts in mine if _mark(facts).startswith(f"{_MARK}{key}-")}
+        return {
+            id: job_of(facts) for id, facts in mine if mark_of(facts).startswith(f"{_MARK}{key}-")
+        }
 
     def cancel(self, ids: Collection[str]) -> None:
         """Cancel jobs; those that are over already do not matter.
@@ -235,7 +209,7 @@ class Pbs:
         user = ["-u", pwd.getpwuid(os.getuid()).pw_name]
         found: list[str] = []
         for command in (["qselect", *user], ["qselect", "-x", *user]):
-            out = self._run(command)
+            out = self._remembered(command)
             # "[...]": arrays, which are somebody else's; "@...": who keeps the job now.
             ids = [word.partition("@")[0] for word in out.split()]
             if not all(re.match(r"[0-9]+[\[.]", id) for id in ids):
@@ -252,7 +226,7 @@ class Pbs:
             return {}
         command = ["qstat", "-x", "-f", *ids]
         try:
-            out = self._run(command)
+            out = self._remembered(command)
         except PbsError as error:
             # One that is not known fails it, after it told of the others.
             said = [line.strip() for line in error.err.splitlines() if line.strip()]
@@ -264,93 +238,29 @@ class Pbs:
         except ValueError as error:
             raise _nonsense(command, out, str(error)) from None
 
+    def _remembered(self, command: list[str]) -> str:
+        """Run a command that asks for finished jobs (``-x``), as far as the site keeps them."""
+        if self._history:
+            try:
+                return self._run(command)
+            except PbsError as error:
+                if "-x" not in command or not _NO_HISTORY.search(error.err):
+                    raise
+                self._history = False
+        return self._run([word for word in command if word != "-x"])
+
     def _marked(self, mark: str) -> str | None:
         """Return the id of the job with this mark, if there is one."""
         for pause in _LOOK_AGAIN:
             time.sleep(pause)
             with contextlib.suppress(PbsError):
                 for id, facts in self._qstat(self._mine()).items():
-                    if _mark(facts) == mark and JOB_ID.fullmatch(id):
+                    if mark_of(facts) == mark and JOB_ID.fullmatch(id):
                         return id
         return None
 
     def _run(self, command: Sequence[str], stdin: str = "", folder: Path | None = None) -> str:
         return run(command, stdin, folder, self._patience).stdout
-
-
-def read_jobs(out: str) -> dict[str, dict[str, str]]:
-    r"""Read what ``qstat -f`` prints: every job's attributes, by its id.
-
-    Long values go on in lines that begin with a tab.
-
-    Raises
-    ------
-    ValueError
-        If it is not about jobs, or about one without a state.
-
-    Examples
-    --------
-    >>> read_jobs("Job Id: 7.desched1\n    job_state = R\n    exec_host = dec00\n\t1/0*36\n")
-    {'7.desched1': {'job_state': 'R', 'exec_host': 'dec001/0*36'}}
-    """
-    jobs: dict[str, dict[str, str]] = {}
-    facts: dict[str, str] | None = None
-    name = ""
-    for line in out.splitlines():
-        if line.startswith("Job Id: "):
-            facts, name = jobs.setdefault(line.removeprefix("Job Id: ").strip(), {}), ""
-        elif facts is not None and (said := _ATTRIBUTE.fullmatch(line)):
-            # What a variable's value with line breaks may say comes after the job's state.
-            name = said[1] if said[1] not in facts else ""
-            if name:
-                facts[name] = said[2]
-        elif line.startswith("\t") and facts is not None:
-            if name:
-                facts[name] += line[1:]
-        elif line.strip() and facts is None:
-            raise ValueError(f"{line!r} is not about a job")
-    for id, one in jobs.items():
-        if one.get("job_state") not in _WORDS:
-            raise ValueError(f"job {id} has no state that is known")
-    return jobs
-
-
-def _job(facts: Mapping[str, str]) -> Job:
-    word = _WORDS[facts["job_state"]]
-    hosts = (part.partition("/")[0] for part in facts.get("exec_host", "").split("+"))
-    nodes = ",".join(dict.fromkeys(host for host in hosts if host))
-    if word:
-        waits = word in ("PENDING", "SUSPENDED")
-        return Job(word, facts.get("comment", "") if waits else "", nodes)
-    status = facts.get("Exit_status", "")
-    if not re.fullmatch(r"-?[0-9]+", status):  # It never ran.
-        return Job("CANCELLED", facts.get("comment", ""), nodes)
-    reason = f"exit status {status}"
-    if int(status) in _ENDS:
-        return Job(_ENDS[int(status)], reason, nodes)
-    if int(status) == 0:
-        return Job("COMPLETED", "", nodes)
-    if _overran(facts):
-        return Job("TIMEOUT", reason, nodes)
-    return Job("CANCELLED" if facts.get("substate") == _TERMINATED else "FAILED", reason, nodes)
-
-
-def _overran(facts: Mapping[str, str]) -> bool:
-    """Tell whether a job was killed by a signal after its walltime: older versions say no more."""
-    limit = _seconds(facts.get("Resource_List.walltime", ""))
-    used = _seconds(facts.get("resources_used.walltime", ""))
-    killed = int(facts["Exit_status"]) >= 128
-    return killed and limit is not None and used is not None and used >= limit
-
-
-def _seconds(clock: str) -> int | None:
-    parts = re.fullmatch(r"([0-9]+):([0-9]{2}):([0-9]{2})", clock)
-    return int(parts[1]) * 3600 + int(parts[2]) * 60 + int(parts[3]) if parts else None
-
-
-def _mark(facts: Mapping[str, str]) -> str:
-    found = re.search(rf"(?:^|,){VARIABLE}=([A-Za-z0-9-]+)(?:,|$)", facts.get("Variable_List", ""))
-    return found[1] if found else ""
 
 
 def run(

@@ -72,7 +72,8 @@ def walltime_of(site: Site, order: Order) -> int | None:
 
 def _chunk(site: Site) -> str:
     """Word what a job takes of each node."""
-    parts = [f"ncpus={site.cores}", "mpiprocs=1", f"ompthreads={site.threads_per_worker}"]
+    # Without "ompthreads", so that NCPUS in the job is all that it has (pbs_resources(7B)).
+    parts = [f"ncpus={site.cores}", "mpiprocs=1"]
     if site.memory_gb is not None and site.memory_gb != "all":
         parts.append(f"mem={math.ceil(site.memory_gb * 1024)}mb")
     for resource in (site.gres or "").split(","):

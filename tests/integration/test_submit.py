@@ -46,7 +46,7 @@ def submit(folder: Path, study: Path | str, *more: str) -> str:
     """Submit a study to the site and return the job's number."""
     done = called(folder, "submit", study, "--site", "mine", *more)
     assert done.returncode == 0, (done.stdout, done.stderr)
-    found = re.match(r"Job (\d+) on mine: Job \d+ to start at", done.stdout)
+    found = re.match(r"Job (\d+) on mine; Slurm expects it to start at \S+ on n", done.stdout)
     assert found is not None, done.stdout
     return found[1]
 
@@ -290,13 +290,13 @@ def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert called(tmp_path, "drive", "runs/x", "--site", "m", "--sites", "s").returncode == 2
 
 
-def test_a_folder_of_an_odd_name_does_no_harm(slurm: MiniSlurm, tmp_path: Path) -> None:
+def test_folders_of_odd_names_do_no_harm(slurm: MiniSlurm, tmp_path: Path) -> None:
     """Quoted for sbatch, for bash, and for Slurm's own names of logs."""
-    here = tmp_path / '50% "j" %j $HOME;id #x \u00e9\'s'
+    here, runs = tmp_path / "50% %j $HOME;id #x \u00e9's", '%x "a" `id` $(id)'
     here.mkdir()
     write_site(here)
-    submit(here, digits_study(here, **TINY))
-    directory = here / "runs" / "digits"
+    submit(here, digits_study(here, **TINY), "--runs", runs)
+    directory = here / runs / "digits"
     until(lambda: not queue(slurm), directory)
     assert len(tasks(directory)) == 2, said(directory)
     assert "number 1 of at most 100" in (directory / "logs" / "slurm-mine.out").read_text()
@@ -342,16 +342,16 @@ exec {real} "$@" <<<"$text"
 
 
 @pytest.mark.slow
-def test_a_study_of_many_walltimes_is_done_unattended(
-    slurm: MiniSlurm, tmp_path: Path, digits: Path
-) -> None:
-    """Each job has a minute, of which starting takes the most; none is longer than its walltime."""
-    write_site(tmp_path, walltime="00:01:00", workers=1, memory=2)
-    submit(tmp_path, digits_study(tmp_path, site="workers = 1"))
+def test_a_study_of_many_walltimes_is_done_unattended(slurm: MiniSlurm, tmp_path: Path) -> None:
+    """Each job has a minute and takes a good part of it to start; none is killed by walltime."""
+    write_site(tmp_path, walltime="00:01:00")
+    space = "batch_size = [16, 32]\nlearning_rate = [0.003, 0.01]\n"
+    space += f"epochs = {list(range(250, 1001, 250))}"
+    submit(tmp_path, digits_study(tmp_path, search__space=space))
     directory = tmp_path / "runs" / "digits"
-    until(lambda: not queue(slurm), directory, 500)
-    assert scores(directory) == scores(digits)
-    assert sessions(directory) > 1, said(directory)
+    until(lambda: not queue(slurm), directory, 550)
+    assert len(scores(directory)) == 8 * 4
+    assert sessions(directory) > 2, said(directory)
     states = [one.state for one in Slurm().jobs_of(study_key(directory)).values()]
     assert set(states) <= {"COMPLETED", "CANCELLED"}, said(directory)
     assert (directory / "report" / "index.html").exists()

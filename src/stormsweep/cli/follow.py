@@ -38,20 +38,24 @@ def watch(study: StudyArgument, runs: RunsOption = RUNS) -> None:
 
 def _until_over(study: Any, following: Any, watcher: Any) -> str:
     """Show the study until it is over, or nothing of it runs or waits; return how it stands."""
+    from stormsweep.cluster import slurm
+
     ask_at, pause, queue = time.monotonic(), _ASK, ""
     while True:
         state = following.look()
         if state is not None:
             watcher.state(state)
-        if following.finished:
-            failed = state.failed
-            return f"finished, {failed} failed run(s)" if failed else "finished"
+        if following.finished and not state.failed:
+            return "finished"
         if time.monotonic() >= ask_at:
-            jobs = study.jobs() or {}
-            if not (any(not job.over for job in jobs.values()) or _driven(study)):
-                following.look()
-                return "finished" if following.finished else f"stopped; {go_on(study, jobs)}"
-            now = "; ".join(lines(jobs))
+            jobs = study.jobs()
+            unknown = jobs is None and slurm.available()
+            if not (lines(jobs or {}) or unknown or _driven(study)):
+                state = following.look()
+                if following.finished and state is not None:
+                    return f"finished, {state.failed} failed run(s)" if state.failed else "finished"
+                return f"stopped; {go_on(study, jobs or {})}"
+            now = "Slurm does not answer" if unknown else "; ".join(lines(jobs or {}))
             if now and now != queue:
                 watcher.note(now)
             pause = min(1.5 * pause, _ASK_LONGEST) if now == queue else _ASK

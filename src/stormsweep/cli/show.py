@@ -27,16 +27,20 @@ class Format(StrEnum):
 def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     """Say what a running or stopped study has done."""
     from stormsweep.cli.follow import go_on, lines
+    from stormsweep.cluster import slurm
     from stormsweep.results import frames
     from stormsweep.study.lock import driver_of, is_alive
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
-    jobs = chosen.jobs() or {}
+    asked = chosen.jobs()
+    jobs = asked or {}
     waiting = lines(jobs)
+    if asked is None and slurm.available():
+        waiting = ["Slurm does not answer: whether jobs run or wait is not known"]
     driver = driver_of(chosen.directory)
     alive = driver is not None and is_alive(chosen.directory, driver)
-    if waiting and not chosen.journal_path.exists():
+    if lines(jobs) and not chosen.journal_path.exists():
         typer.echo(f"{chosen.file.study.name}: submitted; nothing is on record yet")
         _queue(waiting)
         return
@@ -46,7 +50,7 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         doing = f"running: process {driver['pid']} on {driver['host']}, seen {driver['seen']}"
     elif summary.finished:
         doing = "finished" if not summary.runs_failed else "finished, with failed runs"
-    elif waiting:
+    elif lines(jobs):
         doing = "between two jobs"
     else:
         doing = f"stopped; {go_on(chosen, jobs)}"

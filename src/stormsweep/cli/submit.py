@@ -52,7 +52,8 @@ def submit(
         if not slurm.available():
             typer.echo("There is no Slurm here that would know whether it takes it.", err=True)
         return
-    typer.echo(f"Job {made.job} on {made.site}: {made.expected}")
+    expected = f"; Slurm expects it {made.expected}" if made.expected else ""
+    typer.echo(f"Job {made.job} on {made.site}{expected}")
     typer.echo(f"Log: {made.output}, and {made.error.name} for what goes wrong")
     for word in ("watch", "status", "cancel"):
         typer.echo(f"  stormsweep {word} {chosen.directory}")

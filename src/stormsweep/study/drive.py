@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds that Slurm may take for an answer that the study can do without.
+_PATIENCE = 20.0
 #: Seconds between attempts to ask what became of the job before this one.
 _ASK = (0.0, 2.0, 10.0)
 #: Seconds that a driver before this one may take to be gone.
@@ -83,6 +85,8 @@ class Drive:
 
     def __init__(self, link: Link, job: str, commands: slurm.Slurm) -> None:
         self._link, self._job, self._commands = link, job, commands
+        #: For what the study waits for.
+        self._soon = slurm.Slurm(_PATIENCE)
         self._site = mended(locate_site(link.site, link.sites_file, "--site"), link.nodes)
         self._study = Study.from_toml(link.directory)
         self._journal = Follower(self._study.journal_path)
@@ -135,7 +139,11 @@ class Drive:
         if outcome.unfinished:
             return self._hand_over("the walltime ends soon")
         self._abandon()
-        done(self._study, outcome)
+        try:
+            done(self._study, outcome)
+        except Exception:
+            log.exception("the study is done; `stormsweep report` writes the report")
+            return _UNFINISHED
         return _UNFINISHED if outcome.failed else _DONE
 
     def leaving(self) -> bool:
@@ -171,7 +179,7 @@ class Drive:
         for pause in _ASK if after is not None else ():
             time.sleep(pause)
             try:
-                return self._commands.jobs([after or ""]).get(after or "")
+                return self._soon.jobs([after or ""]).get(after or "")
             except SlurmError as error:
                 log.warning("what became of job %s is not known: %s", after, error)
         return None
@@ -179,7 +187,7 @@ class Drive:
     def _look_at_clock(self) -> None:
         walltime = self._site.site.walltime
         try:
-            left = self._commands.time_left(self._job)
+            left = self._soon.time_left(self._job)
         except SlurmError as error:
             left = math.inf if walltime is None else float(walltime_seconds(walltime))
             log.warning("the time left is taken from the site's walltime: %s", error)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ class Submission:
     output, error : Path
         Where the job writes what it says, and what went wrong.
     expected : str
-        Slurm's line on when and where it would start; empty where there is no Slurm to ask.
+        When and where Slurm expects it to start; empty where it does not say.
     """
 
     site: str
@@ -167,9 +168,21 @@ def _asked(found: Found, nodes: int | None, script: str, commands: slurm.Slurm) 
         where = "--nodes" if key == "nodes" and nodes is not None else found.key(key)
         raise StudyFileError(f"{where}: {why}")
     try:
-        return commands.test_only(script, Path.cwd())
+        return _expected(commands.test_only(script, Path.cwd()))
     except SlurmError as error:
         raise _refusal(found, error) from None
+
+
+def _expected(line: str) -> str:
+    """Take out of sbatch's line what is worth reading: its number is of no job.
+
+    Examples
+    --------
+    >>> _expected("Job 5 to start at 2019-05-01T10:00:00 using 36 cores on nodes n1 in ...")
+    'to start at 2019-05-01T10:00:00 on n1'
+    """
+    found = re.search(r"to start at ([0-9T:-]+)\b.* on nodes (\S+)", line)
+    return f"to start at {found[1]} on {found[2]}" if found else ""
 
 
 def _refusal(found: Found, error: SlurmError) -> SlurmError | StudyFileError:

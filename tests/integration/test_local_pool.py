@@ -24,7 +24,8 @@ from distributed.comm import CommClosedError, connect
 from distributed.core import send_recv
 
 from stormsweep.cluster import line
-from stormsweep.cluster.local import LocalPool, dask_logs
+from stormsweep.cluster.dask_pool import dask_logs
+from stormsweep.cluster.local import LocalPool
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
 
 

@@ -59,8 +59,21 @@ class Rejoined:
 
     def __init__(self, pool: Pool, joined: Sequence[WorkerReady]) -> None:
         self._pool, self._joined = pool, list(joined)
-        self.close, self.want = pool.close, pool.want
-        self.patience, self.dashboard = pool.patience, pool.dashboard
+        self.close = pool.close
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a first worker must be ready; see `Pool.patience`."""
+        return self._pool.patience
+
+    @property
+    def dashboard(self) -> int:
+        """Port of the dashboard; see `Pool.dashboard`."""
+        return self._pool.dashboard
+
+    def want(self, tasks: int) -> None:
+        """Say how many tasks there are; see `Pool.want`."""
+        self._pool.want(tasks)
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any

@@ -114,6 +114,8 @@ class HurriedPool:
         Why a worker is lost after its checkpoint and before its answer; empty: it is not.
     """
 
+    patience = 60.0
+
     def __init__(
         self,
         workers: int,
@@ -159,6 +161,9 @@ class HurriedPool:
             self.join(worker)
             return
         self.queue.append(Finished(worker, token, results if several else results[0]))
+
+    def want(self, tasks: int) -> None:
+        pass
 
     def dismiss(self, worker: str, pid: int) -> None:
         assert self.alive[worker] == pid

@@ -1,4 +1,4 @@
-"""Where a task begins and ends: a run brought to an epoch, the record and checkpoint of what it did.
+"""Where a task begins and ends: runs brought to an epoch, records and checkpoints of what they did.
 
 The same for a run alone and for those of a bundle.
 """

@@ -302,6 +302,19 @@ def test_workers_that_were_let_go_are_no_losses(tmp_path: Path) -> None:
     assert run.state().workers == 2
 
 
+def test_a_worker_that_has_the_name_of_one_that_was_let_go_keeps_its_work(tmp_path: Path) -> None:
+    """The successor may join before the end of the other is known."""
+
+    class Overlapping(HurriedPool):
+        def dismiss(self, worker: str, pid: int) -> None:
+            super().dismiss(worker, pid)
+            lost, ready = self.queue[-2:]
+            self.queue[-2:] = [ready, lost]
+
+    drive(tmp_path, Overlapping(1, Disk(), lambda: 2))
+    whole(read(tmp_path / "journal.jsonl"))
+
+
 @pytest.mark.parametrize("failure", ["node-failure", "cancelled", "preempted"])
 def test_losses_that_are_nobodys_fault_never_give_a_run_up(tmp_path: Path, failure: str) -> None:
     losses = iter([failure] * 40)

@@ -70,7 +70,9 @@ def events(directory: Path) -> list[WorkerEvent]:
 def test_two_nodes_of_a_partition_give_the_scores_of_this_machine(
     folder: Path, slurm: MiniSlurm, digits: Path
 ) -> None:
-    site(folder, "high_mem", workers=2)
+    near = folder / "near"
+    near.mkdir()
+    site(folder, "high_mem", workers=2, more=f'scratch = "{near}"\ncopy_data = true\n')
     done = stormsweep(folder, "run", digits_study(folder), "--site", "two", "--no-report")
     assert done.returncode == 0, done.stderr
     directory = folder / "runs" / "digits"
@@ -81,6 +83,10 @@ def test_two_nodes_of_a_partition_give_the_scores_of_this_machine(
     assert sorted(event.host for event in ready) == ["n2018-1"] * 2 + ["n2018-2"] * 2
     nodes = of_kind(read(directory / "journal.jsonl"), NodeEvent)
     assert [node.event for node in nodes] == ["asked", "asked"]
+    logs = [path.read_text() for path in (directory / "logs").glob("slurm-*.out")]
+    assert len(logs) == 2
+    assert all(f"copied {folder / 'data'}" in log for log in logs), logs
+    assert list(near.iterdir()) == []
     assert not (directory / ".private").exists()
     nothing_is_left(slurm, folder)
     # The directory knows its site: it goes on, or has nothing to do, from there.
@@ -223,3 +229,28 @@ shared_folder = "/nonexistent"
     assert "#SBATCH --partition=batch" in shown.stdout
     assert not (tmp_path / "runs").exists()
     assert slurm.run("squeue", "--noheader") == ""
+
+
+def test_a_gpu_that_slurm_gives_and_jax_does_not_see_is_refused(
+    tmp_path: Path, slurm: MiniSlurm
+) -> None:
+    pytest.importorskip("jax", reason="JAX, the engine for GPUs, is not installed")
+    gpu = """
+[site.gpu]
+scheduler = "slurm"
+partition = "gpu"
+walltime = "00:10:00"
+gres = "gpu:{gpus}"
+memory_gb = 3
+workers_per_node = 2
+"""
+    study = digits_study(tmp_path, engine='use = "jax"')
+    for gpus, code, said in (
+        (2, 2, "JAX sees no GPU on n2018-2, although the site asks for some"),
+        (1, 1, "n2018-2 shows the job 1 of the GPUs that 2 workers need; see the site's gres"),
+    ):
+        site(tmp_path, more=gpu.format(gpus=gpus))
+        done = stormsweep(tmp_path, "run", study, "--site", "gpu", "--no-report")
+        assert done.returncode == code, done
+        assert said in done.stderr.strip().splitlines()[-1], done.stderr
+        nothing_is_left(slurm, tmp_path)

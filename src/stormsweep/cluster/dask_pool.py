@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import queue
@@ -196,6 +197,8 @@ class DaskPool:
         self._open.close()
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, WorkerLost) and (event.failure, event.reason) == KILLED:
+            event = dataclasses.replace(event, reason=self._killed(event.worker))
         self._events.put(event)
 
     def _host_of(self, worker: str) -> str:
@@ -228,8 +231,17 @@ class DaskPool:
             if self._current.get(name) == (address, pid):
                 del self._current[name]
             token = self._busy.pop((name, pid), None)
-            failure, reason = farewell(farewell_file(self._logs, name, pid))
-            self._tell(WorkerLost(name, self._host_of(name), pid, failure, reason, token))
+            said = farewell(farewell_file(self._logs, name, pid))
+            self._tell(WorkerLost(name, self._host_of(name), pid, *said, token))
+
+    def _killed(self, worker: str) -> str:
+        """Return what is said of a worker process that said nothing itself."""
+        path = self._logs / f"worker-{worker}.log"
+        with contextlib.suppress(OSError):
+            lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            if lines:
+                return f"{KILLED[1]}; the last line of {path.name}: {lines[-1][:300]}"
+        return KILLED[1]
 
 
 #: What is said of a worker that said nothing itself.

@@ -117,8 +117,8 @@ class Agent:
             if self._order.gpus and len(machine.gpus()) < self._order.workers:
                 self._go(
                     "no-gpu",
-                    f"{node_name()} shows {len(machine.gpus())} GPUs to the job, for "
-                    f"{self._order.workers} workers; see gres and workers_per_node of the site",
+                    f"{node_name()} shows the job {len(machine.gpus())} of the GPUs that "
+                    f"{self._order.workers} workers need; see the site's gres, workers_per_node",
                 )
                 return self._farewell()
             prepare_workers(self._order.imported)
@@ -202,7 +202,7 @@ class Agent:
         copies = await asyncio.to_thread(self._copy, scratch)
         for number in range(order.workers):
             cores = kept_on[number] if kept_on else ()
-            station = Station(memory * 2**30, cores, leave_at, copies)
+            station = Station(memory * 2**30, cores, leave_at, copies, node_name(), order.gpus)
             environment = {**os.environ, **thread_environment(order.threads)}
             environment |= station.environment()
             if order.gpus:

@@ -30,12 +30,18 @@ class Station:
         When its tasks must be over, by the node's monotonic clock, which all its processes share.
     copies : mapping of str to str
         Folders of the study, and where their copies lie on the node's own disk.
+    node : str
+        What the scheduler calls the node.
+    gpu : bool
+        Whether the worker is to compute on a GPU.
     """
 
     memory_bytes: float = 0.0
     cores: Cores = ()
     leave_at: float | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
+    node: str = ""
+    gpu: bool = False
 
     def environment(self) -> dict[str, str]:
         """Return what the worker process must have in its environment."""
@@ -53,6 +59,11 @@ def take() -> Station:
         _here = Station(**said | {"cores": tuple(said["cores"])})
     until = math.inf if _here.leave_at is None else _here.leave_at
     deadline.set_left(until - time.monotonic())
+    return _here
+
+
+def here() -> Station:
+    """Return the station that was taken."""
     return _here
 
 

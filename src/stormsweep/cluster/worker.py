@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from distributed import Status, WorkerPlugin
 
-from stormsweep.cluster import station
+from stormsweep.cluster import station, worker_log
 from stormsweep.cluster.line import answer_the_line
 from stormsweep.cluster.topology import Cores, pin_process
 from stormsweep.files import keep_within_group
@@ -83,6 +83,7 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
+        worker_log.begin()
         here = station.take()
         if here.memory_bytes:
             self.memory_bytes = here.memory_bytes

@@ -43,6 +43,25 @@ class Place:
         """Workers on all nodes."""
         return self.nodes[1] * self.found.site.workers_per_node
 
+    @property
+    def gpus(self) -> bool:
+        """Whether the site's jobs ask for GPUs."""
+        return "gpu" in (self.found.site.gres or "")
+
+    def unused(self, engine: str) -> str:
+        """Say so where an engine leaves unused what the site has; else an empty string."""
+        if self.gpus and engine != "jax":
+            return (
+                f"site {self.found.name} asks for GPUs, and engine.use = {engine!r} trains on "
+                "processors; engine.use = 'jax' trains on GPUs"
+            )
+        if engine == "jax" and not self.gpus:
+            return (
+                f"site {self.found.name} asks for no GPUs (gres), so that JAX trains on "
+                "processors; engine.use = 'tensorflow' is faster there"
+            )
+        return ""
+
 
 def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") -> Found:
     """Return a site: of a sites file near the study, or of that which the study ran on before.

@@ -9,10 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stormsweep import files
+from stormsweep.cluster import station
 from stormsweep.errors import ModelError
 from stormsweep.models.build import Builder, check_builder, find_builder
 from stormsweep.records import TaskOrder
 from stormsweep.training.engine import Engine
+
+_NO_GPU = (
+    "JAX sees no GPU on {node}, although the site asks for some (gres): install stormsweep[gpu] "
+    "there, see what nvidia-smi says in a job, or choose a site without GPUs"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +79,10 @@ def welcome(question: Question) -> Welcome:
         return Welcome(str(error), "", time.time())
     if question.engine != "jax":
         return Welcome("", model, time.time())
-    from stormsweep.training.keras_jax import device
+    from stormsweep.training.keras_jax import device, on_gpu
 
+    if station.here().gpu and not on_gpu():
+        return Welcome(_NO_GPU.format(node=station.here().node), "", time.time())
     print(f"training with Keras on JAX on {device()}", flush=True)
     return Welcome("", model, time.time(), device())
 

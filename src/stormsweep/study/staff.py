@@ -130,7 +130,10 @@ class Staff:
 
         layout = self.layout()
         if layout is not None:
-            note = "" if self._place else crowded(layout, self._room.cores)
+            if self._place is None:
+                note = crowded(layout, self._room.cores)
+            else:
+                note = self._place.unused(self._file.engine.use)
             if note or layout.why:
                 watcher.note(note or f"{layout}: {layout.why}")
             watcher.stage("starting workers", 0.0)
@@ -202,7 +205,7 @@ class Staff:
             logs=str(self._logs),
             imported=list(self._imported),
             pin=chosen.pin,
-            gpus=self._file.engine.use == "jax" and "gpu" in (site.gres or ""),
+            gpus=self._file.engine.use == "jax" and self._place.gpus,
             walltime_s=None if site.walltime is None else walltime_seconds(site.walltime),
             scratch=site.scratch,
             copies=[str(folder.resolve()) for folder in folders] if site.copy_data else [],

@@ -16,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
+from stormsweep.cluster import worker_log
 from stormsweep.errors import RunError
 from stormsweep.records import (
     Delivered,
@@ -81,6 +82,8 @@ def sample_task(sample: Sample) -> Sampled | RunFailed:
 
 def guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
     """Return what `work` returns, or what went wrong in it."""
+    task = order.task
+    worker_log.at(f"{task.run.id} epochs {task.from_epoch}-{task.to_epoch}")
     try:
         return work()
     except MemoryError:

@@ -75,6 +75,13 @@ def device() -> str:
     return platform if kind == platform else f"{kind} ({platform})"
 
 
+def on_gpu() -> bool:
+    """Say whether it is a GPU that computes."""
+    import jax
+
+    return bool(jax.devices()[0].platform == "gpu")
+
+
 class JaxEngine:
     """Train Keras models on JAX.
 

@@ -6,6 +6,7 @@ report must say of them.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -18,6 +19,7 @@ from typing import Any
 from unittest import mock
 
 from stormsweep.records import (
+    Entry,
     Record,
     RunFailed,
     RunPlanned,
@@ -25,6 +27,7 @@ from stormsweep.records import (
     SessionEnded,
     StudyBegun,
     TaskDone,
+    TaskPaused,
     TaskRetried,
     WorkerEvent,
 )
@@ -309,3 +312,47 @@ def simulate(
     }
     (directory / "environment.json").write_text(json.dumps(facts), encoding="utf-8")
     return directory
+
+
+def with_pauses(entries: list[Entry]) -> list[Entry]:
+    """Return a journal as if every task of more than an epoch had been paused in its middle."""
+    paused: list[Entry] = []
+    for entry in entries:
+        done = entry.record
+        if not isinstance(done, TaskDone) or done.to_epoch - done.from_epoch < 2:
+            paused.append(entry)
+            continue
+        middle = (done.from_epoch + done.to_epoch) // 2
+        share = (middle - done.from_epoch) / (done.to_epoch - done.from_epoch)
+        then = done.started + share * (done.stopped - done.started)
+        patches, updates = round(share * done.patches), round(share * done.updates)
+        pause = TaskPaused(
+            run=done.run,
+            from_epoch=done.from_epoch,
+            to_epoch=middle,
+            worker=done.worker,
+            session=done.session,
+            submitted=done.submitted,
+            started=done.started,
+            stopped=then,
+            phases={phase: share * seconds for phase, seconds in done.phases.items()},
+            epoch_loss=done.epoch_loss[: middle - done.from_epoch],
+            patches=patches,
+            updates=updates,
+            memory_mb=done.memory_mb,
+            parameters=done.parameters,
+            threads=done.threads,
+            cores=done.cores,
+            bundle=done.bundle,
+        )
+        rest = dataclasses.replace(
+            done,
+            resumed=middle,
+            submitted=then,
+            started=then,
+            phases={phase: (1 - share) * seconds for phase, seconds in done.phases.items()},
+            patches=done.patches - patches,
+            updates=done.updates - updates,
+        )
+        paused += [Entry(entry.time, pause), Entry(entry.time, rest)]
+    return paused

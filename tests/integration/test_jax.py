@@ -15,10 +15,12 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from stormsweep.records import TaskPaused
 from stormsweep.results import frames
-from stormsweep.results.journal import read
+from stormsweep.results.journal import of_kind, read
 
 from .conftest import digits_study, family, scores, start, stormsweep, tasks, wait_for
+from .test_walltime import HERE, drive
 
 pytest.importorskip("jax", reason="JAX is not installed")
 
@@ -86,6 +88,27 @@ def test_a_killed_bundle_goes_on_alone_and_comes_to_the_same_scores(tmp_path: Pa
     expected = scores(directory)
     for key, found in scores(tmp_path / "runs" / "whole").items():
         assert found["brier_score"] == pytest.approx(expected[key]["brier_score"], abs=0.02), key
+
+
+def test_bundles_whose_time_is_over_again_and_again_come_to_the_same_scores_to_the_bit(
+    tmp_path: Path,
+) -> None:
+    found = {}
+    for name, file in {"calm": "small_models.py", "hurried": "hurried_models.py"}.items():
+        study = jax_study(
+            tmp_path,
+            name,
+            model=f'build = "{HERE / file}:digits_cnn"',
+            search__space="batch_size = [32]\nlearning_rate = [0.003, 0.01]\nepochs = [5, 18]",
+        )
+        assert not drive(tmp_path, study, "replace")[1]["unfinished"]
+        done = tasks(tmp_path / "runs" / name)
+        found[name] = {(one.run, one.to_epoch): (one.scores, one.epoch_loss) for one in done}
+    assert found["hurried"] == found["calm"]
+    pauses = of_kind(read(tmp_path / "runs" / "hurried" / "journal.jsonl"), TaskPaused)
+    assert [pause.bundle for pause in pauses] == [4] * 4
+    assert {(pause.from_epoch, pause.to_epoch) for pause in pauses} == {(5, 10)}
+    assert len({(pause.started, pause.stopped) for pause in pauses}) == 1
 
 
 @pytest.mark.slow

@@ -142,6 +142,37 @@ def test_a_run_goes_on_from_its_checkpoint_in_any_bundle(tmp_path):
         started(fresh, run={**RUN, "filters": [2]})[0].restore(resumed[0].state(), 3)
 
 
+def test_a_bundle_left_at_an_epoch_goes_on_to_the_bit(tmp_path):
+    kind = {"builder": normalized, "run": {"batch_size": 32}, "folds": FOLDS[:2]}
+    engine = JaxEngine()
+    whole = started(engine, **kind)
+    expected = together(engine, whole, 4)
+    first, asked = started(engine, **kind), []
+
+    def go_on(seconds):
+        asked.append(seconds)
+        return len(asked) < 3
+
+    left = {id(run): result for part in engine.train(first, 4, go_on) for run, result in part}
+    assert asked[0] is None
+    assert all(0 < seconds < 60 for seconds in asked[1:])
+    assert {run.epoch for run in first} == {2}
+    for number, own in enumerate(first):
+        checkpoint.save(tmp_path, f"run{number}", 2, own.state(), {})
+
+    fresh = JaxEngine()
+    resumed = started(fresh, **kind)
+    for number, own in enumerate(resumed):
+        own.restore(checkpoint.load(tmp_path, f"run{number}", 2)[0], 2)
+    ((one, nothing),) = next(iter(fresh.train(resumed[:1], 4, lambda seconds: False)))
+    assert (one.epoch, nothing.losses, nothing.patches) == (2, [], 0)
+    rest = together(fresh, resumed, 4)
+    for own, run, before, after, all_of in zip(resumed, whole, first, rest, expected, strict=True):
+        assert left[id(before)].losses + after.losses == all_of.losses
+        for name, value in run.state().items():
+            assert np.array_equal(own.state()[name], value), name
+
+
 def test_a_run_that_diverges_leaves_the_others_alone():
     engine = JaxEngine()
     runs = started(engine, normalized, {"batch_size": 32}, FOLDS[:1], (0.01, 1e38, 0.02))

@@ -11,13 +11,21 @@ import pytest
 
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
-from stormsweep.records import Entry, TaskDone
+from stormsweep.records import Entry, Run, TaskDone
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import read
 from stormsweep.search.plan import Plan, Queue, make_plan
 from stormsweep.search.space import grid
-from stormsweep.study.forecast import Forecast, Kind, Pace, forecast, pace_of, simulate
-from tests.journals import GRID_2019
+from stormsweep.study.forecast import (
+    Forecast,
+    Kind,
+    Pace,
+    forecast,
+    foretell,
+    pace_of,
+    simulate,
+)
+from tests.journals import GRID_2019, with_pauses
 from tests.journals import simulate as write_study
 
 SPACE = {**GRID_2019, "batch_size": [128, 512, 2048], "epochs": [2, 4]}
@@ -98,6 +106,31 @@ def test_runs_of_bundles_count_with_their_shares_and_for_their_engine_only(tmp_p
     assert together.speeds == alone.speeds
     assert together.beside == pytest.approx(alone.beside, abs=1e-5)
     assert together.compiling == pytest.approx([4 * seconds for seconds in alone.compiling])
+
+
+def test_a_paused_run_takes_what_is_left_of_it_and_tells_how_fast_it_was(tmp_path: Path) -> None:
+    whole = study(tmp_path / "whole")
+    entries = read(whole / "journal.jsonl")
+    planned = facts.planned_runs(entries).values()
+    runs = [Run(p.run, p.hyperparameters, p.fold, tuple(p.milestones)) for p in planned]
+    about = facts.study(entries)
+    build, inputs = about.model["build"], tuple(about.data["inputs"])
+    kind = Kind("a", "tensorflow", "float32", False, build, inputs, (), threads=1)
+    said = {1: {"processor": "a", "precision": "float32"}}
+    paused = with_pauses(entries)
+    paces = [pace_of(tmp_path, each, said, kind) for each in (entries, paused)]
+    for size, speeds in paces[0].speeds.items():
+        assert min(paces[1].speeds[size]) == pytest.approx(min(speeds), rel=1e-3)
+        assert max(paces[1].speeds[size]) == pytest.approx(max(speeds), rel=1e-3)
+        assert len(paces[1].speeds[size]) > len(speeds)
+    # The last task alone is left, of which the half is done.
+    last = max(number for number, one in enumerate(paused) if isinstance(one.record, TaskDone))
+    left = [paused[: last - 1], paused[:last]]
+    plan = Plan((), 3, tuple(runs))
+    first, second = (foretell(plan, each, [38_000] * 3, 1, [paces[0]]).seconds for each in left)
+    assert first is not None
+    assert second is not None
+    assert 0 < second[1] < first[1]
 
 
 def test_a_batch_size_never_seen_is_foretold_from_the_others(tmp_path: Path) -> None:

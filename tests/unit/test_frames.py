@@ -14,9 +14,9 @@ import pytest
 from scipy import stats
 
 from stormsweep.errors import JournalError
-from stormsweep.records import Entry, RunFailed, SessionBegun, TaskDone, identity
+from stormsweep.records import Entry, RunFailed, SessionBegun, TaskDone, TaskPaused, identity
 from stormsweep.report.material import Material
-from stormsweep.report.timings import timeline_picture
+from stormsweep.report.timings import timeline_picture, train_time_picture
 from stormsweep.results import facts, frames, journal
 from stormsweep.results.summary import differences, summary, worker_time
 from tests import journals
@@ -326,3 +326,42 @@ def test_seconds_of_a_bundle_are_counted_once(whole: list[Entry]) -> None:
     assert "trained together" in picture.caption
     (axis,) = picture.figure.axes
     assert len(axis.collections[0].get_paths()) == 2 * len(first)
+
+
+def test_paused_tasks_cost_what_they_cost_and_nothing_is_counted_twice(
+    troubled: list[Entry],
+) -> None:
+    paused = journals.with_pauses(troubled)
+    count = sum(isinstance(entry.record, TaskPaused) for entry in paused)
+    assert count == len(facts.tasks_done(troubled)) > 0
+    before, after = summary(troubled), summary(paused)
+    for field in dataclasses.fields(before):
+        if field.name == "best":
+            continue
+        expected = getattr(before, field.name)
+        assert getattr(after, field.name) == (
+            pytest.approx(expected) if isinstance(expected, float) else expected
+        ), field.name
+    for view in (frames.fits, frames.configurations, frames.sessions, frames.workers, worker_time):
+        pd.testing.assert_frame_equal(view(paused), view(troubled), obj=view.__name__)
+    table = frames.tasks(paused)
+    assert table["paused"].sum() == count
+    assert len(table) == 2 * count
+    assert (table["to_epoch"] - table["from_epoch"]).tolist() == [1] * len(table)
+    lines = [journal.encode(entry) for entry in paused]
+    assert [journal.decode(line) for line in lines] == paused
+    picture = timeline_picture(Material(paused))
+    assert picture is not None
+    assert "paused" in picture.caption
+
+
+def test_a_pause_in_which_nothing_was_trained_is_no_speed(whole: list[Entry]) -> None:
+    paused = [
+        Entry(entry.time, dataclasses.replace(record, to_epoch=record.from_epoch, patches=0))
+        if isinstance(record := entry.record, TaskPaused)
+        else entry
+        for entry in journals.with_pauses(whole)
+    ]
+    table = frames.tasks(paused)
+    assert table["patches_per_second"].isna().tolist() == table["paused"].tolist()
+    assert train_time_picture(Material(paused)) is not None

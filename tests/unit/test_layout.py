@@ -323,3 +323,4 @@ def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None
     table = frames.tasks(read(old))
     assert list(table["threads"]) == [1, 1]
     assert list(table["cores"]) == ["", ""]
+    assert list(table["from_epoch"]) == [0, 0]

@@ -108,11 +108,12 @@ def test_a_grid_of_a_range_is_refused() -> None:
 def test_any_number_of_workers_does_every_task_once_and_in_order(
     space: dict[str, Any], folds: int, workers: int, seed: int
 ) -> None:
-    """Workers finish in any order, some lose their task; still all is done once, in order."""
+    """Workers finish in any order, some lose or pause their task; all is done once, in order."""
     chance = random.Random(seed)
     plan = make_plan(grid(space), {}, folds)
     queue = Queue(plan.runs, {}, (), [1000] * folds)
     done: dict[str, list[tuple[int, int]]] = {run.id: [] for run in plan.runs}
+    trained: dict[str, list[int]] = {run.id: [] for run in plan.runs}
     held: list[str | None] = [None] * workers
     running: dict[int, Any] = {}
     while queue or running:
@@ -121,16 +122,25 @@ def test_any_number_of_workers_does_every_task_once_and_in_order(
                 running[number] = task
         number = chance.choice(list(running))
         task = running.pop(number)
-        if chance.random() < 0.2:
+        assert task.start == (trained[task.run.id] or [0])[-1], "it does not go on where it was"
+        what = chance.random()
+        if what < 0.2:
             queue.put_back(task)
             held[number] = None
+        elif what < 0.4:
+            at = chance.randint(task.start, task.to_epoch - 1)
+            trained[task.run.id] += range(task.start + 1, at + 1)
+            queue.paused(task, at)
+            held[number] = None
         else:
+            trained[task.run.id] += range(task.start + 1, task.to_epoch + 1)
             done[task.run.id].append((task.from_epoch, task.to_epoch))
             held[number] = task.run.id
             queue.done(task)
     for run in plan.runs:
         steps = list(itertools.pairwise((0, *run.milestones)))
         assert done[run.id] == steps
+        assert trained[run.id] == list(range(1, run.milestones[-1] + 1))
 
 
 def test_the_longest_run_goes_first_and_small_batches_count_as_longer() -> None:
@@ -151,6 +161,18 @@ def test_a_resumed_queue_leaves_out_what_is_done_or_failed() -> None:
     assert task is not None
     assert (task.run, task.from_epoch, task.to_epoch) == (half, 2, 4)
     assert queue.take() is None
+
+
+def test_a_paused_run_goes_on_at_its_epoch_and_counts_as_shorter() -> None:
+    plan = make_plan(grid({"epochs": [4, 8]}), {}, 3)
+    paused, other, third = plan.runs
+    reached = {paused.id: 4, other.id: 4, third.id: 4}
+    queue = Queue(plan.runs, reached, (), [10, 10, 10], paused={paused.id: 7})
+    tasks = [queue.take() for _ in plan.runs]
+    assert [task and task.run for task in tasks] == [other, third, paused]
+    last = tasks[-1]
+    assert last is not None
+    assert (last.from_epoch, last.to_epoch, last.start) == (4, 8, 7)
 
 
 @given(
@@ -205,12 +227,16 @@ def test_bundles_do_every_task_once_and_mix_nothing_but_rates_and_folds(
     while queue:
         bundle = queue.take_bundle(held, limit, small)
         assert 1 <= len(bundle) <= limit
-        assert len({(structure(t.run), t.from_epoch, t.to_epoch) for t in bundle}) == 1
+        alike = {(structure(t.run), t.from_epoch, t.to_epoch, t.start) for t in bundle}
+        assert len(alike) == 1
         assert all(len(bundle) <= small.get(task.run.id, limit) for task in bundle)
         held = [task.run.id for task in bundle]
         for task in bundle:
-            if chance.random() < 0.2:
+            what = chance.random()
+            if what < 0.2:
                 queue.put_back(task)
+            elif what < 0.4:
+                queue.paused(task, chance.randint(task.start, task.to_epoch - 1))
             else:
                 queue.done(task)
                 done.append((task.run.id, task.to_epoch))

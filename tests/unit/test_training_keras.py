@@ -125,6 +125,38 @@ def test_a_run_goes_on_from_its_checkpoint_to_the_bit(keras, tmp_path, builder, 
         assert np.array_equal(resumed.state()[name], value), name
 
 
+@pytest.mark.parametrize(("builder", "run", "data"), CASES)
+def test_a_run_left_at_an_epoch_goes_on_to_the_bit(keras, builder, run, data):
+    run = {"batch_size": 32, **run}
+    whole = KerasEngine().start(builder, run, SEED, 1, data)
+    expected = whole.advance(5)
+    asked = []
+
+    def until(epoch):
+        def go_on(seconds):
+            asked.append(seconds)
+            return first.epoch < epoch
+
+        return go_on
+
+    first = KerasEngine().start(builder, run, SEED, 1, data)
+    left = first.advance(5, until(0))
+    assert (first.epoch, left.losses, left.patches, left.updates) == (0, [], 0, 0)
+    left = first.advance(5, until(3))
+    assert first.epoch == 3
+    assert (left.patches, left.updates) == (3 * len(data.train), 3 * 5)
+    assert asked[:2] == [None, None], "before the first epoch there is no time to tell"
+    assert all(0 < seconds < 60 for seconds in asked[2:])
+    assert len(asked) == 1 + 1 + 3
+
+    resumed = KerasEngine().start(builder, run, SEED, 1, data)
+    resumed.restore(first.state(), 3)
+    rest = resumed.advance(5, lambda seconds: True)
+    assert left.losses + rest.losses == expected.losses
+    for name, value in whole.state().items():
+        assert np.array_equal(resumed.state()[name], value), name
+
+
 def test_a_run_is_the_same_whatever_the_worker_trained_before(engine):
     # One compiled program serves all learning rates and folds; nothing of a run may stay in it.
     fresh = {

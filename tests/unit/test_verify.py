@@ -16,6 +16,7 @@ from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, RunError, StormsweepError
+from stormsweep.records import TaskOrder, TaskPaused
 from stormsweep.study import orders
 from stormsweep.study.choice import Choice
 from stormsweep.study.setup import Welcome
@@ -48,12 +49,12 @@ class FakePool:
         pass
 
 
-def verify(folder: Path, pool: FakePool) -> None:
+def verify(folder: Path, pool: FakePool, epochs: int = 2) -> None:
     data = cast(PreparedData, SimpleNamespace(path=folder, fingerprint="f"))
     choice = Choice(
         configuration="c",
-        hyperparameters={"batch_size": 8, "epochs": 2},
-        stops=(2,),
+        hyperparameters={"batch_size": 8, "epochs": epochs},
+        stops=(epochs,),
         threshold=0.5,
         threshold_folds=(2, 2),
         look=1,
@@ -104,3 +105,67 @@ def test_a_builder_edited_between_two_workers_is_refused(tmp_path: Path) -> None
 
     with pytest.raises(ModelError, match="was edited while the study runs"):
         verify(tmp_path, FakePool(answer))
+
+
+class HurriedPool(FakePool):
+    """Workers with time for one epoch each, and others after them."""
+
+    def __init__(self, epochs: int, losses: list[str]) -> None:
+        super().__init__(lambda token: [Finished("0", token, Welcome("", "abc", 1.0))])
+        self.epochs, self.losses = epochs, losses
+        self.orders: list[TaskOrder] = []
+        self.pid, self.gone = 1, [0]
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        assert pid == self.pid, "a worker that is gone is asked"
+        if not isinstance(argument, TaskOrder):
+            super().submit(worker, pid, token, function, argument)
+            return
+        self.orders.append(argument)
+        start = argument.task.start
+        if self.losses:
+            self.queue.append(WorkerLost("0", "h", pid, self.losses.pop(), "it went", token))
+            self.join()
+            return
+        if start + self.epochs >= argument.task.to_epoch:
+            raise Reached
+        phases: dict[str, float] = {}
+        self.queue.append(
+            Finished(
+                worker, token,
+                TaskPaused(
+                    argument.task.run.id, start, start + self.epochs, worker, 0,
+                    argument.submitted, 1.0, 2.0, phases, [0.1], 1, 1, 1.0, 5, 1, [], 1,
+                ),
+            )
+        )  # fmt: skip
+
+    def join(self) -> None:
+        self.pid += 1
+        self.queue.append(WorkerReady("0", "h", self.pid))
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        self.gone.append(pid)
+        self.queue.append(WorkerLost("0", "h", pid, "killed", "it was let go", None))
+        self.join()
+
+
+class Reached(Exception):
+    pass
+
+
+def test_pauses_and_losses_that_are_nobodys_fault_are_no_attempts(tmp_path: Path) -> None:
+    pool = HurriedPool(1, ["preempted", "node-failure"] * 5 + ["killed"] * 2)
+    with pytest.raises(Reached):
+        verify(tmp_path, pool, epochs=9)
+    assert [order.task.start for order in pool.orders] == [0] * 12 + [*range(9)]
+    assert pool.gone[1:] == [*range(13, 21)]
+
+
+def test_a_verification_for_which_no_worker_has_time_ends_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="longer walltime"):
+        verify(tmp_path, HurriedPool(0, []))
+    with pytest.raises(RunError, match="longer walltime"):
+        verify(tmp_path, HurriedPool(1, ["walltime"] * 9))

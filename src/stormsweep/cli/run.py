@@ -53,7 +53,7 @@ def run(
 
     with stoppable(again, "everything finished so far is kept"), display() as watcher:
         outcome = chosen.run(watcher, retry_failed)
-    if not outcome.trained:
+    if not outcome.trained and not outcome.unfinished:
         typer.echo("Nothing was left to train.")
     for line in told(chosen, report):
         typer.echo(line)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskPaused
-from stormsweep.study import pausing, worker
+from stormsweep.study import pausing, stretches, worker
+from stormsweep.study.cases import fold_of
 from stormsweep.study.setup import engine_for
-from stormsweep.study.worker import Member
+from stormsweep.study.stretches import Clock, Member
 from stormsweep.training.engine import AdvanceResult, BundleEngine, FoldData, GoOn
 from stormsweep.training.scores import scores
 
@@ -58,10 +59,10 @@ def _failed(order: TaskOrder, error: Exception) -> RunFailed:
 
 
 def _train(orders: Sequence[TaskOrder]) -> Iterator[Result]:
-    clock = worker.Clock()
+    clock = Clock()
     left: list[TaskOrder] = []
     for order in orders:
-        if (known := worker.recorded(order)) is not None:
+        if (known := stretches.recorded(order)) is not None:
             yield known
         else:
             left.append(order)
@@ -70,10 +71,10 @@ def _train(orders: Sequence[TaskOrder]) -> Iterator[Result]:
     first = left[0]
     go_on = pausing.allowance(first.foreseen)
     if go_on is not None and not go_on(None):
-        yield from (worker.unfit(order, clock, len(left)) for order in left)
+        yield from (stretches.unfit(order, clock, len(left)) for order in left)
         return
     engine = cast(Engine, engine_for(first))
-    folds = {order.task.run.fold: worker.fold_of(order) for order in left}
+    folds = {order.task.run.fold: fold_of(order) for order in left}
     clock.lap("open")
     members: dict[int, Member] = {}
     short: list[Member] = []
@@ -94,17 +95,15 @@ def _train(orders: Sequence[TaskOrder]) -> Iterator[Result]:
     for part in engine.train(runs, first.task.to_epoch, go_on):
         together = [(members[id(run)], result) for run, result in part]
         yield from _after_training(engine, together, clock)
-        clock = worker.Clock()
+        clock = Clock()
 
 
-def _left(
-    paused: Sequence[tuple[Member, AdvanceResult | None]], clock: worker.Clock
-) -> list[TaskPaused]:
+def _left(paused: Sequence[tuple[Member, AdvanceResult | None]], clock: Clock) -> list[TaskPaused]:
     """Leave runs where they are, write their checkpoints, and say so."""
-    records = [worker.pause(member, result, clock, len(paused)) for member, result in paused]
+    records = [stretches.pause(member, result, clock, len(paused)) for member, result in paused]
     clock.lap("checkpoint")
     stopped = time.time()
-    return [worker.timed(record, clock, stopped) for record in records]
+    return [stretches.timed(record, clock, stopped) for record in records]
 
 
 def _begun(
@@ -116,7 +115,7 @@ def _begun(
     for order in orders:
         run = order.task.run
         try:
-            yield worker.begin(order, folds[run.fold], known.get(run.id), go_on)
+            yield stretches.begin(order, folds[run.fold], known.get(run.id), go_on)
         except Exception as error:
             yield _failed(order, error)
 
@@ -124,7 +123,7 @@ def _begun(
 def _after_training(
     engine: Engine,
     together: list[tuple[Member, AdvanceResult | RunError]],
-    clock: worker.Clock,
+    clock: Clock,
 ) -> Iterator[Result]:
     """Score runs that were trained together, write their checkpoints, and say what they did."""
     clock.lap("train")
@@ -152,22 +151,22 @@ def _after_training(
             yield _failed(member.order, error)
     clock.lap("score")
     for member, done in records:
-        worker.save(member, worker.timed(done, clock))
+        stretches.save(member, stretches.timed(done, clock))
     clock.lap("checkpoint")
     pausing.took(clock.phases["score"] + clock.phases["checkpoint"])
     stopped = time.time()
     for member, done in records:
         worker.held[done.run] = member.run
-        yield worker.timed(done, clock, stopped)
+        yield stretches.timed(done, clock, stopped)
 
 
 def _record(
     member: Member,
     result: AdvanceResult,
     probabilities: NDArray[np.float32],
-    clock: worker.Clock,
+    clock: Clock,
     together: int,
 ) -> TaskDone:
     data = member.data
     found = scores(data.labels[data.validation], probabilities, data.climatology)
-    return worker.record(member, result, found, clock, together)
+    return stretches.record(member, result, found, clock, together)

@@ -307,6 +307,8 @@ class Execution:
             task = order.task
             self._write(result)
             self._unsettled.append((task, result))
+            if not isinstance(result, RunFailed):
+                self._tally.measured(result)
             if isinstance(result, TaskDone):
                 # The rest of the run may be given out at once: its checkpoint is on the disk.
                 self._queue.done(task)
@@ -365,16 +367,21 @@ class Execution:
         log.debug("%s epoch %d: %s %.4f", done.run, done.to_epoch, metric, done.scores[metric])
 
     def _lost(self, event: WorkerLost) -> None:
-        self._held.pop(event.worker, None)
-        self._fresh.discard(event.worker)
         self._early = [(who, when) for who, when in self._early if who.pid != event.pid]
-        self._idle.pop(event.worker, None)
+        now = self._reception.joined.get(event.worker)
+        orders: list[TaskOrder] = []
+        if now is None or now.pid == event.pid:
+            # Else another process has the name by now, and is not the one that was lost.
+            self._held.pop(event.worker, None)
+            self._fresh.discard(event.worker)
+            self._idle.pop(event.worker, None)
+            orders = self._running.pop(event.worker, [])
         expected = (event.worker, event.pid) in self._dismissed
         self._dismissed.discard((event.worker, event.pid))
         self._record_worker(event, "left" if expected else "lost", event.reason)
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
-        bundle = [order.task for order in self._running.pop(event.worker, [])]
+        bundle = [order.task for order in orders]
         self._reception.lost(event, excused=expected or bool(bundle))
         self._bundling.lost(bundle, event.failure)
         for task in bundle:

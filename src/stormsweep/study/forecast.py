@@ -21,7 +21,7 @@ from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import DataError, JournalError
-from stormsweep.records import Entry, LayoutTried, SessionBegun, Task, TaskPaused, WorkerEvent
+from stormsweep.records import Entry, LayoutTried, SessionBegun, Task, TaskDone, WorkerEvent
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
 from stormsweep.results.progress import progress_of
@@ -162,13 +162,12 @@ def pace_of(
         pace.runs.add(task.run)
         pace.speeds[batch].append(cost(epochs, task.patches // epochs, batch) / train)
         compiling = task.phases.get("compile", 0.0)
-        if isinstance(task, TaskPaused):
-            continue
-        waited = max(0.0, task.started - task.submitted) / task.bundle
-        pace.beside.append(max(0.0, task.seconds - train - compiling) + waited)
         if compiling > 0:
             # The runs of a bundle share the seconds of one program, which is compiled once.
             pace.compiling.append(compiling * task.bundle)
+        if isinstance(task, TaskDone):
+            waited = max(0.0, task.started - task.submitted) / task.bundle
+            pace.beside.append(max(0.0, task.seconds - train - compiling) + waited)
     pace.starting.extend(_starting(entries, {n for n in threads if counts(n, threads[n])}))
     return pace
 

@@ -193,7 +193,8 @@ class Reception:
         StormsweepError
             If one worker after the other dies before it can work.
         """
-        self.joined.pop(event.worker, None)
+        if event.worker in self.joined and self.joined[event.worker].pid == event.pid:
+            del self.joined[event.worker]
         if excused or event.failure in NO_FAULT:
             return
         self._losses += 1

@@ -62,7 +62,7 @@ class Patience:
             return Verdict(1 + max(attempts.values(), default=0), given_up)
         if failure in NO_FAULT:
             return Verdict(1 + max(attempts.values(), default=0))
-        most = _ATTEMPTS[failure]
+        most = _ATTEMPTS.get(failure, _ATTEMPTS["killed"])
         attempts[failure] += 1
         if not alone:
             attempts[failure] = min(attempts[failure], most - 1)

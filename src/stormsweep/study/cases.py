@@ -1,0 +1,82 @@
+"""The cases of a task, as a worker has them: opened once, mapped into memory."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormsweep.data.layout import PartName
+from stormsweep.data.prepared import Part, PreparedData
+from stormsweep.data.turned import open_turned, vectors_of
+from stormsweep.errors import RunError
+from stormsweep.records import Augmentation, Protocol, TaskOrder
+from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
+from stormsweep.training.engine import FoldData, Turning
+
+
+def part_of(order: TaskOrder, name: PartName = "train") -> Part:
+    """Return a part of a task's data, opened once."""
+    return _part(order.data, order.fingerprint, name)
+
+
+@functools.cache
+def _part(path: str, fingerprint: str, name: PartName = "train") -> Part:
+    data = PreparedData.open(Path(path))
+    if data.fingerprint != fingerprint:
+        raise RunError(f"{path}: the data changed since this session of the study began")
+    return data.part(name)
+
+
+@functools.lru_cache(maxsize=4)
+def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
+    """Return the folds, and after the last of them the whole training part."""
+    part = _part(path, fingerprint)
+    return [*fold_rows(part, protocol), whole_part(part, protocol)]
+
+
+def fold_of(order: TaskOrder) -> FoldData:
+    """Return the cases of a task's fold."""
+    part = _part(order.data, order.fingerprint)
+    rows = _rows(order.data, order.fingerprint, order.protocol)[order.task.run.fold]
+    inputs, labels, versions = part.inputs, part.labels, range(1)
+    augmentation = order.protocol.augmentation
+    if augmentation is not None and augmentation.copies:
+        inputs = _turned(order.turned, order.fingerprint)
+        labels = np.tile(labels, 1 + augmentation.copies)
+        # In 2019 all patches were turned and none was left as it was.
+        versions = range(augmentation.method != "physical", 1 + augmentation.copies)
+    return FoldData(
+        inputs=inputs,
+        labels=labels,
+        train=rows.train,
+        validation=rows.validation,
+        class_weight=rows.class_weight,
+        climatology=rows.climatology,
+        versions=versions,
+        turning=_turning(order.data, augmentation),
+    )
+
+
+@functools.cache
+def _turned(path: str, fingerprint: str) -> NDArray[np.float32]:
+    return open_turned(Path(path), fingerprint)
+
+
+@functools.cache
+def _turning(path: str, augmentation: Augmentation | None) -> Turning | None:
+    if augmentation is None or augmentation.copies:
+        return None
+    manifest = PreparedData.open(Path(path)).manifest
+    physical = augmentation.method == "physical"
+    mean, std = (tuple(v[key] for v in manifest["inputs"]) for key in ("mean", "std"))
+    return Turning(
+        rotate_degrees=augmentation.rotate_degrees,
+        flip=augmentation.flip,
+        turns_vectors=physical,
+        vectors=tuple(vectors_of(manifest)) if physical else (),
+        mean=mean,
+        std=std,
+    )

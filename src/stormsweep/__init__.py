@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         JournalError,
         ModelError,
         RunError,
+        SlurmError,
         StormsweepError,
         StudyBusyError,
         StudyFileError,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from stormsweep.search.plan import Plan
     from stormsweep.study.predict import predict
     from stormsweep.study.study import Outcome, Study
+    from stormsweep.study.submission import Submission
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
 _HOMES = {
@@ -34,11 +36,13 @@ _HOMES = {
     "Plan": "stormsweep.search.plan",
     "PreparedData": "stormsweep.data.prepared",
     "RunError": "stormsweep.errors",
+    "SlurmError": "stormsweep.errors",
     "StormsweepError": "stormsweep.errors",
     "Study": "stormsweep.study.study",
     "StudyBusyError": "stormsweep.errors",
     "StudyFileError": "stormsweep.errors",
     "StudyInterrupted": "stormsweep.errors",
+    "Submission": "stormsweep.study.submission",
     "UserError": "stormsweep.errors",
     "predict": "stormsweep.study.predict",
     "write_report": "stormsweep.report",
@@ -52,11 +56,13 @@ __all__ = [
     "Plan",
     "PreparedData",
     "RunError",
+    "SlurmError",
     "StormsweepError",
     "Study",
     "StudyBusyError",
     "StudyFileError",
     "StudyInterrupted",
+    "Submission",
     "UserError",
     "__version__",
     "predict",

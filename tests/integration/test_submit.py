@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +17,15 @@ from pathlib import Path
 import pytest
 
 from stormsweep.cluster.slurm import Slurm
+from stormsweep.files import write_json
 from stormsweep.records import SessionBegun, SessionEnded
 from stormsweep.results.journal import of_kind, read
+from stormsweep.study import lock
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of
 from tests.slurm.cluster import MiniSlurm
 
-from .conftest import called, digits_study, scores, stormsweep, tasks
+from .conftest import called, digits_study, scores, start, stormsweep, tasks, wait_for
 
 SITES = """
 [site.mine]
@@ -319,26 +323,81 @@ def test_an_sbatch_in_trouble_is_tried_again_while_the_study_runs(
     slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_site(tmp_path, workers=2, memory=3)
-    real, tools = shutil.which("sbatch"), tmp_path / "tools"
-    tools.mkdir()
-    (tools / "sbatch").write_text(
-        f"""#!/bin/bash
-text=$(cat)
+    tools = tmp_path / "tools"
+    error = "sbatch: error: Batch job submission failed: Unable to contact slurm controller"
+    trouble = f"""
 if [[ $text == *--dependency* && ! -e {tools}/tried ]]; then
-  touch {tools}/tried
-  echo "sbatch: error: Batch job submission failed: Unable to contact slurm controller" >&2
-  exit 1
-fi
-exec {real} "$@" <<<"$text"
-"""
-    )
-    (tools / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+  touch {tools}/tried; echo "{error}" >&2; exit 1
+fi"""
+    monkeypatch.setenv("PATH", wrapped(tools, trouble))
     submit(tmp_path, digits_study(tmp_path))
     directory = tmp_path / "runs" / "digits"
     until(lambda: len(queue(slurm)) == 2, directory)
     assert "Slurm is in trouble" in said(directory)
     assert "is submitted to go on after this one" in said(directory)
+
+
+def wrapped(tools: Path, what: str) -> str:
+    """Put an sbatch before the real one that does something with the script, $text; its PATH."""
+    tools.mkdir()
+    real = shutil.which("sbatch")
+    (tools / "sbatch").write_text(
+        f'#!/bin/bash\ntext=$(cat)\n{what}\nexec {real} "$@" <<<"$text"\n'
+    )
+    (tools / "sbatch").chmod(0o755)
+    return f"{tools}:{os.environ['PATH']}"
+
+
+def test_an_sbatch_that_fails_leaves_no_directory(
+    slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_site(tmp_path)
+    error = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy"
+    trouble = f'[[ $* == *test-only* ]] || {{ echo "{error}" >&2; exit 1; }}'
+    monkeypatch.setenv("PATH", wrapped(tmp_path / "tools", trouble))
+    done = called(tmp_path, "submit", digits_study(tmp_path, **TINY), "--site", "mine")
+    assert done.returncode == 2
+    assert "site.mine.*: Slurm refuses it: Batch job submission failed: Job vio" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_driver_on_this_machine_is_interrupted(tmp_path: Path, no_orphans: None) -> None:
+    driver = start(tmp_path, "run", digits_study(tmp_path))
+    wait_for(lambda: len(tasks(tmp_path / "runs" / "digits")) > 0, driver)
+    done = called(tmp_path, "cancel", "runs/digits")
+    assert done.returncode == 0, done.stderr
+    said = f"process {driver.pid} on this machine, the driver: interrupted"
+    assert done.stdout.splitlines()[0] == said
+    driver.communicate()
+    assert driver.returncode == 130
+
+
+def test_a_driver_elsewhere_is_told_of(
+    tmp_path: Path, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "runs" / "digits"
+    shutil.copytree(digits, directory)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    over = threading.Event()
+
+    def live() -> None:
+        said = {"host": "elsewhere", "pid": 77, "started": 0, "token": "t", "seen": "now"}
+        for beat in itertools.count():
+            write_json(directory / "driver.json", said | {"beat": beat, "dashboard": 8787})
+            if over.wait(0.02):
+                return
+
+    thread = threading.Thread(target=live)
+    thread.start()
+    try:
+        done = called(tmp_path, "cancel", "runs/digits")
+        status = called(tmp_path, "status", "runs/digits")
+    finally:
+        over.set()
+        thread.join()
+    assert done.returncode == 2
+    assert "its driver is process 77 on elsewhere" in done.stderr
+    assert "dashboard  ssh -N -L 8787:127.0.0.1:8787 elsewhere" in status.stdout
 
 
 @pytest.mark.slow

@@ -412,3 +412,20 @@ def test_an_epoch_is_foreseen_from_what_was_measured() -> None:
     assert speeds.foreseen([small, other]) == 0.0, "bundles were not measured"
     speeds.take(small, dataclasses.replace(one, threads=4, phases={"train": 1.0}))
     assert speeds.foreseen([small]) == pytest.approx(7.0)
+
+
+def test_a_new_worker_tries_and_the_others_are_told_what_to_expect(tmp_path: Path) -> None:
+    told: list[tuple[bool, float]] = []
+
+    class Listening(HurriedPool):
+        def submit(self, worker: str, pid: int, token: str, function: Any, argument: Any) -> None:
+            if isinstance(argument, TaskOrder):
+                told.append((self.left[pid] == 7, argument.foreseen))
+            super().submit(worker, pid, token, function, argument)
+
+    drive(tmp_path, Listening(1, Disk(), lambda: 7))
+    assert {foreseen for new, foreseen in told if new} == {0.0}
+    # Epochs take a second each, and other batch sizes are judged by the updates they make.
+    others = [foreseen for new, foreseen in told if not new]
+    assert others
+    assert all(0.5 < foreseen < 2 for foreseen in others)

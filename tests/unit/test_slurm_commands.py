@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stormsweep.cluster.partitions import Node, Partition, misfit, read_partitions
-from stormsweep.cluster.slurm import Slurm, needed
+from stormsweep.cluster.slurm import Slurm, needed, wait
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError, UserError
 from tests.slurm.cluster import MiniSlurm
@@ -234,3 +234,25 @@ def test_what_the_real_slurm_refuses(
     # Users' own options for sbatch do not win over the script's.
     monkeypatch.setenv("SBATCH_PARTITION", "none")
     Slurm().test_only(SCRIPT.format(1), tmp_path)
+
+
+def test_why_a_job_ends_tells_a_scancel_from_a_node_that_failed(
+    slurm: MiniSlurm, tmp_path: Path
+) -> None:
+    commands = Slurm()
+    stubborn = "trap : TERM\nfor i in {1..300}; do sleep 0.1; done\n"
+    one, other = (
+        commands.submit(
+            f"#!/bin/bash\n#SBATCH --partition={partition} --time=10 --no-requeue\n{stubborn}",
+            tmp_path,
+        )
+        for partition in ("batch", "high_mem")
+    )
+    assert wait(lambda: set(commands.states([one, other]).values()) == {"RUNNING"}, 30)
+    assert 500 < commands.time_left(one) <= 600
+    slurm.run("scancel", one)
+    node = commands.jobs([other])[other].nodes
+    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    assert wait(lambda: commands.ended_for(other) == "NodeDown", 10)
+    assert commands.states([one]) in ({one: "COMPLETING"}, {one: "CANCELLED"})
+    assert commands.ended_for(one) == ""

@@ -326,6 +326,8 @@ class Execution:
             task = order.task
             self._write(result)
             self._unsettled.append((task, result))
+            if not isinstance(result, RunFailed):
+                self._tally.measured(result)
             if isinstance(result, TaskDone):
                 # The rest of the run may be given out at once: its checkpoint is on the disk.
                 self._queue.done(task)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from stormsweep.cluster import slurm
 from stormsweep.cluster.machine import host, process_space
@@ -31,54 +32,85 @@ def jobs_of(directory: Path) -> dict[str, slurm.Job] | None:
 
 def cancel(directory: Path) -> list[str]:
     """End all of a study; see `stormsweep.study.study.Study.cancel`."""
-    ended: list[str] = []
     driver = driver_of(directory)
-    here = driver is not None and (
-        (driver["host"], driver.get("space")) == (host(), process_space())
-    )
-    in_job = False
-    if slurm.available():
-        commands = slurm.Slurm()
-        drivers = commands.jobs_of(driver_key(directory))
-        in_job = any(not job.over and job.state != "PENDING" for job in drivers.values())
-        if driver is not None and here and not in_job and is_alive(directory, driver):
-            # First, or it would replace its workers' jobs.
-            ended.append(_stopped(driver["pid"]))
-            driver = None
-        ended += _cancelled(directory, commands, set(drivers))
-    if driver is None or in_job or not is_alive(directory, driver):
-        return ended
-    if here:
-        return [*ended, _stopped(driver["pid"])]
-    also = f" ({'; '.join(ended)})" if ended else ""
-    raise UserError(
-        f"{directory}: its driver is process {driver['pid']} on {driver['host']}, in no job of its "
-        f"own; stop it there: kill -INT {driver['pid']}{also}"
-    )
+    jobs: Jobs | None = None
+    trouble: SlurmError | None = None
+    try:
+        jobs = Jobs(directory) if slurm.available() else None
+    except SlurmError as error:
+        trouble = error
+    ended: list[str] = []
+    in_job = jobs is not None and jobs.driven
+    alive = driver is not None and not in_job and is_alive(directory, driver)
+    if driver is not None and alive and _is_here(driver):
+        # Before its jobs, or it would replace them.
+        os.kill(driver["pid"], signal.SIGINT)
+        ended.append(f"process {driver['pid']} on this machine, the driver: interrupted")
+        alive = False
+    if jobs is not None:
+        ended += jobs.cancel()
+    if driver is not None and alive:
+        also = f" ({'; '.join(ended)})" if ended else ""
+        raise UserError(
+            f"{directory}: its driver is process {driver['pid']} on {driver['host']}, in no job of "
+            f"its own; stop it there: kill -INT {driver['pid']}{also}"
+        )
+    if trouble is not None:
+        if not ended:
+            raise trouble
+        ended.append(f"jobs it may have: Slurm does not say ({trouble.said})")
+    return ended
 
 
-def _stopped(pid: int) -> str:
-    os.kill(pid, signal.SIGINT)
-    return f"process {pid} on this machine, the driver: interrupted"
+def _is_here(driver: dict[str, Any]) -> bool:
+    return (driver["host"], driver.get("space")) == (host(), process_space())
 
 
-def _cancelled(directory: Path, commands: slurm.Slurm, drivers: set[str]) -> list[str]:
-    """Cancel the jobs that wait before those that run, so that none takes another's place."""
-    done: dict[str, str] = {}
-    for _ in range(_LOOKS):
-        jobs = commands.jobs_of(study_key(directory))
-        left = {
-            id: job
-            for id, job in jobs.items()
-            if not (job.over or job.state == "COMPLETING" or id in done)
-        }
-        if not left:
-            break
-        waiting = [id for id, job in left.items() if job.state == "PENDING"]
-        commands.cancel(waiting)
-        commands.cancel([id for id in left if id not in waiting])
-        for id, job in left.items():
-            kind = "driver" if id in drivers else "job"
-            where = f" on {job.nodes}" if job.nodes else ""
-            done[id] = f"{kind} {id}, {job.state}{where}: cancelled"
-    return list(done.values())
+class Jobs:
+    """The jobs of a study, to be ended.
+
+    Parameters
+    ----------
+    directory : Path
+        The study's directory.
+
+    Raises
+    ------
+    SlurmError
+        If Slurm cannot be asked.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._key, self._commands = study_key(directory), slurm.Slurm()
+        self._drivers = self._commands.jobs_of(driver_key(directory))
+
+    @property
+    def driven(self) -> bool:
+        """Whether one of them is at work as the driver."""
+        return any(not job.over and job.state != "PENDING" for job in self._drivers.values())
+
+    def cancel(self) -> list[str]:
+        """Cancel those that wait before those that run, so that none takes another's place.
+
+        Returns
+        -------
+        list of str
+            A line for each.
+        """
+        done: dict[str, str] = {}
+        for _ in range(_LOOKS):
+            left = {
+                id: job
+                for id, job in self._commands.jobs_of(self._key).items()
+                if not (job.over or job.state == "COMPLETING" or id in done)
+            }
+            if not left:
+                break
+            waiting = [id for id, job in left.items() if job.state == "PENDING"]
+            self._commands.cancel(waiting)
+            self._commands.cancel([id for id in left if id not in waiting])
+            for id, job in left.items():
+                kind = "driver" if id in self._drivers else "job"
+                where = f" on {job.nodes}" if job.nodes else ""
+                done[id] = f"{kind} {id}, {job.state}{where}: cancelled"
+        return list(done.values())

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _DRIVER = "driver"
 #: What Slurm says of a value that it does not take, and the key of the site that it stands in.
 _WORDS = {
+    "accounting/qos policy": "*",
     "partition": "partition",
     "account": "account",
     "qos": "qos",

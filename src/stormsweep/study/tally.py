@@ -68,7 +68,8 @@ class Tally:
         self.progress.take(entry)
         gained = self._cost(run, self.progress.epoch(record.run) - before)
         self._cost_done += gained
-        self._speeds.take(run, record)
+        if not now:
+            self.measured(record)
         if isinstance(record, TaskDone):
             self._tasks_done += 1
             values = {**run.hyperparameters, "epochs": record.to_epoch}
@@ -78,6 +79,11 @@ class Tally:
             self._patches_session += record.patches
             self.trained += isinstance(record, TaskDone)
             self.epochs += record.to_epoch - record.start
+
+    def measured(self, record: TaskDone | TaskPaused) -> None:
+        """Take note of how fast a stretch was: the next task may go out before it is on record."""
+        if (run := self.runs.get(record.run)) is not None:
+            self._speeds.take(run, record)
 
     def give_up(self, run: Run) -> None:
         """Count what is left of a failed run as done: nobody will wait for it."""

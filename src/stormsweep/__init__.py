@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from stormsweep.report import write_report
     from stormsweep.search.plan import Plan
     from stormsweep.study.predict import predict
-    from stormsweep.study.study import Outcome, Study
+    from stormsweep.study.session import Outcome
+    from stormsweep.study.study import Study
     from stormsweep.study.submission import Submission
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
@@ -32,7 +33,7 @@ _HOMES = {
     "DataError": "stormsweep.errors",
     "JournalError": "stormsweep.errors",
     "ModelError": "stormsweep.errors",
-    "Outcome": "stormsweep.study.study",
+    "Outcome": "stormsweep.study.session",
     "Plan": "stormsweep.search.plan",
     "PreparedData": "stormsweep.data.prepared",
     "RunError": "stormsweep.errors",

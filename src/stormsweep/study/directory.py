@@ -58,6 +58,11 @@ class StudyDirectory:
         self._file, self._path, self._folder = file, path, folder
 
     @property
+    def folder(self) -> Path:
+        """The directory."""
+        return self._folder
+
+    @property
     def journal_path(self) -> Path:
         """The journal's file."""
         return self._folder / "journal.jsonl"

@@ -20,7 +20,8 @@ from stormsweep.results.journal import Follower
 from stormsweep.study.chain import MOST_IDLE, Link, mended, tasks_done, was_cancelled
 from stormsweep.study.lock import refuse_if_busy
 from stormsweep.study.places import Place
-from stormsweep.study.study import Outcome, Study
+from stormsweep.study.session import Outcome
+from stormsweep.study.study import Study
 from stormsweep.study.submission import driver_key
 from stormsweep.study.successor import Successor
 

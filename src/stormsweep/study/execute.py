@@ -291,6 +291,10 @@ class Execution:
                 self._lost(event)
             case NodeChanged():
                 log.info("node %s %s %s", event.node, event.event, event.detail)
+                if event.event == "asked":
+                    self._watcher.note(f"asked for a node: {event.detail}")
+                elif event.failure:
+                    self._watcher.note(f"a node is lost ({event.failure}): {event.detail}")
                 if self._journal is None:
                     self._early_nodes.append((event, time.time()))
                 else:

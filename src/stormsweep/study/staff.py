@@ -144,7 +144,7 @@ class Staff:
             patches_per_epoch,
             self._room,
             self.pool,
-            lambda layout, run, pool: Crew(self._in(layout), data, turned, run, pool),
+            lambda layout, run, pool: Crew(self.in_layout(layout), data, turned, run, pool),
             watcher.stage,
             open_,
         )
@@ -241,7 +241,8 @@ class Staff:
     def _logs(self) -> Path:
         return (self._directory / "logs").resolve()
 
-    def _in(self, layout: Layout) -> StudyFile:
+    def in_layout(self, layout: Layout) -> StudyFile:
+        """Return the study file with a layout in numbers."""
         changes = {"workers": layout.workers, "threads_per_worker": layout.threads}
         site = self._file.site.model_copy(update=changes)
         return self._file.model_copy(update={"site": site})

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
-import os
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stormsweep import __version__
-from stormsweep.config.load import dump_study, load_study
+from stormsweep.config.load import load_study
 from stormsweep.config.study import Range, StudyFile
-from stormsweep.errors import JournalError, StudyFileError, StudyInterrupted, UserError
-from stormsweep.files import within_group, write_json, write_text
+from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
+from stormsweep.files import within_group
 from stormsweep.records import (
     Entry,
     LayoutTried,
-    Record,
     RunFailed,
-    RunPlanned,
     SessionBegun,
-    SessionEnded,
-    StudyBegun,
     Verified,
 )
 from stormsweep.search.plan import Plan, make_plan
@@ -40,45 +30,17 @@ if TYPE_CHECKING:
     from stormsweep.cluster.slurm import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
-    from stormsweep.results.journal import JournalWriter
-    from stormsweep.results.progress import Progress
     from stormsweep.results.summary import Summary
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.layout import Layout
-    from stormsweep.study.lock import DriverLock
     from stormsweep.study.places import Place
-    from stormsweep.study.protocol import FoldRows
+    from stormsweep.study.session import Outcome
     from stormsweep.study.staff import Staff
     from stormsweep.study.submission import Submission
     from stormsweep.study.watching import Watcher
 
 log = logging.getLogger(__name__)
 RUNS = Path("runs")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a session ended.
-
-    Attributes
-    ----------
-    directory : Path
-        The study's directory.
-    failed : list of RunFailed
-        Runs that failed, in this session or before.
-    trained : int
-        Tasks done in this session.
-    epochs : int
-        Epochs trained in this session, those of paused tasks included.
-    unfinished : bool
-        Whether work is left: the session was told to leave.
-    """
-
-    directory: Path
-    failed: list[RunFailed]
-    trained: int
-    epochs: int = 0
-    unfinished: bool = False
 
 
 class Study:
@@ -285,8 +247,10 @@ class Study:
         from stormsweep.results.journal import each
         from stormsweep.results.progress import progress_of
         from stormsweep.study.environment import check_engine
+        from stormsweep.study.execute import never
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
+        from stormsweep.study.session import About, Outcome, Session
         from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
@@ -313,8 +277,10 @@ class Study:
             self._kept.refuse_other_data(begun, data)
             if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
+            about = About(file, plan, data, folds, self._place(), self._audited is not None)
             with self._kept.logging():
-                return self._session(watcher, plan, data, folds, retry_failed, leaving, lock)
+                session = Session(about, self._kept, self._staff(plan), watcher, lock)
+                return session.run(retry_failed, leaving or never)
 
     def submit(
         self,
@@ -450,147 +416,6 @@ class Study:
                         return look.carry_out(journal, self._kept.refuse_other_model, lock.check)
         except KeyboardInterrupt:
             raise StudyInterrupted("what was trained so far is kept") from None
-
-    def _session(
-        self,
-        watcher: Watcher,
-        plan: Plan,
-        data: PreparedData,
-        folds: list[FoldRows],
-        retry_failed: bool,
-        leaving: Callable[[], bool] | None,
-        lock: DriverLock,
-    ) -> Outcome:
-        from stormsweep.results.journal import JournalWriter
-        from stormsweep.study.execute import Execution, never
-        from stormsweep.study.problem import turned_folder
-
-        started = time.time()
-        patches = [len(fold.train) for fold in folds]
-        with contextlib.ExitStack() as workers:
-            turned = turned_folder(self.file, data)
-            try:
-                hired = self._staff(plan).hire(watcher, data, turned, patches, workers)
-            except KeyboardInterrupt:
-                raise StudyInterrupted("stopped before the first run began") from None
-            lock.tell(dashboard=hired.pool.dashboard)
-            chosen = self._in(hired.layout)
-            watcher.stage("starting workers", 0.0)
-            execution = Execution(
-                chosen.file,
-                plan,
-                self.directory,
-                data,
-                patches,
-                hired.pool,
-                watcher,
-                turned,
-                score_test=self._audited is not None,
-            )
-            try:
-                execution.await_first_worker()
-                watcher.stage("starting workers", 1.0)
-                self._kept.refuse_other_model(execution.model)
-            except KeyboardInterrupt:
-                raise StudyInterrupted("stopped before the first run began") from None
-            self._write_study()
-            with JournalWriter(self.journal_path, execution.recall) as journal:
-                progress = execution.progress
-                session = progress.session + 1
-                outcome = "error"
-                try:
-                    self._begin(journal, plan, data, folds, execution.model, progress)
-                    chosen._begin_session(
-                        journal, session, started, hired.record, execution.devices
-                    )
-                    execution.train(journal, session, retry_failed, lock.check, leaving or never)
-                    outcome = "failed" if progress.failed else "done"
-                    if execution.unfinished:
-                        outcome = "walltime"
-                except KeyboardInterrupt:
-                    outcome = "interrupted"
-                    raise StudyInterrupted("everything finished so far is kept") from None
-                finally:
-                    if not lock.lost:
-                        with contextlib.suppress(JournalError):
-                            journal.append(SessionEnded(session, outcome))
-        return Outcome(
-            self.directory,
-            list(progress.failed.values()),
-            execution.trained,
-            execution.epochs,
-            execution.unfinished,
-        )
-
-    def _write_study(self) -> None:
-        """Write down what is run, and where: `run DIR` knows both."""
-        from stormsweep.study.places import remember
-
-        write_text(self.directory / "study.toml", dump_study(self.file))
-        if (place := self._place()) is not None:
-            remember(place.found, self.directory)
-
-    def _begin(
-        self,
-        journal: JournalWriter,
-        plan: Plan,
-        data: PreparedData,
-        folds: list[FoldRows],
-        model: str,
-        progress: Progress,
-    ) -> None:
-        """Write down what the study is, as far as the journal does not have it yet."""
-        from stormsweep.study.protocol import flaws, fold_sizes
-
-        file = self.file
-        records: list[Record] = []
-        if not progress.begun:
-            begun = StudyBegun(
-                name=file.study.name,
-                seed=file.study.seed,
-                version=__version__,
-                strategy=file.search.strategy,
-                metric=file.search.metric,
-                folds=file.validation.folds,
-                group_by=file.validation.group_by,
-                space=file.search.model_dump(mode="json")["space"],
-                model={"build": file.model.build, "sha256": model},
-                data=data.summary(),
-                fold_sizes=fold_sizes(data.part("train"), folds, file.validation.group_by),
-                split=str(file.validation.split),
-                flaws=flaws(file),
-            )
-            records.append(begun)
-        records += [
-            RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
-            for run in plan.runs
-            if run.id not in progress.planned
-        ]
-        if records:
-            journal.append(*records)
-
-    def _begin_session(
-        self,
-        journal: JournalWriter,
-        session: int,
-        started: float,
-        tried: LayoutTried | None,
-        devices: set[str],
-    ) -> None:
-        from stormsweep.study.environment import describe
-
-        site = self.file.site
-        now = describe(self.file, session, devices)
-        path = self.directory / "environment.json"
-        if session == 1 or not path.is_file():
-            write_json(path, now)
-        else:
-            first = json.loads(path.read_text(encoding="utf-8"))
-            write_json(path, first | {"later": [*first.get("later", []), now]})
-        begun = SessionBegun(session, now["host"], os.getpid(), site.use, *site.layout)
-        journal.append(begun, when=started)
-        if tried is not None:
-            journal.append(tried)
 
     def layout(self) -> Layout | None:
         """Return the layout of the next session: workers x threads of each.

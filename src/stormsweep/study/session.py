@@ -1,0 +1,230 @@
+"""One session of a driver: workers are hired, the journal opened, and training goes on between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormsweep import __version__
+from stormsweep.config.load import dump_study
+from stormsweep.config.study import StudyFile
+from stormsweep.data.prepared import PreparedData
+from stormsweep.errors import JournalError, StudyInterrupted
+from stormsweep.files import write_json, write_text
+from stormsweep.records import (
+    Record,
+    RunFailed,
+    RunPlanned,
+    SessionBegun,
+    SessionEnded,
+    StudyBegun,
+)
+from stormsweep.results.journal import JournalWriter
+from stormsweep.results.progress import Progress
+from stormsweep.search.plan import Plan
+from stormsweep.study.directory import StudyDirectory
+from stormsweep.study.environment import describe
+from stormsweep.study.execute import Execution
+from stormsweep.study.lock import DriverLock
+from stormsweep.study.places import Place, remember
+from stormsweep.study.problem import turned_folder
+from stormsweep.study.protocol import FoldRows, flaws, fold_sizes
+from stormsweep.study.staff import Staff
+from stormsweep.study.trial import Hired
+from stormsweep.study.watching import Watcher
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended.
+
+    Attributes
+    ----------
+    directory : Path
+        The study's directory.
+    failed : list of RunFailed
+        Runs that failed, in this session or before.
+    trained : int
+        Tasks done in this session.
+    epochs : int
+        Epochs trained in this session, those of paused tasks included.
+    unfinished : bool
+        Whether work is left: the session was told to leave.
+    """
+
+    directory: Path
+    failed: list[RunFailed]
+    trained: int
+    epochs: int = 0
+    unfinished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a session is about.
+
+    Attributes
+    ----------
+    file : StudyFile
+        The study.
+    plan : Plan
+        Its runs.
+    data : PreparedData
+        The prepared arrays.
+    folds : sequence of FoldRows
+        The cases of each fold.
+    place : Place or None
+        Where workers run; None: on this machine.
+    audited : bool
+        Whether this is a protocol of an audit: the test part is scored.
+    """
+
+    file: StudyFile
+    plan: Plan
+    data: PreparedData
+    folds: Sequence[FoldRows]
+    place: Place | None
+    audited: bool
+
+
+class Session:
+    """One session of a driver.
+
+    Parameters
+    ----------
+    about : About
+        What it is about.
+    kept : StudyDirectory
+        The study's directory.
+    staff : Staff
+        Hires the workers.
+    watcher : Watcher
+        Shown what goes on.
+    lock : DriverLock
+        Holds the study for this driver.
+    """
+
+    def __init__(
+        self,
+        about: About,
+        kept: StudyDirectory,
+        staff: Staff,
+        watcher: Watcher,
+        lock: DriverLock,
+    ) -> None:
+        self._about, self._kept, self._staff = about, kept, staff
+        self._watcher, self._lock = watcher, lock
+        self._started = time.time()
+
+    def run(self, retry_failed: bool, leaving: Callable[[], bool]) -> Outcome:
+        """Train what is not on record yet; see `stormsweep.study.study.Study.run`."""
+        about, watcher = self._about, self._watcher
+        patches = [len(fold.train) for fold in about.folds]
+        with contextlib.ExitStack() as workers:
+            turned = turned_folder(about.file, about.data)
+            try:
+                hired = self._staff.hire(watcher, about.data, turned, patches, workers)
+            except KeyboardInterrupt:
+                raise StudyInterrupted("stopped before the first run began") from None
+            self._lock.tell(dashboard=hired.pool.dashboard)
+            watcher.stage("starting workers", 0.0)
+            execution = Execution(
+                self._staff.in_layout(hired.layout),
+                about.plan,
+                self._kept.folder,
+                about.data,
+                patches,
+                hired.pool,
+                watcher,
+                turned,
+                score_test=about.audited,
+            )
+            try:
+                execution.await_first_worker()
+                watcher.stage("starting workers", 1.0)
+                self._kept.refuse_other_model(execution.model)
+            except KeyboardInterrupt:
+                raise StudyInterrupted("stopped before the first run began") from None
+            self._write_study()
+            with JournalWriter(self._kept.journal_path, execution.recall) as journal:
+                progress = execution.progress
+                session = progress.session + 1
+                outcome = "error"
+                try:
+                    self._begin_study(journal, execution.model, progress)
+                    self._begin(journal, session, hired, execution.devices)
+                    execution.train(journal, session, retry_failed, self._lock.check, leaving)
+                    outcome = "failed" if progress.failed else "done"
+                    if execution.unfinished:
+                        outcome = "walltime"
+                except KeyboardInterrupt:
+                    outcome = "interrupted"
+                    raise StudyInterrupted("everything finished so far is kept") from None
+                finally:
+                    if not self._lock.lost:
+                        with contextlib.suppress(JournalError):
+                            journal.append(SessionEnded(session, outcome))
+        return Outcome(
+            self._kept.folder,
+            list(progress.failed.values()),
+            execution.trained,
+            execution.epochs,
+            execution.unfinished,
+        )
+
+    def _write_study(self) -> None:
+        """Write down what is run, and where: `run DIR` knows both."""
+        write_text(self._kept.folder / "study.toml", dump_study(self._about.file))
+        if self._about.place is not None:
+            remember(self._about.place.found, self._kept.folder)
+
+    def _begin_study(self, journal: JournalWriter, model: str, progress: Progress) -> None:
+        """Write down what the study is, as far as the journal does not have it yet."""
+        file, data = self._about.file, self._about.data
+        records: list[Record] = []
+        if not progress.begun:
+            begun = StudyBegun(
+                name=file.study.name,
+                seed=file.study.seed,
+                version=__version__,
+                strategy=file.search.strategy,
+                metric=file.search.metric,
+                folds=file.validation.folds,
+                group_by=file.validation.group_by,
+                space=file.search.model_dump(mode="json")["space"],
+                model={"build": file.model.build, "sha256": model},
+                data=data.summary(),
+                fold_sizes=fold_sizes(
+                    data.part("train"), list(self._about.folds), file.validation.group_by
+                ),
+                split=str(file.validation.split),
+                flaws=flaws(file),
+            )
+            records.append(begun)
+        records += [
+            RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
+            for run in self._about.plan.runs
+            if run.id not in progress.planned
+        ]
+        if records:
+            journal.append(*records)
+
+    def _begin(self, journal: JournalWriter, session: int, hired: Hired, devices: set[str]) -> None:
+        """Write down what this session works with."""
+        file = self._staff.in_layout(hired.layout)
+        now = describe(file, session, devices)
+        path = self._kept.folder / "environment.json"
+        if session == 1 or not path.is_file():
+            write_json(path, now)
+        else:
+            first = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, first | {"later": [*first.get("later", []), now]})
+        begun = SessionBegun(session, now["host"], os.getpid(), file.site.use, *file.site.layout)
+        journal.append(begun, when=self._started)
+        if hired.record is not None:
+            journal.append(hired.record)

@@ -38,6 +38,9 @@ def verify(
     unfinished: Annotated[
         bool, typer.Option("--unfinished", help="Verify the best configuration so far.")
     ] = False,
+    site: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where to run, instead of site.use.")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     runs: RunsOption = RUNS,
 ) -> None:
@@ -46,9 +49,10 @@ def verify(
     from stormsweep.cli.watch import display
     from stormsweep.study.study import Study
 
-    chosen = Study.from_toml(study, runs)
+    chosen = Study.from_toml(study, runs).with_site(use=site)
     before = chosen.last_look()
     options = " --again" * again + " --unfinished" * unfinished
+    options += "" if site is None else f" --site {site}"
     with (
         stoppable(
             lambda: f"stormsweep verify {chosen.directory}{options}",

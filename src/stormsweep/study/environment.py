@@ -68,6 +68,7 @@ def describe(study: StudyFile, session: int, devices: Iterable[str] = ()) -> dic
         "git_commit": _git_commit(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "pbs_job": os.environ.get("PBS_JOBID"),
     }
 
 

@@ -1,0 +1,305 @@
+"""Losing these: nodes that nobody asked for, that are asked for ever more, or never again.
+
+The launcher here is a fake: what befalls real jobs and steps is tried on a real Slurm in
+tests/integration/test_site.py.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from stormsweep.cluster import keeper as kept
+from stormsweep.cluster.keeper import Ended, Keeper, nodes_for
+from stormsweep.cluster.launchers import JobLauncher, _step_end
+from stormsweep.cluster.pool import NodeChanged, PoolBroken
+from stormsweep.cluster.scheduler import Job
+from stormsweep.config.sites import Site
+from stormsweep.errors import SlurmError
+
+
+class Launcher:
+    """Starts nodes that live until the test ends them."""
+
+    def __init__(self, places: int = 100) -> None:
+        self.alive: list[str] = []
+        self.started: list[str] = []
+        self.ends: dict[str, Ended] = {}
+        self.room = places
+        self.trouble: SlurmError | None = None
+
+    def places(self) -> int:
+        return self.room
+
+    def start(self, name: str, command: Sequence[str]) -> str:
+        if self.trouble is not None:
+            raise self.trouble
+        assert command == ["agent", name]
+        self.alive.append(name)
+        self.started.append(name)
+        return f"job {name}"
+
+    def end(self, name: str, failure: str = "", reason: str = "left") -> None:
+        self.alive.remove(name)
+        self.ends[name] = Ended(failure, reason)
+
+    def ended(self) -> Mapping[str, Ended]:
+        ends, self.ends = self.ends, {}
+        return ends
+
+    def stop(self, names: Collection[str]) -> None:
+        for name in [name for name in names if name in self.alive]:
+            self.end(name)
+
+    def look(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.alive.clear()
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_TICK_SECONDS", 0.005)
+    monkeypatch.setattr(kept, "_PAUSE_SECONDS", (0.01, 0.05))
+    monkeypatch.setattr(kept, "_GRACE_SECONDS", 0.05)
+
+
+class Told:
+    """A keeper at work, and what it tells."""
+
+    def __init__(self, launcher: Launcher, least: int, most: int) -> None:
+        self.events: queue.Queue[NodeChanged | PoolBroken] = queue.Queue()
+        self.keeper = Keeper(
+            launcher, lambda name: ["agent", name], self.events.put, lambda: None, least, most
+        )
+        self.keeper.start()
+
+    def all(self) -> list[NodeChanged | PoolBroken]:
+        return [self.events.get_nowait() for _ in range(self.events.qsize())]
+
+
+@pytest.fixture
+def begin() -> Iterator[Callable[..., Told]]:
+    begun: list[Told] = []
+
+    def start(launcher: Launcher, least: int, most: int) -> Told:
+        begun.append(Told(launcher, least, most))
+        return begun[-1]
+
+    yield start
+    for one in begun:
+        one.keeper.close()
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end, "it never became so"
+        time.sleep(0.002)
+
+
+def test_there_are_as_many_nodes_as_have_work(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 4)
+    until(lambda: len(launcher.alive) == 4)
+    told.keeper.want(2)
+    assert told.keeper.surplus == 2
+    for name in launcher.alive[:2]:
+        told.keeper.release(name)
+    # One that does not leave by itself, though told so at its sign of life, is stopped.
+    assert not told.keeper.beat(launcher.started[0])
+    until(lambda: len(launcher.alive) == 2)
+    told.keeper.want(0)
+    assert told.keeper.surplus == 1, "one stays, as was asked for"
+    told.keeper.want(99)
+    until(lambda: len(launcher.alive) == 4)
+    assert [nodes_for(tasks, 4) for tasks in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_a_node_that_ends_is_replaced_and_named(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 2, 2)
+    until(lambda: len(launcher.alive) == 2)
+    told.keeper.ready("1")
+    launcher.end("1", "node-failure", "NODE_FAIL")
+    until(lambda: launcher.alive == ["2", "3"])
+    assert told.keeper.end_of("1") == Ended("node-failure", "NODE_FAIL")
+    assert told.keeper.end_of("2") is None
+    assert NodeChanged("1", "ended", "node-failure", "job 1: NODE_FAIL") in told.all()
+    assert not told.keeper.beat("1"), "an agent whose job was given up must go"
+
+
+def test_nodes_that_end_before_any_work_are_asked_for_a_few_times_only(
+    begin: Callable[..., Told],
+) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 1)
+    for number in range(1, kept._MOST_FAILURES + 1):
+        until(lambda name=str(number): name in launcher.alive)
+        launcher.end(str(number), "killed", "no such file: python")
+    until(lambda: any(isinstance(event, PoolBroken) for event in told.all()))
+    time.sleep(0.1)
+    assert len(launcher.started) == kept._MOST_FAILURES
+
+
+def test_while_others_work_a_no_of_the_scheduler_ends_nothing(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 3)
+    until(lambda: len(launcher.alive) == 3)
+    told.keeper.ready("1")
+    launcher.trouble = SlurmError("failed", "sbatch", 1, "", "QOSMaxSubmitJob", refused=True)
+    launcher.end("2", "cancelled")
+    launcher.end("3", "cancelled")
+    time.sleep(0.2)
+    assert not any(isinstance(event, PoolBroken) for event in told.all())
+    launcher.trouble = None
+    until(lambda: len(launcher.alive) == 3)
+
+
+def test_a_no_to_the_first_node_is_the_end(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    launcher.trouble = SlurmError("failed", "sbatch", 1, "", "Invalid account", refused=True)
+    told = begin(launcher, 1, 1)
+    found: list[NodeChanged | PoolBroken] = []
+    until(lambda: bool(found.extend(told.all())) or bool(found))
+    assert isinstance(found[0], PoolBroken)
+    assert "Invalid account" in found[0].reason
+
+
+def test_a_scheduler_that_is_away_for_a_while_is_waited_for(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    launcher.trouble = SlurmError("did not answer within 120 s", "sbatch")
+    told = begin(launcher, 1, 1)
+    time.sleep(0.02)
+    launcher.trouble = None
+    until(lambda: len(launcher.alive) == 1)
+    assert not any(isinstance(event, PoolBroken) for event in told.all())
+
+
+def test_no_more_nodes_than_there_are_places(begin: Callable[..., Told]) -> None:
+    launcher = Launcher(places=2)
+    begin(launcher, 3, 3)
+    until(lambda: len(launcher.alive) == 2)
+    launcher.room = 1  # A node of the allocation died.
+    launcher.end("1", "node-failure")
+    time.sleep(0.05)
+    assert launcher.alive == ["2"]
+
+
+class Queue:
+    """A scheduler's queue, as the test says that it is."""
+
+    name = "Slurm"
+
+    def __init__(self) -> None:
+        self.known: dict[str, Job] = {"7": Job("PENDING"), "8": Job("COMPLETED")}
+        self.cancelled: list[str] = []
+        self.asked = 0
+
+    def submit(self, script: str, folder: Path, key: str = "") -> str:
+        id = str(10 + len(self.known))
+        self.known[id] = Job("PENDING", "Resources")
+        return id
+
+    def jobs(self, ids: Collection[str]) -> dict[str, Job]:
+        self.asked += 1
+        return {id: self.known[id] for id in ids if id in self.known}
+
+    def jobs_of(self, key: str) -> dict[str, Job]:
+        return dict(self.known)
+
+    def cancel(self, ids: Collection[str]) -> None:
+        self.cancelled += ids
+        self.known |= dict.fromkeys(ids, Job("CANCELLED"))
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> tuple[JobLauncher, Queue]:
+    waiting = Queue()
+    site = Site(scheduler="slurm")
+    return JobLauncher(site, "x-workers", "k", tmp_path, tmp_path, waiting), waiting  # type: ignore[arg-type]
+
+
+def test_jobs_of_a_driver_that_was_killed_are_cancelled_first(
+    jobs: tuple[JobLauncher, Queue],
+) -> None:
+    launcher, waiting = jobs
+    assert launcher.start("1", ["agent"]) == "job 12"
+    assert waiting.cancelled == ["7"]
+    launcher.start("2", ["agent"])
+    assert waiting.cancelled == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("state", "failure"),
+    [
+        ("TIMEOUT", "walltime"),
+        ("NODE_FAIL", "node-failure"),
+        ("CANCELLED", "cancelled"),
+        ("PREEMPTED", "preempted"),
+        ("OUT_OF_MEMORY", "out-of-memory"),
+        ("FAILED", "killed"),
+        ("COMPLETED", ""),
+    ],
+)
+def test_how_a_job_ended_is_said_in_our_words(
+    state: str, failure: str, jobs: tuple[JobLauncher, Queue], tmp_path: Path
+) -> None:
+    launcher, waiting = jobs
+    launcher.start("1", ["agent"])
+    (tmp_path / "slurm-12.out").write_text("first\nbash: python: command not found\n")
+    waiting.known["12"] = Job(state)
+    found: dict[str, Ended] = {}
+    until(lambda: bool(found.update(launcher.ended())) or bool(found))
+    assert found["1"].failure == failure
+    assert ("command not found" in found["1"].reason) == (failure in ("killed", "out-of-memory"))
+    assert launcher.ended() == {}
+
+
+def test_a_job_that_slurm_forgot_is_given_up_after_some_looks(
+    jobs: tuple[JobLauncher, Queue],
+) -> None:
+    launcher, waiting = jobs
+    launcher.start("1", ["agent"])
+    del waiting.known["12"]
+    before, found = waiting.asked, {}
+    until(lambda: bool(found.update(launcher.ended())) or bool(found))
+    assert found == {"1": Ended("cancelled", "Slurm does not know the job any more")}
+    assert waiting.asked - before == 3
+
+
+def test_the_queue_is_not_looked_at_all_the_time(
+    jobs: tuple[JobLauncher, Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher, waiting = jobs
+    monkeypatch.setattr("stormsweep.cluster.launchers._LOOKS", (600.0, 900.0))
+    launcher.start("1", ["agent"])
+    until(lambda: launcher.ended() == {} and waiting.asked == 1)
+    for _ in range(100):
+        launcher.ended()
+    assert waiting.asked == 1
+    # Unless something happened.
+    launcher.look()
+    until(lambda: launcher.ended() == {} and waiting.asked == 2)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "failure"),
+    [
+        (0, "", ""),
+        (-9, "", "killed"),
+        (143, "slurmstepd: error: *** STEP 5.0 ON n1 CANCELLED DUE TO TIME LIMIT ***", "walltime"),
+        (1, "srun: error: Node failure on n2\nsrun: Job step aborted", "node-failure"),
+        (1, "slurmstepd: error: *** STEP 5.0 CANCELLED DUE TO PREEMPTION ***", "preempted"),
+        (143, "slurmstepd: error: *** STEP 5.0 ON n1 CANCELLED AT 2026 ***", "cancelled"),
+        (137, "slurmstepd: error: Detected 1 oom_kill event in StepId=5.0", "out-of-memory"),
+        (1, "Traceback", "killed"),
+    ],
+)
+def test_how_a_step_ended_is_said_in_our_words(code: int, said: str, failure: str) -> None:
+    assert _step_end(code, said).failure == failure

@@ -56,8 +56,8 @@ def agents(folder: Path) -> Iterator[psutil.Process]:
             yield from process.children(recursive=True)
 
 
-def nothing_is_left(slurm: MiniSlurm, folder: Path) -> None:
-    end = time.monotonic() + 60
+def nothing_is_left(slurm: MiniSlurm, folder: Path, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
     while left := list(agents(folder)) or slurm.run("squeue", "--noheader").split():
         assert time.monotonic() < end, left
         time.sleep(0.1)
@@ -254,3 +254,34 @@ workers_per_node = 2
         assert done.returncode == code, done
         assert said in done.stderr.strip().splitlines()[-1], done.stderr
         nothing_is_left(slurm, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_quickstart_comes_to_the_same_scores_on_one_machine_and_on_two_partitions(
+    tmp_path: Path, slurm: MiniSlurm
+) -> None:
+    """Both ways to run on a cluster."""
+    quickstart = Path(__file__).parents[2] / "studies" / "quickstart.toml"
+    text = quickstart.read_text(encoding="utf-8").replace(
+        "[data]\n", f'[data]\ncache = "{tmp_path}/data"\n'
+    )
+    found = {}
+    for name, partition in (("here", ""), ("jobs", "batch"), ("steps", "high_mem")):
+        study = tmp_path / f"{name}.toml"
+        study.write_text(text.replace('"quickstart"', f'"{name}"'), encoding="utf-8")
+        if partition:
+            site(tmp_path, partition)
+        if name == "steps":
+            done = stormsweep(tmp_path, "submit", study, "--site", "two")
+            assert done.returncode == 0, done.stderr
+            nothing_is_left(slurm, tmp_path, 500)
+        else:
+            more = ("--site", "two") if partition else ()
+            done = stormsweep(tmp_path, "run", study, "--no-report", *more)
+            assert done.returncode == 0, done.stderr
+        directory = tmp_path / "runs" / name
+        found[name] = scores(directory)
+        if partition:
+            assert len({event.host for event in events(directory)}) == 2
+    assert len(found["here"]) == 54
+    assert found["here"] == found["jobs"] == found["steps"]

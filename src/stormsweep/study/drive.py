@@ -16,7 +16,7 @@ from stormsweep.cluster.jobscript import job_script
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
 from stormsweep.errors import SlurmError, StudyBusyError, StudyInterrupted, UserError
 from stormsweep.results.journal import Follower
-from stormsweep.study.chain import MOST_IDLE, Link, margin, mended, tasks_done, was_cancelled
+from stormsweep.study.chain import MOST_IDLE, Link, margin, tasks_done, was_cancelled, with_nodes
 from stormsweep.study.lock import refuse_if_busy
 from stormsweep.study.study import Outcome, Study
 from stormsweep.study.submission import driver_key
@@ -85,7 +85,7 @@ class Drive:
         self._link, self._job, self._commands = link, job, commands
         #: For what the study waits for.
         self._soon = slurm.Slurm(_PATIENCE)
-        self._site = mended(locate_site(link.site, link.sites_file, "--site"), link.nodes)
+        self._site = with_nodes(locate_site(link.site, link.sites_file, "--site"), link.nodes)
         self._study = Study.from_toml(link.directory)
         self._journal = Follower(self._study.journal_path)
         #: When the walltime is over, by this process's own clock.

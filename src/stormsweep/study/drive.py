@@ -120,6 +120,10 @@ class Drive:
             self._begin_successor()
             self._await_predecessor()
             outcome = train(self._study, self._site, watcher, link.retry_failed, self.leaving)
+            if outcome.unfinished:
+                return self._hand_over("the walltime ends soon")
+            # Before the successor is cancelled: if no time is left for it, that one does it.
+            reported = self._report(outcome, done)
         except UserError as error:
             self._abandon()
             log.error("%s", error)
@@ -134,15 +138,17 @@ class Drive:
             log.exception("this job cannot go on")
             self._hand_over("the study is not done")
             return _UNFINISHED
-        if outcome.unfinished:
-            return self._hand_over("the walltime ends soon")
         self._abandon()
+        return _UNFINISHED if outcome.failed or not reported else _DONE
+
+    def _report(self, outcome: Outcome, done: Callable[[Study, Outcome], None]) -> bool:
         try:
             done(self._study, outcome)
         except Exception:
+            # Training again would not help.
             log.exception("the study is done; `stormsweep report` writes the report")
-            return _UNFINISHED
-        return _UNFINISHED if outcome.failed else _DONE
+            return False
+        return True
 
     def leaving(self) -> bool:
         """Whether the job must come to an end: told so by Slurm, or by the clock."""

@@ -51,7 +51,7 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     elif summary.finished:
         doing = "finished" if not summary.runs_failed else "finished, with failed runs"
     elif lines(jobs):
-        doing = "between two jobs"
+        doing = "waiting in the queue"
     else:
         doing = f"stopped; {go_on(chosen, jobs)}"
     typer.echo(f"{summary.name}: {doing}")

@@ -151,7 +151,7 @@ def warning(site: Site) -> int | None:
     return None if seconds is None or seconds < _SIGNAL_FROM_S else round(margin(seconds))
 
 
-def mended(found: Found, nodes: int | None) -> Found:
+def with_nodes(found: Found, nodes: int | None) -> Found:
     """Return the site with as many nodes as were asked for."""
     if nodes is None:
         return found

@@ -17,7 +17,7 @@ from stormsweep.cluster.jobscript import job_script
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
 from stormsweep.errors import SlurmError, StudyBusyError, StudyInterrupted, UserError
 from stormsweep.results.journal import Follower
-from stormsweep.study.chain import MOST_IDLE, Link, mended, tasks_done, was_cancelled
+from stormsweep.study.chain import MOST_IDLE, Link, tasks_done, was_cancelled, with_nodes
 from stormsweep.study.lock import refuse_if_busy
 from stormsweep.study.places import Place
 from stormsweep.study.session import Outcome
@@ -88,7 +88,7 @@ class Drive:
         self._link, self._job, self._commands = link, job, commands
         #: For what the study waits for.
         self._soon = slurm.Slurm(_PATIENCE)
-        self._site = mended(locate_site(link.site, link.sites_file, "--site"), link.nodes)
+        self._site = with_nodes(locate_site(link.site, link.sites_file, "--site"), link.nodes)
         self._study = Study.from_toml(link.directory)
         self._journal = Follower(self._study.journal_path)
         #: When the walltime is over, by this process's own clock.
@@ -123,6 +123,10 @@ class Drive:
             self._begin_successor()
             self._await_predecessor()
             outcome = train(self._study, self._site, watcher, link.retry_failed, self.leaving)
+            if outcome.unfinished:
+                return self._hand_over("the walltime ends soon")
+            # Before the successor is cancelled: if no time is left for it, that one does it.
+            reported = self._report(outcome, done)
         except UserError as error:
             self._abandon()
             log.error("%s", error)
@@ -137,15 +141,17 @@ class Drive:
             log.exception("this job cannot go on")
             self._hand_over("the study is not done")
             return _UNFINISHED
-        if outcome.unfinished:
-            return self._hand_over("the walltime ends soon")
         self._abandon()
+        return _UNFINISHED if outcome.failed or not reported else _DONE
+
+    def _report(self, outcome: Outcome, done: Callable[[Study, Outcome], None]) -> bool:
         try:
             done(self._study, outcome)
         except Exception:
+            # Training again would not help.
             log.exception("the study is done; `stormsweep report` writes the report")
-            return _UNFINISHED
-        return _UNFINISHED if outcome.failed else _DONE
+            return False
+        return True
 
     def leaving(self) -> bool:
         """Whether the job must come to an end: told so by Slurm, or by the clock."""

@@ -19,7 +19,7 @@ from stormsweep.config.load import dump_study
 from stormsweep.config.sites import LOCAL, Found
 from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError
 from stormsweep.files import write_text
-from stormsweep.study.chain import Link, mended
+from stormsweep.study.chain import Link, with_nodes
 from stormsweep.study.directory import StudyDirectory, study_key
 from stormsweep.study.places import find, remember
 
@@ -85,7 +85,7 @@ def submit(
     dry_run: bool = False,
 ) -> Submission:
     """Submit a study; see `stormsweep.study.study.Study.submit`."""
-    found = mended(_found(study, site), nodes)
+    found = with_nodes(_found(study, site), nodes)
     chosen = study.with_site(use=found.name)
     directory = study.directory.absolute()
     assert found.file is not None  # Only `local` stands in no file.

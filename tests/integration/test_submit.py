@@ -82,6 +82,12 @@ def ended(directory: Path) -> list[SessionEnded]:
     return of_kind(read(directory / "journal.jsonl"), SessionEnded)
 
 
+def blocked(slurm: MiniSlurm, *options: str) -> str:
+    """Have a job of somebody else's hold nodes; return its number."""
+    given = ["--parsable", "--time=5", "--output=/dev/null", *options, "--wrap=sleep 300"]
+    return slurm.run("sbatch", *given).strip()
+
+
 def running(slurm: MiniSlurm) -> str:
     return next(id for id, state in queue(slurm).items() if state == "RUNNING")
 
@@ -172,7 +178,9 @@ def test_a_successor_does_not_go_on_after_a_job_that_was_cancelled(
 ) -> None:
     """What Slurm cancels so fast that the driver cannot cancel its successor any more."""
     write_site(tmp_path, walltime="00:05:00")
-    (tmp_path / "blocker").write_text("#!/bin/bash\n#SBATCH -N2 --exclusive -t 5\nsleep 300\n")
+    (tmp_path / "blocker").write_text(
+        "#!/bin/bash\n#SBATCH -N2 --exclusive -t 5 -o /dev/null\nsleep 300\n"
+    )
     blocker = slurm.run("sbatch", "--parsable", str(tmp_path / "blocker")).strip()
     job = submit(tmp_path, digits_study(tmp_path, **TINY))
     slurm.run("scancel", job, blocker)
@@ -186,7 +194,7 @@ def test_a_successor_does_not_go_on_after_a_job_that_was_cancelled(
 
 def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_path: Path) -> None:
     write_site(tmp_path, nodes=2, more="exclusive = true")
-    blocker = slurm.run("sbatch", "--parsable", "-N1", "-t5", "--wrap=sleep 300").strip()
+    blocker = blocked(slurm, "-N1")
     study = digits_study(tmp_path, **TINY)
     job = submit(tmp_path, study)
     told = called(tmp_path, "status", study)

@@ -35,7 +35,7 @@ def page() -> str:
         "## `[site.NAME]` in sites.toml",
         "",
         "Looked for beside the study file, in the current folder, then in the user's configuration",
-        "folder. `local` is always there; this version runs on `local` only.",
+        "folder. `local` is always there.",
         "",
         *_rows(Site),
     ]

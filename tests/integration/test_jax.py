@@ -90,6 +90,7 @@ def test_a_killed_bundle_goes_on_alone_and_comes_to_the_same_scores(tmp_path: Pa
         assert found["brier_score"] == pytest.approx(expected[key]["brier_score"], abs=0.02), key
 
 
+@pytest.mark.slow
 def test_bundles_whose_time_is_over_again_and_again_come_to_the_same_scores_to_the_bit(
     tmp_path: Path,
 ) -> None:

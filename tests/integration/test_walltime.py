@@ -98,6 +98,7 @@ def test_a_study_whose_time_is_over_again_and_again_ends_with_the_same_scores_an
     assert stormsweep(tmp_path, "report", directory).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_verification_is_paused_and_comes_to_the_same_model(tmp_path: Path) -> None:
     data = 'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ntest_fraction = 0.2\n'
     found = {}

@@ -373,6 +373,7 @@ def test_another_epoch_must_fit_with_scoring_and_checkpoint(
     now = 1000.0
     monkeypatch.setattr(deadline, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(deadline, "_end", float("inf"))
+    monkeypatch.setattr(pausing, "_beside", float("nan"))
     assert pausing.allowance(5.0) is None, "without a deadline nobody asks"
     deadline.set_left(100.0)
     assert deadline.left() == 100.0

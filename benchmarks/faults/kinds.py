@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from tests.slurm.cluster import SlurmFailedError
 
 from .world import World
 
@@ -98,7 +102,7 @@ def slurmd_kill(world: World, chance: random.Random) -> Struck | None:
     node = chance.choice(
         world.cluster.run("scontrol", "show", "hostnames", chance.choice(jobs).nodes).split()
     )
-    if world.cluster._daemons[node].poll() is not None:
+    if not world.cluster.alive(node):
         return None  # Killed already, and not back yet.
     world.cluster.kill(node)
     # Slurm misses it after 20 s (SlurmdTimeout): some are back before.
@@ -187,11 +191,13 @@ def _on_job(world: World, chance: random.Random, word: str, command: list[str]) 
 
 
 def _update(world: World, node: str, *changes: str) -> None:
-    world.cluster._ask("scontrol", "update", f"nodename={node}", *changes)
+    # Fails where it is so already, or Slurm is away: what struck before still holds.
+    with contextlib.suppress(SlurmFailedError, subprocess.TimeoutExpired):
+        world.cluster.run("scontrol", "update", f"nodename={node}", *changes)
 
 
 def _slurmctld(world: World, chance: random.Random, number: int) -> Struck | None:
-    if world.cluster._daemons["slurmctld"].poll() is not None:
+    if not world.cluster.alive("slurmctld"):
         return None
     world.cluster.kill("slurmctld", number)
     away = chance.uniform(0, 6)

@@ -154,41 +154,48 @@ class Trial:
         """Give the command again where it ended, or its last job did; see that a fault ended it."""
         process, world, story = self.world.process, self.world, self.story
         assert process is not None
-        if process.poll() is None:
+        if process.poll() is None or (world.way == "submit" and not self._queue_is_empty()):
             return
-        if world.way == "submit":
-            if process.returncode and not self._troubled():
-                # Slurm was away, say; or a job is in the queue that is about to end.
-                jobs = world.jobs()
-                if jobs is not None and not jobs and time.time() - self._begun > 30:
-                    story.violations.append(f"submit ended: {world.last_words()}")
-            jobs = world.jobs()
-            if jobs is None or jobs:
-                return
-            time.sleep(1.0)
-            if world.jobs() != []:
-                return
         world.look()
         if len(self._done()) >= self._tasks:
             return
-        self._notice_failures()
-        if not self._retry and not self._troubled():
+        failed = self._notice_failures()
+        if not failed and not self._may_end(bool(process.returncode)):
             story.violations.append(
                 f"it ended without cause, exit code {process.returncode}: {world.last_words()}"
             )
-        # A user who sees it a moment later.
+        # By a user who sees it a moment later.
         time.sleep(self.chance.uniform(0.0, 2.0))
         world.mend()
         self._command()
 
-    def _troubled(self) -> bool:
-        """Whether a fault may have ended the command that was given last, or its jobs."""
-        return any(
-            fault.at >= self._begun - 20 and (SESSION in fault.words or "slurmctld" in fault.kind)
-            for fault in self.story.faults
-        ) or bool(self.world.undo)
+    def _queue_is_empty(self) -> bool:
+        """Look twice: a job is not in the queue yet that was just submitted."""
+        if self.world.jobs() != []:
+            return False
+        time.sleep(1.0)
+        return self.world.jobs() == []
 
-    def _notice_failures(self) -> None:
+    def _may_end(self, refused: bool) -> bool:
+        """Whether a fault may have ended what the last command began.
+
+        `run` ends with its driver. What `submit` began does not: only a job that was cancelled ends
+        it, a slurmctld that was killed as soon as it had the jobs, and a disk that stays full. Both
+        may be refused while Slurm is away.
+        """
+        ends = ("job cancelled", "slurmctld killed", "disk full")
+        for fault in self.story.faults:
+            if fault.at < self._begun - 20:
+                continue
+            if SESSION in fault.words if self.world.way == "run" else fault.kind in ends:
+                return True
+            soon = time.time() - self._begun < 40
+            if refused and soon and fault.kind.startswith(("slurmctld", "sbatch")):
+                return True
+        return False
+
+    def _notice_failures(self) -> bool:
+        """Have runs tried again that are given up; say whether there are any."""
         from stormsweep.results.progress import progress_of
 
         failed = progress_of(self.world.entries).failed
@@ -201,6 +208,7 @@ class Trial:
                     self.story.violations.append(
                         f"a run failed ({failure.failure}): {failure.reason}"
                     )
+        return bool(failed)
 
     # The faults.
 
@@ -265,6 +273,6 @@ def keep(world: World, place: Path) -> None:
 
 def prepared(cluster: MiniSlurm) -> None:
     """Have all nodes up and idle before a study."""
-    if cluster._daemons["slurmctld"].poll() is not None:
+    if not cluster.alive("slurmctld"):
         cluster.start_slurmctld()
     cluster.cancel_all()

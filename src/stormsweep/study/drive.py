@@ -15,7 +15,7 @@ from stormsweep.cluster import slurm
 from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
-from stormsweep.errors import SlurmError, StudyBusyError, StudyInterrupted, UserError
+from stormsweep.errors import DiskError, SlurmError, StudyBusyError, StudyInterrupted, UserError
 from stormsweep.results.journal import Follower
 from stormsweep.study.chain import MOST_IDLE, Link, mended, tasks_done, was_cancelled
 from stormsweep.study.lock import refuse_if_busy
@@ -122,6 +122,11 @@ class Drive:
             self._begin_successor()
             self._await_predecessor()
             outcome = train(self._study, self._site, watcher, link.retry_failed, self.leaving)
+        except DiskError as error:
+            # No mistake of the study's: the next job may find room again.
+            log.error("%s", error)
+            self._hand_over("the disk takes nothing")
+            return _UNFINISHED
         except UserError as error:
             self._abandon()
             log.error("%s", error)

@@ -243,11 +243,9 @@ class World:
 
     def fill_disk(self) -> None:
         """Leave not one byte on the small disk."""
-        with open(self.runs / ".filler", "wb") as stream, contextlib.suppress(OSError):
-            block = bytes(1 << 16)
+        with contextlib.suppress(OSError), open(self.runs / ".filler", "wb", buffering=0) as stream:
             while True:
-                stream.write(block)
-                stream.flush()
+                stream.write(bytes(1 << 16))
 
     def empty_disk(self) -> None:
         """Give the room back."""

@@ -138,10 +138,9 @@ def test_a_full_disk_costs_a_job_and_not_the_chain(
         first = submit(tmp_path, digits_study(tmp_path))
         directory = runs / "digits"
         until(lambda: len(tasks(directory)) > 1, directory)
-        with open(runs / "filler", "wb") as filler, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), open(runs / "filler", "wb", buffering=0) as filler:
             while True:
                 filler.write(bytes(1 << 16))
-                filler.flush()
         until(lambda: queue(slurm).get(first) is None, directory)
         (runs / "filler").unlink()
         until(lambda: not queue(slurm), directory)

@@ -80,6 +80,13 @@ def requeue(world: World, chance: random.Random) -> Struck | None:
     lost = _on_nodes(world, job.nodes) if world.way == "run" else ()
     world.cluster.run("scontrol", "update", f"jobid={job.id}", "requeue=1")
     world.cluster.run("scontrol", "requeue", job.id)
+
+    def now() -> None:
+        # Slurm would hold it back for two minutes.
+        with contextlib.suppress(SlurmFailedError, subprocess.TimeoutExpired):
+            world.cluster.run("scontrol", "update", f"jobid={job.id}", "StartTime=now")
+
+    world.later(chance.uniform(3, 12), now)
     return Struck(f"job {job.id}", lost, _words(world, "cancelled", "preempted"))
 
 

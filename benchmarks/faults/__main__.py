@@ -56,6 +56,7 @@ def main() -> int:
         campaign = Campaign(slurm, Path(folder), asked.epochs, kinds, asked.ways, asked.keep, known)
         told["reference"] = [[*key, scores] for key, scores in campaign.reference.items()]
         told["facts"] = facts(slurm)
+        path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         while (left := asked.faults - _count(told)) > 0 and time.monotonic() < until:
             number = len(told["studies"]) + 1
             chance = random.Random(f"{asked.seed}-{number}")

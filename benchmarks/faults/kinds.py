@@ -84,7 +84,7 @@ def requeue(world: World, chance: random.Random) -> Struck | None:
     def now() -> None:
         # Slurm would hold it back for two minutes.
         with contextlib.suppress(SlurmFailedError, subprocess.TimeoutExpired):
-            world.cluster.run("scontrol", "update", f"jobid={job.id}", "StartTime=now")
+            world.cluster.run("scontrol", "update", f"jobid={job.id}", "StartTime=now", "requeue=0")
 
     world.later(chance.uniform(3, 12), now)
     return Struck(f"job {job.id}", lost, _words(world, "cancelled", "preempted"))

@@ -113,7 +113,7 @@ def slurmd_kill(world: World, chance: random.Random) -> Struck | None:
         return None  # Killed already, and not back yet.
     world.cluster.kill(node)
     # Slurm misses it after 20 s (SlurmdTimeout): some are back before.
-    away = chance.uniform(1, 30)
+    away = chance.uniform(1, 26)
     world.later(away, lambda: world.cluster.start_slurmd(node))
     return Struck(f"slurmd of {node} for {away:.0f} s", (), _words(world, "node-failure"))
 

@@ -28,7 +28,7 @@ _LIMIT = 900.0
 #: Seconds within which processes and jobs must be gone after the end.
 _GONE = 60.0
 #: How many of the faults wait for a worker to be there: starting takes long, and hits little.
-_AT_WORK = 0.6
+_AT_WORK = 0.5
 _TICK = 0.1
 
 

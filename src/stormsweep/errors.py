@@ -7,6 +7,7 @@
     │   ├── StudyFileError     the study file or sites.toml: names the file and the key
     │   ├── DataError          storm files, tables or prepared arrays
     │   ├── JournalError       a journal that cannot be read or does not fit the study file
+    │   │   └── DiskError      it cannot be written: a full disk, say, which passes
     │   ├── ModelError         the model builder cannot be found or does not take the space
     │   └── StudyBusyError     another driver is at work on the study
     ├── SchedulerError         a command of a cluster's scheduler failed: shows all of it
@@ -48,6 +49,10 @@ class DataError(UserError):
 
 class JournalError(UserError):
     """A journal that is damaged, or does not fit the study file beside it."""
+
+
+class DiskError(JournalError):
+    """The journal cannot be written: the disk is full or away, which passes."""
 
 
 class ModelError(UserError):

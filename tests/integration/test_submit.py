@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -136,6 +137,31 @@ def test_killed_and_told_to_leave_it_comes_to_the_scores_of_one_session(
     assert scores(directory) == scores(digits)
     states = [one.state for one in Slurm().jobs_of(study_key(directory)).values()]
     assert sorted(states) == ["CANCELLED", "COMPLETED", "COMPLETED", "FAILED"], said(directory)
+
+
+def test_a_full_disk_costs_a_job_and_not_the_chain(
+    slurm: MiniSlurm, tmp_path: Path, digits: Path
+) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    small = ["mount", "-t", "tmpfs", "-o", "size=32m,mode=755", "small", str(runs)]
+    if subprocess.run(small, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        write_site(tmp_path, workers=2, memory=3)
+        first = submit(tmp_path, digits_study(tmp_path))
+        directory = runs / "digits"
+        until(lambda: len(tasks(directory)) > 1, directory)
+        with contextlib.suppress(OSError), open(runs / "filler", "wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(1 << 16))
+        until(lambda: queue(slurm).get(first) is None, directory)
+        (runs / "filler").unlink()
+        until(lambda: not queue(slurm), directory)
+        assert scores(directory) == scores(digits)
+        assert sessions(directory) > 1
+    finally:
+        subprocess.run(["umount", "--lazy", str(runs)], check=True)
 
 
 def test_no_more_jobs_than_were_asked_for(slurm: MiniSlurm, tmp_path: Path) -> None:

@@ -178,6 +178,10 @@ class MiniSlurm:
         self._daemons[name].send_signal(number)
         self._daemons[name].wait()
 
+    def alive(self, name: str) -> bool:
+        """Tell whether ``slurmctld`` or a node's daemon is at work."""
+        return self._daemons[name].poll() is None
+
     def wait_idle(self) -> None:
         """Wait until no job holds a node, and every node is up."""
         self._wait(self._all_idle, "all nodes are idle")

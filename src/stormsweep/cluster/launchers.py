@@ -19,7 +19,7 @@ from stormsweep.cluster.jobscript import Order, job_script, worker_logs
 from stormsweep.cluster.keeper import Ended
 from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
 from stormsweep.config.sites import Site
-from stormsweep.errors import SlurmError, UserError
+from stormsweep.errors import SchedulerError, SlurmError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +185,7 @@ def _step_end(code: int, said: str) -> Ended:
 class _Asked:
     id: str
     missed: int = 0
+    ran: bool = False
 
 
 class JobLauncher:
@@ -252,6 +253,7 @@ class JobLauncher:
         self._due = now + self._pause
         known = self._scheduler.jobs([asked.id for asked in self._jobs.values()])
         found: dict[str, Ended] = {}
+        requeued: list[str] = []
         for name, asked in list(self._jobs.items()):
             job = known.get(asked.id)
             asked.missed = asked.missed + 1 if job is None else 0
@@ -264,8 +266,18 @@ class JobLauncher:
                 )
             elif job.over:
                 found[name] = self._end(asked.id, job)
+            elif asked.ran and job.state == "PENDING":
+                found[name] = Ended("cancelled", f"{self._scheduler.name} put it back in the queue")
+                requeued.append(asked.id)
+            else:
+                asked.ran = asked.ran or job.state == "RUNNING"
             if name in found:
                 del self._jobs[name]
+        if requeued:
+            # Slurm holds them back for two minutes, and their agents would bear the names of those
+            # that are gone: others take their places.
+            with contextlib.suppress(SchedulerError):
+                self._scheduler.cancel(requeued)
         return found
 
     def stop(self, names: Collection[str]) -> None:

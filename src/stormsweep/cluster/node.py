@@ -240,9 +240,11 @@ class Agent:
                 # Workers hold nothing but what their checkpoints hold.
                 with contextlib.suppress(OSError):
                     os.kill(nanny.pid, signal.SIGKILL)
-        closing = [asyncio.ensure_future(nanny.close(timeout=1)) for nanny in self._nannies]
-        if closing:
-            await asyncio.wait(closing, timeout=10)
+        # One that is just starting its worker raises; its process ends with this one.
+        closing = asyncio.gather(
+            *(nanny.close(timeout=1) for nanny in self._nannies), return_exceptions=True
+        )
+        await asyncio.wait([closing], timeout=10)
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[str]:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: How long is waited for what a lost worker's node says of it, in seconds.
 _EXPLAINED_SECONDS = 20.0
+#: How long that holds: a job that was requeued has an agent of the same name.
+_FAREWELL_SECONDS = 2 * _EXPLAINED_SECONDS
 _LET_GO = "its node was let go"
 #: Signs of life that a node's agent must give after a loss before the loss is the worker's alone.
 _BEATS = 3
@@ -75,8 +77,8 @@ class RemotePool(DaskPool):
         self._per_node = order.workers
         self._unexplained: dict[str, _Unexplained] = {}
         self._dismissed: set[tuple[str, int]] = set()
-        #: What nodes' agents said of their end.
-        self._farewells: dict[str, tuple[str, str]] = {}
+        #: What nodes' agents said of their end, and when it was found.
+        self._farewells: dict[str, tuple[tuple[str, str], float]] = {}
         try:
             folder, security = make_private(private, uuid.uuid4().hex[:12])
             self._open.callback(shutil.rmtree, private, ignore_errors=True)
@@ -136,8 +138,10 @@ class RemotePool(DaskPool):
             case WorkerReady(worker=name):
                 self._keeper.ready(_node_of(name))
                 if (before := self._unexplained.get(name)) is not None:
-                    # Its node started it again, and so is there: it was the process alone.
-                    self._explained(name, before, *KILLED)
+                    # Its node started it again: it was the process alone, unless the node's agent
+                    # said farewell. Then its job was requeued, and came to the same node.
+                    said = self._farewell(_node_of(name))
+                    self._explained(name, before, *(said or KILLED))
             case WorkerLost(worker=name) if (event.failure, event.reason) == KILLED:
                 node = _node_of(name)
                 if self._keeper.leaves(node):
@@ -156,19 +160,16 @@ class RemotePool(DaskPool):
         with self._lock:
             for name, lost in list(self._unexplained.items()):
                 node = _node_of(name)
-                if node not in self._farewells:
-                    found = farewell(farewell_of_node(self._logs, node))
-                    if found != KILLED:
-                        self._farewells[node] = found
-                end = self._keeper.end_of(node)
+                said, end = self._farewell(node), self._keeper.end_of(node)
                 late = time.monotonic() - lost.since > _EXPLAINED_SECONDS
-                said = self._farewells.get(node)
-                # Told to end is all that an agent knows; its scheduler knows why.
+                # Told to end is all that an agent knows; its scheduler knows why, unless the agent
+                # is there again, because its job was requeued.
+                late = late or self._keeper.beats(node) >= lost.beats + _BEATS
                 if said is not None and (said[0] != "cancelled" or late):
                     self._explained(name, lost, *said)
                 elif end is not None:
                     self._explained(name, lost, end.failure or "cancelled", end.reason)
-                elif late or self._keeper.beats(node) >= lost.beats + _BEATS:
+                elif late:
                     self._explained(name, lost, *KILLED)
             stale = [
                 address
@@ -178,6 +179,14 @@ class RemotePool(DaskPool):
         for address in stale:
             # Its node is no more; the network may take minutes to tell.
             self._client.loop.add_callback(self._forget, address)
+
+    def _farewell(self, node: str) -> tuple[str, str] | None:
+        """Return what a node's agent said of its end, where it said so of late."""
+        found = farewell(farewell_of_node(self._logs, node))
+        if found != KILLED:
+            self._farewells[node] = found, time.monotonic()
+        said, when = self._farewells.get(node, (None, -math.inf))
+        return said if time.monotonic() - when < _FAREWELL_SECONDS else None
 
     def _explained(self, name: str, lost: _Unexplained, failure: str, reason: str) -> None:
         del self._unexplained[name]

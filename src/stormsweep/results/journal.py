@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar, get_args
 
-from stormsweep.errors import JournalError
+from stormsweep.errors import DiskError, JournalError
 from stormsweep.records import Entry, Record
 
 FORMAT = 1
@@ -200,9 +200,10 @@ class JournalWriter:
 
         Raises
         ------
+        DiskError
+            If the disk is full or cannot be written to; the journal then ends where it ended.
         JournalError
-            If the disk is full or cannot be written to, or another process wrote to the journal;
-            it then ends where it ended.
+            If another process wrote to it.
         """
         data = "".join(map(encode, entries)).encode()
         if os.fstat(self._descriptor).st_size != self._size:
@@ -219,7 +220,7 @@ class JournalWriter:
                 # What nobody was told is on record must not be there.
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._descriptor, self._size)
-                raise JournalError(f"{self.path}: cannot be written: {error.strerror}") from None
+                raise DiskError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def close(self) -> None:
         """Close the file."""

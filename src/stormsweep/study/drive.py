@@ -15,7 +15,7 @@ from stormsweep.cluster import slurm
 from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
-from stormsweep.errors import SlurmError, StudyBusyError, StudyInterrupted, UserError
+from stormsweep.errors import DiskError, SlurmError, StudyBusyError, StudyInterrupted, UserError
 from stormsweep.results.journal import Follower
 from stormsweep.study.chain import MOST_IDLE, Link, tasks_done, was_cancelled, with_nodes
 from stormsweep.study.lock import refuse_if_busy
@@ -127,6 +127,11 @@ class Drive:
                 return self._hand_over("the walltime ends soon")
             # Before the successor is cancelled: if no time is left for it, that one does it.
             reported = self._report(outcome, done)
+        except DiskError as error:
+            # No mistake of the study's: the next job may find room again.
+            log.error("%s", error)
+            self._hand_over("the disk takes nothing")
+            return _UNFINISHED
         except UserError as error:
             self._abandon()
             log.error("%s", error)

@@ -1,0 +1,1 @@
+"""Studies on a real Slurm under faults at random instants: what do they cost and break?"""

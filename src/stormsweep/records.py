@@ -487,6 +487,10 @@ class TaskPaused:
         the time that was left.
     epoch_loss : list of float
         Of the epochs of this stretch.
+    had : float
+        The share of its job's time that the worker had left when the stretch began: one that had
+        little says nothing of whether an epoch fits into a job. 0 also where no checkpoint could be
+        written.
     """
 
     kind: ClassVar[str] = "pause"
@@ -507,6 +511,7 @@ class TaskPaused:
     threads: int
     cores: list[int]
     bundle: int
+    had: float = 1.0
 
     @property
     def start(self) -> int:

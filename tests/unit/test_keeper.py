@@ -16,7 +16,7 @@ import pytest
 from stormsweep.cluster import keeper as kept
 from stormsweep.cluster.keeper import Ended, Keeper, nodes_for
 from stormsweep.cluster.launchers import JobLauncher, _step_end
-from stormsweep.cluster.pool import NodeChanged, PoolBroken
+from stormsweep.cluster.pool import NodeChanged, NodesOver, PoolBroken
 from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError
@@ -25,7 +25,11 @@ from stormsweep.errors import SlurmError
 class Launcher:
     """Starts nodes that live until the test ends them."""
 
-    def __init__(self, places: int = 100) -> None:
+    def __init__(self, places: int = 100, renews: bool = True) -> None:
+        self.renews = renews
+        #: What agents say of their end.
+        self.said: dict[str, Ended] = {}
+        self.stops = 0
         self.alive: list[str] = []
         self.started: list[str] = []
         self.ends: dict[str, Ended] = {}
@@ -34,6 +38,9 @@ class Launcher:
 
     def places(self) -> int:
         return self.room
+
+    def free(self) -> int:
+        return self.room - len(self.alive)
 
     def start(self, name: str, command: Sequence[str]) -> str:
         if self.trouble is not None:
@@ -52,6 +59,7 @@ class Launcher:
         return ends
 
     def stop(self, names: Collection[str]) -> None:
+        self.stops += 1
         for name in [name for name in names if name in self.alive]:
             self.end(name)
 
@@ -73,13 +81,19 @@ class Told:
     """A keeper at work, and what it tells."""
 
     def __init__(self, launcher: Launcher, least: int, most: int) -> None:
-        self.events: queue.Queue[NodeChanged | PoolBroken] = queue.Queue()
+        self.events: queue.Queue[NodeChanged | NodesOver | PoolBroken] = queue.Queue()
         self.keeper = Keeper(
-            launcher, lambda name: ["agent", name], self.events.put, lambda: None, least, most
+            launcher,
+            lambda name: ["agent", name],
+            self.events.put,
+            lambda name, end: launcher.said.get(name, end),
+            lambda: None,
+            least,
+            most,
         )
         self.keeper.start()
 
-    def all(self) -> list[NodeChanged | PoolBroken]:
+    def all(self) -> list[NodeChanged | NodesOver | PoolBroken]:
         return [self.events.get_nowait() for _ in range(self.events.qsize())]
 
 
@@ -118,7 +132,60 @@ def test_there_are_as_many_nodes_as_have_work(begin: Callable[..., Told]) -> Non
     assert told.keeper.surplus == 1, "one stays, as was asked for"
     told.keeper.want(99)
     until(lambda: len(launcher.alive) == 4)
+    assert launcher.stops >= 1
     assert [nodes_for(tasks, 4) for tasks in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_nodes_that_wait_are_let_go_before_those_that_work(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 4)
+    until(lambda: len(launcher.alive) == 4)
+    told.keeper.ready("1")
+    told.keeper.ready("3")
+    told.keeper.want(3)
+    assert told.keeper.spare(told.keeper.surplus) == 1
+    until(lambda: launcher.alive == ["1", "2", "3"])
+    told.keeper.want(1)
+    assert told.keeper.spare(told.keeper.surplus) == 1
+    until(lambda: launcher.alive == ["1", "3"])
+    assert told.keeper.surplus == 1, "one that works has no work, and is let go by its pool"
+
+
+def test_a_step_whose_time_is_over_has_no_successor(begin: Callable[..., Told]) -> None:
+    launcher = Launcher(places=2, renews=False)
+    told = begin(launcher, 2, 2)
+    until(lambda: len(launcher.alive) == 2)
+    for name in ("1", "2"):
+        told.keeper.ready(name)
+        told.keeper.release(name, over=True)
+        assert not told.keeper.beat(name)
+        launcher.end(name)
+    found: list[object] = []
+    until(lambda: bool(found.extend(told.all())) or NodesOver() in found)
+    assert len(launcher.started) == 2
+    assert not any(isinstance(one, PoolBroken) for one in found)
+
+
+def test_a_job_whose_time_is_over_has_one(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 1)
+    until(lambda: launcher.alive == ["1"])
+    told.keeper.ready("1")
+    told.keeper.release("1", over=True)
+    launcher.end("1")
+    until(lambda: launcher.alive == ["2"])
+
+
+def test_what_an_agent_says_counts_before_an_exit_code(begin: Callable[..., Told]) -> None:
+    launcher = Launcher()
+    launcher.said["1"] = Ended("no-gpu", "n1 shows the job no GPU")
+    told = begin(launcher, 1, 1)
+    until(lambda: launcher.alive == ["1"])
+    launcher.end("1", "killed", "FAILED")
+    found: list[object] = []
+    until(lambda: bool(found.extend(told.all())) or any(isinstance(o, PoolBroken) for o in found))
+    assert found[-1] == PoolBroken("job 1: n1 shows the job no GPU")
+    assert launcher.started == ["1"], "another node would be as the first"
 
 
 def test_a_node_that_ends_is_replaced_and_named(begin: Callable[..., Told]) -> None:
@@ -165,17 +232,17 @@ def test_a_no_to_the_first_node_is_the_end(begin: Callable[..., Told]) -> None:
     launcher = Launcher()
     launcher.trouble = SlurmError("failed", "sbatch", 1, "", "Invalid account", refused=True)
     told = begin(launcher, 1, 1)
-    found: list[NodeChanged | PoolBroken] = []
+    found: list[NodeChanged | NodesOver | PoolBroken] = []
     until(lambda: bool(found.extend(told.all())) or bool(found))
     assert isinstance(found[0], PoolBroken)
     assert "Invalid account" in found[0].reason
 
 
-def test_a_scheduler_that_is_away_for_a_while_is_waited_for(begin: Callable[..., Told]) -> None:
+def test_a_scheduler_that_is_away_for_long_is_waited_for(begin: Callable[..., Told]) -> None:
     launcher = Launcher()
     launcher.trouble = SlurmError("did not answer within 120 s", "sbatch")
     told = begin(launcher, 1, 1)
-    time.sleep(0.02)
+    until(lambda: told.keeper._misses > 2 * kept._MOST_FAILURES)
     launcher.trouble = None
     until(lambda: len(launcher.alive) == 1)
     assert not any(isinstance(event, PoolBroken) for event in told.all())

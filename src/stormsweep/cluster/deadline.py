@@ -12,6 +12,7 @@ import time
 #: What of a walltime is kept for leaving, and at least and at most so many seconds of it.
 _LEAVING_SHARE, _LEAST_S, _MOST_S = 0.1, 10.0, 120.0
 _end = math.inf
+_whole = math.inf
 
 
 def margin(seconds: float) -> float:
@@ -30,18 +31,25 @@ def margin(seconds: float) -> float:
     return min(_MOST_S, max(_LEAST_S, _LEAVING_SHARE * seconds))
 
 
-def set_left(seconds: float) -> None:
+def set_left(seconds: float, whole: float = math.inf) -> None:
     """Say how long this process may still compute.
 
     Parameters
     ----------
     seconds : float
         From now on; ``inf``: as long as it likes.
+    whole : float
+        What its job had when it began; ``inf``: unknown.
     """
-    global _end
-    _end = time.monotonic() + seconds
+    global _end, _whole
+    _end, _whole = time.monotonic() + seconds, whole
 
 
 def left() -> float:
     """Return how many seconds this process may still compute; ``inf`` where nobody set an end."""
     return _end - time.monotonic()
+
+
+def share() -> float:
+    """Return what is left as a share of what the job had; 1 where that is unknown."""
+    return 1.0 if math.isinf(_whole) else max(0.0, left()) / _whole

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from stormsweep.cluster.pool import NodeChanged, PoolBroken
+from stormsweep.cluster.pool import NodeChanged, NodesOver, PoolBroken
 from stormsweep.errors import SchedulerError, UserError
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ _MOST_FAILURES = 4
 _PAUSE_SECONDS = (2.0, 120.0)
 #: How long a node that was told to leave may take before it is stopped, in seconds.
 _GRACE_SECONDS = 20.0
+#: How long closing may take, in seconds; nodes leave by themselves when their driver is gone.
+_CLOSE_SECONDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class Ended:
 class Launcher(Protocol):
     """What makes nodes of jobs or steps. Everything may raise `SchedulerError`."""
 
+    renews: bool
+    """Whether a node that ended is followed by one with new time; steps of a job have the job's."""
+
     def start(self, name: str, command: Sequence[str]) -> str:
         """Start a node's agent; return in words what it is, such as ``job 17``."""
 
@@ -59,6 +64,9 @@ class Launcher(Protocol):
     def places(self) -> int:
         """Return how many nodes there may be at a time."""
 
+    def free(self) -> int:
+        """Return how many could be started now."""
+
     def close(self) -> None:
         """Stop all nodes, and wait until they are gone as far as that can be known soon."""
 
@@ -67,9 +75,10 @@ class Launcher(Protocol):
 class _Node:
     what: str
     ready: bool = False
-    #: Beats that its agent gave, and when it was told to leave.
+    #: Beats that its agent gave, and when it was told to leave, and stopped.
     beats: int = 0
     leaving: float | None = None
+    stopped: float = -math.inf
 
 
 class Keeper:
@@ -83,6 +92,8 @@ class Keeper:
         Makes the command of a node's agent from the node's name.
     tell : callable
         Given what happens.
+    explained : callable
+        Given a node's name and how its launcher says that it ended; returns what its agent said.
     ticked : callable
         Called at each look, after what ended is known.
     least, most : int
@@ -93,21 +104,24 @@ class Keeper:
         self,
         launcher: Launcher,
         command: Callable[[str], Sequence[str]],
-        tell: Callable[[NodeChanged | PoolBroken], None],
+        tell: Callable[[NodeChanged | NodesOver | PoolBroken], None],
+        explained: Callable[[str, Ended], Ended],
         ticked: Callable[[], None],
         least: int,
         most: int,
     ) -> None:
         self._launcher, self._command, self._tell = launcher, command, tell
-        self._ticked = ticked
+        self._explained, self._ticked = explained, ticked
         self._least, self._most = least, most
         self._wanted = most
         self._nodes: dict[str, _Node] = {}
         self._ended: dict[str, Ended] = {}
         self._number = 0
-        self._failures = 0
+        #: Nodes in a row that ended before work, and what of asking failed, passing trouble too.
+        self._failures = self._misses = 0
         self._next = 0.0
-        self._broken = False
+        self._broken: NodesOver | PoolBroken | None = None
+        self._told = False
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, name="keeper", daemon=True)
@@ -119,6 +133,13 @@ class Keeper:
     def close(self) -> None:
         """Stop all nodes."""
         self._stop.set()
+        closing = threading.Thread(target=self._close, name="keeper closing", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
+        if closing.is_alive():
+            log.warning("nodes are not seen to end; they leave by themselves")
+
+    def _close(self) -> None:
         if self._thread.is_alive():
             self._thread.join()
         try:
@@ -156,16 +177,41 @@ class Keeper:
     def ready(self, name: str) -> None:
         """Say that a worker of a node is ready."""
         with self._lock:
-            self._failures = 0
+            self._failures = self._misses = 0
             if (node := self._nodes.get(name)) is not None:
                 node.ready = True
 
-    def release(self, name: str) -> None:
-        """Let a node go: at its agent's next sign of life it is told so."""
+    def release(self, name: str, over: bool = False) -> None:
+        """Let a node go: at its agent's next sign of life it is told so.
+
+        Parameters
+        ----------
+        name : str
+            The node.
+        over : bool
+            Whether its time is over: where there is no other time to be had, none takes its place.
+        """
         with self._lock:
             node = self._nodes.get(name)
-            if node is not None and node.leaving is None:
-                node.leaving = time.monotonic()
+            if node is None or node.leaving is not None:
+                return
+            node.leaving = time.monotonic()
+            if over and not self._launcher.renews:
+                self._most -= 1
+                self._least = min(self._least, self._most)
+                self._wanted = min(self._wanted, self._most)
+                if self._most == 0:
+                    self._broken = self._broken or NodesOver()
+
+    def spare(self, most: int) -> int:
+        """Let nodes go that are not ready yet, the newest first; return how many were."""
+        with self._lock:
+            waiting = [n for n in self._nodes.values() if not n.ready and n.leaving is None]
+            chosen = waiting[::-1][:most]
+            for node in chosen:
+                # There is nobody yet who could be told.
+                node.leaving = -math.inf
+        return len(chosen)
 
     def leaves(self, name: str) -> bool:
         """Say whether a node was let go."""
@@ -190,7 +236,14 @@ class Keeper:
                 log.warning("%s", error)
             except Exception:
                 log.exception("the keeper of the nodes")
-            self._ticked()
+            try:
+                self._ticked()
+            except Exception:
+                log.exception("what became of the workers")
+            if self._broken is not None and not self._told:
+                # After what became of the workers: nothing follows it.
+                self._told = True
+                self._tell(self._broken)
 
     def _look_after(self) -> None:
         for name, end in self._launcher.ended().items():
@@ -200,12 +253,18 @@ class Keeper:
             late = [
                 name
                 for name, node in self._nodes.items()
-                if node.leaving is not None and now - node.leaving > _GRACE_SECONDS
+                if node.leaving is not None
+                and now - node.leaving > _GRACE_SECONDS
+                and now - node.stopped > _GRACE_SECONDS
             ]
-            wanted = min(self._wanted, self._launcher.places())
-            missing = wanted - sum(node.leaving is None for node in self._nodes.values())
+            for name in late:
+                self._nodes[name].stopped = now
+            missing = self._wanted - sum(node.leaving is None for node in self._nodes.values())
         if late:
             self._launcher.stop(late)
+        if not self._launcher.places() and not self._nodes:
+            self._broken = self._broken or PoolBroken("no node of the job is left")
+        missing = min(missing, self._launcher.free())
         while missing > 0 and not self._broken and now >= self._next and not self._stop.is_set():
             missing -= 1
             self._ask()
@@ -216,13 +275,18 @@ class Keeper:
         with self._lock:
             # Known before it can give a sign of life.
             self._nodes[name] = _Node("")
+        what = ""
         try:
             what = self._launcher.start(name, self._command(name))
         except (SchedulerError, UserError) as error:
-            with self._lock:
-                del self._nodes[name]
-            self._failed(str(error), final=isinstance(error, UserError) or not error.passing)
+            refused = isinstance(error, UserError) or not error.passing
+            # One that cannot be asked just now says nothing of the node.
+            self._failed(" ".join(str(error).split()), final=refused, counts=refused)
             return
+        finally:
+            if not what:
+                with self._lock:
+                    del self._nodes[name]
         with self._lock:
             self._nodes[name].what = what
         log.info("node %s is %s", name, what)
@@ -233,24 +297,25 @@ class Keeper:
             node = self._nodes.pop(name, None)
         if node is None:
             return
+        end = self._explained(name, end)
         self._ended[name] = end
         log.info("node %s (%s) ended: %s", name, node.what, end.reason)
         self._tell(NodeChanged(name, "ended", end.failure, f"{node.what}: {end.reason}"))
         if not node.ready and node.leaving is None:
             self._failed(f"{node.what}: {end.reason}", final=end.failure == "no-gpu")
 
-    def _failed(self, why: str, final: bool) -> None:
-        """Ask again later, or no more."""
-        self._failures += 1
+    def _failed(self, why: str, final: bool, counts: bool = True) -> None:
+        """Ask again later and later, or no more."""
+        self._failures += counts
+        self._misses += 1
         first, longest = _PAUSE_SECONDS
-        self._next = time.monotonic() + min(longest, first * 2 ** (self._failures - 1))
+        self._next = time.monotonic() + min(longest, first * 2 ** min(self._misses - 1, 20))
         log.warning("no node: %s", why)
         with self._lock:
             working = any(node.ready for node in self._nodes.values())
         # While others work there is time: what is wrong may pass.
         if not working and (final or self._failures >= _MOST_FAILURES):
-            self._broken = True
-            self._tell(PoolBroken(why))
+            self._broken = self._broken or PoolBroken(why)
 
 
 def nodes_for(tasks: int, workers_per_node: int) -> int:

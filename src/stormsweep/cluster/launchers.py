@@ -66,6 +66,8 @@ class StepLauncher:
         Folder of the study's logs.
     """
 
+    renews = False
+
     def __init__(self, job: str, nodes: Sequence[str], cores: int, logs: Path) -> None:
         self._job, self._nodes, self._cores, self._logs = job, list(nodes), cores, logs
         self._steps: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
@@ -75,10 +77,17 @@ class StepLauncher:
         """Return how many of the job's nodes are up, as far as is known."""
         return len(self._nodes) - len(self._failed)
 
+    def free(self) -> int:
+        """Return how many of them have no step."""
+        return len(self._free())
+
+    def _free(self) -> list[str]:
+        taken = {node for node, _ in self._steps.values()} | self._failed
+        return [node for node in self._nodes if node not in taken]
+
     def start(self, name: str, command: Sequence[str]) -> str:
         """Start a step on a node that has none."""
-        taken = {node for node, _ in self._steps.values()} | self._failed
-        node = next(node for node in self._nodes if node not in taken)
+        node = self._free()[0]
         step = [
             "srun",
             f"--jobid={self._job}",
@@ -159,14 +168,13 @@ class StepLauncher:
 
     def _said(self, name: str) -> str:
         """Move what srun said of a step to the job's log."""
-        path = self._errors(name)
+        path, text = self._errors(name), ""
         with contextlib.suppress(OSError):
             text = path.read_text(encoding="utf-8", errors="replace")
+            path.unlink()
             with open(self._log, "a", encoding="utf-8") as out:
                 out.write(text)
-            path.unlink()
-            return text
-        return ""
+        return text
 
 
 def _step_end(code: int, said: str) -> Ended:
@@ -207,6 +215,8 @@ class JobLauncher:
         The commands of the site's scheduler.
     """
 
+    renews = True
+
     def __init__(
         self,
         site: Site,
@@ -225,6 +235,10 @@ class JobLauncher:
 
     def places(self) -> int:
         """Return how many jobs there may be: as many as the cluster lets be."""
+        return 1 << 20
+
+    def free(self) -> int:
+        """Return how many could be submitted now: as many."""
         return 1 << 20
 
     def script(self, command: Sequence[str]) -> str:

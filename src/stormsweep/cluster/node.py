@@ -50,13 +50,15 @@ _FIND_SECONDS = 15.0
 _MEMORY_SHARE = 0.9
 #: Worker processes that do not come up within so many seconds are given up, with their node.
 _START_SECONDS = 300.0
+#: Bytes that are copied at a time.
+_BLOCK = 16 << 20
 #: A loss within so many seconds of the walltime is the walltime's.
 _NEAR_THE_END = 90.0
 
 
-def farewell_of_node(logs: Path, name: str) -> Path:
-    """Return where a node's agent leaves the reason of its end."""
-    return logs / f".node-{name}.farewell.json"
+def farewell_of_node(folder: Path, name: str) -> Path:
+    """Return where in a session's private folder a node's agent leaves the reason of its end."""
+    return folder / f"node-{name}.farewell.json"
 
 
 def node_name() -> str:
@@ -93,7 +95,7 @@ class Agent:
     """
 
     def __init__(self, order: NodeOrder, folder: Path, name: str) -> None:
-        self._order, self._name = order, name
+        self._order, self._folder, self._name = order, folder, name
         self._security = security_of(folder)
         self._began = time.monotonic()
         left = seconds_left()
@@ -101,7 +103,10 @@ class Agent:
             left = float(order.walltime_s)
         #: When the job ends, by the monotonic clock.
         self._end = None if left is None else self._began + left
-        self._margin = margin(order.walltime_s or left or 0.0)
+        whole = order.walltime_s or left or 0.0
+        self._margin = margin(whole)
+        #: What the job had for work when it began.
+        self._whole = max(1.0, whole - self._margin) if left is not None else None
         self._leave: asyncio.Future[tuple[str, str]] | None = None
         self._nannies: list[Any] = []
         self._met = asyncio.Event()
@@ -128,9 +133,12 @@ class Agent:
             hiring = asyncio.ensure_future(self._hire(scratch))
             ends = asyncio.ensure_future(self._walltime())
             try:
-                await asyncio.wait(
+                done, _ = await asyncio.wait(
                     (self._leave, beating, hiring, ends), return_when=asyncio.FIRST_COMPLETED
                 )
+                for task in done - {self._leave}:
+                    if (error := task.exception()) is not None:
+                        self._go("killed", f"the agent of {node_name()} cannot go on: {error!r}")
                 await self._leave
             finally:
                 code = self._farewell()
@@ -152,7 +160,7 @@ class Agent:
         failure, reason = self._leave.result()
         log.info("leaving: %s", reason)
         if failure:
-            path = farewell_of_node(Path(self._order.logs), self._name)
+            path = farewell_of_node(self._folder, self._name)
             with contextlib.suppress(OSError):
                 path.write_text(json.dumps({"failure": failure, "reason": reason}))
         return int(failure not in ("", "walltime"))
@@ -187,7 +195,9 @@ class Agent:
                 self._met.set()
                 await asyncio.sleep(_BEAT_SECONDS)
         except (TimeoutError, OSError) as error:
-            self._go("", f"the driver at {self._order.scheduler} cannot be reached ({error})")
+            # Said where there is still somebody to read it: a firewall, say.
+            failure = "" if self._met.is_set() else "killed"
+            self._go(failure, f"the driver at {self._order.scheduler} cannot be reached ({error})")
         finally:
             if comm is not None:
                 comm.abort()
@@ -202,7 +212,15 @@ class Agent:
         copies = await asyncio.to_thread(self._copy, scratch)
         for number in range(order.workers):
             cores = kept_on[number] if kept_on else ()
-            station = Station(memory * 2**30, cores, leave_at, copies, node_name(), order.gpus)
+            station = Station(
+                memory_bytes=memory * 2**30,
+                cores=cores,
+                leave_at=leave_at,
+                whole=self._whole,
+                copies=copies,
+                node=node_name(),
+                gpu=order.gpus,
+            )
             environment = {**os.environ, **thread_environment(order.threads)}
             environment |= station.environment()
             if order.gpus:
@@ -271,7 +289,7 @@ class Agent:
             began = time.monotonic()
             copy = Path(scratch) / f"data-{number}"
             try:
-                shutil.copytree(path, copy)
+                shutil.copytree(path, copy, copy_function=self._copy_file)
             except OSError as error:
                 log.warning("%s cannot be copied to %s: %s", path, scratch, error)
                 shutil.rmtree(copy, ignore_errors=True)
@@ -279,6 +297,16 @@ class Agent:
             log.info("copied %s in %.1f s", path, time.monotonic() - began)
             copies[path] = str(copy)
         return copies
+
+    def _copy_file(self, source: str, target: str) -> str:
+        """Copy a file, unless the agent leaves meanwhile: nobody waits for the copy then."""
+        assert self._leave is not None
+        with open(source, "rb") as reading, open(target, "wb") as writing:
+            while block := reading.read(_BLOCK):
+                if self._leave.done():
+                    raise OSError("the node leaves")
+                writing.write(block)
+        return target
 
 
 def _works(nanny: Any) -> bool:

@@ -31,6 +31,8 @@ class WorkerLost:
         One line.
     token : str or None
         Of the task that was lost.
+    let_go : bool
+        Whether the pool itself let it go, because there was no work for it.
     """
 
     worker: str
@@ -39,6 +41,7 @@ class WorkerLost:
     failure: str
     reason: str
     token: str | None
+    let_go: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,18 @@ class NodeChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class NodesOver:
+    """The time of all nodes is over, and there will be no others: to be gone on with later."""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolBroken:
     """No workers will come any more."""
 
     reason: str
 
 
-Event = WorkerReady | WorkerLost | Finished | Broken | NodeChanged | PoolBroken
+Event = WorkerReady | WorkerLost | Finished | Broken | NodeChanged | NodesOver | PoolBroken
 
 
 class Pool(Protocol):

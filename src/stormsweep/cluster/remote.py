@@ -16,7 +16,7 @@ from typing import Any
 
 from stormsweep.cluster.address import own_address
 from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings, farewell
-from stormsweep.cluster.keeper import Keeper, Launcher, nodes_for
+from stormsweep.cluster.keeper import Ended, Keeper, Launcher, nodes_for
 from stormsweep.cluster.node import WANTED, farewell_of_node
 from stormsweep.cluster.node_order import NodeOrder, make_private
 from stormsweep.cluster.pool import Event, WorkerLost, WorkerReady
@@ -29,6 +29,7 @@ _EXPLAINED_SECONDS = 20.0
 #: How long that holds: a job that was requeued has an agent of the same name.
 _FAREWELL_SECONDS = 2 * _EXPLAINED_SECONDS
 _LET_GO = "its node was let go"
+_SILENT = "its node gives no sign of life"
 #: Signs of life that a node's agent must give after a loss before the loss is the worker's alone.
 _BEATS = 3
 
@@ -82,8 +83,15 @@ class RemotePool(DaskPool):
         try:
             folder, security = make_private(private, uuid.uuid4().hex[:12])
             self._open.callback(shutil.rmtree, private, ignore_errors=True)
+            self._folder = folder
             self._keeper = Keeper(
-                launcher, self._command, self._events.put, self._explain, least, most
+                launcher,
+                self._command,
+                self._events.put,
+                self._end_of,
+                self._explain,
+                least,
+                most,
             )
             setup = WorkerSetup(order.logs, (order.memory_gb or 0.0) * 2**30, paths, {})
             where = own_address(order.interface)
@@ -107,21 +115,28 @@ class RemotePool(DaskPool):
                 (name, pid) for name, (_, pid) in self._current.items() if _node_of(name) == node
             ]
             if all(mate in self._dismissed for mate in mates):
-                self._keeper.release(node)
+                self._keeper.release(node, over=True)
 
     def want(self, tasks: int) -> None:
-        """Say how many tasks there are; nodes for which there is no work are let go."""
+        """Say how many tasks there are; nodes for which there is no work are let go.
+
+        Those that wait in the queue go first, then those all of whose workers are idle.
+        """
         self._keeper.want(nodes_for(tasks, self._per_node))
-        if self._keeper.surplus <= 0:
+        surplus = self._keeper.surplus
+        if surplus <= 0:
             return
+        surplus -= self._keeper.spare(surplus)
         with self._lock:
             busy = {_node_of(name) for name, _ in self._busy}
-            idle = {_node_of(name) for name in self._current} - busy
-            for node in sorted(idle)[: self._keeper.surplus]:
-                for name in [name for name in self._current if _node_of(name) == node]:
-                    # Gone for the driver from now on: what it gives them comes back as lost.
-                    del self._current[name]
+            idle = dict.fromkeys(_node_of(name) for name in self._current)
+            for node in [node for node in idle if node not in busy][: max(0, surplus)]:
                 self._keeper.release(node)
+                for name, (address, pid) in list(self._current.items()):
+                    if _node_of(name) == node:
+                        del self._current[name], self._names[address]
+                        where, why = self._host_of(name), ("cancelled", _LET_GO)
+                        super()._tell(WorkerLost(name, where, pid, *why, None, let_go=True))
 
     def _command(self, node: str) -> Sequence[str]:
         return node_command(self._order, node)
@@ -158,19 +173,27 @@ class RemotePool(DaskPool):
     def _explain(self) -> None:
         """Find out why workers were lost without a word; forget those whose nodes are gone."""
         with self._lock:
+            nodes = {_node_of(name) for name in self._unexplained}
+        for node in nodes:
+            # A file system may take its time, during which Dask must not wait for the lock.
+            self._farewell(node)
+        with self._lock:
             for name, lost in list(self._unexplained.items()):
                 node = _node_of(name)
-                said, end = self._farewell(node), self._keeper.end_of(node)
-                late = time.monotonic() - lost.since > _EXPLAINED_SECONDS
+                said, end = self._known_farewell(node), self._keeper.end_of(node)
+                silent = time.monotonic() - lost.since > _EXPLAINED_SECONDS
+                alive = self._keeper.beats(node) >= lost.beats + _BEATS
                 # Told to end is all that an agent knows; its scheduler knows why, unless the agent
                 # is there again, because its job was requeued.
-                late = late or self._keeper.beats(node) >= lost.beats + _BEATS
-                if said is not None and (said[0] != "cancelled" or late):
+                if said is not None and (said[0] != "cancelled" or silent or alive):
                     self._explained(name, lost, *said)
                 elif end is not None:
                     self._explained(name, lost, end.failure or "cancelled", end.reason)
-                elif late:
+                elif alive:
                     self._explained(name, lost, *KILLED)
+                elif silent:
+                    # Schedulers take minutes to call a node dead.
+                    self._explained(name, lost, "node-failure", _SILENT)
             stale = [
                 address
                 for address, (name, _) in self._names.items()
@@ -182,11 +205,19 @@ class RemotePool(DaskPool):
 
     def _farewell(self, node: str) -> tuple[str, str] | None:
         """Return what a node's agent said of its end, where it said so of late."""
-        found = farewell(farewell_of_node(self._logs, node))
+        found = farewell(farewell_of_node(self._folder, node))
         if found != KILLED:
             self._farewells[node] = found, time.monotonic()
+        return self._known_farewell(node)
+
+    def _known_farewell(self, node: str) -> tuple[str, str] | None:
         said, when = self._farewells.get(node, (None, -math.inf))
         return said if time.monotonic() - when < _FAREWELL_SECONDS else None
+
+    def _end_of(self, node: str, end: Ended) -> Ended:
+        """Return how a node ended: its agent knows more than that it ended with an error."""
+        said = self._farewell(node)
+        return Ended(*said) if said is not None and end.failure in ("", "killed") else end
 
     def _explained(self, name: str, lost: _Unexplained, failure: str, reason: str) -> None:
         del self._unexplained[name]

@@ -28,6 +28,8 @@ class Station:
         Logical processors that it is kept on; empty: left to the system.
     leave_at : float or None
         When its tasks must be over, by the node's monotonic clock, which all its processes share.
+    whole : float or None
+        Seconds that the job had for work when it began.
     copies : mapping of str to str
         Folders of the study, and where their copies lie on the node's own disk.
     node : str
@@ -39,6 +41,7 @@ class Station:
     memory_bytes: float = 0.0
     cores: Cores = ()
     leave_at: float | None = None
+    whole: float | None = None
     copies: Mapping[str, str] = field(default_factory=dict)
     node: str = ""
     gpu: bool = False
@@ -58,7 +61,8 @@ def take() -> Station:
         said = json.loads(text)
         _here = Station(**said | {"cores": tuple(said["cores"])})
     until = math.inf if _here.leave_at is None else _here.leave_at
-    deadline.set_left(until - time.monotonic())
+    whole = math.inf if _here.whole is None else _here.whole
+    deadline.set_left(until - time.monotonic(), whole)
     return _here
 
 

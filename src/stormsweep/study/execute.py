@@ -12,6 +12,7 @@ from stormsweep.cluster.pool import (
     Event,
     Finished,
     NodeChanged,
+    NodesOver,
     Pool,
     WorkerLost,
     WorkerReady,
@@ -37,7 +38,7 @@ from stormsweep.study import worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.bundling import Bundling
 from stormsweep.study.orders import Orders, Reception
-from stormsweep.study.patience import WALLTIME, Patience
+from stormsweep.study.patience import MUCH, WALLTIME, Patience
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
 
@@ -112,6 +113,8 @@ class Execution:
         #: Workers that have not done anything yet, and processes that were let go.
         self._fresh: set[str] = set()
         self._dismissed: set[tuple[str, int]] = set()
+        #: Whether the pool's nodes have no time left, and no others will come.
+        self._over = False
         self._patience = Patience()
         self._early: list[tuple[WorkerReady, float]] = []
         self._early_nodes: list[tuple[NodeChanged, float]] = []
@@ -216,9 +219,10 @@ class Execution:
         try:
             while self._running or (self._queue and not leaves):
                 still_ours()
-                leaves = leaves or leaving()
+                leaves = leaves or self._over or leaving()
                 if not leaves:
                     self._feed()
+                    self._pool.want(len(self._queue) + len(self._running))
                 self._commit()
                 self._show()
                 self._poll(0.25)
@@ -246,7 +250,6 @@ class Execution:
 
     def _feed(self) -> None:
         assert self._queue is not None
-        self._pool.want(len(self._queue) + len(self._running))
         for name in list(self._idle):
             bundle = self._bundling.take(self._queue, self._held.get(name, ()), len(self._idle))
             if not bundle:
@@ -257,7 +260,7 @@ class Execution:
                 log.info(
                     "%s epochs %d-%d to worker %s", task.run.id, task.start, task.to_epoch, name
                 )
-            # A new worker has all its time: what its first epoch really takes is worth knowing.
+            # What an epoch really takes is worth knowing: a new worker tries it.
             seconds = 0.0 if name in self._fresh else self._tally.foreseen(bundle)
             orders = [
                 self._orders.order(task, self.model, name, self._session, seconds)
@@ -289,11 +292,12 @@ class Execution:
                 self._returned(name, failed)
             case WorkerLost():
                 self._lost(event)
+            case NodesOver():
+                log.info("the time of all nodes is over")
+                self._over = True
             case NodeChanged():
                 log.info("node %s %s %s", event.node, event.event, event.detail)
-                if event.event == "asked":
-                    self._watcher.note(f"asked for a node: {event.detail}")
-                elif event.failure:
+                if event.failure:
                     self._watcher.note(f"a node is lost ({event.failure}): {event.detail}")
                 if self._journal is None:
                     self._early_nodes.append((event, time.time()))
@@ -341,7 +345,8 @@ class Execution:
                 # One that was found in a checkpoint says nothing of the time of this worker.
                 now = result.submitted == order.submitted
                 leaves = leaves or now
-                self._paused(task, result, judged=now and fresh, alone=len(orders) == 1)
+                judged = now and fresh and result.had >= MUCH
+                self._paused(task, result, judged, alone=len(orders) == 1)
         if leaves:
             who = self._reception.joined[name]
             self._dismissed.add((name, who.pid))
@@ -390,7 +395,8 @@ class Execution:
         log.debug("%s epoch %d: %s %.4f", done.run, done.to_epoch, metric, done.scores[metric])
 
     def _lost(self, event: WorkerLost) -> None:
-        self._early = [(who, when) for who, when in self._early if who.pid != event.pid]
+        gone = (event.worker, event.pid)
+        self._early = [one for one in self._early if (one[0].worker, one[0].pid) != gone]
         now = self._reception.joined.get(event.worker)
         orders: list[TaskOrder] = []
         if now is None or now.pid == event.pid:
@@ -399,8 +405,8 @@ class Execution:
             self._fresh.discard(event.worker)
             self._idle.pop(event.worker, None)
             orders = self._running.pop(event.worker, [])
-        expected = (event.worker, event.pid) in self._dismissed
-        self._dismissed.discard((event.worker, event.pid))
+        expected = gone in self._dismissed or event.let_go
+        self._dismissed.discard(gone)
         self._record_worker(event, "left" if expected else "lost", event.reason)
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)

@@ -13,6 +13,9 @@ WALLTIME = "walltime"
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2}
 #: How often a worker's time may be over, in one session, before a run has got on by an epoch.
 _STANDSTILLS = 3
+#: A worker must have had this share of its job's time for its pause to say that no epoch fits
+#: into a job.
+MUCH = 0.5
 _ADVICE = (
     "one epoch does not fit into the time that a worker has; ask for a longer walltime, or have an "
     "epoch take less (larger batches, more threads a worker)"
@@ -72,7 +75,7 @@ class Patience:
         return Verdict(count, reason + (f", {count} times" if count > 1 else ""))
 
     def paused(self, task: Task, epoch: int, alone: bool) -> str:
-        """Judge a pause by a worker that had done nothing before.
+        """Judge a pause by a worker that had most of its job's time, and had done nothing before.
 
         Parameters
         ----------

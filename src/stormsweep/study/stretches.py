@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from stormsweep.cluster import deadline
 from stormsweep.cluster.topology import pinned
 from stormsweep.records import TaskDone, TaskOrder, TaskPaused
 from stormsweep.study.cases import part_of
@@ -35,6 +36,8 @@ class Clock:
 
     def __init__(self) -> None:
         self.started = time.time()
+        #: How much of its job's time the worker has, as a share.
+        self.share = deadline.share()
         self.phases: dict[str, float] = {}
         self._last = time.perf_counter()
 
@@ -239,6 +242,7 @@ def unfit(order: TaskOrder, clock: Clock, bundle: int = 1) -> TaskPaused:
         threads=order.threads,
         cores=list(pinned()),
         bundle=bundle,
+        had=round(clock.share, 3),
     )
 
 
@@ -281,7 +285,7 @@ def pause(
         _save(member, run.epoch, about)
     except OSError as error:
         log.warning("no checkpoint of %s: %s", paused.run, error)
-        return nothing
+        return dataclasses.replace(nothing, had=0.0)
     return paused
 
 

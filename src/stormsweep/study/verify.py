@@ -17,6 +17,7 @@ from stormsweep.cluster.pool import (
     Event,
     Finished,
     Pool,
+    PoolBroken,
     WorkerLost,
     WorkerReady,
 )
@@ -41,7 +42,7 @@ from stormsweep.study import worker
 from stormsweep.study.choice import Choice
 from stormsweep.study.delivery import FOLDER, group_columns, write_delivery
 from stormsweep.study.orders import Orders, Reception
-from stormsweep.study.patience import Patience
+from stormsweep.study.patience import MUCH, Patience
 from stormsweep.study.problem import turned_folder
 from stormsweep.study.watching import Watcher
 from stormsweep.training import checkpoint
@@ -257,7 +258,9 @@ class Verification:
             if isinstance(result, TaskDone):
                 return result, seconds
             if result.submitted == order.submitted:
-                given_up = self._patience.paused(order.task, result.to_epoch, alone=True)
+                given_up = ""
+                if result.had >= MUCH:
+                    given_up = self._patience.paused(order.task, result.to_epoch, alone=True)
                 if given_up:
                     raise RunError(f"{self._directory}: {given_up}")
                 self._let_go()
@@ -317,6 +320,8 @@ class Verification:
                     return lost
                 case WorkerLost() as lost:
                     self._gone(lost)
+                case PoolBroken(reason):
+                    raise StormsweepError(f"no workers: {reason}")
 
     def _is_at_work(self, lost: WorkerLost) -> bool:
         ready = self._worker

@@ -207,13 +207,19 @@ walltime = "05:00:00"
 [site.elsewhere]
 scheduler = "slurm"
 shared_folder = "/nonexistent"
+[site.debtor]
+scheduler = "slurm"
+constraint = "hpcf1913"
 """,
     )
     study = digits_study(tmp_path)
     for arguments, said in (
         (("--site", "tow"), "site.use: given 'tow' (did you mean 'two'?)"),
         (("--site", "long"), "site.long.walltime: given 05:00:00; partition 'gpu' allows at most"),
-        (("--site", "elsewhere"), "is not in /nonexistent, the folder that the nodes see"),
+        (
+            ("--site", "elsewhere"),
+            "site.elsewhere.shared_folder: given '/nonexistent'; there is no folder",
+        ),
         (("--site", "two", "--nodes", "9"), "site.two.nodes: given 9"),
         (("--site", "two", "--nodes", "3:2"), "--nodes: given '3:2'"),
         (("--site", "two", "--workers", "3"), "--workers: is for this machine"),

@@ -164,6 +164,7 @@ def test_a_full_disk_costs_a_job_and_not_the_chain(
         subprocess.run(["umount", "--lazy", str(runs)], check=True)
 
 
+@pytest.mark.slow
 def test_no_more_jobs_than_were_asked_for(slurm: MiniSlurm, tmp_path: Path) -> None:
     write_site(tmp_path, workers=2, memory=3)
     job = submit(tmp_path, digits_study(tmp_path), "--max-jobs", "1")

@@ -46,6 +46,7 @@ def each_epoch_once(directory: Path, epochs: int) -> None:
     assert set(counts.values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_study_whose_time_is_over_again_and_again_ends_with_the_same_scores_and_losses(
     digits: Path, tmp_path: Path
 ) -> None:

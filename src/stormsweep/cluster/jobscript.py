@@ -51,6 +51,8 @@ class Order:
     warning_s : int or None
         Seconds before the walltime at which the command gets SIGUSR1; Slurm may be a minute early.
         PBS needs a walltime for it.
+    keep : bool
+        Whether the job goes on where one of its nodes fails.
     requeue : bool
         Whether the scheduler may start it again by itself, when its node fails.
     """
@@ -63,6 +65,7 @@ class Order:
     walltime_s: int | None = None
     after: str | None = None
     warning_s: int | None = None
+    keep: bool = False
     requeue: bool = False
 
 
@@ -230,6 +233,8 @@ def _options(site: Site, order: Order) -> list[str]:
     options = [f"{name}={_sbatch(str(value))}" for name, value in values if value is not None]
     if site.exclusive:
         options.append("exclusive")
+    if order.keep:
+        options.append("no-kill")
     return [*options, "requeue" if order.requeue else "no-requeue"]
 
 

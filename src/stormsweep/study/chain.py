@@ -97,6 +97,8 @@ class Link:
             nodes=self.nodes,
             after=self.after,
             warning_s=warning(site),
+            # One node of several that fails costs what it was at, not the job.
+            keep=(self.nodes or site.nodes) > 1,
         )
 
     def idle_now(self, done: int) -> int:

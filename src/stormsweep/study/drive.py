@@ -15,7 +15,14 @@ from stormsweep.cluster import slurm
 from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
-from stormsweep.errors import DiskError, SlurmError, StudyBusyError, StudyInterrupted, UserError
+from stormsweep.errors import (
+    DiskError,
+    SlurmError,
+    StormsweepError,
+    StudyBusyError,
+    StudyInterrupted,
+    UserError,
+)
 from stormsweep.results.journal import Follower
 from stormsweep.study.chain import MOST_IDLE, Link, tasks_done, was_cancelled, with_nodes
 from stormsweep.study.lock import refuse_if_busy
@@ -93,7 +100,7 @@ class Drive:
         self._journal = Follower(self._study.journal_path)
         #: When the walltime is over, by this process's own clock.
         self._end, self._margin = math.inf, margin(math.inf)
-        self._told_to_leave = self._stopped = self._walltime = False
+        self._told_to_leave = self._stopped = False
         self._begun_with = self._recorded = 0
         self._successor: Successor | None = None
 
@@ -142,6 +149,10 @@ class Drive:
                 log.warning("interrupted; everything finished so far is kept%s", self._go_on())
                 return _INTERRUPTED
             return self._hand_over("Slurm ends this job")
+        except StormsweepError as error:
+            log.error("%s", " ".join(str(error).split()))
+            self._hand_over("this job cannot go on")
+            return _UNFINISHED
         except Exception:
             log.exception("this job cannot go on")
             self._hand_over("the study is not done")

@@ -9,14 +9,28 @@ from pathlib import Path
 
 from stormsweep.cluster.jobscript import setup_mistake
 from stormsweep.cluster.partitions import misfit
-from stormsweep.cluster.scheduler import Scheduler, scheduler_of
+from stormsweep.cluster.scheduler import scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
-from stormsweep.errors import StudyFileError, UserError
+from stormsweep.errors import SlurmError, StudyFileError, UserError
 from stormsweep.files import write_json
 
 #: Where a study's directory keeps which sites file its site stands in.
 _REMEMBERED = "site.json"
+#: What Slurm says of a value that it does not take, and the key of the site that it stands in.
+_WORDS = {
+    "accounting/qos policy": "*",
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "time limit": "walltime",
+    "generic resource": "gres",
+    "gres": "gres",
+    "feature": "constraint",
+    "memory": "memory_gb",
+    "node count": "nodes",
+    "more processors": "nodes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +137,7 @@ def place_of(
     return Place(found, nodes or (count, count))
 
 
-def check_place(place: Place, directory: Path) -> Scheduler:
+def check_place(place: Place, directory: Path, script: str) -> None:
     """Refuse a site that a study cannot run on.
 
     Parameters
@@ -132,18 +146,15 @@ def check_place(place: Place, directory: Path) -> Scheduler:
         The site.
     directory : Path
         The study's directory.
-
-    Returns
-    -------
-    Scheduler
-        The commands of the site's scheduler.
+    script : str
+        The job script of a node.
 
     Raises
     ------
     UserError
         In one line: no scheduler here, a partition, walltime, memory or number of nodes that the
         cluster does not have, set-up lines that bash cannot read, a directory that is not in the
-        site's shared folder.
+        site's shared folder, and whatever else Slurm refuses.
     """
     found = place.found
     commands = scheduler_of(found.site)
@@ -154,11 +165,35 @@ def check_place(place: Place, directory: Path) -> Scheduler:
     mistake = setup_mistake(site)
     if mistake is not None:
         raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
-    if site.shared_folder is not None:
-        shared = Path(os.path.expandvars(site.shared_folder)).resolve()
-        if not directory.resolve().is_relative_to(shared):
-            raise UserError(
-                f"{directory}: is not in {shared}, the folder that the nodes see "
-                f"({found.key('shared_folder')}); name one there with --runs"
-            )
-    return commands
+    refuse_elsewhere(found, directory)
+    if isinstance(commands, Slurm):
+        try:
+            commands.test_only(script, Path.cwd())
+        except SlurmError as error:
+            raise refusal(found, error) from None
+
+
+def refuse_elsewhere(found: Found, directory: Path) -> None:
+    """Refuse a study whose directory is not in the folder that the site's nodes see."""
+    given = found.site.shared_folder
+    if given is None:
+        return
+    place = Path(os.path.expandvars(given))
+    if not place.is_dir():
+        raise StudyFileError(f"{found.key('shared_folder')}: given {given!r}; there is no folder")
+    if not directory.resolve().is_relative_to(place.resolve()):
+        raise StudyFileError(
+            f"{found.key('shared_folder')}: given {given!r}; {directory} is not in it, so that the "
+            "nodes would not see the study; choose a place for it with --runs"
+        )
+
+
+def refusal(found: Found, error: SlurmError) -> SlurmError | StudyFileError:
+    """Say which key of the site it is that Slurm does not take, where its words tell."""
+    if not error.refused:
+        return error
+    said = error.said.lower()
+    key = next((key for words, key in _WORDS.items() if words in said), "*")
+    given = getattr(found.site, key, None)
+    shown = "" if given is None else f"given {given!r}; "
+    return StudyFileError(f"{found.key(key)}: {shown}Slurm refuses it: {error.said}")

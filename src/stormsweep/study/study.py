@@ -475,8 +475,10 @@ class Study:
     def _refuse_unfit_site(self) -> None:
         from stormsweep.study.places import check_place
 
-        if (place := self._place()) is not None:
-            check_place(place, self.directory)
+        place = self._place()
+        # A job that runs was taken by its scheduler, which need not be asked again.
+        if place is not None and not place.inside:
+            check_place(place, self.directory, self._staff(self.plan()).script())
 
 
 def _values(values: list[Any] | Range) -> Values:

@@ -6,7 +6,6 @@ Runs on a login node: nothing numerical is imported, and nothing is left behind 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,27 +20,13 @@ from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserEr
 from stormsweep.files import write_text
 from stormsweep.study.chain import Link, with_nodes
 from stormsweep.study.directory import StudyDirectory, study_key
-from stormsweep.study.places import find, remember
+from stormsweep.study.places import find, refusal, refuse_elsewhere, remember
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
 
 #: The jobs that hold a driver, among all of a study's.
 _DRIVER = "driver"
-#: What Slurm says of a value that it does not take, and the key of the site that it stands in.
-_WORDS = {
-    "accounting/qos policy": "*",
-    "partition": "partition",
-    "account": "account",
-    "qos": "qos",
-    "time limit": "walltime",
-    "generic resource": "gres",
-    "gres": "gres",
-    "feature": "constraint",
-    "memory": "memory_gb",
-    "node count": "nodes",
-    "more processors": "nodes",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +77,7 @@ def submit(
     link = Link(directory, found.name, found.file.absolute(), 1, max_jobs, nodes, retry_failed)
     script = job_script(found.site, link.order(study.file.study.name, found.site))
     _check(chosen, retry_failed)
-    _shared(found, directory)
+    refuse_elsewhere(found, directory)
     mistake = setup_mistake(found.site)
     if mistake is not None:
         raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
@@ -147,20 +132,6 @@ def _found(study: Study, site: str | None) -> Found:
     return found
 
 
-def _shared(found: Found, directory: Path) -> None:
-    given = found.site.shared_folder
-    if given is None:
-        return
-    place = Path(os.path.expandvars(given))
-    if not place.is_dir():
-        raise StudyFileError(f"{found.key('shared_folder')}: given {given!r}; there is no folder")
-    if not directory.resolve().is_relative_to(place.resolve()):
-        raise StudyFileError(
-            f"{found.key('shared_folder')}: given {given!r}; {directory} is not in it, so that the "
-            "nodes would not see the study; choose a place for it with --runs"
-        )
-
-
 def _asked(found: Found, nodes: int | None, script: str, commands: slurm.Slurm) -> str:
     """Ask Slurm whether it has what the job asks for; return when and where it would start."""
     wrong = misfit(found.site, commands.partitions())
@@ -171,7 +142,7 @@ def _asked(found: Found, nodes: int | None, script: str, commands: slurm.Slurm) 
     try:
         return _expected(commands.test_only(script, Path.cwd()))
     except SlurmError as error:
-        raise _refusal(found, error) from None
+        raise refusal(found, error) from None
 
 
 def _expected(line: str) -> str:
@@ -184,17 +155,6 @@ def _expected(line: str) -> str:
     """
     found = re.search(r"to start at ([0-9T:-]+)\b.* on nodes (\S+)", line)
     return f"to start at {found[1]} on {found[2]}" if found else ""
-
-
-def _refusal(found: Found, error: SlurmError) -> SlurmError | StudyFileError:
-    """Say which key of the site it is that Slurm does not take, where its words tell."""
-    if not error.refused:
-        return error
-    said = error.said.lower()
-    key = next((key for words, key in _WORDS.items() if words in said), "*")
-    given = getattr(found.site, key, None)
-    shown = "" if given is None else f"given {given!r}; "
-    return StudyFileError(f"{found.key(key)}: {shown}Slurm refuses it: {error.said}")
 
 
 def _refuse_second(directory: Path, commands: slurm.Slurm) -> None:
@@ -219,7 +179,7 @@ def _submitted(study: Study, found: Found, script: str, commands: slurm.Slurm) -
         try:
             return commands.submit(script, Path.cwd(), key)
         except SlurmError as error:
-            raise _refusal(found, error) from None
+            raise refusal(found, error) from None
         except KeyboardInterrupt:
             # sbatch may have got through all the same.
             with contextlib.suppress(SlurmError):

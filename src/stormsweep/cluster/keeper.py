@@ -111,6 +111,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, name="keeper", daemon=True)
+        self._asking: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -121,6 +122,9 @@ class Keeper:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        if self._asking is not None:
+            # What it submits is known then, and cancelled.
+            self._asking.join()
         try:
             self._launcher.close()
         except SchedulerError as error:
@@ -202,13 +206,28 @@ class Keeper:
                 for name, node in self._nodes.items()
                 if node.leaving is not None and now - node.leaving > _GRACE_SECONDS
             ]
-            wanted = min(self._wanted, self._launcher.places())
-            missing = wanted - sum(node.leaving is None for node in self._nodes.values())
         if late:
             self._launcher.stop(late)
-        while missing > 0 and not self._broken and now >= self._next and not self._stop.is_set():
-            missing -= 1
-            self._ask()
+        if self._asks() and not (self._asking and self._asking.is_alive()):
+            # Beside this thread: an sbatch may hang for minutes, in which nodes end and workers
+            # are lost whose tasks others could have.
+            self._asking = threading.Thread(target=self._ask_for_all, name="asking", daemon=True)
+            self._asking.start()
+
+    def _asks(self) -> bool:
+        """Whether a node is to be asked for now."""
+        if self._broken or self._stop.is_set() or time.monotonic() < self._next:
+            return False
+        with self._lock:
+            wanted = min(self._wanted, self._launcher.places())
+            return wanted > sum(node.leaving is None for node in self._nodes.values())
+
+    def _ask_for_all(self) -> None:
+        try:
+            while self._asks():
+                self._ask()
+        except Exception:
+            log.exception("the keeper of the nodes")
 
     def _ask(self) -> None:
         self._number += 1
@@ -218,15 +237,19 @@ class Keeper:
             self._nodes[name] = _Node("")
         try:
             what = self._launcher.start(name, self._command(name))
-        except (SchedulerError, UserError) as error:
+        except BaseException as error:
             with self._lock:
                 del self._nodes[name]
+            if not isinstance(error, SchedulerError | UserError):
+                raise
             self._failed(str(error), final=isinstance(error, UserError) or not error.passing)
             return
-        with self._lock:
-            self._nodes[name].what = what
         log.info("node %s is %s", name, what)
         self._tell(NodeChanged(name, "asked", detail=what))
+        with self._lock:
+            # It may have ended by now.
+            if name in self._nodes:
+                self._nodes[name].what = what
 
     def _gone(self, name: str, end: Ended) -> None:
         with self._lock:

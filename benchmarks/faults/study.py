@@ -180,9 +180,9 @@ class Trial:
         """Whether a fault may have ended what the last command began.
 
         `run` ends with its driver. What `submit` began does not: only a job that was cancelled ends
-        it, a slurmctld that was killed as soon as it had the jobs, a disk that stays full, and three
-        jobs in a row that were ended before they recorded anything. Both may be refused while Slurm
-        is away.
+        it, a slurmctld that was killed as soon as it had the jobs, a disk that stays full, or three
+        jobs in a row that were ended before they recorded anything. Both may be refused while
+        Slurm is away.
         """
         if self.world.way == "submit" and self.world.held():
             return True

@@ -226,6 +226,12 @@ class World:
         known, self._held = self._held, said.count("jobs recorded nothing")
         return self._held > known
 
+    def drivers_began(self) -> int:
+        """Return how many jobs of the chain got as far as their driver's first line."""
+        log = self.directory / "logs" / f"slurm-{SITE}.out"
+        said = log.read_text(errors="replace") if log.exists() else ""
+        return said.count(" of at most ")
+
     # What is done to it.
 
     def later(self, seconds: float, do: Callable[[], object]) -> None:

@@ -34,6 +34,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no study after so many")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--keep", type=Path, help="keep the folders of studies with violations")
+    parser.add_argument(
+        "--add", nargs="+", type=Path, metavar="JSON", default=[], help="take in other results"
+    )
     parser.add_argument("--fresh", action="store_true", help="forget what was found before")
     asked = parser.parse_args()
     reason = why_not()
@@ -49,6 +52,14 @@ def main() -> int:
             print(f"{path}: is of {told['settings']}; give the same, or --fresh", file=sys.stderr)
             return 2
     asked.output.mkdir(parents=True, exist_ok=True)
+    for other in asked.add:
+        more = json.loads(other.read_text(encoding="utf-8"))
+        told = {**more, **told}
+        told["studies"] += [{"seed": more["settings"]["seed"]} | one for one in more["studies"]]
+    if asked.add:
+        _write(told, asked.output)
+        print(table(told))
+        return 0
     until = time.monotonic() + 60 * asked.minutes
     kinds = asked.kinds or [*KINDS, WALLTIME]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, MiniSlurm() as slurm:
@@ -63,11 +74,16 @@ def main() -> int:
             story = campaign.study(
                 number, chance, min(left, asked.a_study), _so_far(told, campaign.kinds)
             )
-            told["studies"].append(dataclasses.asdict(story))
-            path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-            (asked.output / "faults.md").write_text(table(told), encoding="utf-8")
+            told["studies"].append({"seed": asked.seed} | dataclasses.asdict(story))
+            _write(told, asked.output)
     print(table(told))
     return int(any(study["violations"] for study in told["studies"]))
+
+
+def _write(told: dict[str, Any], output: Path) -> None:
+    text = json.dumps(told, indent=1) + "\n"
+    (output / "faults.json").write_text(text, encoding="utf-8")
+    (output / "faults.md").write_text(table(told), encoding="utf-8")
 
 
 def _count(told: dict[str, Any]) -> int:

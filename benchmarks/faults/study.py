@@ -64,6 +64,8 @@ class Story:
     #: Runs set aside because they lost three workers to kills, and then tried again.
     set_aside: int
     gone: float
+    #: Why the command was given again.
+    again: list[str] = field(default_factory=list)
     walltimes: list[Any] = field(default_factory=list)
 
 
@@ -103,6 +105,7 @@ class Trial:
         self._tasks = tasks
         self.story = Story(number, world.way, walltime, [], [], 0.0, 0, 0, 0, 0.0)
         self._retry: list[str] = []
+        self._drivers = 0
         self._due, self._waits = 0.0, chance.random() < _AT_WORK
         self._kind, self._tried = "", 0.0
 
@@ -160,7 +163,10 @@ class Trial:
         if len(self._done()) >= self._tasks:
             return
         failed = self._notice_failures()
-        if not failed and not self._may_end(bool(process.returncode)):
+        cause = self._cause(bool(process.returncode))
+        if failed or cause:
+            story.again.append(cause or "failed runs are tried again")
+        else:
             story.violations.append(
                 f"it ended without cause, exit code {process.returncode}: {world.last_words()}"
             )
@@ -176,23 +182,30 @@ class Trial:
         time.sleep(1.0)
         return self.world.jobs() == []
 
-    def _may_end(self, refused: bool) -> bool:
-        """Whether a fault may have ended what the last command began.
+    def _cause(self, refused: bool) -> str:
+        """Return what may have ended what the last command began; empty: nothing did.
 
-        `run` ends with its driver. What `submit` began does not: only a job that was cancelled ends
-        it, a slurmctld that was killed as soon as it had the jobs, and a disk that stays full. Both
-        may be refused while Slurm is away.
+        `run` ends with its driver. What `submit` began does not.
         """
-        ends = ("job cancelled", "slurmctld killed", "disk full")
-        for fault in self.story.faults:
-            if fault.at < self._begun - 20:
-                continue
-            if SESSION in fault.words if self.world.way == "run" else fault.kind in ends:
-                return True
-            soon = time.time() - self._begun < 40
-            if refused and soon and fault.kind.startswith(("slurmctld", "sbatch")):
-                return True
-        return False
+        away = ("slurmctld", "slurmd", "sbatch", "node down")
+        recent = [fault for fault in self.story.faults if fault.at >= self._begun - 20]
+        if self.world.way == "run":
+            for fault in recent:
+                if SESSION in fault.words:
+                    return fault.kind
+        else:
+            held, began = self.world.held(), self.world.drivers_began()
+            before, self._drivers = self._drivers, began
+            for fault in recent:
+                if fault.kind in ("job cancelled", "disk full"):
+                    return fault.kind
+            if held:
+                return "its jobs were ended before they recorded anything, three in a row"
+            if not refused and began == before and recent:
+                return "its job was ended before its driver began"
+        if refused and any(fault.kind.startswith(away) for fault in recent):
+            return "refused while Slurm was in trouble"
+        return ""
 
     def _notice_failures(self) -> bool:
         """Have runs tried again that are given up; say whether there are any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from typing import Any
 
 from .kinds import KINDS, WALLTIME
@@ -54,10 +55,10 @@ def table(told: dict[str, Any]) -> str:
         f"{by_way['run']} studies by `run --site` (each node a job), {by_way['submit']} by "
         "`submit` (steps in one job, jobs in a chain);",
         f"{sum(study['walltime'] == '00:01:00' for study in studies)} of them with jobs of one "
-        f"minute. {sum(study['sessions'] for study in studies)} sessions of drivers,",
-        f"{sum(study['commands'] for study in studies)} commands given by hand; "
+        f"minute. {sum(study['sessions'] for study in studies)} sessions of drivers;",
         f"{sum(study['set_aside'] for study in studies)} runs set aside after three kills and "
-        "tried again.",
+        "tried again. The same command was given again",
+        *_again(studies),
         f"Of troubles made for sbatch and srun, {unmet} met no call. The last process and job were",
         f"gone at most {max(study['gone'] for study in studies):.1f} s after the end of a study.",
         "",
@@ -70,6 +71,15 @@ def table(told: dict[str, Any]) -> str:
         "called. slurmctld's absence and most of slurmd's cost no task, as they should.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _again(studies: list[dict[str, Any]]) -> list[str]:
+    lines = []
+    for way in ("run", "submit"):
+        ours = [cause for study in studies if study["way"] == way for cause in study["again"]]
+        counts = ", ".join(f"{times} x {cause}" for cause, times in Counter(ours).most_common())
+        lines.append(f"- to `{way}`: {len(ours)} times" + (f": {counts}" if ours else ""))
+    return [*lines, ""]
 
 
 def _row(name: str, injected: int, hit: int, again: int, lost: list[float]) -> str:

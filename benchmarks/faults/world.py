@@ -100,6 +100,7 @@ class World:
         self.process: subprocess.Popen[bytes] | None = None
         self._workers: dict[int, WorkerEvent] = {}
         self._mounted = False
+        self._held = 0
         for each in (self.tools, self.runs):
             each.mkdir(parents=True)
         (folder / f"{NAME}.toml").write_text(text, encoding="utf-8")
@@ -217,6 +218,19 @@ class World:
     def key(self) -> str:
         """By which the study's jobs are known."""
         return study_key(self.directory)
+
+    def held(self) -> bool:
+        """Whether the chain's last word was that it stops: its jobs recorded nothing."""
+        log = self.directory / "logs" / f"slurm-{SITE}.err"
+        said = log.read_text(errors="replace") if log.exists() else ""
+        known, self._held = self._held, said.count("jobs recorded nothing")
+        return self._held > known
+
+    def drivers_began(self) -> int:
+        """Return how many jobs of the chain got as far as their driver's first line."""
+        log = self.directory / "logs" / f"slurm-{SITE}.out"
+        said = log.read_text(errors="replace") if log.exists() else ""
+        return said.count(" of at most ")
 
     # What is done to it.
 

@@ -7,6 +7,7 @@ tests/integration/test_site.py.
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -226,6 +227,24 @@ def test_while_others_work_a_no_of_the_scheduler_ends_nothing(begin: Callable[..
     assert not any(isinstance(event, PoolBroken) for event in told.all())
     launcher.trouble = None
     until(lambda: len(launcher.alive) == 3)
+
+
+def test_the_end_of_a_node_is_told_while_another_is_asked_for(begin: Callable[..., Told]) -> None:
+    """An sbatch may hang for minutes."""
+    launcher = Launcher()
+    told = begin(launcher, 1, 2)
+    until(lambda: len(launcher.alive) == 2)
+    told.keeper.ready("1")
+    told.keeper.ready("2")
+    released = threading.Event()
+    start = launcher.start
+    launcher.start = lambda *given: released.wait(30) and start(*given)  # type: ignore[method-assign, assignment, return-value]
+    launcher.end("1")
+    until(lambda: told.keeper.end_of("1") is not None)
+    launcher.end("2", "killed", "gone")
+    until(lambda: told.keeper.end_of("2") == Ended("killed", "gone"))
+    released.set()
+    until(lambda: len(launcher.alive) == 2)
 
 
 def test_a_no_to_the_first_node_is_the_end(begin: Callable[..., Told]) -> None:

@@ -125,6 +125,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, name="keeper", daemon=True)
+        self._asking: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin."""
@@ -142,6 +143,9 @@ class Keeper:
     def _close(self) -> None:
         if self._thread.is_alive():
             self._thread.join()
+        if self._asking is not None:
+            # What it submits is known then, and cancelled.
+            self._asking.join()
         try:
             self._launcher.close()
         except SchedulerError as error:
@@ -259,15 +263,30 @@ class Keeper:
             ]
             for name in late:
                 self._nodes[name].stopped = now
-            missing = self._wanted - sum(node.leaving is None for node in self._nodes.values())
         if late:
             self._launcher.stop(late)
         if not self._launcher.places() and not self._nodes:
             self._broken = self._broken or PoolBroken("no node of the job is left")
-        missing = min(missing, self._launcher.free())
-        while missing > 0 and not self._broken and now >= self._next and not self._stop.is_set():
-            missing -= 1
-            self._ask()
+        if self._asks() and not (self._asking and self._asking.is_alive()):
+            # Beside this thread: an sbatch may hang for minutes, in which nodes end and workers
+            # are lost whose tasks others could have.
+            self._asking = threading.Thread(target=self._ask_for_all, name="asking", daemon=True)
+            self._asking.start()
+
+    def _asks(self) -> bool:
+        """Whether a node is to be asked for now."""
+        if self._broken or self._stop.is_set() or time.monotonic() < self._next:
+            return False
+        with self._lock:
+            missing = self._wanted - sum(node.leaving is None for node in self._nodes.values())
+        return missing > 0 and self._launcher.free() > 0
+
+    def _ask_for_all(self) -> None:
+        try:
+            while self._asks():
+                self._ask()
+        except Exception:
+            log.exception("the keeper of the nodes")
 
     def _ask(self) -> None:
         self._number += 1
@@ -287,10 +306,12 @@ class Keeper:
             if not what:
                 with self._lock:
                     del self._nodes[name]
-        with self._lock:
-            self._nodes[name].what = what
         log.info("node %s is %s", name, what)
         self._tell(NodeChanged(name, "asked", detail=what))
+        with self._lock:
+            # It may have ended by now.
+            if name in self._nodes:
+                self._nodes[name].what = what
 
     def _gone(self, name: str, end: Ended) -> None:
         with self._lock:

@@ -82,7 +82,7 @@ class StepLauncher:
         return len(self._free())
 
     def _free(self) -> list[str]:
-        taken = {node for node, _ in self._steps.values()} | self._failed
+        taken = {node for node, _ in list(self._steps.values())} | self._failed
         return [node for node in self._nodes if node not in taken]
 
     def start(self, name: str, command: Sequence[str]) -> str:
@@ -265,10 +265,11 @@ class JobLauncher:
             return {}
         self._pause = min(1.5 * self._pause, _LOOKS[1])
         self._due = now + self._pause
-        known = self._scheduler.jobs([asked.id for asked in self._jobs.values()])
+        asked_for = list(self._jobs.items())
+        known = self._scheduler.jobs([asked.id for _, asked in asked_for])
         found: dict[str, Ended] = {}
         requeued: list[str] = []
-        for name, asked in list(self._jobs.items()):
+        for name, asked in asked_for:
             job = known.get(asked.id)
             asked.missed = asked.missed + 1 if job is None else 0
             if job is None and asked.missed < _MISSED:

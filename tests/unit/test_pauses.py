@@ -11,6 +11,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -20,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormsweep.cluster import deadline
-from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Event, Finished, NodesOver, WorkerLost, WorkerReady
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.records import (
@@ -349,6 +350,41 @@ def test_a_run_for_which_new_workers_have_no_time_fails_and_is_not_waited_for(
     failures = of_kind(read(tmp_path / "journal.jsonl"), RunFailed)
     assert len(failures) == len(PLAN.runs)
     assert "a new worker had no time for an epoch, 3 times" in failures[0].reason
+
+
+class LastMinutes(HurriedPool):
+    """Workers of one job, whose time is over together; only the first has some left."""
+
+    def join(self, worker: str) -> None:
+        super().join(worker)
+        self.left[self.pid] = 3.0 if worker == "0" else 0.0
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        super().submit(worker, pid, token, function, argument)
+        if isinstance(self.queue[-1], Finished) and isinstance(self.queue[-1].result, TaskPaused):
+            late = replace(self.queue[-1].result, had=0.1)
+            self.queue[-1] = Finished(worker, token, late)
+
+    def dismiss(self, worker: str, pid: int) -> None:
+        self.dismissed.add(pid)
+        del self.alive[worker]
+        self.queue.append(WorkerLost(worker, "h", pid, "walltime", "its time was over", None))
+        if not self.alive:
+            self.queue.append(NodesOver())
+
+
+def test_the_last_run_of_a_job_is_not_given_up_because_other_workers_have_no_time_either(
+    tmp_path: Path,
+) -> None:
+    plan = make_plan(grid({"batch_size": [8], "epochs": [50]}), {}, 2)
+    plan = replace(plan, runs=plan.runs[:1])
+    driver = drive(tmp_path, LastMinutes(8, Disk(), lambda: 0), plan=plan)
+    entries = read(tmp_path / "journal.jsonl")
+    assert of_kind(entries, RunFailed) == []
+    assert driver.unfinished, "the session ends, and the next one goes on"
+    assert max(pause.to_epoch for pause in of_kind(entries, TaskPaused)) == 3
 
 
 def test_a_run_that_gets_on_may_lose_its_worker_to_the_walltime_for_ever() -> None:

@@ -282,6 +282,7 @@ class Study:
                 session = Session(about, self._kept, self._staff(plan), watcher, lock)
                 return session.run(retry_failed, leaving or never)
 
+    @within_group()
     def submit(
         self,
         site: str | None = None,

@@ -86,7 +86,7 @@ def requeue(world: World, chance: random.Random) -> Struck | None:
         with contextlib.suppress(SlurmFailedError, subprocess.TimeoutExpired):
             world.cluster.run("scontrol", "update", f"jobid={job.id}", "StartTime=now", "requeue=0")
 
-    world.later(chance.uniform(3, 12), now)
+    world.later(chance.uniform(9, 15), now)
     return Struck(f"job {job.id}", lost, _words(world, "cancelled", "preempted"))
 
 

@@ -17,6 +17,7 @@ class Hanging:
         self.released = threading.Event()
         self.lost: dict[str, Ended] = {}
         self.stopped = False
+        self.room = 9
 
     def start(self, name: str, command: Sequence[str]) -> str:
         if name == "2":
@@ -32,7 +33,7 @@ class Hanging:
     def look(self) -> None: ...
 
     def places(self) -> int:
-        return 9
+        return self.room
 
     def close(self) -> None:
         self.stopped = True
@@ -56,3 +57,27 @@ def test_the_end_of_a_node_is_told_while_another_is_asked_for() -> None:
         keeper.close()
     assert launcher.stopped
     assert told.get(timeout=10) == NodeChanged("2", "asked", detail="job 2")
+
+
+def test_a_place_is_free_only_once_who_left_it_is_gone() -> None:
+    """Else a third step is started in a job of two nodes, and finds none."""
+    launcher, told = Hanging(), queue.Queue()  # type: ignore[var-annotated]
+    launcher.room = 1
+    launcher.released.set()
+    ticks = threading.Semaphore(0)
+    keeper = Keeper(launcher, lambda node: [node], told.put, ticks.release, 1, 1)
+    keeper.start()
+    try:
+        assert told.get(timeout=10).node == "1"
+        keeper.ready("1")
+        keeper.release("1")
+        for _ in range(10):
+            ticks.acquire(blocking=False)
+        assert ticks.acquire(timeout=10)
+        assert ticks.acquire(timeout=10)
+        assert told.empty()
+        launcher.lost = {"1": Ended()}
+        assert told.get(timeout=10) == NodeChanged("1", "ended", "", "job 1: left")
+        assert told.get(timeout=10) == NodeChanged("2", "asked", detail="job 2")
+    finally:
+        keeper.close()

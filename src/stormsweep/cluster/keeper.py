@@ -219,8 +219,10 @@ class Keeper:
         if self._broken or self._stop.is_set() or time.monotonic() < self._next:
             return False
         with self._lock:
-            wanted = min(self._wanted, self._launcher.places())
-            return wanted > sum(node.leaving is None for node in self._nodes.values())
+            places = self._launcher.places()
+            staying = sum(node.leaving is None for node in self._nodes.values())
+            # One that is leaving still has its place.
+            return staying < min(self._wanted, places) and len(self._nodes) < places
 
     def _ask_for_all(self) -> None:
         try:

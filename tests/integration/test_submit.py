@@ -164,6 +164,21 @@ def test_a_full_disk_costs_a_job_and_not_the_chain(
         subprocess.run(["umount", "--lazy", str(runs)], check=True)
 
 
+def test_a_job_that_is_requeued_is_not_taken_for_one_that_was_cancelled(
+    slurm: MiniSlurm, tmp_path: Path
+) -> None:
+    """Else it cancels its successor, and should it not start again the study is lost."""
+    write_site(tmp_path)
+    job = submit(tmp_path, digits_study(tmp_path))
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: len(tasks(directory)) > 0 and len(queue(slurm)) == 2, directory)
+    slurm.run("scontrol", "update", f"jobid={job}", "requeue=1")
+    slurm.run("scontrol", "requeue", job)
+    until(lambda: "Slurm ends this job; job " in said(directory), directory)
+    until(lambda: queue(slurm).get(job) == "PENDING", directory)
+    assert sorted(queue(slurm).values()) == ["PENDING", "PENDING"]
+
+
 @pytest.mark.slow
 def test_no_more_jobs_than_were_asked_for(slurm: MiniSlurm, tmp_path: Path) -> None:
     write_site(tmp_path, workers=2, memory=3)

@@ -224,8 +224,16 @@ class Slurm:
             raise self._nonsense(command, out, "a length of time is expected") from None
         return float("inf") if left is None else float(left)
 
-    def ended_for(self, id: str) -> str:
+    def ended_for(self, id: str, restarts: int = 0) -> str:
         """Return why Slurm ends a job, such as ``TimeLimit``; empty: somebody cancelled it.
+
+        Parameters
+        ----------
+        id : str
+            The job's number.
+        restarts : int
+            How often it had been started again when it began: one that is requeued looks like one
+            that is cancelled, but for this count.
 
         Raises
         ------
@@ -233,15 +241,17 @@ class Slurm:
             If squeue fails or says what cannot be understood.
         """
         # A job that is being ended is COMPLETING, whatever for.
-        columns = "--Format=PreemptTime:32,Reason:64"
+        columns = "--Format=PreemptTime:32,RestartCnt:12,Reason:64"
         command = ["squeue", "--noheader", "--states=all", f"--jobs={_checked([id])[0]}", columns]
         out = self._run(command)
         words = out.split()
-        if len(words) < 2:
-            raise self._nonsense(command, out, "a time and a reason are expected")
+        if len(words) < 3 or not words[1].isdecimal():
+            raise self._nonsense(command, out, "a time, a count and a reason are expected")
         if words[0] not in ("N/A", "NONE"):
             return "Preempted"
-        return "" if words[1] == "None" else words[1]
+        if int(words[1]) > restarts:
+            return "Requeued"
+        return "" if words[2] == "None" else words[2]
 
     def cancel(self, ids: Collection[str]) -> None:
         """Cancel jobs; those that are over already do not matter.

@@ -192,7 +192,9 @@ class Drive:
     def _ended_by_slurm(self) -> bool:
         """Tell what comes of itself (a walltime, a node, a more urgent job) from a scancel."""
         try:
-            return bool(slurm.Slurm(3.0).ended_for(self._job))
+            restarts = os.environ.get("SLURM_RESTART_COUNT", "")
+            known = int(restarts) if restarts.isdecimal() else 0
+            return bool(slurm.Slurm(3.0).ended_for(self._job, known))
         except SlurmError:
             # The successor asks again, and does not go on after a job that was cancelled.
             return True

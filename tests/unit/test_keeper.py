@@ -167,6 +167,18 @@ def test_a_step_whose_time_is_over_has_no_successor(begin: Callable[..., Told]) 
     assert not any(isinstance(one, PoolBroken) for one in found)
 
 
+def test_no_step_is_begun_where_one_has_not_left_yet(begin: Callable[..., Told]) -> None:
+    launcher = Launcher(places=1, renews=False)
+    told = begin(launcher, 1, 1)
+    until(lambda: launcher.alive == ["1"])
+    told.keeper.ready("1")
+    told.keeper.release("1")
+    time.sleep(0.03)
+    assert launcher.started == ["1"]
+    launcher.end("1")
+    until(lambda: launcher.alive == ["2"])
+
+
 def test_a_job_whose_time_is_over_has_one(begin: Callable[..., Told]) -> None:
     launcher = Launcher()
     told = begin(launcher, 1, 1)

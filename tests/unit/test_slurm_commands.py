@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stormsweep.cluster.partitions import Node, Partition, misfit, read_partitions
-from stormsweep.cluster.slurm import Slurm, needed
+from stormsweep.cluster.slurm import Slurm, needed, run
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError, UserError
 from tests.slurm.cluster import MiniSlurm
@@ -234,3 +234,10 @@ def test_what_the_real_slurm_refuses(
     # Users' own options for sbatch do not win over the script's.
     monkeypatch.setenv("SBATCH_PARTITION", "none")
     Slurm().test_only(SCRIPT.format(1), tmp_path)
+
+
+def test_a_command_that_somebody_killed_was_not_refused() -> None:
+    """Else an sbatch that is ended with its own job is taken for Slurm's no."""
+    with pytest.raises(SlurmError) as failed:
+        run(["bash", "-c", "kill -TERM $$"])
+    assert failed.value.passing

@@ -70,6 +70,8 @@ def table(told: dict[str, Any]) -> str:
         "were. An agent, or in a submitted job the driver, is killed to have the troubled command",
         "called. slurmctld's absence and most of slurmd's cost no task, as they should.",
     ]
+    if told.get("notes"):
+        lines += ["", *told["notes"]]
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stormsweep.cluster.partitions import Node, Partition, misfit, read_partitions
-from stormsweep.cluster.slurm import Slurm, needed, wait
+from stormsweep.cluster.slurm import Slurm, needed, run, wait
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError, UserError
 from tests.slurm.cluster import MiniSlurm
@@ -256,3 +256,10 @@ def test_why_a_job_ends_tells_a_scancel_from_a_node_that_failed(
     assert wait(lambda: commands.ended_for(other) == "NodeDown", 10)
     assert commands.states([one]) in ({one: "COMPLETING"}, {one: "CANCELLED"})
     assert commands.ended_for(one) == ""
+
+
+def test_a_command_that_somebody_killed_was_not_refused() -> None:
+    """Else an sbatch that is ended with its own job is taken for Slurm's no."""
+    with pytest.raises(SlurmError) as failed:
+        run(["bash", "-c", "kill -TERM $$"])
+    assert failed.value.passing

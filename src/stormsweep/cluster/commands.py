@@ -72,7 +72,9 @@ def run(
         _killed(process)
         raise
     if process.returncode:
-        refused = not any(words in f"{out}{err}".lower() for words in manner.passing)
+        # One that was killed, with the job that it ran in, say, was told nothing.
+        told = process.returncode > 0
+        refused = told and not any(words in f"{out}{err}".lower() for words in manner.passing)
         raise manner.error("failed", said, process.returncode, out, err, refused)
     return subprocess.CompletedProcess(command, 0, out, err)
 

@@ -19,7 +19,13 @@ from tests.slurm.cluster import MiniSlurm
 @pytest.mark.parametrize(
     ("way", "kinds", "faults", "epochs"),
     [
-        ("run", ["worker killed", "agent killed", "job cancelled", "job requeued"], 4, 20),
+        pytest.param(
+            "run",
+            ["worker killed", "agent killed", "job cancelled", "job requeued"],
+            4,
+            20,
+            marks=pytest.mark.slow,
+        ),
         ("submit", ["worker killed", "driver killed", "agent killed"], 3, 20),
         pytest.param("run", [*KINDS, WALLTIME], 12, 60, marks=pytest.mark.slow),
         pytest.param("submit", [*KINDS, WALLTIME], 12, 60, marks=pytest.mark.slow),

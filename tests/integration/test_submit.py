@@ -117,6 +117,7 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO ", x) for x in log.splitlines())
 
 
+@pytest.mark.slow
 def test_killed_and_told_to_leave_it_comes_to_the_scores_of_one_session(
     slurm: MiniSlurm, tmp_path: Path, digits: Path
 ) -> None:
@@ -348,6 +349,7 @@ def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert called(tmp_path, "drive", "runs/x", "--site", "m", "--sites", "s").returncode == 2
 
 
+@pytest.mark.slow
 def test_folders_of_odd_names_do_no_harm(slurm: MiniSlurm, tmp_path: Path) -> None:
     """Quoted for sbatch, for bash, and for Slurm's own names of logs."""
     here, runs = tmp_path / "50% %j $HOME;id #x \u00e9's", '%x "a" `id` $(id)'
@@ -415,6 +417,7 @@ def test_an_sbatch_that_fails_leaves_no_directory(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_driver_on_this_machine_is_interrupted(tmp_path: Path, no_orphans: None) -> None:
     driver = start(tmp_path, "run", digits_study(tmp_path))
     wait_for(lambda: len(tasks(tmp_path / "runs" / "digits")) > 0, driver)

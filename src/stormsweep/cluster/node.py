@@ -45,7 +45,7 @@ WANTED = "stormsweep-node-wanted"
 #: How often the driver is asked, in seconds, and how long its answer may take.
 _BEAT_SECONDS, _PATIENCE_SECONDS = 1.0, 60.0
 #: How long a driver is looked for that may have been killed while this job waited in the queue.
-_FIND_SECONDS = 15.0
+_FIND_SECONDS = 10.0
 #: Of a node's memory, what its workers may take where nobody says.
 _MEMORY_SHARE = 0.9
 #: Worker processes that do not come up within so many seconds are given up, with their node.

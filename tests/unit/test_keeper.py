@@ -350,7 +350,9 @@ def test_how_a_job_ended_is_said_in_our_words(
 ) -> None:
     launcher, waiting = jobs
     launcher.start("1", ["agent"])
-    (tmp_path / "slurm-12.out").write_text("first\nbash: python: command not found\n")
+    (tmp_path / "slurm-12.out").write_text(
+        "first\nbash: python: command not found\n\n  warnings.warn('resource_tracker: 1')\n"
+    )
     waiting.known["12"] = Job(state)
     found: dict[str, Ended] = {}
     until(lambda: bool(found.update(launcher.ended())) or bool(found))

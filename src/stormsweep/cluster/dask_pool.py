@@ -17,7 +17,7 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, SchedulerPlugin, Security
 
-from stormsweep.cluster import forked
+from stormsweep.cluster import forked, worker_log
 from stormsweep.cluster.environment import OWN_MODULES, thread_environment
 from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import allow_open_files, host
@@ -236,12 +236,7 @@ class DaskPool:
 
     def _killed(self, worker: str) -> str:
         """Return what is said of a worker process that said nothing itself."""
-        path = self._logs / f"worker-{worker}.log"
-        with contextlib.suppress(OSError):
-            lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            if lines:
-                return f"{KILLED[1]}; the last line of {path.name}: {lines[-1][:300]}"
-        return KILLED[1]
+        return KILLED[1] + worker_log.last_words(self._logs / f"worker-{worker}.log")
 
 
 #: What is said of a worker that said nothing itself.

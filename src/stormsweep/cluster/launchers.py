@@ -18,6 +18,7 @@ from stormsweep.cluster.commands import wait
 from stormsweep.cluster.jobscript import Order, job_script, worker_logs
 from stormsweep.cluster.keeper import Ended
 from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
+from stormsweep.cluster.worker_log import last_words
 from stormsweep.config.sites import Site
 from stormsweep.errors import SchedulerError, SlurmError, UserError
 
@@ -327,17 +328,10 @@ class JobLauncher:
         if job.state == "COMPLETED":
             return Ended()
         failure = _FAILURES.get(job.state, "killed")
-        last = self._last_line(id) if failure in ("killed", "out-of-memory") else ""
+        log_file = self._logs / f"{self._site.scheduler}-{id}.out"
+        last = last_words(log_file) if failure in ("killed", "out-of-memory") else ""
         reason = f" ({job.reason})" if job.reason else ""
         return Ended(failure, f"{self._scheduler.name} says {job.state}{reason}{last}")
-
-    def _last_line(self, id: str) -> str:
-        path = self._logs / f"{self._site.scheduler}-{id}.out"
-        with contextlib.suppress(OSError):
-            lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            if lines:
-                return f"; the last line of {path}: {lines[-1]}"
-        return ""
 
 
 def own_job() -> tuple[str, list[str]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from pathlib import Path
 
 _FORMAT = "%(asctime)s %(levelname)s %(task)s: %(message)s"
+_OF_PYTHON = re.compile(r"resource_tracker|warnings\.warn\(")
 _task = "no task"
 
 
@@ -20,6 +23,19 @@ def begin() -> None:
     for name in ("distributed", "distributed.worker", "distributed.nanny"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
+
+
+def last_words(path: Path) -> str:
+    """Return the last line of a log that says anything, in the form ``; the last line of ...``.
+
+    What Python says of itself when it is ended is passed over. Empty where there is no such line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line for line in lines if line.strip() and not _OF_PYTHON.search(line)]
+    return f"; the last line of {path.name}: {said[-1].strip()[:300]}" if said else ""
 
 
 def at(task: str) -> None:

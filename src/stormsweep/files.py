@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import socket
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -101,10 +102,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         if old.exists() and not path.exists():
             os.replace(old, path)
-        shutil.rmtree(beside, ignore_errors=True)
+        _remove_folder(beside)
         shutil.rmtree(old, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder that threads of a library may still write to: they end soon."""
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
 
 
 @contextmanager

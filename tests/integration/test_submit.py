@@ -434,7 +434,7 @@ def test_a_driver_elsewhere_is_told_of(
 ) -> None:
     directory = tmp_path / "runs" / "digits"
     shutil.copytree(digits, directory)
-    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.5)
     over = threading.Event()
 
     def live() -> None:

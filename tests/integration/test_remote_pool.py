@@ -160,6 +160,10 @@ def test_a_worker_that_dies_a_node_that_is_silent_and_one_that_ends_are_told_apa
     watched = begin(launcher, 2, 2, walltime_s=600)
     watched.until(lambda: len(watched.ready) == 2)
     one, two = watched.ready
+    # Else its node may still be starting it.
+    watched.pool.submit(one.worker, one.pid, "first", napped, 2.0)
+    watched.until(lambda: any(isinstance(event, Finished) for event in watched.events))
+    watched.events = [event for event in watched.events if not isinstance(event, Finished)]
     os.kill(one.pid, signal.SIGKILL)
     watched.until(lambda: len(watched.lost) == 1)
     assert watched.lost[0].failure == "killed"

@@ -447,6 +447,7 @@ def test_a_driver_elsewhere_is_told_of(
     thread = threading.Thread(target=live)
     thread.start()
     try:
+        until(lambda: (directory / "driver.json").exists(), directory)
         done = called(tmp_path, "cancel", "runs/digits")
         status = called(tmp_path, "status", "runs/digits")
     finally:

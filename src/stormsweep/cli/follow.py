@@ -12,7 +12,7 @@ from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
 
 if TYPE_CHECKING:
-    from stormsweep.cluster.slurm import Job
+    from stormsweep.cluster.scheduler import Job
 
 #: Seconds between looks at the journal, and between questions to Slurm: the first, and at most.
 _LOOK, _ASK, _ASK_LONGEST = 1.0, 5.0, 60.0
@@ -54,7 +54,7 @@ def _until_over(study: Any, following: Any, watcher: Any) -> str:
                 state = following.look()
                 if following.finished and state is not None:
                     return f"finished, {state.failed} failed run(s)" if state.failed else "finished"
-                return f"stopped; {go_on(study, jobs or {})}"
+                return f"stopped; {go_on(study)}"
             now = "Slurm does not answer" if unknown else "; ".join(lines(jobs or {}))
             if now and now != queue:
                 watcher.note(now)
@@ -70,11 +70,12 @@ def _driven(study: Any) -> bool:
     return driver is not None and is_alive(study.directory, driver)
 
 
-def go_on(study: Any, jobs: Mapping[str, Job]) -> str:
+def go_on(study: Any) -> str:
     """Say by which command a study that stopped goes on."""
-    site = study.file.site.use
-    if jobs or site != "local":
-        return f"go on with: stormsweep submit {study.directory} --site {site}"
+    from stormsweep.study.places import was_submitted
+
+    if was_submitted(study.directory):
+        return f"go on with: stormsweep submit {study.directory} --site {study.file.site.use}"
     return f"go on with: stormsweep run {study.directory}"
 
 

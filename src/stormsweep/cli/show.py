@@ -53,7 +53,7 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     elif lines(jobs):
         doing = "waiting in the queue"
     else:
-        doing = f"stopped; {go_on(chosen, jobs)}"
+        doing = f"stopped; {go_on(chosen)}"
     typer.echo(f"{summary.name}: {doing}")
     _queue(waiting)
     if driver is not None and alive and (port := driver.get("dashboard")):

@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stormsweep.cluster.commands import wait
-from stormsweep.cluster.jobscript import Order, job_script, setup_mistake
+from stormsweep.cluster.jobscript import Order, job_script
 from stormsweep.cluster.partitions import Partition, clock, misfit, partition_of
 from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
 from stormsweep.errors import SchedulerError, StudyFileError, UserError
 from stormsweep.study.doctor import Finding
+from stormsweep.study.places import refuse_setup
 
 #: The probe job asks for a minute, and is waited for so long, in seconds.
 _PROBE_S, _PATIENCE_S = 60, 300.0
@@ -62,9 +63,7 @@ def examine_site(name: str, folder: Path, patience: float = _PATIENCE_S) -> Iter
     commands = scheduler_of(found.site)
     commands.needed()
     yield Finding(commands.name, commands.version())
-    mistake = setup_mistake(found.site)
-    if mistake is not None:
-        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+    refuse_setup(found)
     if isinstance(commands, Slurm):
         partition = _fitting(found, commands)
         longest = "no limit" if partition.longest is None else f"at most {clock(partition.longest)}"

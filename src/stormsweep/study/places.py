@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from stormsweep.cluster.jobscript import setup_mistake
 from stormsweep.cluster.partitions import misfit
@@ -88,22 +90,43 @@ def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") 
     try:
         return locate_site(name, study_file, asked)
     except StudyFileError:
-        try:
-            told = json.loads((directory / _REMEMBERED).read_text(encoding="utf-8"))
-            return locate_site(name, Path(told["sites_file"]), asked)
-        except (OSError, ValueError, KeyError, TypeError, StudyFileError):
-            pass
+        file = _remembered(directory).get("sites_file")
+        if file is not None:
+            with contextlib.suppress(StudyFileError):
+                return locate_site(name, Path(file), asked)
         raise
 
 
-def remember(found: Found, directory: Path) -> None:
-    """Write down in a study's directory in which sites file its site stands.
+def remember(found: Found, directory: Path, submitted: bool) -> None:
+    """Write down in a study's directory in which sites file its site stands, and how it is run.
 
-    From there it may not be found: ``studies/sites.toml``, say, for ``run runs/taki-2019``.
+    From there the site may not be found: ``studies/sites.toml``, say, for ``run runs/taki-2019``.
+
+    Parameters
+    ----------
+    found : Found
+        The site.
+    directory : Path
+        The study's directory.
+    submitted : bool
+        Whether the driver runs in a job.
     """
-    if found.file is not None:
-        told = {"site": found.name, "sites_file": str(found.file.absolute())}
-        write_json(directory / _REMEMBERED, told)
+    assert found.file is not None  # Only `local` stands in no file.
+    told = {"site": found.name, "sites_file": str(found.file.absolute())}
+    write_json(directory / _REMEMBERED, told | {"submitted": submitted})
+
+
+def was_submitted(directory: Path) -> bool:
+    """Say whether the driver of a study ran, or is to run, in a job."""
+    return bool(_remembered(directory).get("submitted"))
+
+
+def _remembered(directory: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((directory / _REMEMBERED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def place_of(
@@ -137,7 +160,7 @@ def place_of(
     return Place(found, nodes or (count, count))
 
 
-def check_place(place: Place, directory: Path, script: str) -> None:
+def refuse_unfit(place: Place, directory: Path, script: str) -> None:
     """Refuse a site that a study cannot run on.
 
     Parameters
@@ -162,15 +185,20 @@ def check_place(place: Place, directory: Path, script: str) -> None:
     site = found.site.model_copy(update={"nodes": place.nodes[1]})
     if isinstance(commands, Slurm) and (wrong := misfit(site, commands.partitions())):
         raise StudyFileError(f"{found.key(wrong[0])}: {wrong[1]}")
-    mistake = setup_mistake(site)
-    if mistake is not None:
-        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+    refuse_setup(found)
     refuse_elsewhere(found, directory)
     if isinstance(commands, Slurm):
         try:
             commands.test_only(script, Path.cwd())
         except SlurmError as error:
             raise refusal(found, error) from None
+
+
+def refuse_setup(found: Found) -> None:
+    """Refuse a site with set-up lines that bash cannot read."""
+    mistake = setup_mistake(found.site)
+    if mistake is not None:
+        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
 
 
 def refuse_elsewhere(found: Found, directory: Path) -> None:

@@ -181,7 +181,8 @@ class Session:
         """Write down what is run, and where: `run DIR` knows both."""
         write_text(self._kept.folder / "study.toml", dump_study(self._about.file))
         if self._about.place is not None:
-            remember(self._about.place.found, self._kept.folder)
+            place = self._about.place
+            remember(place.found, self._kept.folder, submitted=place.inside)
 
     def _begin_study(self, journal: JournalWriter, model: str, progress: Progress) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""

@@ -27,7 +27,7 @@ from stormsweep.study.directory import StudyDirectory
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stormsweep.cluster.slurm import Job
+    from stormsweep.cluster.scheduler import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.summary import Summary
@@ -474,12 +474,12 @@ class Study:
         return place_of(self.file.site.use, self.path, self.directory, self._nodes)
 
     def _refuse_unfit_site(self) -> None:
-        from stormsweep.study.places import check_place
+        from stormsweep.study.places import refuse_unfit
 
         place = self._place()
         # A job that runs was taken by its scheduler, which need not be asked again.
         if place is not None and not place.inside:
-            check_place(place, self.directory, self._staff(self.plan()).script())
+            refuse_unfit(place, self.directory, self._staff(self.plan()).script())
 
 
 def _values(values: list[Any] | Range) -> Values:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stormsweep.cluster import slurm
-from stormsweep.cluster.jobscript import job_script, setup_mistake
+from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.partitions import misfit
 from stormsweep.config.load import dump_study
 from stormsweep.config.sites import LOCAL, Found
@@ -20,7 +20,7 @@ from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserEr
 from stormsweep.files import write_text
 from stormsweep.study.chain import Link, with_nodes
 from stormsweep.study.directory import StudyDirectory, study_key
-from stormsweep.study.places import find, refusal, refuse_elsewhere, remember
+from stormsweep.study.places import find, refusal, refuse_elsewhere, refuse_setup, remember
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
@@ -78,9 +78,7 @@ def submit(
     script = job_script(found.site, link.order(study.file.study.name, found.site))
     _check(chosen, retry_failed)
     refuse_elsewhere(found, directory)
-    mistake = setup_mistake(found.site)
-    if mistake is not None:
-        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+    refuse_setup(found)
     expected, commands = "", slurm.Slurm()
     if not dry_run:
         slurm.needed()
@@ -175,7 +173,7 @@ def _submitted(study: Study, found: Found, script: str, commands: slurm.Slurm) -
     with StudyDirectory(study.file, study.path, directory).made():
         (directory / "logs").mkdir(exist_ok=True)
         write_text(directory / "study.toml", dump_study(study.file))
-        remember(found, directory)
+        remember(found, directory, submitted=True)
         try:
             return commands.submit(script, Path.cwd(), key)
         except SlurmError as error:

@@ -21,6 +21,7 @@ import pytest
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.records import NodeEvent, WorkerEvent
 from stormsweep.results.journal import of_kind, read
+from tests.pbs.fake import FakePbs
 from tests.slurm.cluster import MiniSlurm
 
 from .conftest import called, digits_study, scores, start, stormsweep, tasks, wait_for
@@ -257,6 +258,25 @@ workers_per_node = 2
         assert done.returncode == code, done
         assert said in done.stderr.strip().splitlines()[-1], done.stderr
         nothing_is_left(slurm, tmp_path)
+
+
+def test_a_study_on_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Path) -> None:
+    """PBS's commands are a mock, since no server of it can be installed; all else is real."""
+    (tmp_path / "pbs").mkdir()
+    pbs = FakePbs(tmp_path / "pbs", monkeypatch)
+    sites = '[site.casper]\nscheduler = "pbs"\nwalltime = "00:10:00"\nnodes = 2\n'
+    (tmp_path / "sites.toml").write_text(sites, encoding="utf-8")
+    try:
+        done = stormsweep(
+            tmp_path, "run", digits_study(tmp_path), "--site", "casper", "--no-report"
+        )
+    finally:
+        pbs.end()
+    assert done.returncode == 0, done.stderr
+    directory = tmp_path / "runs" / "digits"
+    assert scores(directory) == scores(digits)
+    assert len(pbs.calls("qsub")) == 2
+    assert list(agents(tmp_path)) == []
 
 
 @pytest.mark.slow

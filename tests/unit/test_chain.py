@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stormsweep.cluster.jobscript import job_script
-from stormsweep.cluster.slurm import Job
+from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError
 from stormsweep.records import Entry, SessionBegun, WorkerEvent

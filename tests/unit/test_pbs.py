@@ -176,6 +176,10 @@ def test_a_job_from_submission_to_its_end(pbs: FakePbs, tmp_path: Path) -> None:
     # Whose key it is, and no other's that begins with it.
     keys = [set(commands.jobs_of(key)) for key in ("ab", "abc", "a")]
     assert keys == [{done, fails}, {runs}, set()]
+    # By the key of a study its workers' jobs are found too.
+    workers = commands.submit(script("exit 0", tmp_path), tmp_path, "ab-workers")
+    assert set(commands.jobs_of("ab-workers")) == {workers}
+    assert set(commands.jobs_of("ab")) == {done, fails, workers}
     commands.cancel([*ids, "99999.desched1"])
     assert commands.jobs([runs])[runs] == Job("CANCELLED", "exit status 271", nodes)
     commands.cancel(ids)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from stormsweep.cluster.commands import wait
 from stormsweep.cluster.partitions import Node, Partition, misfit, read_partitions
-from stormsweep.cluster.slurm import Slurm, needed, run, wait
+from stormsweep.cluster.slurm import Slurm, needed, run
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError, UserError
 from tests.slurm.cluster import MiniSlurm

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import SchedulerError
 
 #: Seconds that a command may take. A busy scheduler answers late; Slurm's own limit is
@@ -77,6 +79,67 @@ def run(
         refused = told and not any(words in f"{out}{err}".lower() for words in manner.passing)
         raise manner.error("failed", said, process.returncode, out, err, refused)
     return subprocess.CompletedProcess(command, 0, out, err)
+
+
+def submitted(
+    ask: Callable[[], str], read: Callable[[str, str], str], look: Callable[[], str | None]
+) -> str:
+    """Submit a job once, whatever happens, and return its id.
+
+    Parameters
+    ----------
+    ask : callable
+        Submits it and returns what the command printed.
+    read : callable
+        Given the last line of that, and all of it; returns the id, or raises.
+    look : callable
+        Returns the id of a job that the command may have submitted all the same.
+
+    Raises
+    ------
+    SchedulerError
+        If no job was submitted.
+    """
+    try:
+        out = ask()
+        # Wrappers of some clusters print a greeting of their own before it.
+        lines = [line.strip() for line in out.splitlines() if line.strip()]
+        return read(lines[-1] if lines else "", out)
+    except SchedulerError as error:
+        found = None if error.refused else look()
+        if found is None:
+            raise
+        return found
+
+
+def cancelled(cancel: Callable[[], object], jobs: Callable[[], Mapping[str, Job]]) -> None:
+    """Cancel jobs; a failure does not matter where they are over already.
+
+    Raises
+    ------
+    SchedulerError
+        If one that is not over could not be cancelled.
+    """
+    try:
+        cancel()
+    except SchedulerError:
+        if not all(job.over or job.state == "COMPLETING" for job in jobs().values()):
+            raise
+
+
+def checked(ids: Collection[str], form: re.Pattern[str], what: str) -> list[str]:
+    """Return ids of jobs, each once, all of them in the form that a scheduler gives them.
+
+    Raises
+    ------
+    ValueError
+        If one is not.
+    """
+    wanted = list(dict.fromkeys(ids))
+    for id in wanted:
+        if not form.fullmatch(id):
+            raise ValueError(f"not {what}: {id!r}")
+    return wanted
 
 
 def wait(

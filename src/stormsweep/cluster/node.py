@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,8 +34,10 @@ from stormsweep.cluster.dask_pool import dask_settings, prepare_workers
 from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.environment import thread_environment
 from stormsweep.cluster.node_order import NodeOrder, security_of
+from stormsweep.cluster.slurm import Slurm
 from stormsweep.cluster.station import Station
 from stormsweep.cluster.topology import pins
+from stormsweep.errors import SchedulerError
 from stormsweep.files import keep_within_group
 
 log = logging.getLogger("stormsweep.node")
@@ -46,6 +48,8 @@ WANTED = "stormsweep-node-wanted"
 _BEAT_SECONDS, _PATIENCE_SECONDS = 1.0, 60.0
 #: How long a driver is looked for that may have been killed while this job waited in the queue.
 _FIND_SECONDS = 10.0
+#: How long the scheduler may take to say how much time is left, in seconds.
+_ASK_SECONDS = 30.0
 #: Of a node's memory, what its workers may take where nobody says.
 _MEMORY_SHARE = 0.9
 #: Worker processes that do not come up within so many seconds are given up, with their node.
@@ -67,17 +71,12 @@ def node_name() -> str:
 
 
 def seconds_left() -> float | None:
-    """Return how long this job may still run, as its scheduler says; None: it does not say."""
+    """Return how long this job may still run, as Slurm says; None: it does not say."""
     job = os.environ.get("SLURM_JOB_ID")
-    if job is None or shutil.which("squeue") is None:
+    if job is None:
         return None
-    command = ["squeue", "--noheader", f"--jobs={job}", "--format=%L"]
-    with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
-        said = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        days, _, clock = said.stdout.strip().rpartition("-")
-        parts = [int(part) for part in clock.split(":")]
-        parts = [0] * (3 - len(parts)) + parts
-        return float(int(days or 0) * 86400 + parts[0] * 3600 + parts[1] * 60 + parts[2])
+    with contextlib.suppress(SchedulerError):
+        return Slurm(_ASK_SECONDS).time_left(job)
     return None
 
 
@@ -97,16 +96,16 @@ class Agent:
     def __init__(self, order: NodeOrder, folder: Path, name: str) -> None:
         self._order, self._folder, self._name = order, folder, name
         self._security = security_of(folder)
-        self._began = time.monotonic()
-        left = seconds_left()
-        if left is None and order.walltime_s is not None:
-            left = float(order.walltime_s)
+        began, left = time.monotonic(), seconds_left()
+        if left is None:
+            left = math.inf if order.walltime_s is None else float(order.walltime_s)
+        endless = math.isinf(left)
         #: When the job ends, by the monotonic clock.
-        self._end = None if left is None else self._began + left
-        whole = order.walltime_s or left or 0.0
+        self._end = None if endless else began + left
+        whole = order.walltime_s or (0.0 if endless else left)
         self._margin = margin(whole)
         #: What the job had for work when it began.
-        self._whole = max(1.0, whole - self._margin) if left is not None else None
+        self._whole = None if endless else max(1.0, whole - self._margin)
         self._leave: asyncio.Future[tuple[str, str]] | None = None
         self._nannies: list[Any] = []
         self._met = asyncio.Event()
@@ -269,7 +268,7 @@ class Agent:
         """Make a folder on the node's own disk, and remove it in the end."""
         place = os.path.expandvars(self._order.scratch) if self._order.scratch else None
         if place is not None and not Path(place).is_dir():
-            log.warning("scratch: %s is no folder on %s; using %s", place, node_name(), "TMPDIR")
+            log.warning("scratch: %s is no folder on %s; using TMPDIR", place, node_name())
             place = None
         with tempfile.TemporaryDirectory(
             prefix="stormsweep-", dir=place, ignore_cleanup_errors=True

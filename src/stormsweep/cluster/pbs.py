@@ -111,7 +111,7 @@ class Pbs:
         folder : Path
             Where the job starts, and what relative paths in the script mean.
         key : str
-            By which `jobs_of` finds the job again: letters and digits.
+            By which `jobs_of` finds the job again: letters, digits and ``-``.
 
         Returns
         -------
@@ -123,25 +123,16 @@ class Pbs:
         PbsError
             If no job was submitted; `PbsError.passing` tells whether trying later makes sense.
         """
-        if not re.fullmatch(r"[A-Za-z0-9]*", key):
+        if not re.fullmatch(r"[A-Za-z0-9-]*", key):
             raise ValueError(f"not a key: {key!r}")
         mark = f"{_MARK}{key}-{uuid.uuid4().hex}"
         # "-f": without it, qsub leaves a process of its own behind that talks to the server.
         command = ["qsub", "-f", "-v", f"{VARIABLE}={mark}"]
-        try:
-            out = self._run(command, script, folder)
-            # Wrappers of some clusters print a greeting of their own before it.
-            lines = [line.strip() for line in out.splitlines() if line.strip()]
-            if not lines or not JOB_ID.fullmatch(lines[-1]):
-                raise _nonsense(command, out, "the id of a job is expected")
-            id = lines[-1]
-        except PbsError as error:
-            if error.refused:
-                raise
-            found = self._marked(mark)
-            if found is None:
-                raise
-            id = found
+        id = commands.submitted(
+            lambda: self._run(command, script, folder),
+            lambda line, out: _id(line, command, out),
+            lambda: self._marked(mark),
+        )
         self._fresh[id] = time.monotonic()
         return id
 
@@ -196,13 +187,7 @@ class Pbs:
         wanted = _checked(ids)
         if not wanted:
             return
-        try:
-            self._run(["qdel", *wanted])
-        except PbsError:
-            # It also fails where one was over already, which is what was wanted.
-            left = self.jobs(wanted).values()
-            if not all(job.over or job.state == "COMPLETING" for job in left):
-                raise
+        commands.cancelled(lambda: self._run(["qdel", *wanted]), lambda: self.jobs(wanted))
 
     def _mine(self) -> list[str]:
         """Return the ids of the user's jobs: all that are not over, and the last that are."""
@@ -295,9 +280,11 @@ def _nonsense(command: Sequence[str], out: str, why: str) -> PbsError:
     return PbsError(f"said what cannot be understood: {why}", shlex.join(command), 0, out)
 
 
+def _id(line: str, command: Sequence[str], out: str) -> str:
+    if not JOB_ID.fullmatch(line):
+        raise _nonsense(command, out, "the id of a job is expected")
+    return line
+
+
 def _checked(ids: Collection[str]) -> list[str]:
-    wanted = list(dict.fromkeys(ids))
-    for id in wanted:
-        if not JOB_ID.fullmatch(id):
-            raise ValueError(f"not the id of a job of PBS: {id!r}")
-    return wanted
+    return commands.checked(ids, JOB_ID, "the id of a job of PBS")

@@ -76,7 +76,8 @@ class Scheduler(Protocol):
         folder : Path
             Where the job starts, and what relative paths in the script mean.
         key : str
-            By which `jobs_of` finds the job again: letters and digits.
+            By which `jobs_of` finds the job again: letters, digits and ``-``. A key finds those
+            of longer keys that begin with it and a ``-`` too.
         """
 
     def jobs(self, ids: Collection[str]) -> dict[str, Job]:

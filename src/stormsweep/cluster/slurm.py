@@ -21,9 +21,8 @@ from pathlib import Path
 
 from stormsweep.cluster import commands
 from stormsweep.cluster.commands import PATIENCE
-from stormsweep.cluster.commands import wait as wait
 from stormsweep.cluster.partitions import SINFO, Partition, read_partitions, read_time
-from stormsweep.cluster.scheduler import Job as Job
+from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import SlurmError, UserError
 
 #: Seconds after which a job that a lost sbatch may have submitted is looked for, again and again.
@@ -106,7 +105,7 @@ class Slurm:
         try:
             return read_partitions(out)
         except ValueError as error:
-            raise self._nonsense(SINFO, out, str(error)) from None
+            raise _nonsense(SINFO, out, str(error)) from None
 
     def submit(self, script: str, folder: Path, key: str = "") -> str:
         """Submit a batch script.
@@ -122,7 +121,8 @@ class Slurm:
         folder : Path
             Where the job starts, and what relative paths in the script mean.
         key : str
-            By which `jobs_of` finds the job again: letters and digits.
+            By which `jobs_of` finds the job again: letters, digits and ``-``. A key finds those
+            of longer keys that begin with it and a ``-`` too.
 
         Returns
         -------
@@ -136,21 +136,11 @@ class Slurm:
         """
         mark = f"{_MARK}{key}-{uuid.uuid4().hex}"
         command = ["sbatch", "--parsable", f"--comment={mark}"]
-        try:
-            out = self._run(command, script, folder)
-            # Wrappers of some clusters print a greeting of their own before it.
-            lines = [line.strip() for line in out.splitlines() if line.strip()]
-            said = _PARSABLE.fullmatch(lines[-1]) if lines else None
-            if said is None:
-                raise self._nonsense(command, out, "the number of a job is expected")
-            return said[1]
-        except SlurmError as error:
-            if error.refused:
-                raise
-            found = self._marked(mark)
-            if found is None:
-                raise
-            return found
+        return commands.submitted(
+            lambda: self._run(command, script, folder),
+            lambda line, out: _number(line, command, out),
+            lambda: self._marked(mark),
+        )
 
     def test_only(self, script: str, folder: Path) -> str:
         """Ask whether a batch script would be taken, and when and where it would run.
@@ -221,7 +211,7 @@ class Slurm:
         try:
             left = read_time(out.strip())
         except ValueError:
-            raise self._nonsense(command, out, "a length of time is expected") from None
+            raise _nonsense(command, out, "a length of time is expected") from None
         return float("inf") if left is None else float(left)
 
     def ended_for(self, id: str, restarts: int = 0) -> str:
@@ -246,7 +236,7 @@ class Slurm:
         out = self._run(command)
         words = out.split()
         if len(words) < 3 or not words[1].isdecimal():
-            raise self._nonsense(command, out, "a time, a count and a reason are expected")
+            raise _nonsense(command, out, "a time, a count and a reason are expected")
         if words[0] not in ("N/A", "NONE"):
             return "Preempted"
         if int(words[1]) > restarts:
@@ -264,13 +254,9 @@ class Slurm:
         wanted = _checked(ids)
         if not wanted:
             return
-        try:
-            self._run(["scancel", "--quiet", *wanted])
-        except SlurmError:
-            # It also fails where one was over already, which is what was wanted.
-            left = self.jobs(wanted).values()
-            if not all(job.over or job.state == "COMPLETING" for job in left):
-                raise
+        commands.cancelled(
+            lambda: self._run(["scancel", "--quiet", *wanted]), lambda: self.jobs(wanted)
+        )
 
     def _queue(self) -> tuple[dict[str, Job], dict[str, str]]:
         """Return the user's jobs, and their comments, by number."""
@@ -287,7 +273,7 @@ class Slurm:
         for line in out.splitlines():
             id, *rest = line.strip().split("|", 4)
             if len(rest) != 4 or not _STATE.fullmatch(rest[0]):
-                raise self._nonsense(command, out, f"{line!r} is not about a job")
+                raise _nonsense(command, out, f"{line!r} is not about a job")
             reason = "" if rest[1] == "None" else rest[1]
             jobs[id], marks[id] = Job(rest[0], reason, rest[2]), rest[3]
         return jobs, marks
@@ -327,9 +313,6 @@ class Slurm:
     def _run(self, command: Sequence[str], stdin: str = "", folder: Path | None = None) -> str:
         return run(command, stdin, folder, self._patience).stdout
 
-    def _nonsense(self, command: Sequence[str], out: str, why: str) -> SlurmError:
-        return SlurmError(f"said what cannot be understood: {why}", shlex.join(command), 0, out)
-
 
 def run(
     command: Sequence[str],
@@ -364,9 +347,16 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _number(line: str, command: Sequence[str], out: str) -> str:
+    said = _PARSABLE.fullmatch(line)
+    if said is None:
+        raise _nonsense(command, out, "the number of a job is expected")
+    return said[1]
+
+
+def _nonsense(command: Sequence[str], out: str, why: str) -> SlurmError:
+    return SlurmError(f"said what cannot be understood: {why}", shlex.join(command), 0, out)
+
+
 def _checked(ids: Collection[str]) -> list[str]:
-    wanted = list(dict.fromkeys(ids))
-    for id in wanted:
-        if not _JOB_ID.fullmatch(id):
-            raise ValueError(f"not the number of a job: {id!r}")
-    return wanted
+    return commands.checked(ids, _JOB_ID, "the number of a job")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import Order, driver_logs
-from stormsweep.cluster.slurm import Job
+from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Found, Site, walltime_seconds
 from stormsweep.records import Entry, TaskDone, TaskPaused
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from stormsweep.cluster import slurm
 from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import job_script
+from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
 from stormsweep.errors import (
     DiskError,
@@ -199,7 +200,7 @@ class Drive:
             # The successor asks again, and does not go on after a job that was cancelled.
             return True
 
-    def _predecessor(self) -> slurm.Job | None:
+    def _predecessor(self) -> Job | None:
         after = self._link.after
         for pause in _ASK if after is not None else ():
             time.sleep(pause)

@@ -9,6 +9,7 @@ from typing import Any
 
 from stormsweep.cluster import slurm
 from stormsweep.cluster.machine import host, process_space
+from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import SlurmError, UserError
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of, is_alive
@@ -20,7 +21,7 @@ _SHORT = 5.0
 _LOOKS = 5
 
 
-def jobs_of(directory: Path) -> dict[str, slurm.Job] | None:
+def jobs_of(directory: Path) -> dict[str, Job] | None:
     """Return the study's jobs, those just over too; None: no Slurm here, or no answer at once."""
     if not slurm.available():
         return None

@@ -22,7 +22,7 @@ from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
-from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskRetried
+from stormsweep.records import RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
@@ -31,6 +31,7 @@ from stormsweep.study.execute import Execution
 from stormsweep.study.setup import Welcome
 from stormsweep.study.watching import Silent
 from stormsweep.training.checkpoint import path_of
+from stormsweep.work import TaskOrder
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [1, 2]}}})
 PLAN = make_plan(grid({"batch_size": [8, 16], "epochs": [1, 2]}), {}, 2)

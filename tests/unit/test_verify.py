@@ -16,11 +16,12 @@ from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, RunError, StormsweepError
-from stormsweep.records import TaskOrder, TaskPaused
+from stormsweep.records import TaskPaused
 from stormsweep.study.choice import Choice
 from stormsweep.study.setup import Welcome
 from stormsweep.study.verify import Verification
 from stormsweep.study.watching import Silent
+from stormsweep.work import TaskOrder
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [2]}}})
 

@@ -24,9 +24,7 @@ from stormsweep.records import (
     NodeEvent,
     Record,
     RunFailed,
-    Task,
     TaskDone,
-    TaskOrder,
     TaskPaused,
     TaskRetried,
     WorkerEvent,
@@ -41,6 +39,7 @@ from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import MUCH, WALLTIME, Patience
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
+from stormsweep.work import Task, TaskOrder
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from stormsweep.cluster.pool import (
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
-from stormsweep.records import Task, TaskOrder
 from stormsweep.study.protocol import protocol_of
 from stormsweep.study.setup import Question, welcome
+from stormsweep.work import Task, TaskOrder
 
 log = logging.getLogger(__name__)
 

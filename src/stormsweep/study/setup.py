@@ -12,8 +12,8 @@ from stormsweep import files
 from stormsweep.cluster import station
 from stormsweep.errors import ModelError
 from stormsweep.models.build import Builder, check_builder, find_builder
-from stormsweep.records import TaskOrder
 from stormsweep.training.engine import Engine
+from stormsweep.work import TaskOrder
 
 _NO_GPU = (
     "JAX sees no GPU on {node}, although the site asks for some (gres): install stormsweep[gpu] "

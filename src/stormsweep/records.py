@@ -54,7 +54,25 @@ class RunPlanned:
 
 @dataclass(frozen=True, slots=True)
 class SessionBegun:
-    """A driver started to work on the study."""
+    """A driver started to work on the study.
+
+    Attributes
+    ----------
+    session, host, pid : int, str, int
+        Number of the session; the driver's machine and process.
+    site : str
+        Where the workers run.
+    workers, threads_per_worker : int
+        The layout.
+    allotment : dict
+        What was asked of the site, as far as it is known: ``scheduler``; ``nodes`` (0: as many as
+        have work), ``cores_per_node`` (that are charged: all of a node that is exclusive),
+        ``gpus_per_node``, ``walltime_seconds``, ``workers_per_node``, ``threads_per_worker``,
+        ``price_per_core_hour``, ``price_per_gpu_hour``; ``inside``: whether the nodes are those of
+        the driver's own job, which has run for ``held_seconds`` by now. Empty in journals of 0.1.
+    opened : float
+        When the first tasks could be given out; 0 in journals of 0.1.
+    """
 
     kind: ClassVar[str] = "session"
     session: int
@@ -63,6 +81,8 @@ class SessionBegun:
     site: str
     workers: int
     threads_per_worker: int
+    allotment: dict[str, Any] = field(default_factory=dict)
+    opened: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +125,14 @@ class SessionEnded:
     outcome : str
         ``done``, ``failed`` (failed runs), ``walltime`` (work is left, but the time of its job was
         over), ``interrupted`` or ``error``.
+    driver_seconds : float
+        Processor seconds that the driver itself took; 0 in journals of 0.1.
     """
 
     kind: ClassVar[str] = "session-end"
     session: int
     outcome: str
+    driver_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +155,7 @@ class WorkerEvent:
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
-    """A node of a cluster was asked for (``asked``), or was ours no more (``ended``).
+    """A node of a cluster was asked for, given to us, or was ours no more.
 
     Attributes
     ----------
@@ -141,12 +164,14 @@ class NodeEvent:
     node : str
         Its number in the session; workers' names have it after the name of the machine.
     event : str
-        ``asked`` or ``ended``.
+        ``asked``, ``granted`` (by the scheduler; not in journals of 0.1) or ``ended``.
     failure : str
         Why it ended: ``walltime``, ``node-failure``, ``cancelled``, ``preempted``,
         ``out-of-memory`` or ``killed``; empty: it was not needed any more.
     detail : str
         Which job or step it is, and how it ended.
+    seconds : float
+        ``ended``: how long the scheduler says that we had it; 0: it does not say.
     """
 
     kind: ClassVar[str] = "node"
@@ -155,6 +180,7 @@ class NodeEvent:
     event: str
     failure: str = ""
     detail: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +327,9 @@ class RunFailed:
         One line.
     detail : str
         The traceback, where there is one.
+    seconds : float
+        The run's share of the time since its worker was sent the task, by the driver's clock: work
+        that was for nothing. 0 in journals of 0.1.
     """
 
     kind: ClassVar[str] = "failure"
@@ -312,11 +341,12 @@ class RunFailed:
     worker: str
     session: int
     detail: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TaskRetried:
-    """A task was given out again because its worker was lost."""
+    """A task was given out again because its worker was lost; `seconds` as in `RunFailed`."""
 
     kind: ClassVar[str] = "retry"
     run: str
@@ -325,6 +355,7 @@ class TaskRetried:
     reason: str
     worker: str
     session: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def test_a_worker_that_never_comes_ends_the_verification(tmp_path, monkeypatch) 
 def test_a_worker_lost_at_work_is_followed_by_another_three_times(tmp_path: Path) -> None:
     def answer(token: str) -> list[Event]:
         if token == "welcome":
-            return [Finished("0", token, Welcome("", "abc", 1.0))]
+            return [Finished("0", token, Welcome("", "abc"))]
         return lost()
 
     pool = FakePool(answer)
@@ -102,7 +102,7 @@ def test_a_builder_edited_between_two_workers_is_refused(tmp_path: Path) -> None
 
     def answer(token: str) -> list[Event]:
         if token == "welcome":
-            return [Finished("0", token, Welcome("", next(found), 1.0))]
+            return [Finished("0", token, Welcome("", next(found)))]
         return lost()
 
     with pytest.raises(ModelError, match="was edited while the study runs"):
@@ -113,7 +113,7 @@ class HurriedPool(FakePool):
     """Workers with time for one epoch each, and others after them."""
 
     def __init__(self, epochs: int, losses: list[str]) -> None:
-        super().__init__(lambda token: [Finished("0", token, Welcome("", "abc", 1.0))])
+        super().__init__(lambda token: [Finished("0", token, Welcome("", "abc"))])
         self.epochs, self.losses = epochs, losses
         self.orders: list[TaskOrder] = []
         self.pid, self.gone = 1, [0]

@@ -148,7 +148,7 @@ class Reception:
         Returns
         -------
         tuple of WorkerReady and float, or None
-            The worker that can work from now on, and when it was set up.
+            The worker that can work from now on, and when it said so.
 
         Raises
         ------
@@ -172,7 +172,7 @@ class Reception:
                 self.model, self._losses = said.model, 0
                 self.devices |= {said.device} - {""}
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
-                return self.joined[name], said.ready
+                return self.joined[name], event.when
             case Broken(name, token, error) if token == _WELCOME:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")
             case PoolBroken(reason):

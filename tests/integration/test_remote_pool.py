@@ -63,6 +63,9 @@ class Processes:
         self.stopped.clear()
         return found
 
+    def granted(self) -> Mapping[str, float]:
+        return {}
+
     def stop(self, names: Collection[str]) -> None:
         self.stopped += names
         for name in names:

@@ -25,13 +25,14 @@ from stormsweep.cluster.pool import WorkerReady
 from stormsweep.cluster.topology import Topology, assign, pins, read_topology
 from stormsweep.config.study import SiteChoice
 from stormsweep.errors import RunError
-from stormsweep.records import LayoutTried, Sampled, SessionBegun
+from stormsweep.records import LayoutTried, SessionBegun
 from stormsweep.results import frames
 from stormsweep.results.journal import read
 from stormsweep.search.plan import make_plan
 from stormsweep.search.space import grid
 from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
 from stormsweep.study.trial import UntrainableError, find_layout
+from stormsweep.work import Sampled
 from tests.journals import simulate
 
 

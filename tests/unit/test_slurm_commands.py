@@ -83,7 +83,7 @@ def test_an_sbatch_that_hangs_is_killed_with_all_it_started(fakes: Fakes) -> Non
 
 def test_a_job_that_a_hanging_sbatch_did_submit_is_found_by_its_mark(fakes: Fakes) -> None:
     fakes.put("sbatch", f'echo "${{2#--comment=}}" >{fakes.folder}/mark; sleep 300')
-    line = "RUNNING|None|n1|"
+    line = "RUNNING|None|n1|0:07|"
     fakes.put("squeue", f'echo "5|{line}a|b"; echo "6|{line}$(cat {fakes.folder}/mark)"')
     assert Slurm(patience=1).submit(SCRIPT, fakes.folder) == "6"
     assert fakes.calls("sbatch") == 1
@@ -114,7 +114,7 @@ def test_nonsense_of_squeue_and_sinfo_is_no_news(fakes: Fakes) -> None:
 
 
 def test_one_squeue_asks_for_a_thousand_jobs(fakes: Fakes) -> None:
-    fakes.put("squeue", 'for i in {1..999}; do echo "$i|RUNNING|None|n1|"; done')
+    fakes.put("squeue", 'for i in {1..999}; do echo "$i|RUNNING|None|n1|5:00|"; done')
     states = Slurm().states([str(number) for number in range(1, 1001)])
     assert len(states) == 999
     assert "1000" not in states

@@ -17,7 +17,7 @@ from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, UserError
 from stormsweep.files import sha256
-from stormsweep.records import Delivered, RunFailed, TaskDone, Verified
+from stormsweep.records import RunFailed, TaskDone, Verified
 from stormsweep.report import page, tested_words, write, write_report
 from stormsweep.report.material import Material
 from stormsweep.results import journal
@@ -25,6 +25,7 @@ from stormsweep.results.summary import summary
 from stormsweep.study import verify
 from stormsweep.study.choice import Choice, choose, stops
 from stormsweep.study.delivery import group_columns, read_facts, telling_cases, write_delivery
+from stormsweep.work import Delivered
 from tests import journals
 
 SPACE = {"batch_size": [256], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}

@@ -8,8 +8,9 @@ from typing import Any
 
 from stormsweep.config.study import METRICS
 from stormsweep.errors import JournalError
-from stormsweep.records import Entry, RunPlanned, StudyBegun, TaskDone, TaskPaused, identity
+from stormsweep.records import Entry, RunPlanned, StudyBegun, TaskDone, TaskPaused
 from stormsweep.results.journal import of_kind
+from stormsweep.work import identity
 
 #: What a worker does in a task, in the order it does it.
 PHASES = ("open", "build", "compile", "train", "score", "checkpoint")

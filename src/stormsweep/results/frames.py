@@ -27,7 +27,6 @@ from stormsweep.records import (
     TaskPaused,
     TaskRetried,
     WorkerEvent,
-    identity,
 )
 from stormsweep.results.facts import (
     PHASES,
@@ -41,6 +40,7 @@ from stormsweep.results.facts import (
     study,
 )
 from stormsweep.results.journal import of_kind
+from stormsweep.work import identity
 
 CONFIDENCE = 0.95
 

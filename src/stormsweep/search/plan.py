@@ -10,8 +10,8 @@ import heapq
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from stormsweep.records import Hyperparameters, Run, Task, identity
 from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS
+from stormsweep.work import Hyperparameters, Run, Task, identity
 
 #: What one optimizer step costs beside its patches, in patches: small batches take longer.
 UPDATE_COST = 40.0

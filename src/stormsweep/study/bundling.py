@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from stormsweep.config.study import EngineTable
-from stormsweep.records import Run, Task
 from stormsweep.search.plan import Queue, structure
+from stormsweep.work import Run, Task
 
 #: Runs in a bundle at most, where the study file says ``auto``; a worker that has no room for so
 #: many trains them in parts.

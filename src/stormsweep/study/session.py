@@ -120,6 +120,7 @@ class Session:
         self._about, self._kept, self._staff = about, kept, staff
         self._watcher, self._lock = watcher, lock
         self._started = time.time()
+        self._processor = time.process_time()
 
     def run(self, retry_failed: bool, leaving: Callable[[], bool]) -> Outcome:
         """Train what is not on record yet; see `stormsweep.study.study.Study.run`."""
@@ -168,7 +169,7 @@ class Session:
                 finally:
                     if not self._lock.lost:
                         with contextlib.suppress(JournalError):
-                            journal.append(SessionEnded(session, outcome))
+                            journal.append(SessionEnded(session, outcome, self._taken()))
         return Outcome(
             self._kept.folder,
             list(progress.failed.values()),
@@ -176,6 +177,10 @@ class Session:
             execution.epochs,
             execution.unfinished,
         )
+
+    def _taken(self) -> float:
+        """Return the processor seconds that this process took for the session."""
+        return round(time.process_time() - self._processor, 3)
 
     def _write_study(self) -> None:
         """Write down what is run, and where: `run DIR` knows both."""
@@ -225,7 +230,15 @@ class Session:
         else:
             first = json.loads(path.read_text(encoding="utf-8"))
             write_json(path, first | {"later": [*first.get("later", []), now]})
-        begun = SessionBegun(session, now["host"], os.getpid(), file.site.use, *file.site.layout)
+        begun = SessionBegun(
+            session,
+            now["host"],
+            os.getpid(),
+            file.site.use,
+            *file.site.layout,
+            self._staff.allotment(hired.layout),
+            opened=time.time(),
+        )
         journal.append(begun, when=self._started)
         if hired.record is not None:
             journal.append(hired.record)

@@ -7,11 +7,12 @@ import time
 from collections.abc import Sequence
 
 from stormsweep.config.study import METRICS
-from stormsweep.records import Entry, Run, Task, TaskDone, TaskPaused
+from stormsweep.records import Entry, TaskDone, TaskPaused
 from stormsweep.results.progress import Progress
 from stormsweep.results.standing import Standing
 from stormsweep.search.plan import Plan, cost, structure
 from stormsweep.study.watching import State
+from stormsweep.work import Run, Task
 
 
 class Tally:

@@ -102,6 +102,7 @@ def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) ->
     folder = study / "report" / "figures"
     names = {path.stem for path in folder.glob("*.png")}
     assert names == {path.stem for path in folder.glob("*.pdf")}
+    assert names == {path.stem for path in folder.glob("*.csv")}
     assert names == {
         "best-configurations",
         "score-batch-size-epochs-2",
@@ -118,6 +119,26 @@ def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) ->
         assert b"/FontFile2" in pdf
     captions = (folder / "captions.txt").read_text()
     assert all(name in captions for name in names)
+
+
+def test_the_numbers_behind_the_figures_are_those_of_the_frames(study: Path) -> None:
+    entries, folder = journal.read(study / "journal.jsonl"), study / "report" / "figures"
+    best = pd.read_csv(folder / "best-configurations.csv")
+    expected = frames.configurations(entries)
+    assert best["roc_auc_mean"].to_numpy() == pytest.approx(expected["roc_auc_mean"].to_numpy())
+    folds = best[[f"roc_auc_fold_{fold}" for fold in (1, 2, 3)]]
+    assert folds.mean(axis=1).to_numpy() == pytest.approx(best["roc_auc_mean"].to_numpy())
+    timeline, tasks = pd.read_csv(folder / "timeline.csv"), frames.tasks(entries)
+    lengths = timeline["ended_seconds"] - timeline["begun_seconds"]
+    assert lengths.sum() == pytest.approx(tasks["seconds"].sum(), rel=1e-6)
+    assert timeline["ended_seconds"].max() <= frames.sessions(entries)["seconds"].sum()
+    times = pd.read_csv(folder / "training-time-batch-size.csv")
+    assert times["train_seconds"].sum() == pytest.approx(tasks["train_seconds"].sum())
+    learning = pd.read_csv(folder / "learning.csv")
+    assert learning["training_loss"].notna().sum() > 0
+    assert set(learning["roc_auc"].dropna()) <= set(
+        pd.read_csv(study / "report" / "tables" / "fits.csv")["roc_auc"]
+    )
 
 
 def test_synthetic_data_are_called_so_on_the_page_and_in_figures(study: Path) -> None:

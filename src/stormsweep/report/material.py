@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -153,6 +154,28 @@ class Material:
             return ""
         source = words.short(str(self.study.data.get("source", "")), 30)
         return f"synthetic data ({source})" if source else "synthetic data"
+
+    @cached_property
+    def study_file(self) -> str:
+        """Text of ``study.toml``; empty where it is missing."""
+        return self._text("study.toml")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What ``environment.json`` holds; empty where it is missing or damaged."""
+        try:
+            value = json.loads(self._text("environment.json") or "{}")
+        except json.JSONDecodeError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _text(self, name: str) -> str:
+        if self.directory is None:
+            return ""
+        try:
+            return (self.directory / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def in_words(self, configuration: str, varied_only: bool = True) -> str:
         """Return a configuration in words; only what the study varies, unless asked otherwise."""

@@ -87,9 +87,17 @@ def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> l
                 heading + (f", {among}" if among else ""),
                 _grid_caption(material, part, layout, among),
                 figure,
+                _drawn(material, part),
             )
         )
     return pictures
+
+
+def _drawn(material: Material, table: pd.DataFrame) -> pd.DataFrame:
+    """Return of these configurations what figures of the metric show."""
+    scores = [f"{material.metric}_{part}" for part in ("mean", "sd", "low", "high")]
+    columns = ["rank", "configuration", *material.columns.values(), *scores]
+    return table[[*columns, "folds", "complete"]]
 
 
 def _best_over_others(material: Material, table: pd.DataFrame, layout: Layout) -> pd.DataFrame:
@@ -191,6 +199,7 @@ def _slices(material: Material, table: pd.DataFrame) -> Picture:
         "folds. The other hyperparameters differ from point to point, so a trend across a panel "
         "may be theirs." + (f" Not shown: {', '.join(left_out)}." if left_out else ""),
         figure,
+        _drawn(material, table),
     )
 
 
@@ -221,6 +230,7 @@ def _fold_picture(material: Material) -> Picture:
         f"The study's only configuration: {material.metric_label} on each validation fold, its "
         "mean, and the 95 % t-interval of the mean over folds.",
         figure,
+        fits[["configuration", "fold", material.metric]],
     )
 
 
@@ -280,7 +290,18 @@ def best_picture(material: Material) -> Picture | None:
         "were validated on the same cases, so intervals that overlap do not rule out a difference: "
         "the colour tells the paired comparison.",
         figure,
+        _drawn(material, table)
+        .assign(differs=[apart.get(name, False) for name in table["configuration"]])
+        .merge(_by_fold(material, table["configuration"]), on="configuration"),
     )
+
+
+def _by_fold(material: Material, names: pd.Series[Any]) -> pd.DataFrame:
+    """Return one row a configuration with its score on each fold."""
+    own = material.fits[material.fits["configuration"].isin(names)]
+    paired = own.pivot_table(index="configuration", columns="fold", values=material.metric)
+    paired.columns = [f"{material.metric}_fold_{int(fold) + 1}" for fold in paired.columns]
+    return paired.reset_index()
 
 
 def learning_picture(material: Material) -> Picture | None:
@@ -296,7 +317,7 @@ def learning_picture(material: Material) -> Picture | None:
     losses = _losses(material)
     varied = [name for name in material.columns if name in material.varied and name != "epochs"]
     handles, texts = [], []
-    last = 0
+    last, drawn = 0, []
     for index, (_, row) in enumerate(best.iterrows()):
         own = material.fits
         for column in columns:
@@ -305,6 +326,7 @@ def learning_picture(material: Material) -> Picture | None:
         for _, fold in own.groupby("fold"):
             thin = {"marker": "_", "ls": ""} if len(fold) == 1 else {"lw": 0.6}
             top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], alpha=0.5, **thin)
+        drawn.append(own[[*columns, "fold", "epochs", material.metric]])
         mean = own.groupby("epochs")[material.metric].mean()
         top.plot(mean.index, mean, **style, mfc=None if row["complete"] else "white")
         curves = [losses[run] for run in dict.fromkeys(own["run"]) if losses.get(run)]
@@ -312,6 +334,8 @@ def learning_picture(material: Material) -> Picture | None:
             length = min(map(len, curves))
             curve = np.mean([curve[:length] for curve in curves], axis=0)
             low.plot(np.arange(1, length + 1), curve, color=COLOURS[index])
+            epochs = pd.DataFrame({"epochs": np.arange(1, length + 1), "training_loss": curve})
+            drawn.append(epochs.assign(**{column: row[column] for column in columns}))
             last = max(last, length)
         last = max(last, int(own["epochs"].max()))
         handles.append(mpl.lines.Line2D([], [], **style))
@@ -334,6 +358,7 @@ def learning_picture(material: Material) -> Picture | None:
         f"{words.count(len(best), 'set')} of hyperparameters."
         + ("" if best["complete"].all() else " Hollow markers: not all folds are scored."),
         figure,
+        pd.concat(drawn, ignore_index=True),
     )
 
 

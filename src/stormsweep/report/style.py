@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import matplotlib as mpl
 import matplotlib.textpath
 import matplotlib.ticker
 import numpy as np
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -85,12 +86,19 @@ class Picture:
         What it shows, and how to read it.
     figure : matplotlib.figure.Figure
         The drawing.
+    data : DataFrame
+        The numbers that are drawn, one row a mark: they go to ``<name>.csv`` beside the figure.
+    live : callable, optional
+        Returns the figure as a Bokeh model that readers can zoom into and point at; called where a
+        page is written, on which it takes the drawing's place for those who have JavaScript.
     """
 
     name: str
     title: str
     caption: str
     figure: Any
+    data: pd.DataFrame
+    live: Callable[[], Any] | None = None
 
     @property
     def wide(self) -> bool:
@@ -176,11 +184,12 @@ def _split(widths: list[float], columns: int) -> list[list[float]]:
 
 
 def save(picture: Picture, folder: Path) -> str:
-    """Write ``<name>.png`` and ``<name>.pdf`` to `folder`; return the drawing as a data URI.
+    """Write ``<name>.png``, ``.pdf`` and ``.csv`` to `folder`; return the drawing as a data URI.
 
     The files are the same to the byte for the same journal and versions: they carry no date.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    picture.data.to_csv(folder / f"{picture.name}.csv", index=False)
     figure = picture.figure
     # Laid out once; every later drawing takes the places as they are. (One font in all figures, for
     # a like reason: embedding a font takes longer than drawing.)

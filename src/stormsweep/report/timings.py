@@ -65,6 +65,12 @@ def train_time_picture(material: Material) -> Picture | None:
     unit, size = words.time_unit(float(totals.max()))
     lagging = _unfinished_places(material, scale, column)
     handles, texts = [], []
+    by_value = tasks.groupby(["threads", column])
+    drawn = by_value.agg(
+        runs=("run", "nunique"), tasks=("run", "size"), train_seconds=("train_seconds", "sum")
+    )
+    for share, name_of in ((0.1, "p10"), (0.5, "median"), (0.9, "p90")):
+        drawn[f"patches_per_second_{name_of}"] = by_value["patches_per_second"].quantile(share)
     for index, (threads, own) in enumerate(tasks.groupby("threads")):
         style: dict[str, Any] = {
             "color": COLOURS[index % len(COLOURS)],
@@ -114,6 +120,7 @@ def train_time_picture(material: Material) -> Picture | None:
         f"Training time against {words.label(name)}",
         caption,
         figure,
+        drawn.reset_index(),
     )
 
 
@@ -136,6 +143,7 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
     scale = scale_of(material, name, tasks[material.columns[name]])
     at = places(scale, tasks[material.columns[name]])
     epochs = tasks["to_epoch"] - tasks["from_epoch"]
+    own = ["train_seconds", "patches", "patches_per_second"]
     figure = new_figure(NARROW, 3.5, material.synthetic_note)
     top, low = figure.subplots(2, 1, sharex=True)
     top.plot(at, tasks["train_seconds"] / epochs, "o", color=BLUE, alpha=0.65, mew=0)
@@ -154,6 +162,7 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
         "Each point is one task: above, its training time per epoch; below, patches trained per "
         "second, copies counted. Tasks differ in the other hyperparameters too.",
         figure,
+        tasks[["run", "worker", "threads", material.columns[name], "from_epoch", "to_epoch", *own]],
     )
 
 
@@ -228,7 +237,23 @@ def timeline_picture(material: Material) -> Picture | None:
         "Timeline of the workers",
         _timeline_caption(material, clock, what),
         figure,
+        _timeline_data(material, clock),
     )
+
+
+def _timeline_data(material: Material, clock: _Clock) -> pd.DataFrame:
+    """Return one row a task: from when to when, since the study began, pauses cut out."""
+    tasks = material.tasks
+    names = [column for name, column in material.columns.items() if name != "epochs"]
+    begun = [
+        clock.at(session, started)
+        for session, started in zip(tasks["session"], tasks["started"], strict=True)
+    ]
+    frame = tasks[["worker", "session", "run", "fold", *names, "from_epoch", "to_epoch"]].copy()
+    frame["begun_seconds"] = begun
+    frame["ended_seconds"] = frame["begun_seconds"] + tasks["stopped"] - tasks["started"]
+    own = ["waited", "train_seconds", "bundle", "paused"]
+    return frame.assign(**{name: tasks[name] for name in own})
 
 
 class _Clock:
@@ -375,6 +400,7 @@ def breakdown_picture(material: Material) -> Picture | None:
         "work that was lost with a failed or repeated task, whose length is not on record."
         + _layout_words(material),
         figure,
+        rows.rename_axis("worker").add_suffix("_seconds").reset_index(),
     )
 
 

@@ -31,12 +31,12 @@ from distributed.core import send_recv
 from stormsweep.cluster import machine
 from stormsweep.cluster.address import own_address
 from stormsweep.cluster.dask_pool import dask_settings, prepare_workers
-from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.environment import thread_environment
 from stormsweep.cluster.node_order import NodeOrder, security_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.cluster.station import Station
 from stormsweep.cluster.topology import pins
+from stormsweep.config.walltimes import margin
 from stormsweep.errors import SchedulerError
 from stormsweep.files import keep_within_group
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from stormsweep.cluster import slurm
-from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
+from stormsweep.config.walltimes import margin
 from stormsweep.errors import (
     DiskError,
     SlurmError,

@@ -35,7 +35,7 @@ from stormsweep.results.progress import Progress
 from stormsweep.search.plan import Plan, Queue
 from stormsweep.study import worker
 from stormsweep.study.bundle import train_bundle
-from stormsweep.study.bundling import Bundling
+from stormsweep.search.bundling import Bundling
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import MUCH, WALLTIME, Patience
 from stormsweep.study.tally import Tally

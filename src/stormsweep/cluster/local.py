@@ -74,7 +74,10 @@ class LocalPool(DaskPool):
 
     def _tell(self, event: Event) -> None:
         """Pass an event on; a worker that the system killed for memory could not say so itself."""
-        if isinstance(event, WorkerLost) and (event.failure, event.reason) == KILLED:
-            if reason := self._memory_kills.explains():
-                event = dataclasses.replace(event, failure=OUT_OF_MEMORY, reason=reason)
+        if (
+            isinstance(event, WorkerLost)
+            and (event.failure, event.reason) == KILLED
+            and (reason := self._memory_kills.explains())
+        ):
+            event = dataclasses.replace(event, failure=OUT_OF_MEMORY, reason=reason)
         super()._tell(event)

@@ -135,7 +135,7 @@ class Trial:
 
     def _command(self) -> None:
         self.story.commands += 1
-        self._begun = time.time()
+        self._begun, self._troubles = time.time(), self.world.troubles("sbatch")
         self.world.start(*self._retry)
 
     def _over(self) -> bool:
@@ -203,7 +203,9 @@ class Trial:
                 return "its jobs were ended before they recorded anything, three in a row"
             if not refused and began == before and recent:
                 return "its job was ended before its driver began"
-        if refused and any(fault.kind.startswith(away) for fault in recent):
+        # Trouble made for sbatch stays until there is a call of it, however late.
+        met = self.world.troubles("sbatch") > self._troubles
+        if refused and (met or any(fault.kind.startswith(away) for fault in recent)):
             return "refused while Slurm was in trouble"
         return ""
 

@@ -85,6 +85,26 @@ def test_status_and_a_second_run_say_that_nothing_is_left(digits: Path, tmp_path
     assert (digits / "journal.jsonl").read_bytes() == before
 
 
+def test_what_a_killed_driver_left_for_nobody_goes_also_where_nothing_is_left_to_train(
+    digits: Path, tmp_path: Path
+) -> None:
+    """A driver that is killed when all is done, before it took its certificates away."""
+    directory = tmp_path / "runs" / "digits"
+    shutil.copytree(digits, directory)
+    private = directory / ".private" / "0a1b2c"
+    private.mkdir(parents=True)
+    (private / "key.pem").write_text("secret")
+    logs = directory / "logs"
+    (logs / "slurm-17.out").write_text("before\n")
+    (logs / ".node-17-2.err").write_text("srun: error: Node failure on n2\n")
+    (logs / ".worker-n2-2-0-99.farewell.json").write_text("{}")
+    done = called(tmp_path, "run", directory, "--no-report")
+    assert "Nothing was left to train" in done.stdout, done.stderr
+    assert not (directory / ".private").exists()
+    assert (logs / "slurm-17.out").read_text() == "before\nsrun: error: Node failure on n2\n"
+    assert [path.name for path in logs.iterdir() if path.name.startswith(".")] == []
+
+
 @pytest.mark.usefixtures("no_orphans")
 def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_path: Path) -> None:
     study = digits_study(tmp_path, site='workers = "auto"')

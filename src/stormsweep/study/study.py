@@ -265,6 +265,7 @@ class Study:
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
             self._kept.refuse_edits()
+            self._kept.sweep()
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             left = work_left(plan, before.reached, before.failed, retry_failed)
             if left:

@@ -275,10 +275,10 @@ def fit(
     values, intervals = {}, {}
     for place, (name, most) in enumerate(zip(form.names, form.most, strict=True), start=1):
         values[name] = float(solution[place] / solution[:2].sum())
-        low, high = 0.0, most
+        intervals[name] = (0.0, most)
         if len(draws):
             low, high = _between(draws[:, place], level, values[name], 0.0, most)
-        intervals[name] = (float(low), float(high))
+            intervals[name] = (float(low), float(high))
     free = len(times) - terms
     squares = float((weight * (per_work / fitted - 1) ** 2).sum())
     return Law(
@@ -420,7 +420,8 @@ def _draws(
     drawn = about * np.exp(form.power * np.clip(noise, -_FAR, _FAR))
     solutions = (drawn * rows) @ inverse.T
     whole = solutions[:, :2].sum(axis=1)
-    return solutions[whole > 0] / whole[whole > 0, None]
+    kept = whole > 0
+    return np.asarray(solutions[kept] / whole[kept, None])
 
 
 def _noise(n: Reals, residuals: Reals, weight: Reals, terms: int) -> tuple[float, float, int]:

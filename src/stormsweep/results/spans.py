@@ -7,6 +7,7 @@ worker's clock, which on another machine may differ. An order and its answer bou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,23 +143,25 @@ def clocks(entries: Sequence[Entry]) -> dict[tuple[int, str], float]:
 
     By session and machine, for machines other than the driver's. What tasks take to be sent and to
     come back bounds the difference from both sides; the middle is taken, so that the quicker the
-    quickest message, the better it is known.
+    quickest message, the better it is known. Sessions of the same two machines count together.
     """
     hosts, driver, now = _hosts(entries), dict[int, str](), 0
-    most: dict[tuple[int, str], float] = {}
-    least: dict[tuple[int, str], float] = {}
+    most: dict[tuple[str, str], float] = {}
+    least: dict[tuple[str, str], float] = {}
     for entry in entries:
         record = entry.record
         if isinstance(record, SessionBegun):
             driver[record.session], now = record.host, record.session
-        elif isinstance(record, TaskDone | TaskPaused) and record.session == now:
-            host = hosts.get((now, record.worker), "")
-            if not host or host == driver.get(now, host):
-                continue
-            key = now, host
-            most[key] = min(most.get(key, float("inf")), record.started - record.submitted)
-            least[key] = max(least.get(key, -float("inf")), record.stopped - entry.time)
-    return {key: (most[key] + least[key]) / 2 for key in most}
+        elif isinstance(record, TaskDone | TaskPaused):
+            pair = driver.get(record.session, ""), hosts.get((record.session, record.worker), "")
+            most[pair] = min(most.get(pair, math.inf), record.started - record.submitted)
+            if record.session == now:
+                least[pair] = max(least.get(pair, -math.inf), record.stopped - entry.time)
+    return {
+        (session, host): (most[pair] + least.get(pair, most[pair])) / 2
+        for (session, _), host in hosts.items()
+        if (pair := (driver.get(session, ""), host)) in most and host != pair[0]
+    }
 
 
 def spells(entries: Sequence[Entry], sessions: dict[int, Span] | None = None) -> list[Spell]:

@@ -22,11 +22,9 @@ from stormsweep.records import (
     Entry,
     RunFailed,
     SessionBegun,
-    SessionEnded,
     TaskDone,
     TaskPaused,
     TaskRetried,
-    WorkerEvent,
 )
 from stormsweep.results.facts import (
     PHASES,
@@ -40,6 +38,7 @@ from stormsweep.results.facts import (
     study,
 )
 from stormsweep.results.journal import of_kind
+from stormsweep.results.spans import spans, spells
 from stormsweep.work import identity
 
 CONFIDENCE = 0.95
@@ -205,7 +204,8 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a session of the driver.
 
     A session without an end was killed when another follows it, and otherwise runs still or was
-    killed: its outcome is ``killed`` or ``open``, and it counts until its last record.
+    killed: its outcome is ``killed`` or ``open``, and it counts until its last record, or the end
+    of a task of its that a later session found in a checkpoint.
 
     Returns
     -------
@@ -213,41 +213,31 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
         ``session``, ``host``, ``pid``, ``site``, ``workers``, ``threads``, ``begun``, ``ended``,
         ``seconds``, ``outcome``, ``tasks``, ``busy_seconds`` (of all workers).
     """
-    rows: list[dict[str, Any]] = []
-    for entry in entries:
-        record = entry.record
-        if isinstance(record, SessionBegun):
-            if rows and rows[-1]["outcome"] == "open":
-                rows[-1]["outcome"] = "killed"
-            rows.append(
-                {
-                    "session": record.session,
-                    "host": record.host,
-                    "pid": record.pid,
-                    "site": record.site,
-                    "workers": record.workers,
-                    "threads": record.threads_per_worker,
-                    "begun": entry.time,
-                    "ended": entry.time,
-                    "outcome": "open",
-                    "tasks": 0,
-                    "busy_seconds": 0.0,
-                }
-            )
-        if not rows or rows[-1]["outcome"] != "open":
-            continue
-        rows[-1]["ended"] = max(rows[-1]["ended"], entry.time)
-        if isinstance(record, TaskDone | TaskPaused):
-            rows[-1]["tasks"] += isinstance(record, TaskDone)
-            rows[-1]["busy_seconds"] += record.seconds
-        elif isinstance(record, SessionEnded):
-            rows[-1]["outcome"] = record.outcome
-    for row in rows:
-        row["seconds"] = row["ended"] - row["begun"]
+    rows: dict[int, dict[str, Any]] = {
+        number: {
+            "session": number,
+            "host": span.begun.host,
+            "pid": span.begun.pid,
+            "site": span.begun.site,
+            "workers": span.begun.workers,
+            "threads": span.begun.threads_per_worker,
+            "begun": span.start,
+            "ended": span.end,
+            "seconds": span.seconds,
+            "outcome": span.outcome,
+            "tasks": 0,
+            "busy_seconds": 0.0,
+        }
+        for number, span in spans(entries).items()
+    }
+    for task in stretches(entries):
+        if (row := rows.get(task.session)) is not None:
+            row["tasks"] += isinstance(task, TaskDone)
+            row["busy_seconds"] += task.seconds
     order = "session host pid site workers threads begun ended seconds outcome tasks busy_seconds"
     types = dict.fromkeys(["session", "pid", "workers", "threads", "tasks"], "int64")
     types |= dict.fromkeys(["begun", "ended", "seconds", "busy_seconds"], "float64")
-    return _frame(rows, order.split(), types)
+    return _frame(list(rows.values()), order.split(), types)
 
 
 def workers(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -262,31 +252,18 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
         ``<phase>_seconds``, ``busy_share`` of the time available, ``lost`` (how often),
         ``memory_mb`` at its peak.
     """
-    spans = {row["session"]: row for row in sessions(entries).to_dict("records")}
+    sessions = spans(entries)
     rows: dict[tuple[int, str], dict[str, Any]] = {}
-
-    def row_of(session: int, worker: str) -> dict[str, Any]:
-        return rows.setdefault(
-            (session, worker),
-            {"session": session, "worker": worker, "host": "", "pid": 0, "ready": np.nan}
-            | {"since": None, "gone": np.nan, "available_seconds": 0.0, "lost": 0},
+    for spell in spells(entries, sessions):
+        row = rows.setdefault(
+            (spell.session, spell.worker),
+            {"session": spell.session, "worker": spell.worker, "ready": spell.start}
+            | {"available_seconds": 0.0, "lost": 0},
         )
-
-    for entry in entries:
-        record = entry.record
-        if not isinstance(record, WorkerEvent):
-            continue
-        row = row_of(record.session, record.worker)
-        if record.event == "ready":
-            row |= {"host": record.host, "pid": record.pid, "since": entry.time}
-            row["ready"] = entry.time if np.isnan(row["ready"]) else row["ready"]
-        elif row["since"] is not None:
-            row["available_seconds"] += entry.time - row["since"]
-            row |= {"since": None, "gone": entry.time}
-        row["lost"] += record.event == "lost"
+        row |= {"host": spell.host, "pid": spell.pid, "gone": spell.end}
+        row["available_seconds"] += spell.seconds
+        row["lost"] += spell.lost
     done = tasks(entries)
-    for session, worker in zip(done["session"], done["worker"], strict=True):
-        row_of(int(session), str(worker))
     sums: dict[tuple[int, str], dict[str, Any]] = {}
     groups: Any = done.groupby(["session", "worker"])
     for (session, worker), own in groups:
@@ -298,13 +275,8 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     idle: dict[str, Any] = {"tasks": 0, "memory_mb": np.nan, "busy_seconds": 0.0}
     idle |= {f"{phase}_seconds": 0.0 for phase in PHASES}
     for key, row in rows.items():
-        span = spans.get(key[0], {"begun": np.nan, "ended": np.nan})
-        if np.isnan(row["ready"]):
-            row |= {"ready": span["begun"], "since": span["begun"]}
-        if row["since"] is not None:
-            row["available_seconds"] += max(span["ended"] - row["since"], 0.0)
-            row["gone"] = span["ended"]
-        row["startup_seconds"] = max(row["ready"] - span["begun"], 0.0)
+        span = sessions.get(key[0])
+        row["startup_seconds"] = max(row["ready"] - span.start, 0.0) if span else 0.0
         row |= sums.get(key, idle)
         room = row["available_seconds"]
         row["busy_share"] = row["busy_seconds"] / room if room > 0 else np.nan

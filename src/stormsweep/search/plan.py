@@ -330,7 +330,9 @@ class _Alike:
 
 
 def _next(run: Run, epoch: int, paused_at: int = -1) -> Task:
-    stop = next(stop for stop in run.milestones if stop > epoch)
+    for stop in run.milestones:
+        if stop > epoch:
+            break
     return Task(run, epoch, stop, paused_at if paused_at < stop else -1)
 
 

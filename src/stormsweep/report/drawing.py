@@ -12,6 +12,8 @@ DARK_PAPER = "#16191d"
 #: A drawing larger than this goes into the page as pixels.
 LARGEST_SVG = 600_000
 _CONTRAST = 4.0
+#: Colours whose channels are closer than this are greys to the eye.
+_GREY = 0.1
 _COLOUR = re.compile(r"#[0-9a-f]{6}\b")
 _ADDRESS = re.compile(r'((?<= id=")|(?<=xlink:href="#)|(?<=url\(#))')
 
@@ -34,8 +36,9 @@ def counterpart(colour: str) -> str:
     """
     if colour.lower() == "#ffffff":
         return DARK_PAPER
-    hue, light, saturation = colorsys.rgb_to_hls(*_channels(colour))
-    if saturation < 0.08:
+    channels = _channels(colour)
+    hue, light, saturation = colorsys.rgb_to_hls(*channels)
+    if max(channels) - min(channels) < _GREY:
         return _hex(hue, 0.93 - 0.83 * light, 0.0)
     while _contrast(_hex(hue, light, saturation), DARK_PAPER) < _CONTRAST and light < 0.95:
         light += 0.01

@@ -67,8 +67,9 @@ def interaction_picture(material: Material) -> Picture | None:
         "score-interactions",
         f"{words.capital(material.metric_label)} over two hyperparameters",
         f"Each cell is the mean {material.metric_label} of all configurations with these values, "
-        "or in these parts of a range. Where two hyperparameters act each on its own, every row has "
-        "the same pattern; those that do so least come first. Empty: no configuration there."
+        "or in these parts of a range. Where two hyperparameters act each on its own, every row "
+        "has the same pattern; those that do so least come "
+        "first. Empty: no configuration there."
         + (f" {len(pairs) - len(shown)} more pairs not shown." if len(pairs) > len(shown) else ""),
         figure,
         pd.concat([_frame(*pair[1:]) for pair in pairs], ignore_index=True),

@@ -148,7 +148,8 @@ def _drawn(material: Material, curves: list[_Curve]) -> Any:
 
 def _live(material: Material, curves: list[_Curve]) -> Any:
     """Return scores and losses of many sets, the best few in colour."""
-    from bokeh.models import Legend, LegendItem, Range1d
+    from bokeh.models import Range1d
+    from bokeh.transform import linear_cmap
 
     from stormsweep.report import live
 
@@ -160,9 +161,9 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
     )
     told["rank"] = [int(curve.row["rank"]) for curve in curves]
     # The best are drawn last, above the others.
-    told["colour"] = [
-        (COLOURS[place] if place < MOST_CURVES else PALE).lower() for place in range(len(curves))
-    ]
+    told["code"] = [min(place, MOST_CURVES) for place in range(len(curves))]
+    palette = [colour.lower() for colour in (*COLOURS[:MOST_CURVES], PALE)]
+    colours = linear_cmap("code", palette, -0.5, MOST_CURVES + 0.5)
     shared = Range1d(0, 1.03 * last)
     panels: list[Any] = []
     for title, xs, ys in (
@@ -177,30 +178,26 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
             [[round(loss, 5) for loss in curve.loss] for curve in curves],
         ),
     ):
-        note = material.synthetic_note if panels else ""
-        plot = live.canvas(320, "Epoch", title, note, x_range=shared)
+        plot = live.canvas(320, "Epoch", title, material.synthetic_note, x_range=shared)
         columns: dict[str, Any] = {"xs": xs, "ys": ys, **told}
         source = live.source(**{name: values[::-1] for name, values in columns.items()})
         lines = plot.multi_line(
-            "xs", "ys", source=source, line_color="colour", line_width=2, hover_line_width=4
+            "xs", "ys", source=source, line_color=colours, line_width=2, hover_line_width=4
         )
         tips = [*said, ("best of it ranks", "@{rank}")]
         if not panels:
             dots = {
                 "x": [x for own in xs for x in own],
                 "y": [y for own in ys for y in own],
-                "colour": [told["colour"][n] for n, own in enumerate(xs) for _ in own],
+                "code": [told["code"][n] for n, own in enumerate(xs) for _ in own],
             }
-            plot.scatter("x", "y", source=live.source(**dots), color="colour", size=5)
+            plot.scatter("x", "y", source=live.source(**dots), color=colours, size=5)
         live.tools(plot, "both", [live.hover(tips, [lines], line_policy="nearest")])
         panels.append(plot)
-    items = []
-    for place, curve in enumerate(curves[:MOST_CURVES]):
-        colour = COLOURS[place].lower()
-        swatch = panels[0].line([0, 0], [0, 0], line_color=colour, line_width=2, visible=True)
-        items.append(LegendItem(label=_in_words(material, curve), renderers=[swatch]))
-    if _varied(material):
-        panels[0].add_layout(live.legend(Legend(items=items), _legend_title(material)), "above")
+    keys = [
+        live.Key(COLOURS[place].lower(), _in_words(material, curve))
+        for place, curve in enumerate(curves[:MOST_CURVES])
+    ]
     heights = [y for mean in means for y in mean]
     margin = 0.06 * (max(heights) - min(heights)) or 0.02
     panels[0].y_range = Range1d(min(heights) - margin, max(heights) + margin)
@@ -211,4 +208,6 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
         "folds, and the mean training loss of each epoch, on the training folds as balanced, of "
         f"{many} sets of hyperparameters; the best {min(MOST_CURVES, len(curves))} in colour.",
         wide=False,
+        keys=keys if _varied(material) else [],
+        what=_legend_title(material),
     )

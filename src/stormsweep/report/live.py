@@ -43,6 +43,15 @@ MOST_TEXTS = 5_000
 
 
 @dataclass(frozen=True)
+class Key:
+    """An entry of a legend: a colour, what it means, and the sign that stands in the figure."""
+
+    colour: str
+    text: str
+    sign: str = "\N{BLACK SQUARE}"
+
+
+@dataclass(frozen=True)
 class Live:
     """A figure for a page that has scripts.
 
@@ -54,11 +63,15 @@ class Live:
         How to read it, in place of the drawing's caption.
     wide : bool
         Whether each takes the whole width.
+    keys, what : list of Key, str
+        The legend, and its heading: set by the page, which wraps it where there is little room.
     """
 
     panels: Sequence[Any]
     caption: str
     wide: bool = True
+    keys: Sequence[Key] = ()
+    what: str = ""
 
 
 def canvas(height: int, x_label: str, y_label: str, note: str = "", **options: Any) -> Any:
@@ -131,31 +144,6 @@ def hover(rows: Sequence[tuple[str, str]], renderers: Sequence[Any], **options: 
 def numbers(values: Any) -> Any:
     """Return numbers in the least room that figures need."""
     return np.asarray(values, dtype="float32")
-
-
-def legend(made: Any, title: str = "") -> Any:
-    """Return a legend in the page's own look."""
-    made.update(
-        title=title or None,
-        title_text_color=SOFT,
-        title_text_font=_FONT,
-        title_text_font_size="12px",
-        title_text_font_style="normal",
-        label_text_color=INK,
-        label_text_font=_FONT,
-        label_text_font_size="12px",
-        orientation="horizontal",
-        background_fill_color=None,
-        border_line_color=None,
-        margin=0,
-        padding=2,
-        spacing=12,
-        glyph_width=16,
-        glyph_height=12,
-        label_standoff=4,
-        ncols="auto",
-    )
-    return made
 
 
 def facts(

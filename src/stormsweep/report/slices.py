@@ -182,7 +182,7 @@ def _live(material: Material, table: pd.DataFrame) -> Any:
             260,
             words.capital(words.short(words.label(name), 40)),
             words.capital(material.metric_label),
-            material.synthetic_note if number == len(scales) - 1 else "",
+            material.synthetic_note,
             x_axis_type="log" if log else "linear",
             x_range=live.span(scale),
             y_range=heads,
@@ -190,7 +190,13 @@ def _live(material: Material, table: pd.DataFrame) -> Any:
         live.axis(plot, plot.xaxis, scale)
         if bars:
             plot.segment(
-                f"x{number}", "low", f"x{number}", "high", source=source, line_color=PALE.lower()
+                f"x{number}",
+                "low",
+                f"x{number}",
+                "high",
+                source=source,
+                line_color=GREY.lower(),
+                line_alpha=0.5,
             )
         points = plot.scatter(
             f"x{number}",

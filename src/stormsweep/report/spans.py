@@ -19,6 +19,8 @@ from stormsweep.report.style import GREY, WIDE, legend_above, new_figure
 MOST_ROWS, MOST_VECTORS, MOST_LABELS = 48, 3000, 3
 #: More bars than these are not drawn to be looked at closely: the page would become too large.
 MOST_LIVE, MOST_OVERVIEW = 100_000, 20_000
+#: What a task does besides training.
+BESIDES = "open, build, compile, score, save"
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Mark:
 
     Attributes
     ----------
-    text, marker, live, colour : str
-        What they are; the marker of matplotlib, that of Bokeh, and its colour.
+    text, marker, live, sign, colour : str
+        What they are; the marker of matplotlib, that of Bokeh, a character like it, and its colour.
     workers, at, reasons : list
         Of each: the worker, the seconds since the begin, and what a reader is told.
     """
@@ -36,6 +38,7 @@ class Mark:
     text: str
     marker: str
     live: str
+    sign: str
     colour: str
     workers: list[str]
     at: list[float]
@@ -88,8 +91,8 @@ class Spans:
     @property
     def x_label(self) -> str:
         """What the horizontal axis is called."""
-        cut = ", pauses cut out" if self.pauses else ""
-        return f"Time since the begin{cut} ({words.time_unit(self.length)[0]})"
+        what = "at work, pauses cut out" if self.pauses else "since the begin"
+        return f"Time {what} ({words.time_unit(self.length)[0]})"
 
 
 def drawn(spans: Spans) -> Any:
@@ -119,7 +122,7 @@ def drawn(spans: Spans) -> Any:
         )
     )
     handles: list[Any] = [mpl.patches.Patch(facecolor=colour) for colour in spans.colours]
-    texts = [*spans.texts, "open, build, compile, score, save"]
+    texts = [*spans.texts, BESIDES]
     handles.append(mpl.patches.Patch(facecolor=GREY))
     for mark in spans.marks:
         style: dict[str, Any] = {"marker": mark.marker, "color": mark.colour, "ls": ""}
@@ -171,7 +174,7 @@ def live(spans: Spans, caption: str) -> Any:
     """Return the timeline to zoom into and to point at; None where it has too many bars."""
     if len(spans.bars) > MOST_LIVE:
         return None
-    from bokeh.models import FixedTicker, Legend, LegendItem, PlainText, Range1d
+    from bokeh.models import FixedTicker, PlainText, Range1d
     from bokeh.transform import linear_cmap
 
     from stormsweep.report import live as lively
@@ -196,10 +199,8 @@ def live(spans: Spans, caption: str) -> Any:
         else spans.colours[0]
     )
     extra = [lively.hover(said, [bars], point_policy="follow_mouse")]
-    items = [LegendItem(label="open, build, compile, score, save", renderers=[bars])]
-    for colour, text in zip(spans.colours, spans.texts, strict=True):
-        swatch = plot.rect([0], [-10], 0, 0, fill_color=colour, line_color=None)
-        items.append(LegendItem(label=text, renderers=[swatch]))
+    keys = [lively.Key(*key) for key in zip(spans.colours, spans.texts, strict=True)]
+    keys.append(lively.Key(GREY.lower(), BESIDES))
     for mark in spans.marks:
         shown = plot.scatter(
             "x",
@@ -214,7 +215,7 @@ def live(spans: Spans, caption: str) -> Any:
             fill_color=mark.colour,
             line_color=lively.INK,
         )
-        items.append(LegendItem(label=mark.text, renderers=[shown]))
+        keys.append(lively.Key(mark.colour, mark.text, mark.sign))
         extra.append(lively.hover([(mark.text, "@{why}")], [shown]))
     for start, _ in spans.pauses:
         plot.vspan(x=[start / size], line_color=lively.INK, line_dash="dashed")
@@ -224,12 +225,11 @@ def live(spans: Spans, caption: str) -> Any:
     texts = {at: PlainText(text=called(names[at])) for at in ticks}
     plot.yaxis.major_label_overrides = texts
     plot.ygrid.grid_line_color = None
-    plot.add_layout(lively.legend(Legend(items=items), spans.what), "above")
     lively.tools(plot, "width", extra)
     panels = [plot]
     if len(spans.bars) <= MOST_OVERVIEW:
         panels.append(_overview(plot, source, spans))
-    return lively.Live(panels, caption)
+    return lively.Live(panels, caption, keys=keys, what=spans.what)
 
 
 def _overview(plot: Any, source: Any, spans: Spans) -> Any:

@@ -89,7 +89,8 @@ class Picture:
         The numbers that are drawn, one row a mark: they go to ``<name>.csv`` beside the figure.
     live : callable, optional
         Returns the figure as readers can zoom into it and point at it (`live.Live`), or None.
-        Called where a page is written, on which it takes the drawing's place for those with JavaScript.
+        Called where a page is written, on which it takes the drawing's place for those who have
+        JavaScript.
     """
 
     name: str

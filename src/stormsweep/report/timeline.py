@@ -122,16 +122,24 @@ def _colours(material: Material) -> tuple[Any, list[str], list[str], str]:
 def _marks(material: Material, clock: Clock, workers: set[str]) -> list[Mark]:
     """Return failures and repeated tasks."""
     marks = []
-    for table, text, marker, live, colour in (
-        (material.failures, "run failed", "X", "square_x", RED.lower()),
-        (material.retries, "worker lost, task repeated", "v", "inverted_triangle", "#e69f00"),
+    triangle = "\N{BLACK DOWN-POINTING TRIANGLE}"
+    for table, text, marker, live, sign, colour in (
+        (material.failures, "run failed", "X", "square_x", "\N{BALLOT BOX WITH X}", RED.lower()),
+        (
+            material.retries,
+            "worker lost, task repeated",
+            "v",
+            "inverted_triangle",
+            triangle,
+            "#e69f00",
+        ),
     ):
         known = table[table["worker"].isin(workers)]
         if len(known):
             at = clock.at(known["session"], known["time"]).tolist()
             reasons = known["reason"].astype(str).tolist()
             lost = known["worker"].tolist()
-            marks.append(Mark(text, marker, live, colour, lost, at, reasons))
+            marks.append(Mark(text, marker, live, sign, colour, lost, at, reasons))
     return marks
 
 

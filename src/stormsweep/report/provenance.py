@@ -23,7 +23,7 @@ def sessions(material: Material) -> list[list[str]]:
             [
                 str(row["session"]),
                 instant(row["begun"]),
-                words.duration(row["seconds"]),
+                Cell(words.duration(row["seconds"]), row["seconds"]),
                 f"{row['host']} ({row['site']})",
                 layout,
                 str(row["tasks"]),

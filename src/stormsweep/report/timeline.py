@@ -122,24 +122,18 @@ def _colours(material: Material) -> tuple[Any, list[str], list[str], str]:
 def _marks(material: Material, clock: Clock, workers: set[str]) -> list[Mark]:
     """Return failures and repeated tasks."""
     marks = []
-    triangle = "\N{BLACK DOWN-POINTING TRIANGLE}"
+    crossed, triangle = "\N{BALLOT BOX WITH X}", "\N{BLACK DOWN-POINTING TRIANGLE}"
+    failed, lost = "run failed", "worker lost, task repeated"
     for table, text, marker, live, sign, colour in (
-        (material.failures, "run failed", "X", "square_x", "\N{BALLOT BOX WITH X}", RED.lower()),
-        (
-            material.retries,
-            "worker lost, task repeated",
-            "v",
-            "inverted_triangle",
-            triangle,
-            "#e69f00",
-        ),
+        (material.failures, failed, "X", "square_x", crossed, RED.lower()),
+        (material.retries, lost, "v", "inverted_triangle", triangle, "#e69f00"),
     ):
         known = table[table["worker"].isin(workers)]
         if len(known):
             at = clock.at(known["session"], known["time"]).tolist()
             reasons = known["reason"].astype(str).tolist()
-            lost = known["worker"].tolist()
-            marks.append(Mark(text, marker, live, sign, colour, lost, at, reasons))
+            own = known["worker"].tolist()
+            marks.append(Mark(text, marker, live, sign, colour, own, at, reasons))
     return marks
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from stormsweep.report import words
 from stormsweep.report.material import Material
+from stormsweep.report.parts import Cell
 
 MOST_FAILURES = 50
 

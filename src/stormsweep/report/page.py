@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import importlib.resources
 from dataclasses import dataclass, field
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import stormsweep
+from stormsweep.report.drawing import variables
+from stormsweep.report.live import Live, as_json, script
 from stormsweep.report.parts import Part, Section
 from stormsweep.report.style import Picture
 
@@ -54,10 +60,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure as the page shows it: its words and the drawing as a data URI."""
+    """A figure as the page shows it: its words, the drawing as markup, and the live figure."""
 
     picture: Picture
-    uri: str
+    markup: str
+    live: Live | None = None
 
 
 @dataclass(frozen=True)
@@ -69,14 +76,54 @@ class Drawn:
     shown: list[Shown]
 
 
-def render(head: Head, sections: list[Drawn]) -> str:
-    """Return the page."""
-    template = _templates().get_template("page.html")
-    return template.render(
-        head=head,
-        sections=[(drawn.section, _section(drawn)) for drawn in sections],
-        version=stormsweep.__version__,
+def render(head: Head, sections: list[Drawn], reload_seconds: float = 0) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    head : Head
+        What stands above the sections.
+    sections : list of Drawn
+        In order.
+    reload_seconds : float
+        After how long the page loads itself anew; 0: never.
+    """
+    bodies = [(drawn.section, _section(drawn)) for drawn in sections]
+    light, dark = variables("".join(body for _, body in bodies))
+    live = {
+        shown.picture.name: shown.live
+        for drawn in sections
+        for shown in drawn.shown
+        if shown.live is not None
+    }
+    scripts = [_source("page.js"), *([script(), _source("live.js")] if live else [])]
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            head=head,
+            sections=bodies,
+            version=stormsweep.__version__,
+            light=Markup(light),
+            dark=Markup(dark),
+            live=Markup(as_json(live)) if live else "",
+            reload_seconds=reload_seconds,
+            scripts=[Markup(text) for text in scripts],
+            hashes=" ".join(f"'{_hash(text)}'" for text in scripts),
+        )
     )
+
+
+def _hash(script: str) -> str:
+    """Return what the page's security policy knows a script by: no other is carried out."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+@cache
+def _source(name: str) -> str:
+    folder = importlib.resources.files("stormsweep.report") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
 
 
 def _section(drawn: Drawn) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stormsweep.report import words
 from stormsweep.report.material import Material
+from stormsweep.report.parts import Cell
 
 MOST_FAILURES = 50
 
@@ -23,7 +24,7 @@ def sessions(material: Material) -> list[list[str]]:
             [
                 str(row["session"]),
                 instant(row["begun"]),
-                words.duration(row["seconds"]),
+                Cell(words.duration(row["seconds"]), row["seconds"]),
                 f"{row['host']} ({row['site']})",
                 layout,
                 str(row["tasks"]),

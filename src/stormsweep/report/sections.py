@@ -7,10 +7,13 @@ from stormsweep.report import (
     audit,
     cases,
     groups,
+    interactions,
+    learning,
     provenance,
     scores,
     tables,
     tested_words,
+    timeline,
     timings,
     verification,
     words,
@@ -75,8 +78,9 @@ def _audit(material: Material) -> Part | None:
 
 
 def _scores(material: Material) -> Part | None:
-    pictures = gather(material, scores.score_pictures)
-    return Part(pictures=pictures) if pictures else None
+    pictures = gather(material, scores.score_pictures, interactions.interaction_picture)
+    table = interactions.share_table(material)
+    return Part(pictures=pictures, tables=[table] if table else []) if pictures else None
 
 
 def _configurations(material: Material) -> Part:
@@ -92,13 +96,18 @@ def _configurations(material: Material) -> Part:
 
 
 def _learning(material: Material) -> Part | None:
-    pictures = gather(material, timings.train_time_picture, scores.learning_picture)
+    pictures = gather(material, learning.learning_picture)
     return Part(pictures=pictures) if pictures else None
 
 
 def _time(material: Material) -> Part:
     return Part(
-        pictures=gather(material, timings.timeline_picture, timings.breakdown_picture),
+        pictures=gather(
+            material,
+            timeline.timeline_picture,
+            timings.breakdown_picture,
+            timings.train_time_picture,
+        ),
         more={
             "time_rows": tables.time_rows(material),
             "sessions": provenance.sessions(material),
@@ -148,7 +157,7 @@ SECTIONS: list[Section] = [
     Section("audit", "What the protocol flatters", _audit),
     Section("scores", "Scores over the space", _scores),
     Section("configurations", "Configurations", _configurations, "configurations.html"),
-    Section("learning", "Training time and learning", _learning),
+    Section("learning", "Learning curves", _learning),
     Section("time", "Workers and time", _time, "time.html"),
     Section("failures", "Failures", _failures, "failures.html"),
     Section("data", "Data", _data, "data.html"),

@@ -18,7 +18,7 @@ from stormsweep.results import journal
 
 
 @files.within_group()
-def write_report(directory: Path) -> Path:
+def write_report(directory: Path, reload_seconds: float = 0) -> Path:
     """Write ``report/`` into a study's directory, from its journal and its verified model.
 
     Parameters
@@ -26,6 +26,9 @@ def write_report(directory: Path) -> Path:
     directory : Path
         Holds ``journal.jsonl``, and ``study.toml`` and ``environment.json``, which may be missing.
         The study need not be finished, and may be running.
+    reload_seconds : float
+        After how long the page, where it is open, loads itself anew: for a study that is running;
+        0: never.
 
     Returns
     -------
@@ -41,13 +44,20 @@ def write_report(directory: Path) -> Path:
     material = Material(journal.read(directory / "journal.jsonl"), directory)
     _ = material.study
     with files.replacing_folder(directory / "report") as folder:
-        write_page(folder, _head(material), SECTIONS, material, material.synthetic_note)
+        write_page(
+            folder, _head(material), SECTIONS, material, material.synthetic_note, reload_seconds
+        )
         write_tables(material, folder / "tables")
     return directory / "report" / "index.html"
 
 
 def write_page(
-    folder: Path, head: page.Head, sections: Sequence[Section], material: Any, note: str = ""
+    folder: Path,
+    head: page.Head,
+    sections: Sequence[Section],
+    material: Any,
+    note: str = "",
+    reload_seconds: float = 0,
 ) -> Path:
     """Write a page of any sections with their figures and tables into a folder.
 
@@ -64,6 +74,8 @@ def write_page(
         What the makers are given.
     note : str
         What captions add, such as that the data are synthetic.
+    reload_seconds : float
+        After how long the page, where it is open, loads itself anew; 0: never.
 
     Returns
     -------
@@ -80,14 +92,17 @@ def write_page(
                 continue
             shown = []
             for picture in part.pictures:
-                shown.append(page.Shown(picture, style.save(picture, folder / "figures")))
+                markup = style.save(picture, folder / "figures")
+                live = picture.live() if picture.live else None
+                shown.append(page.Shown(picture, markup, live))
                 said = f" ({note})" if note else ""
                 captions.append(f"{picture.name}\n{picture.title}{said}. {picture.caption}\n")
             for table in part.tables:
                 _write(table, f"{head.title}: {table.title or section.title}", note, folder)
             drawn.append(page.Drawn(section, part, shown))
     (folder / "figures" / "captions.txt").write_text("\n".join(captions), encoding="utf-8")
-    (folder / "index.html").write_text(page.render(head, drawn), encoding="utf-8")
+    text = page.render(head, drawn, reload_seconds)
+    (folder / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
 
 

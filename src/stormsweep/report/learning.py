@@ -11,7 +11,6 @@ import matplotlib.ticker
 import numpy as np
 import pandas as pd
 
-from stormsweep.records import identity
 from stormsweep.report import words
 from stormsweep.report.material import Material
 from stormsweep.report.scored import sound
@@ -25,6 +24,7 @@ from stormsweep.report.style import (
     new_figure,
 )
 from stormsweep.results import facts
+from stormsweep.work import identity
 
 MOST_CURVES, MOST_LIVE = 5, 100
 

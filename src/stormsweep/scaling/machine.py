@@ -108,9 +108,7 @@ class Machine:
         )
 
     @classmethod
-    def from_site(
-        cls, name: str, site: Site, *, nodes: int | None = None, **known: Any
-    ) -> Machine:
+    def from_site(cls, name: str, site: Site, *, nodes: int | None = None, **known: Any) -> Machine:
         """Return what a site's jobs are.
 
         Parameters

@@ -285,7 +285,7 @@ def simulate(
                 free[name] = when + 7
                 continue
             lines.append((done.stopped + 0.02, done))
-            free[name] = done.stopped
+            free[name] = done.stopped + 0.02
         todo = [*todo, *unfinished[::-1]]
         if end < math.inf:
             now = end
@@ -354,5 +354,5 @@ def with_pauses(entries: list[Entry]) -> list[Entry]:
             patches=done.patches - patches,
             updates=done.updates - updates,
         )
-        paused += [Entry(entry.time, pause), Entry(entry.time, rest)]
+        paused += [Entry(round(then, 6), pause), Entry(entry.time, rest)]
     return paused

@@ -174,7 +174,7 @@ class _Reader:
         clock = self._ahead.get((done.session, self._hosts.get(key[:2], "")), 0.0)
         attempt = Attempt(
             *key,
-            queued=math.nan if found else self._free.get(done.run, math.nan),
+            queued=math.nan if found else self._since(done.run, done.submitted),
             submitted=done.submitted,
             returned=done.stopped - clock if found else max(when, done.submitted),
             bundle=done.bundle,
@@ -202,7 +202,7 @@ class _Reader:
         self.since[key[:2]] = submitted, when
         attempt = Attempt(
             *key,
-            queued=self._free.get(loss.run, math.nan),
+            queued=self._since(loss.run, submitted),
             submitted=submitted,
             returned=when,
             bundle=bundle,
@@ -213,6 +213,9 @@ class _Reader:
         )
         self._lost.setdefault(key, []).append(len(self.attempts))
         self._ended(attempt, when, isinstance(loss, RunFailed))
+
+    def _since(self, run: str, submitted: float) -> float:
+        return min(self._free.get(run, math.nan), submitted)
 
     def _ended(self, attempt: Attempt, when: float, over: bool) -> None:
         self.attempts.append(attempt)

@@ -165,12 +165,13 @@ class _Reader:
     def take(self, done: Stretch, when: float) -> None:
         """Take in what was trained."""
         key = done.session, done.worker, done.run
-        before = self._lost.get(key, [])
         # One that was given to this worker before its loss, or by another driver.
-        found = done.session != self._now or any(
-            self.attempts[n].submitted - _ROUNDING <= done.submitted < self.attempts[n].returned
-            for n in before
-        )
+        before = [
+            n
+            for n in self._lost.get(key, ())
+            if self.attempts[n].submitted - _ROUNDING <= done.submitted < self.attempts[n].returned
+        ]
+        found = done.session != self._now or bool(before)
         clock = self._ahead.get((done.session, self._hosts.get(key[:2], "")), 0.0)
         attempt = Attempt(
             *key,

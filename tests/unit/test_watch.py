@@ -106,10 +106,7 @@ def directory(tmp_path: Path) -> Path:
         "beat": 3,
         "seen": "now",
         "started": 0.0,
-        "work": {
-            "clock": half[-1].time + 5,
-            "tasks": [["worker-0", run.run, 2, 4, 3, half[-1].time]],
-        },
+        "work": {"clock": last + 5, "tasks": [["worker-0", run.run, 2, 4, 3, last]]},
     }
     (made / "driver.json").write_text(json.dumps(driver))
     return made

@@ -21,6 +21,7 @@ from stormsweep.cluster.slurm import Slurm
 from stormsweep.files import write_json
 from stormsweep.records import SessionBegun, SessionEnded
 from stormsweep.results.journal import of_kind, read
+from stormsweep.scaling.accounts import account
 from stormsweep.study import lock
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of
@@ -112,6 +113,17 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     assert (directory / "report" / "index.html").exists()
     jobs = Slurm().jobs_of(study_key(directory))
     assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]
+    entries = read(directory / "journal.jsonl")
+    (begun,) = of_kind(entries, SessionBegun)
+    assert begun.allotment["inside"]
+    # The job's nodes are charged from its first second to its last; the report is after the end
+    # of the session.
+    spent, per_node = account(entries), begun.allotment["cores_per_node"]
+    ran = max(one.seconds or 0.0 for one in jobs.values())
+    held = 3600 * spent.core_hours_granted / per_node / begun.allotment["nodes"]
+    assert ran - 60 <= held <= ran + 2
+    assert held > spent.wall_seconds + 0.5
+    assert 0 < spent.core_hours_used <= spent.core_hours_granted <= spent.core_hours_asked
     log = (directory / "logs" / "slurm-mine.out").read_text()
     assert f"job {job}, number 1 of at most 100, on n2013-" in log
     assert "Best: " in log

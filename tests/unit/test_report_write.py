@@ -15,6 +15,7 @@ from stormsweep.errors import JournalError
 from stormsweep.report import words, write_report
 from stormsweep.results import frames, journal
 from stormsweep.results.summary import differences, summary
+from stormsweep.scaling.accounts import account
 from tests import journals
 
 SMALL: dict[str, Any] = {
@@ -66,9 +67,10 @@ def test_the_answer_comes_first_and_is_that_of_the_frames(study: Path) -> None:
 
 
 def test_costs_are_those_of_the_summary(study: Path) -> None:
-    look, text = summary(journal.read(study / "journal.jsonl")), text_of(page_of(study))
+    entries, text = journal.read(study / "journal.jsonl"), text_of(page_of(study))
+    look = summary(entries)
     assert f"Wall time {words.duration(look.wall_seconds)}" in text
-    assert f"Core-hours used {look.core_hours:.2f}" in text
+    assert f"Core-hours used {account(entries).core_hours_used:.2f}" in text
     assert f"Epochs trained {look.epochs_trained}" in text
     assert f"would have needed {look.epochs_separate}" in text
 

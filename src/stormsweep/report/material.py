@@ -15,7 +15,9 @@ from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
 from stormsweep.report.tested import Tested, tested
 from stormsweep.results import audit, facts, frames
-from stormsweep.results.summary import Summary, differences, summary, worker_time
+from stormsweep.results.summary import Summary, differences, summary
+from stormsweep.scaling.accounts import Account, account
+from stormsweep.scaling.timings import worker_time
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Material:
     def summary(self) -> Summary:
         """The study in one look."""
         return summary(self.entries)
+
+    @cached_property
+    def account(self) -> Account:
+        """What the study took: time, cores, GPUs, money."""
+        return account(self.entries)
 
     @cached_property
     def audit(self) -> audit.Findings | None:

@@ -39,7 +39,11 @@ PART_COLOURS = {
     "score": "#009E73",
     "checkpoint": "#CC79A7",
     "other": "#000000",
+    "lost": "#8B0000",
+    "travel": "#B39DDB",
+    "waiting": "#F0E442",
     "idle": "#E2E2E2",
+    "underway": "#F7F7F7",
 }
 
 
@@ -199,9 +203,8 @@ def breakdown_picture(material: Material) -> Picture | None:
     return Picture(
         "time-breakdown",
         "Where the workers' time went",
-        "Shares of the time from the begin of a session until the worker left. Idle time includes "
-        "work that was lost with a failed or repeated task, whose length is not on record."
-        + _layout_words(material),
+        "Shares of the time from the begin of a session until the worker left. What a worker did "
+        "last before its driver was killed is not on record." + _layout_words(material),
         figure,
         rows.rename_axis("worker").add_suffix("_seconds").reset_index(),
     )

@@ -165,16 +165,17 @@ class _Reader:
     def take(self, done: Stretch, when: float) -> None:
         """Take in what was trained."""
         key = done.session, done.worker, done.run
-        before = self._lost.get(key, [])
         # One that was given to this worker before its loss, or by another driver.
-        found = done.session != self._now or any(
-            self.attempts[n].submitted - _ROUNDING <= done.submitted < self.attempts[n].returned
-            for n in before
-        )
+        before = [
+            n
+            for n in self._lost.get(key, ())
+            if self.attempts[n].submitted - _ROUNDING <= done.submitted < self.attempts[n].returned
+        ]
+        found = done.session != self._now or bool(before)
         clock = self._ahead.get((done.session, self._hosts.get(key[:2], "")), 0.0)
         attempt = Attempt(
             *key,
-            queued=math.nan if found else self._free.get(done.run, math.nan),
+            queued=math.nan if found else self._since(done.run, done.submitted),
             submitted=done.submitted,
             returned=done.stopped - clock if found else max(when, done.submitted),
             bundle=done.bundle,
@@ -202,7 +203,7 @@ class _Reader:
         self.since[key[:2]] = submitted, when
         attempt = Attempt(
             *key,
-            queued=self._free.get(loss.run, math.nan),
+            queued=self._since(loss.run, submitted),
             submitted=submitted,
             returned=when,
             bundle=bundle,
@@ -213,6 +214,9 @@ class _Reader:
         )
         self._lost.setdefault(key, []).append(len(self.attempts))
         self._ended(attempt, when, isinstance(loss, RunFailed))
+
+    def _since(self, run: str, submitted: float) -> float:
+        return min(self._free.get(run, math.nan), submitted)
 
     def _ended(self, attempt: Attempt, when: float, over: bool) -> None:
         self.attempts.append(attempt)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from stormsweep.records import Entry, TaskDone
-from stormsweep.results import frames
+from stormsweep.results import facts, frames
 from stormsweep.results.spans import (
     Span,
     Spell,
@@ -114,6 +114,31 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     reals = dict.fromkeys([*columns[4:-3], "gpus"], "float64")
     texts = dict.fromkeys(["worker", "host", "node"], "str")
     return pd.DataFrame(rows, columns=columns).astype(whole | reals | texts)
+
+
+def worker_time(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Say where the workers' time went, from the begin of their session until they were gone.
+
+    Returns
+    -------
+    DataFrame
+        One row a ``session`` and ``worker``, and the seconds of: ``start`` (until ready), the
+        phases of the tasks, ``other`` (in tasks, but in no phase), ``lost``, ``travel``,
+        ``waiting``, ``idle`` (nothing to do, because no run waited), ``underway``.
+    """
+    times, table = workers(entries), frames.workers(entries)
+    phases = [f"{phase}_seconds" for phase in facts.PHASES]
+    result = times[["session", "worker"]].copy()
+    own = times[["session", "worker"]].merge(table, how="left", on=["session", "worker"])
+    result["start"] = own["startup_seconds"]
+    for phase, column in zip(facts.PHASES, phases, strict=True):
+        result[phase] = own[column]
+    result["other"] = (times["busy_seconds"] - own[phases].sum(axis=1)).clip(lower=0.0)
+    for part in ("lost", "travel", "waiting"):
+        result[part] = times[f"{part}_seconds"]
+    result["idle"] = times["rest_seconds"]
+    result["underway"] = times["underway_seconds"]
+    return result
 
 
 @dataclass(frozen=True, slots=True)

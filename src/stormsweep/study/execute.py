@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stormsweep.cluster.pool import (
     Broken,
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 #: How often those who watch are shown how far the study is, in seconds.
 _WATCH_SECONDS = 0.2
+#: How often is told what the workers are at, in seconds, and of how many workers at most.
+_TELL_SECONDS, _TOLD = 1.0, 100
 #: What becomes of a task.
 Result = TaskDone | TaskPaused | RunFailed
 
@@ -124,6 +127,8 @@ class Execution:
         self._unsettled: list[tuple[Task, Result]] = []
         self._queue: Queue | None = None
         self._watched = time.monotonic()
+        self._told = 0.0
+        self._tell: Callable[[dict[str, Any]], None] = lambda _: None
         self._session = 0
 
     @property
@@ -179,6 +184,7 @@ class Execution:
         retry_failed: bool,
         still_ours: Callable[[], None] = lambda: None,
         leaving: Callable[[], bool] = never,
+        tell: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         """Train what the journal does not have yet.
 
@@ -195,7 +201,10 @@ class Execution:
         leaving : callable
             Whether this driver's time is over: once it says so, nothing more is given out, and the
             session ends when the workers are done with what they have. See `unfinished`.
+        tell : callable
+            Given what the workers are at, every few seconds: see `at_work`.
         """
+        self._tell = tell
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
         self._queue = Queue(
@@ -243,7 +252,26 @@ class Execution:
         joined = {(who.worker, who.pid) for who in self._reception.joined.values()}
         return self._tally.state(len(joined - self._dismissed), len(self._running))
 
+    def at_work(self) -> dict[str, Any]:
+        """Return what workers are at: plain values, for whoever follows from elsewhere.
+
+        Returns
+        -------
+        dict
+            ``clock``: now, by the driver's clock; ``tasks``: worker, run, from which epoch, to
+            which, runs in the bundle, and when it was sent; a hundred at most.
+        """
+        tasks = [
+            (name, one.task.run.id, one.task.start, one.task.to_epoch, len(orders), one.submitted)
+            for name, orders in list(self._running.items())[:_TOLD]
+            if (one := orders[0])
+        ]
+        return {"clock": time.time(), "tasks": tasks}
+
     def _show(self) -> None:
+        if time.monotonic() - self._told >= _TELL_SECONDS:
+            self._told = time.monotonic()
+            self._tell(self.at_work())
         if time.monotonic() - self._watched >= _WATCH_SECONDS:
             self._watched = time.monotonic()
             self._watcher.state(self.state())

@@ -132,7 +132,7 @@ class Session:
                 hired = self._staff.hire(watcher, about.data, turned, patches, workers)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
-            self._lock.tell(dashboard=hired.pool.dashboard)
+            self._lock.tell(dashboard=hired.pool.dashboard, work={})
             watcher.stage("starting workers", 0.0)
             execution = Execution(
                 self._staff.in_layout(hired.layout),
@@ -159,7 +159,14 @@ class Session:
                 try:
                     self._begin_study(journal, execution.model, progress)
                     self._begin(journal, session, hired, execution.devices)
-                    execution.train(journal, session, retry_failed, self._lock.check, leaving)
+                    execution.train(
+                        journal,
+                        session,
+                        retry_failed,
+                        self._lock.check,
+                        leaving,
+                        lambda work: self._lock.tell(work=work),
+                    )
                     outcome = "failed" if progress.failed else "done"
                     if execution.unfinished:
                         outcome = "walltime"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
 from stormsweep.config.study import Range, StudyFile
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.summary import Summary
+    from stormsweep.scaling.accounts import Account
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.layout import Layout
     from stormsweep.study.places import Place
@@ -199,6 +200,31 @@ class Study:
 
         entries = self.entries()
         return frames.fits(entries) if per_fold else frames.configurations(entries)
+
+    def timings(self, of: Literal["tasks", "workers", "sessions"] = "tasks") -> pd.DataFrame:
+        """Return where the time went; see `stormsweep.scaling.timings`.
+
+        Parameters
+        ----------
+        of : ``tasks``, ``workers`` or ``sessions``
+            ``tasks``: one row a task that was done or paused; ``workers``: one row a worker and
+            session; ``sessions``: one row a session of the driver.
+        """
+        from stormsweep.results import frames
+        from stormsweep.scaling import timings
+
+        made = {
+            "tasks": timings.tasks,
+            "workers": timings.workers,
+            "sessions": frames.sessions,
+        }
+        return made[of](self.entries())
+
+    def account(self) -> Account:
+        """Return what the study took: time, cores, GPUs, money; finished or not."""
+        from stormsweep.scaling.accounts import account
+
+        return account(self.entries())
 
     def last_look(self) -> Verified | None:
         """Return the last look at the test part; None before there was one."""

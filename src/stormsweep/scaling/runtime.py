@@ -1,0 +1,523 @@
+"""How long training takes: a few physical terms, fitted to what journals say.
+
+What a worker does in a task is timed phase by phase, and each phase has its own terms:
+
+- training: per patch and per step, both with a part that grows with the parameters, and per epoch;
+- compiling, opening the data, building or restoring the model: per time, more where it is the first
+  in a process;
+- scoring: per time and per patch scored; writing the checkpoint: per time and per parameter.
+
+Threads divide what is per patch, but for a share; neighbours (busy threads of other workers on the
+node) share its memory and its caches, and slow everything down. No term can be negative, so they
+are found by non-negative least squares, on relative errors: a tenth too much is as wrong in a short
+task as in a long one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar, nnls
+
+from stormsweep.errors import UserError
+from stormsweep.scaling.observed import observations
+
+__all__ = ["Checked", "RunTime", "check", "fit", "observations"]
+
+Reals = NDArray[np.float64]
+#: How often the weights of a fit follow its seconds.
+_REWEIGHTED = 4
+#: Relative errors are of no less than this: the clock's own doubt, in seconds.
+_CLOCK = 0.01
+#: A busy neighbour costs at most this share.
+_MOST_CONTENTION = 2.0
+#: So far outside of what was measured nobody is warned.
+_NEAR = 1.25
+#: Sizes that differ by less than this factor do not tell what is per size from what is not.
+_APART = 1.5
+#: Groups of runs that are left out, each in turn.
+_GROUPS = 12
+
+#: What is done once for a process, and once for a program of it.
+_ONCE = {
+    "opens": ("open/worker", "compile/first"),
+    "compiles": ("compile/program", "score/program"),
+}
+#: Phase and term, the column it goes by, and what it is worth in words.
+_UNITS = {
+    "train/patch": "seconds a patch",
+    "train/patch_parameter": "seconds a patch and parameter",
+    "train/patch_serial": "seconds a patch that further threads do not share",
+    "train/update": "seconds a step",
+    "train/update_parameter": "seconds a step and parameter",
+    "train/update_thread": "seconds a step and further thread",
+    "train/epoch": "seconds an epoch",
+    "train/begun": "seconds more for the first epoch of a model built or restored",
+    "compile/program": "seconds a program",
+    "compile/first": "seconds more for the first program of a process",
+    "open/worker": "seconds a worker process",
+    "build/model": "seconds a model built or restored",
+    "score/time": "seconds a score",
+    "score/program": "seconds more for the first score of a program",
+    "score/patch": "seconds a patch scored",
+    "score/patch_parameter": "seconds a patch scored and parameter",
+    "checkpoint/time": "seconds a checkpoint",
+    "checkpoint/parameter": "seconds a checkpoint and parameter",
+    "rest/task": "seconds a task beside all that",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RunTime:
+    """What training takes, as fitted.
+
+    Attributes
+    ----------
+    kind : str
+        Which processor, engine, precision, model and inputs this is of.
+    terms : dict
+        Seconds by term; `units` says of what.
+    contention : float
+        What each busy thread of another worker on the node adds, as a share.
+    scatter : float
+        Standard deviation of the logarithm between tasks that should take the same.
+    scatter_workers : float
+        The same between workers; 0 where there is no more of it than by chance.
+    start_up : tuple of float
+        Seconds from the begin of a session until a worker was ready, where the fit was told.
+    runs, stretches : int
+        What it was fitted on.
+    ranges : dict
+        Least and most of ``batch_size``, ``parameters``, ``threads``, ``workers`` that were seen.
+    usual : dict
+        What is taken where it is not said: ``patches_per_epoch``, ``validation``, and the share of
+        stretches for which a model was built or restored (``builds``).
+    layouts : tuple of tuple
+        Workers of a node and threads of each that were seen together.
+    """
+
+    kind: str
+    terms: dict[str, float]
+    contention: float
+    scatter: float
+    scatter_workers: float
+    start_up: tuple[float, ...]
+    runs: int
+    stretches: int
+    ranges: dict[str, tuple[int, int]]
+    usual: dict[str, float]
+    layouts: tuple[tuple[int, int], ...]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """What each term is measured in."""
+        return {name: _UNITS[name] for name in self.terms}
+
+    def seconds(
+        self,
+        *,
+        patches: ArrayLike,
+        updates: ArrayLike,
+        batch_size: ArrayLike,
+        parameters: ArrayLike,
+        threads: ArrayLike = 1,
+        workers: ArrayLike = 1,
+        compiles: ArrayLike = False,
+        opens: ArrayLike = False,
+        scores: ArrayLike = True,
+        builds: ArrayLike | None = None,
+        epochs: ArrayLike | None = None,
+        validation: ArrayLike | None = None,
+        bundle: ArrayLike = 1,
+        neighbours: ArrayLike | None = None,
+    ) -> Any:
+        """Return how long a stretch of training takes on average; arrays in, arrays out.
+
+        Parameters
+        ----------
+        patches, updates : float
+            Patches trained on, and steps made, all epochs together.
+        batch_size, parameters : int
+            Patches of a step; trainable parameters of the model.
+        threads, workers : int
+            Threads of a worker, and busy workers of a node.
+        compiles, opens, scores, builds : bool
+            Whether the program is compiled, the worker has done nothing before, the stretch ends
+            with a score, the model is built or restored. Numbers between are shares of such
+            stretches; `builds` is the usual share unless given.
+        epochs, validation : float, optional
+            Epochs, and patches scored; as usual unless given.
+        bundle : int
+            Runs trained together; the seconds are one's share.
+        neighbours : float, optional
+            Busy threads of the node's other workers, where they are not simply all of them.
+
+        Returns
+        -------
+        float or ndarray
+        """
+        told = {
+            "patches": patches,
+            "updates": updates,
+            "batch_size": batch_size,
+            "parameters": parameters,
+            "threads": threads,
+            "compiles": compiles,
+            "opens": opens,
+            "scores": scores,
+            "builds": self.usual["builds"] if builds is None else builds,
+            "epochs": np.asarray(patches, float) / self.usual["patches_per_epoch"]
+            if epochs is None
+            else epochs,
+            "validation": self.usual["validation"] if validation is None else validation,
+            "bundle": bundle,
+        }
+        columns = _columns({name: np.asarray(value, float) for name, value in told.items()})
+        total: Any = sum(value * columns[name] for name, value in self.terms.items())
+        if neighbours is None:
+            neighbours = (np.asarray(workers, float) - 1) * np.asarray(threads, float)
+        total = total * (1 + self.contention * np.asarray(neighbours, float))
+        return total if np.ndim(total) else float(total)
+
+    def foretold(self, table: pd.DataFrame) -> Reals:
+        """Return what each row of `observations` takes by this model."""
+        total = np.zeros(len(table))
+        columns = _columns(_told(table))
+        for name, value in self.terms.items():
+            total += value * columns[name]
+        return np.asarray(total * (1 + self.contention * table["neighbours"].to_numpy(float)))
+
+    def drawn(self, rng: np.random.Generator, seconds: ArrayLike) -> Any:
+        """Return seconds with the scatter of single tasks, the same on average."""
+        mean = np.asarray(seconds, float)
+        noise = rng.standard_normal(mean.shape) * self.scatter - self.scatter**2 / 2
+        drawn = mean * np.exp(noise)
+        return drawn if np.ndim(drawn) else float(drawn)
+
+    def beyond(
+        self,
+        *,
+        batch_size: ArrayLike = (),
+        parameters: ArrayLike = (),
+        threads: ArrayLike = (),
+        workers: ArrayLike = (),
+    ) -> list[str]:
+        """Return what is asked that was not measured, one plain line each."""
+        asked = {
+            "batch_size": ("batch size", batch_size),
+            "parameters": ("parameters", parameters),
+            "threads": ("threads a worker", threads),
+            "workers": ("workers a node", workers),
+        }
+        lines = []
+        for name, (words, values) in asked.items():
+            given = np.unique(np.asarray(values, float).ravel())
+            low, high = self.ranges[name]
+            near = 1.0 if name in ("threads", "workers") else _NEAR
+            outside = [f"{v:g}" for v in given if not low / near <= v <= high * near]
+            if outside:
+                seen = f"{low}" if low == high else f"{low} to {high}"
+                lines.append(f"{words}: {', '.join(outside)}; measured was {seen}")
+        return lines
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """How far a model is off on runs that it has not seen.
+
+    Attributes
+    ----------
+    median, tail : float
+        Median and 90th percentile over runs of the relative error of a run's seconds.
+    bias : float
+        Of all their seconds together: above 0, too much is foretold.
+    runs : DataFrame
+        One row a run: ``study``, ``run``, ``batch_size``, ``seconds``, ``foretold``, ``error``.
+    """
+
+    median: float
+    tail: float
+    bias: float
+    runs: pd.DataFrame
+
+
+def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None = None) -> RunTime:
+    """Fit what training takes to what was observed.
+
+    Parameters
+    ----------
+    observed : DataFrame
+        From `observations`, of one journal or several.
+    start_up : iterable of float
+        Seconds that workers took to be ready, if they are to be kept.
+    kind : str, optional
+        Which processor, engine and model; unless given the one with the most stretches.
+
+    Returns
+    -------
+    RunTime
+
+    Raises
+    ------
+    UserError
+        If no run was finished.
+    """
+    table = _of_kind(observed, kind)
+    told, seconds = _told(table), _seconds(table)
+    names = _identified(told)
+    near = table["neighbours"].to_numpy(float)
+    contention = _contention(told, seconds, near, table, names)
+    terms = _terms(told, seconds, 1 + contention * near, names)
+    columns = _columns(told)
+    foretold: Any = sum(value * columns[name] for name, value in terms.items())
+    foretold = foretold * (1 + contention * near)
+    scatter, between = _scatter(table, table["seconds"].to_numpy(float), foretold)
+    trained = told["epochs"] > 0
+    layouts = sorted(
+        {(int(w), int(t)) for w, t in zip(table["workers"], table["threads"], strict=True)}
+    )
+    return RunTime(
+        kind=str(table["kind"].iloc[0]),
+        terms=terms,
+        contention=contention,
+        scatter=scatter,
+        scatter_workers=between,
+        start_up=tuple(start_up),
+        runs=len(table[["study", "run"]].drop_duplicates()),
+        stretches=len(table),
+        ranges={
+            name: (int(table[name].min()), int(table[name].max()))
+            for name in ("batch_size", "parameters", "threads", "workers")
+        },
+        usual={
+            "patches_per_epoch": float(
+                np.median(told["patches"][trained] / told["epochs"][trained])
+            ),
+            "validation": float(np.median(told["validation"])),
+            "builds": float(told["builds"].mean()),
+        },
+        layouts=tuple(layouts),
+    )
+
+
+def check(
+    observed: pd.DataFrame, by: tuple[str, ...] = ("study", "run"), kind: str | None = None
+) -> Checked:
+    """Foretell runs that were left out of the fit, group by group.
+
+    Parameters
+    ----------
+    observed : DataFrame
+        From `observations`.
+    by : tuple of str
+        What is left out together: runs, or all of a ``batch_size``, or of ``workers`` and
+        ``threads``.
+    kind : str, optional
+        As in `fit`.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two groups.
+    """
+    table = _of_kind(observed, kind)
+    group = table.groupby(list(by), sort=False).ngroup().to_numpy()
+    count = int(group.max()) + 1
+    if count < 2:
+        raise UserError(f"one {' and '.join(by)} only: nothing can be left out of the fit")
+    group = np.random.default_rng(0).permutation(count)[group] % _GROUPS
+    whole, foretold = fit(table), np.zeros(len(table))
+    for one in np.unique(group):
+        out = group == one
+        foretold[out] = _with_once(fit(table[~out]), table[~out], whole).foretold(table[out])
+    table = table.assign(foretold=foretold)
+    runs = table.groupby(["study", "run"], sort=False).agg(
+        batch_size=("batch_size", "first"), seconds=("seconds", "sum"), foretold=("foretold", "sum")
+    )
+    runs = runs.reset_index()
+    runs["error"] = runs["foretold"] / runs["seconds"] - 1
+    size = runs["error"].abs()
+    return Checked(
+        float(size.median()),
+        float(size.quantile(0.9)),
+        float(runs["foretold"].sum() / runs["seconds"].sum() - 1),
+        runs,
+    )
+
+
+def _with_once(found: RunTime, table: pd.DataFrame, whole: RunTime) -> RunTime:
+    """Return a fit that knows what is done once, also where none of its own runs did it.
+
+    Whichever run comes first has to open the data and compile the program: with one worker there
+    is one that did in a whole study, and no other run to learn it from.
+    """
+    missing = [name for column, names in _ONCE.items() if not table[column].any() for name in names]
+    return replace(found, terms=found.terms | {name: whole.terms[name] for name in missing})
+
+
+def _of_kind(observed: pd.DataFrame, kind: str | None) -> pd.DataFrame:
+    table = observed[(observed["epochs"] > 0) & (observed["seconds"] > 0)]
+    if kind is not None:
+        table = table[table["kind"] == kind]
+    if table.empty:
+        of = "" if kind is None else f" of {kind}"
+        raise UserError(f"nothing to fit: the journal has no finished run{of}")
+    usual: pd.DataFrame = table[table["kind"] == table["kind"].mode().iloc[0]]
+    return usual.reset_index(drop=True)
+
+
+def _told(table: pd.DataFrame) -> dict[str, Reals]:
+    names = ["patches", "updates", "batch_size", "parameters", "threads", "compiles", "opens"]
+    names += ["builds", "epochs", "validation", "bundle"]
+    told = {name: table[name].to_numpy(float) for name in names}
+    return told | {"scores": (told["validation"] > 0).astype(float)}
+
+
+def _columns(told: dict[str, Any]) -> dict[str, Any]:
+    """Return what each term is multiplied with; a bundle shares what is done once for it."""
+    of = told
+    patches, share = of["patches"], 1 / of["bundle"]
+    updates, further = of["updates"] * share, of["threads"] - 1
+    validation = of["scores"] * of["validation"]
+    return {
+        "train/patch": patches / of["threads"],
+        "train/patch_parameter": patches * of["parameters"] / of["threads"],
+        "train/patch_serial": patches * further / of["threads"],
+        "train/update": updates,
+        "train/update_parameter": updates * of["parameters"],
+        "train/update_thread": updates * further,
+        "train/epoch": of["epochs"] * share,
+        "train/begun": of["builds"] + 0 * patches,
+        "compile/program": of["compiles"] * share,
+        "compile/first": of["opens"] * share,
+        "open/worker": of["opens"] * share,
+        "build/model": of["builds"],
+        "score/time": of["scores"],
+        "score/program": of["scores"] * of["compiles"],
+        "score/patch": validation / of["threads"],
+        "score/patch_parameter": validation * of["parameters"] / of["threads"],
+        "checkpoint/time": of["scores"],
+        "checkpoint/parameter": of["scores"] * of["parameters"],
+        "rest/task": share + 0 * patches,
+    }
+
+
+def _seconds(table: pd.DataFrame) -> dict[str, Reals]:
+    """Return the seconds of each phase; ``rest`` is what none of them holds."""
+    phases = ("open", "build", "compile", "train", "score", "checkpoint")
+    found = {phase: table[f"{phase}_seconds"].to_numpy(float) for phase in phases}
+    rest = table["seconds"].to_numpy(float) - sum(found.values())
+    return found | {"rest": np.maximum(0.0, rest)}
+
+
+def _identified(told: dict[str, Reals]) -> list[str]:
+    """Return the terms that the observations can tell apart.
+
+    Where all models have as many parameters, or all workers as many threads, what grows with them
+    cannot be told from what does not; nor what is per epoch or per score from what is per patch,
+    where all epochs and all validation folds have about as many.
+    """
+    left = []
+    several_models = len(np.unique(told["parameters"])) > 1
+    several_threads = len(np.unique(told["threads"])) > 1
+    trained, scored = told["epochs"] > 0, told["validation"] > 0
+    several_sizes = _spread((told["patches"] / np.maximum(told["epochs"], 1))[trained])
+    several_scores = _spread(told["validation"][scored])
+    for name in _UNITS:
+        if name.endswith("parameter") and not several_models:
+            continue
+        if name.endswith(("_serial", "_thread")) and not several_threads:
+            continue
+        if (name == "train/epoch" and not several_sizes) or (
+            name == "score/time" and not several_scores
+        ):
+            continue
+        left.append(name)
+    return left
+
+
+def _spread(values: Reals) -> bool:
+    return len(values) > 0 and float(values.max()) > _APART * float(values.min())
+
+
+def _terms(
+    told: dict[str, Reals], seconds: dict[str, Reals], slowed: Reals, names: Iterable[str]
+) -> dict[str, float]:
+    columns = _columns(told)
+    terms: dict[str, float] = {}
+    for phase, measured in seconds.items():
+        own = [name for name in names if name.startswith(f"{phase}/")]
+        design = np.stack([np.broadcast_to(columns[n], measured.shape) for n in own], -1)
+        used = design.any(axis=1)
+        solution = np.zeros(len(own))
+        if used.any():
+            solution = _relative(design[used] * slowed[used, None], measured[used])
+        terms |= dict(zip(own, solution.tolist(), strict=True))
+    return terms
+
+
+def _relative(design: Reals, measured: Reals) -> Reals:
+    """Return non-negative coefficients that fit with least relative errors."""
+    about = measured
+    scale = np.abs(design).max(axis=0)
+    scale[scale == 0] = 1.0
+    solution = np.zeros(design.shape[1])
+    for _ in range(_REWEIGHTED):
+        # Relative to the fitted seconds: relative to the measured ones, tasks that were short by
+        # chance would count more, and all foretold would be too short.
+        rows = 1 / np.maximum(about, _CLOCK)
+        solution = nnls(design / scale * rows[:, None], measured * rows)[0] / scale
+        about = design @ solution
+    return solution
+
+
+def _contention(
+    told: dict[str, Reals],
+    seconds: dict[str, Reals],
+    near: Reals,
+    table: pd.DataFrame,
+    names: list[str],
+) -> float:
+    """Return what each busy neighbour adds to everything, as a share.
+
+    One layout alone tells too little: the last tasks of a study have no neighbours, but are not
+    like the others either.
+    """
+    if len(np.unique(table["workers"])) < 2:
+        return 0.0
+    measured = seconds["train"]
+    own = [name for name in names if name.startswith("train/")]
+    columns = _columns(told)
+    design = np.stack([columns[name] for name in own], -1)
+
+    def error(contention: float) -> float:
+        slowed = design * (1 + contention * near)[:, None]
+        about = slowed @ _relative(slowed, measured)
+        return float((np.log(np.maximum(measured, _CLOCK) / np.maximum(about, _CLOCK)) ** 2).sum())
+
+    found = minimize_scalar(error, bounds=(0.0, _MOST_CONTENTION), method="bounded")
+    return float(found.x) if error(found.x) < error(0.0) else 0.0
+
+
+def _scatter(table: pd.DataFrame, measured: Reals, foretold: Reals) -> tuple[float, float]:
+    """Return the scatter between tasks of a worker and that between workers, as logarithms."""
+    off = pd.Series(np.log(measured / np.maximum(foretold, 1e-9)))
+    groups: Any = off.groupby([table["study"], table["session"], table["worker"]])
+    sizes, means = groups.size().to_numpy(float), groups.mean().to_numpy(float)
+    free = len(off) - len(sizes)
+    if free < 1:
+        return float(off.std(ddof=0)), 0.0
+    within = float(((off - groups.transform("mean")) ** 2).sum()) / free
+    if len(sizes) < 2:
+        return math.sqrt(within), 0.0
+    # One-way analysis of variance, groups of unequal sizes.
+    about = float(np.average(means, weights=sizes))
+    mean_square = float((sizes * (means - about) ** 2).sum()) / (len(sizes) - 1)
+    size = (sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(sizes) - 1)
+    return math.sqrt(within), math.sqrt(max(0.0, (mean_square - within) / size))

@@ -23,53 +23,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar, nnls
+from scipy.optimize import minimize_scalar
 
 from stormsweep.errors import UserError
 from stormsweep.scaling.observed import observations
+from stormsweep.scaling.terms import (
+    CLOCK,
+    UNITS,
+    columns_of,
+    fitted,
+    identified,
+    relative,
+    seconds_of,
+    summed,
+    told_of,
+)
 
 __all__ = ["Checked", "RunTime", "check", "fit", "observations"]
 
 Reals = NDArray[np.float64]
-#: How often the weights of a fit follow its seconds.
-_REWEIGHTED = 4
-#: Relative errors are of no less than this: the clock's own doubt, in seconds.
-_CLOCK = 0.01
 #: A busy neighbour costs at most this share.
 _MOST_CONTENTION = 2.0
 #: So far outside of what was measured nobody is warned.
 _NEAR = 1.25
-#: Sizes that differ by less than this factor do not tell what is per size from what is not.
-_APART = 1.5
 #: Groups of runs that are left out, each in turn.
 _GROUPS = 12
 
 #: What is done once for a process, and once for a program of it.
 _ONCE = {
     "opens": ("open/worker", "compile/first"),
-    "compiles": ("compile/program", "score/program"),
-}
-#: Phase and term, the column it goes by, and what it is worth in words.
-_UNITS = {
-    "train/patch": "seconds a patch",
-    "train/patch_parameter": "seconds a patch and parameter",
-    "train/patch_serial": "seconds a patch that further threads do not share",
-    "train/update": "seconds a step",
-    "train/update_parameter": "seconds a step and parameter",
-    "train/update_thread": "seconds a step and further thread",
-    "train/epoch": "seconds an epoch",
-    "train/begun": "seconds more for the first epoch of a model built or restored",
-    "compile/program": "seconds a program",
-    "compile/first": "seconds more for the first program of a process",
-    "open/worker": "seconds a worker process",
-    "build/model": "seconds a model built or restored",
-    "score/time": "seconds a score",
-    "score/program": "seconds more for the first score of a program",
-    "score/patch": "seconds a patch scored",
-    "score/patch_parameter": "seconds a patch scored and parameter",
-    "checkpoint/time": "seconds a checkpoint",
-    "checkpoint/parameter": "seconds a checkpoint and parameter",
-    "rest/task": "seconds a task beside all that",
+    "compiles": ("compile/program", "train/compiled", "score/program"),
 }
 
 
@@ -83,6 +66,10 @@ class RunTime:
         Which processor, engine, precision, model and inputs this is of.
     terms : dict
         Seconds by term; `units` says of what.
+    off : dict
+        By which factor models (by their ``parameters``) and ``batch_size`` are off what the terms
+        say of their training: how well a processor computes a layer, and what a batch that leaves
+        the caches costs, follows no line. Empty where they are off no more than by chance.
     contention : float
         What each busy thread of another worker on the node adds, as a share.
     scatter : float
@@ -104,6 +91,7 @@ class RunTime:
 
     kind: str
     terms: dict[str, float]
+    off: dict[str, dict[int, float]]
     contention: float
     scatter: float
     scatter_workers: float
@@ -117,7 +105,7 @@ class RunTime:
     @property
     def units(self) -> dict[str, str]:
         """What each term is measured in."""
-        return {name: _UNITS[name] for name in self.terms}
+        return {name: UNITS[name] for name in self.terms}
 
     def seconds(
         self,
@@ -178,20 +166,17 @@ class RunTime:
             "validation": self.usual["validation"] if validation is None else validation,
             "bundle": bundle,
         }
-        columns = _columns({name: np.asarray(value, float) for name, value in told.items()})
-        total: Any = sum(value * columns[name] for name, value in self.terms.items())
         if neighbours is None:
             neighbours = (np.asarray(workers, float) - 1) * np.asarray(threads, float)
-        total = total * (1 + self.contention * np.asarray(neighbours, float))
+        numbers = {name: np.asarray(value, float) for name, value in told.items()}
+        slowed = 1 + self.contention * np.asarray(neighbours, float)
+        total = summed(self.terms, self.off, numbers) * slowed
         return total if np.ndim(total) else float(total)
 
     def foretold(self, table: pd.DataFrame) -> Reals:
         """Return what each row of `observations` takes by this model."""
-        total = np.zeros(len(table))
-        columns = _columns(_told(table))
-        for name, value in self.terms.items():
-            total += value * columns[name]
-        return np.asarray(total * (1 + self.contention * table["neighbours"].to_numpy(float)))
+        slowed = 1 + self.contention * table["neighbours"].to_numpy(float)
+        return np.asarray(summed(self.terms, self.off, told_of(table)) * slowed)
 
     def drawn(self, rng: np.random.Generator, seconds: ArrayLike) -> Any:
         """Return seconds with the scatter of single tasks, the same on average."""
@@ -269,14 +254,12 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
         If no run was finished.
     """
     table = _of_kind(observed, kind)
-    told, seconds = _told(table), _seconds(table)
-    names = _identified(told)
+    told, seconds = told_of(table), seconds_of(table)
+    names = identified(told)
     near = table["neighbours"].to_numpy(float)
     contention = _contention(told, seconds, near, table, names)
-    terms = _terms(told, seconds, 1 + contention * near, names)
-    columns = _columns(told)
-    foretold: Any = sum(value * columns[name] for name, value in terms.items())
-    foretold = foretold * (1 + contention * near)
+    terms, off = fitted(told, seconds, 1 + contention * near, names)
+    foretold = summed(terms, off, told) * (1 + contention * near)
     scatter, between = _scatter(table, table["seconds"].to_numpy(float), foretold)
     trained = told["epochs"] > 0
     layouts = sorted(
@@ -285,6 +268,7 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
     return RunTime(
         kind=str(table["kind"].iloc[0]),
         terms=terms,
+        off=off,
         contention=contention,
         scatter=scatter,
         scatter_workers=between,
@@ -372,111 +356,6 @@ def _of_kind(observed: pd.DataFrame, kind: str | None) -> pd.DataFrame:
     return usual.reset_index(drop=True)
 
 
-def _told(table: pd.DataFrame) -> dict[str, Reals]:
-    names = ["patches", "updates", "batch_size", "parameters", "threads", "compiles", "opens"]
-    names += ["builds", "epochs", "validation", "bundle"]
-    told = {name: table[name].to_numpy(float) for name in names}
-    return told | {"scores": (told["validation"] > 0).astype(float)}
-
-
-def _columns(told: dict[str, Any]) -> dict[str, Any]:
-    """Return what each term is multiplied with; a bundle shares what is done once for it."""
-    of = told
-    patches, share = of["patches"], 1 / of["bundle"]
-    updates, further = of["updates"] * share, of["threads"] - 1
-    validation = of["scores"] * of["validation"]
-    return {
-        "train/patch": patches / of["threads"],
-        "train/patch_parameter": patches * of["parameters"] / of["threads"],
-        "train/patch_serial": patches * further / of["threads"],
-        "train/update": updates,
-        "train/update_parameter": updates * of["parameters"],
-        "train/update_thread": updates * further,
-        "train/epoch": of["epochs"] * share,
-        "train/begun": of["builds"] + 0 * patches,
-        "compile/program": of["compiles"] * share,
-        "compile/first": of["opens"] * share,
-        "open/worker": of["opens"] * share,
-        "build/model": of["builds"],
-        "score/time": of["scores"],
-        "score/program": of["scores"] * of["compiles"],
-        "score/patch": validation / of["threads"],
-        "score/patch_parameter": validation * of["parameters"] / of["threads"],
-        "checkpoint/time": of["scores"],
-        "checkpoint/parameter": of["scores"] * of["parameters"],
-        "rest/task": share + 0 * patches,
-    }
-
-
-def _seconds(table: pd.DataFrame) -> dict[str, Reals]:
-    """Return the seconds of each phase; ``rest`` is what none of them holds."""
-    phases = ("open", "build", "compile", "train", "score", "checkpoint")
-    found = {phase: table[f"{phase}_seconds"].to_numpy(float) for phase in phases}
-    rest = table["seconds"].to_numpy(float) - sum(found.values())
-    return found | {"rest": np.maximum(0.0, rest)}
-
-
-def _identified(told: dict[str, Reals]) -> list[str]:
-    """Return the terms that the observations can tell apart.
-
-    Where all models have as many parameters, or all workers as many threads, what grows with them
-    cannot be told from what does not; nor what is per epoch or per score from what is per patch,
-    where all epochs and all validation folds have about as many.
-    """
-    left = []
-    several_models = len(np.unique(told["parameters"])) > 1
-    several_threads = len(np.unique(told["threads"])) > 1
-    trained, scored = told["epochs"] > 0, told["validation"] > 0
-    several_sizes = _spread((told["patches"] / np.maximum(told["epochs"], 1))[trained])
-    several_scores = _spread(told["validation"][scored])
-    for name in _UNITS:
-        if name.endswith("parameter") and not several_models:
-            continue
-        if name.endswith(("_serial", "_thread")) and not several_threads:
-            continue
-        if (name == "train/epoch" and not several_sizes) or (
-            name == "score/time" and not several_scores
-        ):
-            continue
-        left.append(name)
-    return left
-
-
-def _spread(values: Reals) -> bool:
-    return len(values) > 0 and float(values.max()) > _APART * float(values.min())
-
-
-def _terms(
-    told: dict[str, Reals], seconds: dict[str, Reals], slowed: Reals, names: Iterable[str]
-) -> dict[str, float]:
-    columns = _columns(told)
-    terms: dict[str, float] = {}
-    for phase, measured in seconds.items():
-        own = [name for name in names if name.startswith(f"{phase}/")]
-        design = np.stack([np.broadcast_to(columns[n], measured.shape) for n in own], -1)
-        used = design.any(axis=1)
-        solution = np.zeros(len(own))
-        if used.any():
-            solution = _relative(design[used] * slowed[used, None], measured[used])
-        terms |= dict(zip(own, solution.tolist(), strict=True))
-    return terms
-
-
-def _relative(design: Reals, measured: Reals) -> Reals:
-    """Return non-negative coefficients that fit with least relative errors."""
-    about = measured
-    scale = np.abs(design).max(axis=0)
-    scale[scale == 0] = 1.0
-    solution = np.zeros(design.shape[1])
-    for _ in range(_REWEIGHTED):
-        # Relative to the fitted seconds: relative to the measured ones, tasks that were short by
-        # chance would count more, and all foretold would be too short.
-        rows = 1 / np.maximum(about, _CLOCK)
-        solution = nnls(design / scale * rows[:, None], measured * rows)[0] / scale
-        about = design @ solution
-    return solution
-
-
 def _contention(
     told: dict[str, Reals],
     seconds: dict[str, Reals],
@@ -493,13 +372,13 @@ def _contention(
         return 0.0
     measured = seconds["train"]
     own = [name for name in names if name.startswith("train/")]
-    columns = _columns(told)
+    columns = columns_of(told)
     design = np.stack([columns[name] for name in own], -1)
 
     def error(contention: float) -> float:
         slowed = design * (1 + contention * near)[:, None]
-        about = slowed @ _relative(slowed, measured)
-        return float((np.log(np.maximum(measured, _CLOCK) / np.maximum(about, _CLOCK)) ** 2).sum())
+        about = slowed @ relative(slowed, measured)
+        return float((np.log(np.maximum(measured, CLOCK) / np.maximum(about, CLOCK)) ** 2).sum())
 
     found = minimize_scalar(error, bounds=(0.0, _MOST_CONTENTION), method="bounded")
     return float(found.x) if error(found.x) < error(0.0) else 0.0

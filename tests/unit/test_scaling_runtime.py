@@ -329,6 +329,8 @@ def test_a_journal_is_observed_stretch_by_stretch(tmp_path: Path) -> None:
         "A; tensorflow float32 packed; stormsweep.models:storm_cnn; "
         "REFL_COM_curr, U10_curr, V10_curr"
     }
+    by_session = runtime.observations(entries, {1: ENVIRONMENT, 2: {"processor": "B"}})
+    assert by_session.equals(seen)
     # The first of each of two workers.
     assert seen["opens"].sum() == 2
     assert set(seen["workers"]) == {2}

@@ -21,7 +21,7 @@ _AT_ONCE = 0.005
 
 
 def observations(
-    entries: Sequence[Entry], environment: Mapping[str, Any] | None = None, study: str = ""
+    entries: Sequence[Entry], environment: Mapping[Any, Any] | None = None, study: str = ""
 ) -> pd.DataFrame:
     """Return one row a stretch of training, with all that its time may hang on.
 
@@ -32,7 +32,8 @@ def observations(
     entries : sequence of Entry
         A journal.
     environment : mapping, optional
-        What the ``environment.json`` beside it says: on which processors, by which engine.
+        What the ``environment.json`` beside it says: on which processors, by which engine. Or that
+        by number of the session.
     study : str
         What tells its runs from those of other journals; its name unless given.
 
@@ -97,10 +98,13 @@ _FOUND = ["study", "kind", "epochs", "batch_size", "validation", "opens", "compi
 _FOUND += ["host"]
 
 
-def _kinds(entries: Sequence[Entry], environment: Mapping[str, Any]) -> dict[int, str]:
+def _kinds(entries: Sequence[Entry], environment: Mapping[Any, Any]) -> dict[int, str]:
     """Return by session what makes its stretches comparable with others, in words."""
     about = facts.study(entries)
-    said = {int(one.get("session", 1)): one for one in (environment, *environment.get("later", []))}
+    said: dict[int, Any] = {key: one for key, one in environment.items() if isinstance(key, int)}
+    if not said:
+        sessions = (environment, *environment.get("later", []))
+        said = {int(one.get("session", 1)): one for one in sessions}
     inputs = ", ".join(about.data.get("inputs", ()))
     kinds = {}
     for record in of_kind(entries, SessionBegun):

@@ -183,10 +183,27 @@ def test_what_a_second_worker_costs_is_known_where_both_layouts_were_seen() -> N
     assert train_of(found, workers=2) == pytest.approx(1.12 * train_of(found), rel=0.02)
     assert found.layouts == ((1, 1), (2, 1))
     assert found.beyond(workers=[1, 2]) == []
-    assert found.beyond(workers=16) == ["workers a node: 16; measured was 1 to 2"]
-    alone = runtime.fit(table(2, seed=2, contention=0.12))
-    assert alone.contention == 0.0
-    assert alone.beyond(workers=1) == ["workers a node: 1; measured was 2"]
+    many = found.beyond(workers=16)
+    assert many[0] == "workers a node: 16; measured was 1 to 2"
+    assert "more are taken to cost no more" in many[1]
+    # Fifteen neighbours do not cost fifteen times what one does.
+    assert train_of(found, workers=16) == pytest.approx(train_of(found, workers=2))
+
+
+def test_what_was_measured_on_one_layout_is_given_back_on_it_and_a_guess_is_named() -> None:
+    for workers, other in ((1, 2), (2, 1)):
+        one = table(workers, seed=2, contention=0.08)
+        found = runtime.fit(one)
+        assert found.assumed
+        assert found.foretold(one).sum() == pytest.approx(one["seconds"].sum(), rel=0.01)
+        elsewhere = table(other, seed=3, contention=0.08)
+        ratio = found.foretold(elsewhere).sum() / elsewhere["seconds"].sum()
+        # Nothing assumed would be 8 % off.
+        assert ratio == pytest.approx(1.0, abs=0.05)
+        said = found.beyond(workers=other)
+        assert said[0] == f"workers a node: {other}; measured was {workers}"
+        assert said[1].endswith("neighbours cost 5% is assumed")
+    assert not runtime.fit(pd.concat([table(1), table(2)], ignore_index=True)).assumed
 
 
 def test_a_share_of_the_work_that_threads_do_not_divide_is_found() -> None:

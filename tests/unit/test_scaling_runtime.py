@@ -216,6 +216,22 @@ def test_a_share_of_the_work_that_threads_do_not_divide_is_found() -> None:
     steps = math.ceil(3000 / 256) * TRUTH["update"]
     assert eight - steps == pytest.approx((one - steps) * (0.3 + 0.7 / 8), rel=0.05)
     assert found.beyond(threads=8) == ["threads a worker: 8; measured was 1 to 4"]
+    assert found.serial == 0.0
+
+
+def test_threads_never_measured_are_assumed_not_to_divide_all_and_that_is_named() -> None:
+    for threads, other in ((1, 2), (2, 1)):
+        one = table(1, threads, serial=0.12)
+        found = runtime.fit(one)
+        assert found.foretold(one).sum() == pytest.approx(one["seconds"].sum(), rel=0.01)
+        elsewhere = table(1, other, serial=0.12)
+        ratio = found.foretold(elsewhere).sum() / elsewhere["seconds"].sum()
+        assert ratio == pytest.approx(1.0, abs=0.05)
+        assert found.beyond(threads=other) == [
+            f"threads a worker: {other}; measured was {threads}",
+            "only one number of threads was measured: that they do not divide 12% of the work is "
+            "assumed",
+        ]
 
 
 def test_larger_models_take_longer_where_several_were_seen() -> None:

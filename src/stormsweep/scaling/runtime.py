@@ -45,6 +45,8 @@ Reals = NDArray[np.float64]
 #: What neighbours cost where they were always or never there, as a share: on machines that were
 #: measured it was 3 to 11 %, so that this is less wrong than nothing.
 _USUAL_CONTENTION = 0.05
+#: The share of what is per patch that threads do not divide, where all workers had as many.
+_USUAL_SERIAL = 0.12
 #: A busy neighbour costs at most this share.
 _MOST_CONTENTION = 2.0
 #: So far outside of what was measured nobody is warned.
@@ -79,6 +81,9 @@ class RunTime:
         The most such threads that this is known of; more are taken to cost as much as those.
     assumed : bool
         Whether the contention is a usual one, because all observations had as many workers.
+    serial : float
+        The share of what is per patch that threads are assumed not to divide, because all workers
+        had as many; 0 where several numbers were seen, which tell it.
     scatter : float
         Standard deviation of the logarithm between tasks that should take the same.
     scatter_workers : float
@@ -102,6 +107,7 @@ class RunTime:
     contention: float
     neighbours: float
     assumed: bool
+    serial: float
     scatter: float
     scatter_workers: float
     start_up: tuple[float, ...]
@@ -174,6 +180,7 @@ class RunTime:
             else epochs,
             "validation": self.usual["validation"] if validation is None else validation,
             "bundle": bundle,
+            "serial": self.serial,
         }
         if neighbours is None:
             neighbours = (np.asarray(workers, float) - 1) * np.asarray(threads, float)
@@ -185,7 +192,7 @@ class RunTime:
     def foretold(self, table: pd.DataFrame) -> Reals:
         """Return what each row of `observations` takes by this model."""
         slowed = self.slowed(table["neighbours"].to_numpy(float))
-        return np.asarray(summed(self.terms, self.off, told_of(table)) * slowed)
+        return np.asarray(summed(self.terms, self.off, told_of(table, self.serial)) * slowed)
 
     def slowed(self, neighbours: Reals) -> Reals:
         """Return by which factor so many busy threads of other workers slow a worker down."""
@@ -224,6 +231,11 @@ class RunTime:
                 lines.append(f"{words}: {', '.join(outside)}; measured was {seen}")
                 if name == "workers":
                     lines.append(self._about_neighbours())
+                elif name == "threads" and self.serial:
+                    lines.append(
+                        f"only one number of threads was measured: that they do not divide "
+                        f"{self.serial:.0%} of the work is assumed"
+                    )
         return lines
 
     def _about_neighbours(self) -> str:
@@ -280,7 +292,8 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
         If no run was finished.
     """
     table = _of_kind(observed, kind)
-    told, seconds = told_of(table), seconds_of(table)
+    serial = _USUAL_SERIAL if len(np.unique(table["threads"])) < 2 else 0.0
+    told, seconds = told_of(table, serial), seconds_of(table)
     names = identified(told)
     near = table["neighbours"].to_numpy(float)
     assumed = len(np.unique(table["workers"])) < 2
@@ -303,6 +316,7 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
         contention=contention,
         neighbours=most,
         assumed=assumed,
+        serial=serial,
         scatter=scatter,
         scatter_workers=between,
         start_up=tuple(start_up),

@@ -64,23 +64,36 @@ _TELLING = {
 }
 
 
-def told_of(table: pd.DataFrame) -> dict[str, Reals]:
-    """Return what stretches did, from the rows of `observed.observations`."""
+def told_of(table: pd.DataFrame, serial: float) -> dict[str, Reals]:
+    """Return what stretches did, from the rows of `observed.observations`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The rows.
+    serial : float
+        See `columns_of`.
+    """
     names = ["patches", "updates", "batch_size", "parameters", "threads", "compiles", "opens"]
     names += ["builds", "epochs", "validation", "bundle"]
     told = {name: table[name].to_numpy(float) for name in names}
-    return told | {"scores": (told["validation"] > 0).astype(float)}
+    scores = (told["validation"] > 0).astype(float)
+    return told | {"scores": scores, "serial": np.full(len(table), serial)}
 
 
 def columns_of(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what each term is multiplied with; a bundle shares what is done once for it."""
+    """Return what each term is multiplied with; a bundle shares what is done once for it.
+
+    ``serial`` is the share of what is per patch that is taken not to be divided by threads.
+    """
     of = told
+    divided = of["serial"] + (1 - of["serial"]) / of["threads"]
     patches, share = of["patches"], 1 / of["bundle"]
     updates, further = of["updates"] * share, of["threads"] - 1
     validation = of["scores"] * of["validation"]
     return {
-        "train/patch": patches / of["threads"],
-        "train/patch_parameter": patches * of["parameters"] / of["threads"],
+        "train/patch": patches * divided,
+        "train/patch_parameter": patches * of["parameters"] * divided,
         "train/patch_serial": patches * further / of["threads"],
         "train/update": updates,
         "train/update_parameter": updates * of["parameters"],
@@ -94,8 +107,8 @@ def columns_of(told: Mapping[str, Any]) -> dict[str, Any]:
         "build/model": of["builds"],
         "score/time": of["scores"],
         "score/program": of["scores"] * of["compiles"],
-        "score/patch": validation / of["threads"],
-        "score/patch_parameter": validation * of["parameters"] / of["threads"],
+        "score/patch": validation * divided,
+        "score/patch_parameter": validation * of["parameters"] * divided,
         "checkpoint/time": of["scores"],
         "checkpoint/parameter": of["scores"] * of["parameters"],
         "rest/task": share + 0 * patches,

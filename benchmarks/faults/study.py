@@ -23,8 +23,8 @@ from .world import World
 GAPS = (1.0, 9.0)
 #: A kind that finds nothing to strike within so many seconds gives way to another.
 _PATIENCE = 12.0
-#: A study that is not done within so many seconds never will be.
-_LIMIT = 900.0
+#: A study that is not done within so many seconds never will be, on a busy machine neither.
+_LIMIT = 1800.0
 #: Seconds within which processes and jobs must be gone after the end.
 _GONE = 60.0
 #: How many of the faults wait for a worker to be there: starting takes long, and hits little.

@@ -147,13 +147,14 @@ def test_killed_and_told_to_leave_it_comes_to_the_scores_of_one_session(
     until(lambda: len(tasks(directory)) > before, directory)
     slurm.run("scancel", "--signal=USR1", "--batch", second)
     until(lambda: "goes on" in said(directory).rpartition(f"job {second},")[2], directory)
-    until(lambda: not queue(slurm), directory)
+    until(lambda: not queue(slurm), directory, 300)
     assert scores(directory) == scores(digits)
     states = [one.state for one in Slurm().jobs_of(study_key(directory)).values()]
     assert sorted(states) == ["CANCELLED", "COMPLETED", "COMPLETED", "FAILED"], said(directory)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_job_that_dies_before_its_driver_begins_does_not_end_the_chain(
     slurm: MiniSlurm, tmp_path: Path, digits: Path
 ) -> None:
@@ -167,7 +168,7 @@ def test_a_job_that_dies_before_its_driver_begins_does_not_end_the_chain(
     second = next(id for id in queue(slurm) if id != first)
     bad.touch()
     slurm.run("scancel", "--signal=USR1", "--batch", first)
-    until(lambda: not queue(slurm), directory)
+    until(lambda: not queue(slurm), directory, 400)
     assert (tmp_path / f"bad-{second}").exists()
     assert scores(directory) == scores(digits)
     jobs = Slurm().jobs_of(study_key(directory))

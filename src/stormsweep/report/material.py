@@ -16,6 +16,7 @@ from stormsweep.report import words
 from stormsweep.report.tested import Tested, tested
 from stormsweep.results import audit, facts, frames
 from stormsweep.results.summary import Summary, differences, summary, worker_time
+from stormsweep.results.views import Kept
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Material:
 
     entries: Sequence[Entry]
     directory: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Have every view of the journal be made once."""
+        object.__setattr__(self, "entries", Kept(self.entries))
 
     @cached_property
     def study(self) -> StudyBegun:

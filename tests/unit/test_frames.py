@@ -16,7 +16,8 @@ from scipy import stats
 from stormsweep.errors import JournalError
 from stormsweep.records import Entry, RunFailed, SessionBegun, TaskDone, TaskPaused, identity
 from stormsweep.report.material import Material
-from stormsweep.report.timings import timeline_picture, train_time_picture
+from stormsweep.report.timeline import timeline_picture
+from stormsweep.report.timings import train_time_picture
 from stormsweep.results import facts, frames, journal
 from stormsweep.results.summary import differences, summary, worker_time
 from tests import journals

@@ -37,6 +37,8 @@ class _Cut:
 def interaction_picture(material: Material) -> Picture | None:
     """Show the mean score for every two hyperparameters, those that act together most first."""
     table = sound(material)
+    if table.empty:
+        return None
     cuts = [cut for name in material.varied[:MOST_NAMES] if (cut := _cut(material, table, name))]
     score = table[f"{material.metric}_mean"].to_numpy(dtype=float)
     pairs = [
@@ -164,9 +166,10 @@ def shares(material: Material) -> pd.DataFrame | None:
     DataFrame or None
         ``effect``, ``share`` of the variance; the last row, ``folds``, is how much of it the mean
         over so few folds would have if all configurations were alike: shares below it mean nothing.
-        None where the configurations are no full grid, or all score the same.
+        None where the configurations are no full grid with all its folds, or all score the same.
     """
     table = sound(material)
+    table = table[table["complete"]]
     names = material.varied
     codes = [
         pd.factorize(table[material.columns[name]].map(words.value))[0].astype(int)

@@ -176,7 +176,8 @@ def shares(material: Material) -> pd.DataFrame | None:
         for name in names
     ]
     shape = tuple(int(code.max()) + 1 for code in codes) if len(table) else ()
-    if len(names) < 2 or len(names) > MOST_NAMES or int(np.prod(shape)) != len(table):
+    whole = len(table) == len(material.points) == int(np.prod(shape))
+    if not 2 <= len(names) <= MOST_NAMES or not whole:
         return None
     cube = np.full(shape, np.nan)
     cube[tuple(codes)] = table[f"{material.metric}_mean"].to_numpy(dtype=float)

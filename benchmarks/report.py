@@ -92,7 +92,7 @@ def table(found: dict[str, list[dict[str, float]]], configurations: int, folds: 
         f"of {platform.machine()}, {os.cpu_count()} cores; median and range of "
         f"{len(next(iter(found.values())))} rounds.",
         "",
-        "| study | journal, MB | seconds | of processor | peak, MB | page, MB | folder, MB |",
+        "| study | journal, MB | s | of processor, s | peak memory, MB | page, MB | folder, MB |",
         "| " + "--- | " * 7,
     ]
     for name, rounds in found.items():

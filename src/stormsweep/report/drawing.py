@@ -40,7 +40,7 @@ def counterpart(colour: str) -> str:
     hue, light, saturation = colorsys.rgb_to_hls(*channels)
     if max(channels) - min(channels) < _GREY:
         return _hex(hue, 0.93 - 0.83 * light, 0.0)
-    while _contrast(_hex(hue, light, saturation), DARK_PAPER) < _CONTRAST and light < 0.95:
+    while contrast(_hex(hue, light, saturation), DARK_PAPER) < _CONTRAST and light < 0.95:
         light += 0.01
     return _hex(hue, light, saturation)
 
@@ -55,7 +55,7 @@ def _hex(hue: float, light: float, saturation: float) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
 
 
-def _contrast(one: str, other: str) -> float:
+def contrast(one: str, other: str) -> float:
     """Return the contrast of two colours as WCAG 2 defines it."""
     high, low = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (high + 0.05) / (low + 0.05)

@@ -37,6 +37,8 @@ class _Cut:
 def interaction_picture(material: Material) -> Picture | None:
     """Show the mean score for every two hyperparameters, those that act together most first."""
     table = sound(material)
+    if table.empty:
+        return None
     cuts = [cut for name in material.varied[:MOST_NAMES] if (cut := _cut(material, table, name))]
     score = table[f"{material.metric}_mean"].to_numpy(dtype=float)
     pairs = [
@@ -164,16 +166,18 @@ def shares(material: Material) -> pd.DataFrame | None:
     DataFrame or None
         ``effect``, ``share`` of the variance; the last row, ``folds``, is how much of it the mean
         over so few folds would have if all configurations were alike: shares below it mean nothing.
-        None where the configurations are no full grid, or all score the same.
+        None where the configurations are no full grid with all its folds, or all score the same.
     """
     table = sound(material)
+    table = table[table["complete"]]
     names = material.varied
     codes = [
         pd.factorize(table[material.columns[name]].map(words.value))[0].astype(int)
         for name in names
     ]
     shape = tuple(int(code.max()) + 1 for code in codes) if len(table) else ()
-    if len(names) < 2 or len(names) > MOST_NAMES or int(np.prod(shape)) != len(table):
+    whole = len(table) == len(material.points) == int(np.prod(shape))
+    if not 2 <= len(names) <= MOST_NAMES or not whole:
         return None
     cube = np.full(shape, np.nan)
     cube[tuple(codes)] = table[f"{material.metric}_mean"].to_numpy(dtype=float)

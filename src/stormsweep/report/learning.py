@@ -67,23 +67,25 @@ def _curves(material: Material) -> list[_Curve]:
     for run, plan in facts.planned_runs(material.entries).items():
         runs_of.setdefault(identity(plan.hyperparameters), []).append(run)
     losses = _losses(material)
-    by_run = {str(run): own for run, own in material.fits.groupby("run", sort=False)}
-    curves: dict[str, _Curve] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for known in sound(material).to_dict("records"):
-        row = {str(column): value for column, value in known.items()}
-        point = dict(material.points[row["configuration"]])
+        point = dict(material.points[known["configuration"]])
         point.pop("epochs")
-        if (name := identity(point)) in curves:
-            continue
+        rows.setdefault(identity(point), {str(column): value for column, value in known.items()})
+        if len(rows) == MOST_LIVE:
+            break
+    wanted = [run for name in rows for run in runs_of[name]]
+    fits = material.fits[material.fits["run"].isin(wanted)]
+    by_run = {str(run): own for run, own in fits.groupby("run", sort=False)}
+    curves = []
+    for name, row in rows.items():
         runs = runs_of[name]
         scores = pd.concat([by_run[run] for run in runs if run in by_run])
         own = [losses[run] for run in runs if losses.get(run)]
         length = min(map(len, own), default=0)
         mean = np.mean([loss[:length] for loss in own], axis=0).tolist() if length else []
-        curves[name] = _Curve(row, scores[["fold", "epochs", material.metric]], mean)
-        if len(curves) == MOST_LIVE:
-            break
-    return list(curves.values())
+        curves.append(_Curve(row, scores[["fold", "epochs", material.metric]], mean))
+    return curves
 
 
 def _losses(material: Material) -> dict[str, list[float]]:

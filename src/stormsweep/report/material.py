@@ -16,6 +16,7 @@ from stormsweep.report import words
 from stormsweep.report.tested import Tested, tested
 from stormsweep.results import audit, facts, frames
 from stormsweep.results.summary import Summary, differences, summary
+from stormsweep.results.views import Kept
 from stormsweep.scaling.accounts import Account, account
 from stormsweep.scaling.timings import worker_time
 
@@ -34,6 +35,10 @@ class Material:
 
     entries: Sequence[Entry]
     directory: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Have every view of the journal be made once."""
+        object.__setattr__(self, "entries", Kept(self.entries))
 
     @cached_property
     def study(self) -> StudyBegun:

@@ -28,7 +28,7 @@ from stormsweep.report.style import (
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
 
-MOST_BARS = 24
+MOST_BARS, MOST_VECTORS = 24, 2000
 #: Of the parts of a worker's time; waiting is pale, training strong, so that waste is seen.
 PART_COLOURS = {
     "start": "#7F7F7F",
@@ -147,8 +147,11 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
     own = ["train_seconds", "patches", "patches_per_second"]
     figure = new_figure(NARROW, 3.5, material.synthetic_note)
     top, low = figure.subplots(2, 1, sharex=True)
-    top.plot(at, tasks["train_seconds"] / epochs, "o", color=BLUE, alpha=0.65, mew=0)
-    low.plot(at, tasks["patches_per_second"], "o", color=BLUE, alpha=0.65, mew=0)
+    many = len(tasks) > MOST_VECTORS
+    style: dict[str, Any] = {"color": BLUE, "mew": 0, "rasterized": many}
+    style |= {"alpha": 0.3, "ms": 2.0} if many else {"alpha": 0.65}
+    top.plot(at, tasks["train_seconds"] / epochs, "o", **style)
+    low.plot(at, tasks["patches_per_second"], "o", **style)
     scale.apply(top, label=False)
     scale.apply(low)
     top.tick_params(labelbottom=False)

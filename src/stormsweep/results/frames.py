@@ -28,6 +28,7 @@ from stormsweep.records import (
 )
 from stormsweep.results.facts import (
     PHASES,
+    configuration_names,
     finished_runs,
     higher_is_better,
     hyperparameter_columns,
@@ -39,11 +40,12 @@ from stormsweep.results.facts import (
 )
 from stormsweep.results.journal import of_kind
 from stormsweep.results.spans import spans, spells
-from stormsweep.work import identity
+from stormsweep.results.views import view
 
 CONFIDENCE = 0.95
 
 
+@view
 def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a fit that was scored.
 
@@ -64,6 +66,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
         hyperparameter_columns(entries),
         score_names(entries),
     )
+    names = configuration_names(entries)
     by_run: dict[str, list[TaskDone | TaskPaused]] = {}
     for task in stretches(entries):
         by_run.setdefault(task.run, []).append(task)
@@ -76,7 +79,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
                 continue
             point = {**plan.hyperparameters, "epochs": task.to_epoch}
             rows.append(
-                {"configuration": identity(point), "run": run, "fold": plan.fold}
+                {"configuration": names[run, task.to_epoch], "run": run, "fold": plan.fold}
                 | {column: shown(point.get(name)) for name, column in columns.items()}
                 | {score: float(task.scores.get(score, np.nan)) for score in scores}
                 | {"seconds": seconds}
@@ -86,6 +89,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, order, numbers | dict.fromkeys(["fold", "epochs"], "int64"))
 
 
+@view
 def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a configuration with at least one fold scored, the best first.
 
@@ -138,6 +142,7 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     return table
 
 
+@view
 def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a task that was done, and one for each time that one was paused on the way.
 
@@ -200,6 +205,7 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, order, types)
 
 
+@view
 def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a session of the driver.
 
@@ -240,6 +246,7 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(list(rows.values()), order.split(), types)
 
 
+@view
 def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a worker and session.
 
@@ -288,6 +295,7 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(list(rows.values()), order, types | dict.fromkeys(reals, "float64"))
 
 
+@view
 def failures(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a failure of a run.
 
@@ -322,6 +330,7 @@ def failures(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, order, types | {"time": "float64", "recovered": "bool"})
 
 
+@view
 def retries(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a task that was given out again: when, which, and why."""
     rows = [
@@ -342,13 +351,13 @@ def t_quantile(counts: Any) -> Any:
     return np.where(freedom >= 1, factor, np.nan)
 
 
+@view
 def _folds_expected(entries: Sequence[Entry]) -> dict[str, int]:
     """Return the number of folds of every planned configuration, in the order of the plan."""
     folds: dict[str, set[int]] = {}
-    for plan in planned_runs(entries).values():
-        for epochs in plan.milestones:
-            name = identity({**plan.hyperparameters, "epochs": epochs})
-            folds.setdefault(name, set()).add(plan.fold)
+    runs = planned_runs(entries)
+    for (run, _), name in configuration_names(entries).items():
+        folds.setdefault(name, set()).add(runs[run].fold)
     least = study(entries).folds
     return {name: max(len(numbers), least) for name, numbers in folds.items()}
 

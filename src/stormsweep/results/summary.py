@@ -12,6 +12,7 @@ import pandas as pd
 from stormsweep.records import Entry, RunFailed
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
+from stormsweep.results.views import view
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ class Summary:
     finished: bool
 
 
+@view
 def summary(entries: Sequence[Entry]) -> Summary:
     """Return the study in one look, finished or not.
 
@@ -147,6 +149,7 @@ def summary(entries: Sequence[Entry]) -> Summary:
     )
 
 
+@view
 def differences(entries: Sequence[Entry]) -> pd.DataFrame:
     """Compare every other complete configuration with the best, fold by fold.
 

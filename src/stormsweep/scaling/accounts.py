@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from stormsweep.records import Entry, TaskDone, TaskPaused
 from stormsweep.results import facts
 from stormsweep.results.spans import Node, Span, Spell, allotment_of, node_of, nodes, spells
+from stormsweep.results.views import view
 from stormsweep.scaling.attempts import work
 from stormsweep.scaling.timings import WorkerTimes, times_of
 from stormsweep.search.plan import structure
@@ -127,6 +128,7 @@ class Allotted:
         return None if math.isnan(cost) else cost
 
 
+@view
 def account(entries: Sequence[Entry]) -> Account:
     """Return the account of a study, finished or not, from its journal alone."""
     done = work(entries)

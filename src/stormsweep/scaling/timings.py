@@ -27,6 +27,7 @@ from stormsweep.results.spans import (
     nodes,
     spells,
 )
+from stormsweep.results.views import view
 from stormsweep.scaling.attempts import Attempt, Floats, Work, seconds_with_work, work
 
 #: Outcomes of sessions at whose end the driver waited for what its workers were at.
@@ -35,6 +36,7 @@ ORDERLY = ("done", "failed", "walltime")
 PARTS = ("busy", "lost", "travel", "waiting", "rest", "underway")
 
 
+@view
 def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a task that was done or paused, with when it waited and came back.
 
@@ -72,6 +74,7 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     return pd.concat([frames.tasks(entries), more], axis=1)
 
 
+@view
 def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a worker and session: when it was there, and where its time went.
 
@@ -116,6 +119,7 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype(whole | reals | texts)
 
 
+@view
 def worker_time(entries: Sequence[Entry]) -> pd.DataFrame:
     """Say where the workers' time went, from the begin of their session until they were gone.
 

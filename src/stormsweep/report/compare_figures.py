@@ -1,4 +1,4 @@
-"""Figures of a comparison: times and costs over a hyperparameter, scores over the grid, differences."""
+"""Figures of a comparison: times and costs over a hyperparameter, scores, differences."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def basis(found: Comparison) -> tuple[str, str]:
     table = found.times
     if not found.x or len(table) == 0:
         return "all", ""
-    by_x = table.groupby(found.x)
     per_fit = table.assign(each=table["asked"] / table["fits"]).groupby(found.x)["each"]
+    counts = table.groupby(found.x)["fits"]
     alike = bool(((per_fit.max() / per_fit.min() - 1) <= SAME_WORK).all())
-    if alike and bool((by_x["fits"].nunique() == 1).all()):
+    if alike and bool((counts.max() == counts.min()).all()):
         return "all", f"all fits of a {words.label(found.x)}"
     if alike:
         return "fit", "each fit"
@@ -65,8 +65,9 @@ def basis(found: Comparison) -> tuple[str, str]:
 def _by_basis(found: Comparison, column: str) -> pd.Series[Any]:
     table = found.times
     kind, _ = basis(found)
-    over = {"all": 1.0, "fit": table["fits"], "patches": table["asked"] / 1e6}[kind]
-    return table[column] / over
+    if kind == "all":
+        return table[column]
+    return table[column] / (table["fits"] if kind == "fit" else table["asked"] / 1e6)
 
 
 def _style(place: int) -> dict[str, Any]:
@@ -107,8 +108,13 @@ def time_picture(found: Comparison) -> Picture | None:
         if low is not None:
             part = gains[gains["line"] == line.name]
             _trace(low, places(scale, part[found.x]), part[ratio], scale, _style(place))
-    per = {"all": "", "fit": " per fit", "patches": " per million patches"}[kind]
-    top.set_ylabel(f"Time of one node{per} ({unit})")
+    top.set_ylabel(
+        {
+            "all": f"Time of one node ({unit})",
+            "fit": f"Node time per fit ({unit})",
+            "patches": f"Node {unit} per million patches",
+        }[kind]
+    )
     top.set_ylim(0, 1.06 * top.get_ylim()[1])
     scale.apply(top, label=low is None)
     if low is not None:
@@ -174,7 +180,9 @@ def cost_picture(found: Comparison) -> Picture | None:
         handles.append(mpl.lines.Line2D([], [], **_style(place)))
         texts.append(words.short(line.name, 34))
     scale.apply(axis)
-    axis.set_ylabel(f"Core time per {'fit' if per_fit else 'million patches'} ({unit})")
+    axis.set_ylabel(
+        f"Core time per fit ({unit})" if per_fit else f"Core {unit} per million patches"
+    )
     axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
     legend_above(figure, handles, texts)
     return Picture(
@@ -192,12 +200,15 @@ def cost_picture(found: Comparison) -> Picture | None:
 
 
 def score_pictures(found: Comparison) -> list[Picture]:
-    """Show the score over the grid as in 2019: one line for each learning rate, one figure for
-    each number of epochs, standard deviations beneath; studies over each other."""  # noqa: D205, D209
+    """Show the score over the grid as in 2019, the studies over each other.
+
+    One line for each learning rate, one figure for each number of epochs, standard deviations
+    beneath.
+    """
     table = found.scores[np.isfinite(found.scores["mean"].to_numpy(dtype=float))]
     if table.empty:
         return []
-    varied = [name for name in found.common if _hashable(table[name]).nunique(dropna=False) > 1]
+    varied = [name for name in found.common if len(_distinct(table[name])) > 1]
     epochs = sorted(int(value) for value in table["epochs"].unique())
     x = found.x if found.x in varied else varied[0] if varied else "epochs"
     if x == "epochs":
@@ -208,7 +219,7 @@ def score_pictures(found: Comparison) -> list[Picture]:
     if len(scale.values) > MOST_STEPS or len(epochs) > MOST_FIGURES:
         return []
     rest = [name for name in varied if name != x]
-    few = [name for name in rest if _hashable(table[name]).nunique() <= MOST_LINES]
+    few = [name for name in rest if len(_distinct(table[name])) <= MOST_LINES]
     lines = "learning_rate" if "learning_rate" in few else few[0] if few else ""
     others = [name for name in rest if name != lines]
     # The best over what is not drawn, as in a study's own report.
@@ -217,7 +228,8 @@ def score_pictures(found: Comparison) -> list[Picture]:
         ~_hashable(chosen[["study", *{x, *([lines] if lines else []), "epochs"}]]).duplicated()
     ]
     made = []
-    for number in epochs or [None]:
+    every: list[int | None] = [*epochs] or [None]
+    for number in every:
         part = chosen if number is None else chosen[chosen["epochs"] == number]
         made.append(_score_picture(found, chosen, part, scale, lines, others, number, len(epochs)))
     return made
@@ -348,71 +360,77 @@ def difference_picture(found: Comparison) -> Picture | None:
     table = found.differences
     table = table[np.isfinite(table["low"].to_numpy(dtype=float))]
     studies = list(dict.fromkeys(table["study"]))
-    most = max(MOST_DIFFERENCES // max(len(studies), 1), 1)
-    shown = pd.concat([table[table["study"] == study].head(most) for study in studies] or [table])
-    if shown.empty:
+    if not studies:
         return None
-    figure = new_figure(WIDE, 0.7 + 0.2 * len(shown), note(found))
+    most = max(MOST_DIFFERENCES // len(studies), 1)
+    names = [name for name in [*found.common, "epochs"] if len(_distinct(table[name])) > 1]
+    rows: list[tuple[str, str, dict[str, Any]]] = []
+    for study in studies:
+        who = [words.short(study, 20)] if len(studies) > 1 else []
+        mean = found.overall[found.overall["study"] == study].iloc[0].to_dict()
+        if np.isfinite(mean["low"]) and mean["configurations"] > 1:
+            rows.append((" · ".join([*who, "mean of all"]), "#000000", mean))
+        for row in table[table["study"] == study].head(most).to_dict("records"):
+            text = " · ".join([*who, *(words.brief(row[name]) for name in names)])
+            apart = row["low"] > 0 or row["high"] < 0
+            rows.append((text, RED if row["beyond"] else BLUE if apart else GREY, row))
+    figure = new_figure(WIDE, 0.7 + 0.2 * len(rows), note(found))
     axis = figure.subplots()
-    names = [name for name in [*found.common, "epochs"] if _hashable(table[name]).nunique() > 1]
-    labels = []
-    for place, row in enumerate(shown.to_dict("records")):
-        colour = RED if row["beyond"] else BLUE
-        axis.plot([row["low_all"], row["high_all"]], [place] * 2, color=colour, lw=0.7, alpha=0.6)
-        axis.plot(
-            [row["low"], row["high"]], [place] * 2, color=colour, lw=2.2, solid_capstyle="butt"
-        )
-        axis.plot(row["difference"], place, "o", color=colour, ms=4.5)
-        text = " · ".join(words.brief(row[name]) for name in names)
-        who = [words.short(row["study"], 20)] if len(studies) > 1 else []
-        labels.append(words.short(" · ".join([*who, text]), 52))
+    for place, (_, colour, row) in enumerate(rows):
+        marker = {"marker": "D", "ms": 5} if "configurations" in row else {"marker": "o", "ms": 4.5}
+        axis.plot([row["low"], row["high"]], [place] * 2, color=colour, lw=1.5)
+        axis.plot(row["difference"], place, color=colour, **marker)
     axis.axvline(0, color="#333333", lw=0.8)
-    axis.set_yticks(range(len(shown)), labels)
-    axis.set_ylim(len(shown) - 0.4, -0.6)
-    axis.set_xlim(*_reach(shown))
+    axis.set_yticks(range(len(rows)), [words.short(text, 52) for text, _, _ in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.grid(axis="x")
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
-    base = words.short(found.baseline.label, 30)
     label = words.score_label(found.score)
-    axis.set_xlabel(f"{words.capital(label)}: better than {base} by")
+    axis.set_xlabel(
+        f"{words.capital(label)}: better than {words.short(found.baseline.label, 30)} by"
+    )
     head = [*(["study"] if len(studies) > 1 else []), *map(words.label, names)]
     axis.set_title(words.capital(" · ".join(head)), loc="left", fontsize=8, color=GREY)
-    kinds = [(BLUE, "within noise")] if not shown["beyond"].all() else []
-    kinds += [(RED, "beyond noise")] if shown["beyond"].any() else []
-    handles = [mpl.lines.Line2D([], [], color=c, marker="o", ms=4.5, lw=2.2) for c, _ in kinds]
-    legend_above(figure, handles, [text for _, text in kinds])
-    left = len(table) - len(shown)
+    used = {colour for _, colour, _ in rows}
+    kinds = {
+        "#000000": "mean over the shared configurations",
+        RED: "beyond noise, all at once",
+        BLUE: "only when looked at alone",
+        GREY: "within noise",
+    }
+    legend_above(
+        figure,
+        [
+            mpl.lines.Line2D(
+                [], [], color=colour, marker="D" if colour == "#000000" else "o", lw=1.5
+            )
+            for colour in kinds
+            if colour in used
+        ],
+        [text for colour, text in kinds.items() if colour in used],
+    )
+    left = len(table) - sum("configurations" not in row for _, _, row in rows)
     return Picture(
         "score-differences",
         f"Differences of {label}",
         f"How much better than {found.baseline.label} each configuration is (left of zero: worse), "
-        "in the order of the baseline's ranks. Thick bars: 95 % interval of one difference by "
-        f"itself; thin bars: of all {len(table)} at once. Variances are corrected for overlapping "
-        "training sets (Nadeau and Bengio 2003); beyond noise: p below 0.05 after Holm's "
-        "correction for their number."
-        + (" Thin bars may leave the figure." if _cut(shown) else "")
-        + (f" {words.count(left, 'more')} in the table.".replace("mores", "more") if left else ""),
+        "in the order of the baseline's ranks, with 95 % intervals, each by itself; variances are "
+        "corrected for overlapping training sets (Nadeau and Bengio 2003). Beyond noise, all at "
+        f"once: p below 0.05 after Holm's correction for {words.count(len(table), 'comparison')}."
+        + (f" The other {left} are in the table." if left else ""),
         figure,
     )
-
-
-def _reach(shown: pd.DataFrame) -> tuple[float, float]:
-    """Return limits that hold every thick bar: thin ones of few folds would leave nothing to see."""
-    low, high = min(shown["low"].min(), 0.0), max(shown["high"].max(), 0.0)
-    margin = 0.06 * (high - low) or 0.01
-    return float(low - margin), float(high + margin)
-
-
-def _cut(shown: pd.DataFrame) -> bool:
-    low, high = _reach(shown)
-    return bool((shown["low_all"] < low).any() or (shown["high_all"] > high).any())
 
 
 def _hashable(table: Any) -> Any:
     """Return values as they can be counted: lists as text."""
     change = lambda value: words.value(value) if isinstance(value, list | dict) else value  # noqa: E731
     return table.map(change)
+
+
+def _distinct(values: pd.Series[Any]) -> set[Any]:
+    return set(_hashable(values))
 
 
 def _slug(name: str) -> str:

@@ -117,7 +117,7 @@ def _read(place: Path | str) -> Side:
 
 
 def _labelled(sides: Sequence[Side]) -> list[Side]:
-    """Return the sides under labels that differ: their names, their folders', or the whole paths."""
+    """Return the sides under labels that differ: names, else folders, else whole paths."""
     for label in (
         lambda side: side.label,
         lambda side: Path(side.source).name,

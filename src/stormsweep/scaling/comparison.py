@@ -29,8 +29,8 @@ class Line:
     name, study, kind : str
         What it is called, and of what it is.
     timed : DataFrame
-        `Side.timed` of that kind; ``point`` holds the hyperparameters that all sides have, ``x`` the
-        value that times are drawn against.
+        `Side.timed` of that kind; ``point`` holds the hyperparameters that all sides have, ``x``
+        the value that times are drawn against.
     """
 
     name: str
@@ -107,7 +107,10 @@ class Comparison:
         for side in self.sides:
             shown = side.timed.assign(
                 point=[self.key(side, point) for point in side.timed["point"]],
-                x=[side.points[point].get(self.x) for point in side.timed["point"]],
+                x=pd.Series(
+                    [side.points[point].get(self.x) for point in side.timed["point"]],
+                    index=side.timed.index,
+                ),
             )
             made += [
                 Line(side.line(kind), side.label, kind, shown[shown["kind"] == kind])
@@ -117,7 +120,7 @@ class Comparison:
         return made
 
     def key(self, side: Side, point: str) -> str:
-        """Return a point by the hyperparameters that all sides have; itself where that is unclear."""
+        """Return a point by what all sides have; itself where that is unclear."""
         return self._keys[side.label][point]
 
     @cached_property
@@ -397,7 +400,7 @@ class Comparison:
             side = next(side for side in self.sides if side.label == one.study)
             if len(side.kinds) > 1 and not side.published:
                 return None
-            walls.append(float(side.places.set_index("kind")["wall_seconds"][one.kind]))
+            walls.append(float(side.place(one.kind)["wall_seconds"]))
         return walls if min(walls) > 0 else None
 
     @cached_property
@@ -421,7 +424,7 @@ class Comparison:
         rows = []
         for line in self.lines:
             side = next(side for side in self.sides if side.label == line.study)
-            place = side.places.set_index("kind").loc[line.kind]
+            place = side.place(line.kind)
             own, shared = line.spent(line.fits), line.spent(self.shared_fits)
             held, price = float(place["held_core_seconds"]), place["price_per_core_hour"]
             money = held / 3600 * float(price) if pd.notna(price) else np.nan

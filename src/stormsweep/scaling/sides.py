@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,10 @@ from stormsweep.results.journal import of_kind
 from stormsweep.scaling.published import PREFIX, Published
 
 #: Columns of `Side.timed` and of `Side.places`.
-TIMED = "kind point epochs fold block whole seconds node_seconds core_seconds asked".split()
-PLACES = (
-    "kind site processor nodes workers_per_node threads cores_per_node wall_seconds "
-    "held_core_seconds price_per_core_hour"
-).split()
+TIMED = ["kind", "point", "epochs", "fold", "block", "whole"]
+TIMED += ["seconds", "node_seconds", "core_seconds", "asked"]
+PLACES = ["kind", "site", "processor", "nodes", "workers_per_node", "threads", "cores_per_node"]
+PLACES += ["wall_seconds", "held_core_seconds", "price_per_core_hour"]
 
 
 @dataclass(frozen=True)
@@ -56,14 +55,14 @@ class Side:
         One row a fit: ``point``, ``epochs``, ``fold``, and its scores. Empty where only means are
         known.
     configurations : DataFrame
-        One row a configuration: ``point``, ``epochs``, ``folds``, ``complete``, ``<score>_mean`` and
-        ``<score>_sd`` (n - 1 in the denominator).
+        One row a configuration: ``point``, ``epochs``, ``folds``, ``complete``, ``<score>_mean``
+        and ``<score>_sd`` (n - 1 in the denominator, or as published).
     timed : DataFrame
         One row a fit and kind of node that it was timed on: ``kind``, ``point``, ``epochs``,
-        ``fold``; ``block``: what was timed together; ``seconds``, ``node_seconds``, ``core_seconds``
-        of the block up to this fit (of workers, of whole nodes, of cores); ``whole``: they are known
-        of the whole block only; ``asked``: patches that the fit asks for, which is its epochs times
-        the cases of an epoch.
+        ``fold``; ``block``: what was timed together; ``seconds``, ``node_seconds`` and
+        ``core_seconds`` of the block up to this fit (of workers, of whole nodes, of cores);
+        ``whole``: they are known of the whole block only; ``asked``: patches that the fit asks
+        for, which is its epochs times the cases of an epoch.
     places : DataFrame
         One row a kind of node: what was used of it, and for how long it was held.
     parameters : dict of str to int
@@ -102,17 +101,18 @@ class Side:
     @property
     def score_names(self) -> list[str]:
         """The scores that it has."""
-        ends = "_mean"
-        return [name.removesuffix(ends) for name in self.configurations if name.endswith(ends)]
+        columns = [str(name) for name in self.configurations.columns]
+        return [name.removesuffix("_mean") for name in columns if name.endswith("_mean")]
 
     @property
     def kinds(self) -> list[str]:
         """The kinds of nodes that it has times of."""
         return [str(kind) for kind in self.places["kind"]]
 
-    def named(self, label: str) -> Side:
-        """Return it under another label."""
-        return replace(self, label=label)
+    def place(self, kind: str) -> dict[str, Any]:
+        """Return what was used of a kind of nodes: its row of `places`."""
+        rows = self.places[self.places["kind"] == kind].to_dict("records")
+        return {str(name): value for name, value in rows[0].items()}
 
     def line(self, kind: str) -> str:
         """Return what a kind of its nodes is called: the study's label, where it has one only."""
@@ -144,7 +144,11 @@ def point_name(hyperparameters: dict[str, Any], names: Sequence[str] | None = No
 
 def from_published(published: Published) -> Side:
     """Return the side of a published study."""
-    about, table = published.about, published.scores
+    about = published.about
+    # In the order of the ranks, as a journal's frame is.
+    table = published.scores.sort_values(
+        f"{about['metric']}_mean", ascending=METRICS[about["metric"]] == "minimize", kind="stable"
+    )
     names = [name for name in about["hyperparameters"] if name != "epochs"]
     folds, score = int(about["folds"]), str(about["metric"])
     shown = [point_name({name: row[name] for name in names}) for row in table.to_dict("records")]
@@ -166,10 +170,8 @@ def from_published(published: Published) -> Side:
                 seconds = float(time["seconds"])
                 cores = seconds * kinds[time["kind"]]["cores_per_node"]
                 asked = int(epochs) * int(about["epoch_patches"])
-                rows.append(
-                    (time["kind"], text, int(epochs), fold, block, True)
-                    + (seconds, seconds, cores, asked)
-                )
+                fit = [time["kind"], text, int(epochs), fold]
+                rows.append([*fit, block, True, seconds, seconds, cores, asked])
     places = []
     for name, kind in kinds.items():
         # The nodes worked side by side, and all were held until the slowest was done.
@@ -319,10 +321,9 @@ def _timed(entries: Sequence[Entry], environment: dict[str, Any]) -> pd.DataFram
                 continue
             # A run that went on elsewhere says nothing of either place alone.
             kind = seen.copy().pop() if len(seen) == 1 else ""
-            rows.append(
-                (kind, point_name(plan.hyperparameters), task.to_epoch, plan.fold, run, False)
-                + (*spent.tolist(), _asked(plan, task.to_epoch, sizes))
-            )
+            fit = [kind, point_name(plan.hyperparameters), task.to_epoch, plan.fold]
+            asked = _asked(plan, task.to_epoch, sizes)
+            rows.append([*fit, run, False, *spent.tolist(), asked])
     table = pd.DataFrame(rows, columns=TIMED)
     # Work on a site whose share of a run is mixed is in no kind.
     return table[table["kind"] != ""].reset_index(drop=True)

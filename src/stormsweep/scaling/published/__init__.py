@@ -24,9 +24,9 @@ class Published:
     about : dict
         What its TOML file says: name, title, source, metric, folds, kinds of nodes, flaws, remarks.
     scores : DataFrame
-        One row a configuration: hyperparameters, ``<score>_mean`` and ``<score>_sd``, as published.
+        One row a configuration: hyperparameters, ``<score>_mean``, ``<score>_sd``, as published.
     times : DataFrame
-        One row a timing: ``kind`` of node, the hyperparameters that it is of, ``seconds`` of a node.
+        One row a timing: ``kind`` of node, the hyperparameters it is of, ``seconds`` of a node.
     """
 
     about: dict[str, Any]

@@ -30,7 +30,6 @@ from stormsweep.scaling.comparison import SAME_WORK, Comparison
 MOST_DIFFERENCES = 36
 #: From so many studies on, each learning rate (or whatever makes the lines) has a panel of its own.
 MOST_OVERLAID = 2
-_BETWEEN = 5.0
 
 
 def note(found: Comparison) -> str:
@@ -249,7 +248,7 @@ def _score_picture(
     studies = [side.label for side in found.sides]
     apart = len(studies) > MOST_OVERLAID and lines != ""
     columns = values if apart else [None]
-    width = NARROW if len(studies) == 1 else WIDE if apart else _BETWEEN
+    width = WIDE if apart else NARROW
     figure = new_figure(width, 3.2 if len(studies) == 1 else 3.5, note(found))
     grid = figure.subplots(
         2, len(columns), sharex=True, sharey="row", height_ratios=(2.1, 1), squeeze=False

@@ -30,20 +30,15 @@ def _whole(table: pd.DataFrame) -> pd.DataFrame:
 
 def _speed(row: dict[str, Any]) -> str:
     fits = f"the {words.count(row['fits'], 'fit')} that both did"
+    who = f"a node of {row['line']}"
+    times = f"({words.duration(row['seconds'])} against {words.duration(row['baseline_seconds'])})"
     if not row["remark"]:
-        side = "less" if row["speedup"] >= 1 else "more"
-        factor = max(row["speedup"], 1 / row["speedup"])
-        return (
-            f"{row['line']} took {words.number(factor, 2)} times {side} node time than "
-            f"{row['against']} for {fits} ({words.duration(row['seconds'])} against "
-            f"{words.duration(row['baseline_seconds'])})."
-        )
+        factor = f"{words.number(row['speedup'], 2)} times as fast as one of {row['against']}"
+        return f"For {fits}, {who} was {factor} {times}."
     text = f"{row['line']} and {row['against']} did not do the same work ({row['remark']})"
     if math.isfinite(row["rate_ratio"]):
-        text += (
-            f": by the patches that {fits} ask for, a node of {row['line']} was "
-            f"{words.number(row['rate_ratio'], 2)} times as fast"
-        )
+        factor = f"{words.number(row['rate_ratio'], 2)} times as fast"
+        text += f": by the patches that {fits} ask for, {who} was {factor}"
     return text + "."
 
 
@@ -102,21 +97,21 @@ def speedup_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
     table = found.speedups
     name = [words.capital(words.label(found.x))] if found.x else []
     ratios = any(table["remark"] != "") if len(table) else False
-    header = ["Study", "Against", *name, "Fits", "Measure", "Baseline", "Time", "Speed-up"]
+    header = ["Study", "Against", "Measure", *name, "Fits", "Baseline", "Time", "Speed-up"]
     header += ["Core time ratio"] + (["Ratio of speeds", "Why no speed-up"] if ratios else [])
     rows = []
     for row in table.to_dict("records"):
-        cells = [row["line"], row["against"]]
+        cells = [row["line"], row["against"], row["measure"]]
         if found.x:
             cells.append(
                 "all" if pd.isna(row[found.x]) else words.value(_whole_number(row[found.x]))
             )
-        cells += [words.number(row["fits"]), row["measure"]]
+        cells += [words.number(row["fits"])]
         cells += [words.duration(row["baseline_seconds"]), words.duration(row["seconds"])]
         cells += [words.number(row["speedup"], 2), words.number(row["core_ratio"], 2)]
         cells += [words.number(row["rate_ratio"], 2), row["remark"]] if ratios else []
         rows.append(cells)
-    align = "ll" + "r" * len(name) + "rlrrrr" + ("rl" if ratios else "")
+    align = "lll" + "r" * len(name) + "rrrrr" + ("rl" if ratios else "")
     return header, rows, align
 
 

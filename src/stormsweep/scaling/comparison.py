@@ -378,14 +378,14 @@ class Comparison:
     ) -> str:
         """Say why the shared fits are not the same work; empty: they are."""
         if not np.isfinite(ours["asked"] * theirs["asked"]):
-            return "not on record how many cases an epoch has"
+            return "the cases of an epoch are not on record"
         ratio = theirs["asked"] / ours["asked"]
         if abs(ratio - 1) > SAME_WORK:
-            return f"another amount of data: {ratio:.3g} times as many cases an epoch"
+            return f"{ratio:.3g} times as many cases an epoch"
         points = {point for point, _, _ in fits}
         sizes = [self._parameters(one.study, points) for one in (base, line)]
         if all(sizes) and sizes[0] != sizes[1]:
-            return "another model: its number of parameters differs"
+            return "models of other sizes"
         return ""
 
     def _parameters(self, study: str, points: set[str]) -> dict[str, int]:

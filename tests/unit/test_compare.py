@@ -300,7 +300,7 @@ def test_the_same_scores_are_no_difference(runs: Path, tmp_path: Path) -> None:
         (["slow", "begun"], {}, "begun: no fit is scored yet"),
         (["slow", PAPER], {}, "different scores .slow by roc_auc, umbc-2019 by accuracy.*--metric"),
         (["slow", "fast"], {"score": "brier"}, "given 'brier'.*did you mean 'brier_score'"),
-        (["slow", "fast"], {"baseline": "fost"}, "must be one of .* did you mean 'fast'"),
+        (["slow", "fast"], {"baseline": "fost"}, "must be one of .*did you mean 'fast'"),
         (["slow", "published:none"], {}, "no such numbers ship"),
     ],
 )

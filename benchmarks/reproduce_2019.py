@@ -16,9 +16,9 @@ import pandas as pd
 
 from stormsweep import Study
 from stormsweep.cli.watch import display
+from stormsweep.scaling import published
 
 ROOT = Path(__file__).resolve().parents[1]
-PUBLISHED = ROOT / "benchmarks" / "data" / "umbc-2019-accuracy.csv"
 KEYS = ["batch_size", "learning_rate", "epochs"]
 
 
@@ -28,10 +28,10 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--output", type=Path)
     asked = parser.parse_args()
-    published = pd.read_csv(PUBLISHED, comment="#").set_index(KEYS)
+    paper = published.load("umbc-2019").scores.set_index(KEYS)
     coded = scores("taki-2019-as-coded", asked.patches, asked.batch_sizes)
     honest = scores("taki-2019", asked.patches, asked.batch_sizes)
-    text = table(published, coded, honest, asked.patches)
+    text = table(paper, coded, honest, asked.patches)
     print(text)
     if asked.output:
         asked.output.write_text(text, encoding="utf-8")
@@ -58,7 +58,7 @@ def scores(name: str, patches: int, batch_sizes: list[int]) -> pd.DataFrame:
     return study.results().set_index(KEYS)
 
 
-def table(published: pd.DataFrame, coded: pd.DataFrame, honest: pd.DataFrame, patches: int) -> str:
+def table(paper: pd.DataFrame, coded: pd.DataFrame, honest: pd.DataFrame, patches: int) -> str:
     lines = [
         f"Synthetic storms (the twin, {patches:,} patches); mean (standard deviation) over folds.",
         "",
@@ -68,7 +68,7 @@ def table(published: pd.DataFrame, coded: pd.DataFrame, honest: pd.DataFrame, pa
     ]
     for key in sorted(coded.index):
         cells = [
-            with_spread(published, key, "accuracy"),
+            with_spread(paper, key, "accuracy"),
             with_spread(coded, key, "accuracy"),
             with_spread(honest, key, "accuracy"),
             with_spread(honest, key, "roc_auc"),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         UserError,
     )
     from stormsweep.report import write_report
+    from stormsweep.report.compare import write_comparison
+    from stormsweep.scaling.compare import compare
+    from stormsweep.scaling.comparison import Comparison
     from stormsweep.search.plan import Plan
     from stormsweep.study.predict import predict
     from stormsweep.study.session import Outcome
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
 _HOMES = {
+    "Comparison": "stormsweep.scaling.comparison",
     "DataError": "stormsweep.errors",
     "JournalError": "stormsweep.errors",
     "ModelError": "stormsweep.errors",
@@ -45,11 +49,14 @@ _HOMES = {
     "StudyInterrupted": "stormsweep.errors",
     "Submission": "stormsweep.study.submission",
     "UserError": "stormsweep.errors",
+    "compare": "stormsweep.scaling.compare",
     "predict": "stormsweep.study.predict",
+    "write_comparison": "stormsweep.report.compare",
     "write_report": "stormsweep.report",
 }
 
 __all__ = [
+    "Comparison",
     "DataError",
     "JournalError",
     "ModelError",
@@ -66,7 +73,9 @@ __all__ = [
     "Submission",
     "UserError",
     "__version__",
+    "compare",
     "predict",
+    "write_comparison",
     "write_report",
 ]
 

@@ -159,7 +159,12 @@ class Scale:
 
 def scale_of(material: Material, name: str, values: pd.Series[Any]) -> Scale:
     """Return the scale on which the values of a hyperparameter are best seen."""
-    present, declared = values.dropna(), material.study.space.get(name)
+    return scale_for(name, values, material.study.space.get(name))
+
+
+def scale_for(name: str, values: pd.Series[Any], declared: Any = None) -> Scale:
+    """Return the scale for values, where need be by what the study's space says of them."""
+    present = values.dropna()
     if not _numeric(values) or len(present) < len(values):
         return Scale(name, _steps(declared, [words.value(value) for value in values]), "steps")
     distinct = sorted(present.unique().tolist())

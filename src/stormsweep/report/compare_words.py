@@ -1,0 +1,212 @@
+"""A comparison in sentences and in the rows of its tables."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from stormsweep.report import words
+from stormsweep.scaling.comparison import Comparison
+
+MOST_DIFFERENCES = 60
+
+
+def answer(found: Comparison) -> list[str]:
+    """Return what came of the comparison, in sentences."""
+    rows: Any = _whole(found.speedups).to_dict("records")
+    speed = [_speed(row) for row in rows]
+    rows = found.overall.to_dict("records")
+    score = [_score(found, row) for row in rows]
+    return [text for text in [*speed, *_cost(found), *score] if text]
+
+
+def _whole(table: pd.DataFrame) -> pd.DataFrame:
+    """Return for each line the row of most fits: of all that are shared."""
+    node = table[table["measure"] == "node time"]
+    return node.loc[node.groupby("line", sort=False)["fits"].idxmax()] if len(node) else node
+
+
+def _speed(row: dict[str, Any]) -> str:
+    fits = f"the {words.count(row['fits'], 'fit')} that both did"
+    who = f"a node of {row['line']}"
+    times = f"({words.duration(row['seconds'])} against {words.duration(row['baseline_seconds'])})"
+    if not row["remark"]:
+        factor = f"{words.number(row['speedup'], 2)} times as fast as one of {row['against']}"
+        return f"For {fits}, {who} was {factor} {times}."
+    text = f"{row['line']} and {row['against']} did not do the same work ({row['remark']})"
+    if math.isfinite(row["rate_ratio"]):
+        factor = f"{words.number(row['rate_ratio'], 2)} times as fast"
+        text += f": by the patches that {fits} ask for, {who} was {factor}"
+    return text + "."
+
+
+def _cost(found: Comparison) -> list[str]:
+    table = found.costs
+    known = table[table["core_seconds_per_shared_fit"] > 0]
+    if len(known) < 2 or any(found.speedups["remark"] != ""):
+        return []
+    parts = [
+        f"{words.duration(row['core_seconds_per_shared_fit'])} on {row['line']}"
+        for row in known.to_dict("records")
+    ]
+    fits = words.count(int(known["shared_fits"].iloc[0]), "fit")
+    return [f"One fit cost, in core time over the {fits} that all did: {'; '.join(parts)}."]
+
+
+def _score(found: Comparison, row: dict[str, Any]) -> str:
+    base, label = found.baseline.label, words.score_label(found.score)
+    if not row["configurations"]:
+        return f"{row['study']} and {base} have no configuration in common: no scores to compare."
+    gap = row["difference"]
+    shared = words.count(row["configurations"], "shared configuration")
+    text = f"{words.capital(label)}: over {shared}, {row['study']} is on average "
+    text += f"{words.score(abs(gap))} {'better' if gap >= 0 else 'worse'} than {base}"
+    if row["pairing"] == "means only":
+        text += (
+            "; whether that is more than noise cannot be said of the average, because single folds "
+            "were not published"
+        )
+    elif not math.isfinite(row["low"]):
+        text += "; one fold says nothing of noise"
+    else:
+        how = "paired fold by fold" if row["pairing"] == "paired" else "not paired: other folds"
+        zero = row["low"] <= 0 <= row["high"]
+        text += (
+            f" (95 % interval {words.score(row['low'])} to {words.score(row['high'])}, {how}): "
+            f"{'within' if zero else 'beyond'} noise"
+        )
+    count = row["better"] + row["worse"]
+    if math.isfinite(row["low"]) or row["pairing"] == "means only":
+        text += (
+            f". Of them one by one, {_how_many(row['better'])} better and "
+            f"{_how_many(row['worse'])} worse beyond noise"
+            if count
+            else ". None of them one by one is beyond noise"
+        )
+    return text + "."
+
+
+def _how_many(count: int) -> str:
+    return f"{words.number(count)} {'is' if count == 1 else 'are'}"
+
+
+def speedup_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
+    """Return header, rows and alignment of the table of speed-ups."""
+    table = found.speedups
+    name = [words.capital(words.label(found.x))] if found.x else []
+    ratios = any(table["remark"] != "") if len(table) else False
+    header = ["Study", "Against", "Measure", *name, "Fits", "Baseline", "Time", "Speed-up"]
+    header += ["Core time ratio"] + (["Ratio of speeds", "Why no speed-up"] if ratios else [])
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [row["line"], row["against"], row["measure"]]
+        if found.x:
+            cells.append(
+                "all" if pd.isna(row[found.x]) else words.value(_whole_number(row[found.x]))
+            )
+        cells += [words.number(row["fits"])]
+        cells += [words.duration(row["baseline_seconds"]), words.duration(row["seconds"])]
+        cells += [words.number(row["speedup"], 2), words.number(row["core_ratio"], 2)]
+        cells += [words.number(row["rate_ratio"], 2), row["remark"]] if ratios else []
+        rows.append(cells)
+    align = "lll" + "r" * len(name) + "rrrrr" + ("rl" if ratios else "")
+    return header, rows, align
+
+
+def _whole_number(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def cost_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
+    """Return header, rows and alignment of the table of costs."""
+    table = found.costs
+    priced = bool(table["money"].notna().any())
+    header = ["Study", "Fits", "Core time per fit", "Shared fits", "Per shared fit"]
+    header += ["Core-hours held", "Held per fit"]
+    header += ["Price of a core-hour", "Cost", "Cost per fit"] if priced else []
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [row["line"], words.number(row["fits"])]
+        cells += [words.duration(row["core_seconds_per_fit"]), words.number(row["shared_fits"])]
+        cells += [words.duration(row["core_seconds_per_shared_fit"])]
+        cells += [words.number(row["held_core_hours"], 2)]
+        cells += [words.duration(row["held_core_seconds_per_fit"])]
+        if priced:
+            cells += [words.number(row[name], 4) for name in ("price_per_core_hour",)]
+            cells += [words.number(row["money"], 2), words.number(row["money_per_fit"], 4)]
+        rows.append(cells)
+    return header, rows, "l" + "r" * (len(header) - 1)
+
+
+def difference_rows(
+    found: Comparison, most: int | None = None
+) -> tuple[list[str], list[list[str]], str]:
+    """Return header, rows and alignment of the table of score differences."""
+    table = found.differences if most is None else found.differences.head(most)
+    names = [*found.common, "epochs"]
+    many = len(found.sides) > 2
+    header = (["Study"] if many else []) + [words.capital(words.label(name)) for name in names]
+    header += [found.baseline.label, "Other" if many else found.sides[-1].label]
+    header += ["Better by", "95 % interval", "p", "p, all at once", "Beyond noise", "Pairing"]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [row["study"]] if many else []
+        cells += [words.short(words.value(row[name]), 32) for name in names]
+        cells += [words.score(row[name]) for name in ("baseline", "mean", "difference")]
+        known = math.isfinite(row["low"])
+        interval = f"{words.score(row['low'])} to {words.score(row['high'])}"
+        cells += [interval if known else words.NOTHING, words.number(row["p"], 3)]
+        cells += [words.number(row["p_all"], 3), "yes" if row["beyond"] else "no", row["pairing"]]
+        rows.append(cells)
+    return header, rows, "l" * many + "r" * (len(names) + 3) + "crrll"
+
+
+def score_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
+    """Return header, rows and alignment of the scores: mean (standard deviation), side by side."""
+    table = found.scores
+    names, studies = [*found.common, "epochs"], [side.label for side in found.sides]
+    header = [words.capital(words.label(name)) for name in names] + studies
+    keyed: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in table.to_dict("records"):
+        own = keyed.setdefault(
+            (row["point"], int(row["epochs"])), {name: row[name] for name in names}
+        )
+        own[f"study {row['study']}"] = f"{words.score(row['mean'])} ({words.score(row['sd'])})"
+    rows = [
+        [words.short(words.value(own[name]), 32) for name in names]
+        + [own.get(f"study {study}", words.NOTHING) for study in studies]
+        for own in sorted(keyed.values(), key=lambda own: [_order(own[name]) for name in names])
+    ]
+    return header, rows, "r" * len(names) + "c" * len(studies)
+
+
+def _order(value: Any) -> tuple[int, float, str]:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return (0, float(value), "") if number else (1, 0.0, words.value(value))
+
+
+def place_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
+    """Return header, rows and alignment of the table of what the studies ran on."""
+    header = ["Study", "Site", "Processor", "Nodes", "Workers on a node", "Threads of each"]
+    rows = [
+        [str(row["line"]), str(row["site"]), str(row["processor"]) or words.NOTHING]
+        + [words.number(row[name]) for name in ("nodes", "workers_per_node", "threads")]
+        + [words.duration(row["wall_seconds"])]
+        for row in found.places.to_dict("records")
+    ]
+    return [*header, "Wall time"], rows, "lllrrrr"
+
+
+def remarks(found: Comparison) -> list[str]:
+    """Return what else is to be known of the studies."""
+    texts = []
+    for side in found.sides:
+        texts += [f"{side.label}: {text}" for text in side.remarks]
+    for side in found.sides:
+        own = {name for point in side.points.values() for name in point} - set(found.common)
+        if own:
+            names = ", ".join(sorted(own))
+            texts.append(f"{side.label} also has {names}, which not all have: not compared.")
+    return texts

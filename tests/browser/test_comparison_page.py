@@ -43,9 +43,25 @@ def test_opens_offline_without_complaint_and_fits_its_width(
 
 def test_every_figure_is_drawn(browser: Chromium, page: Path) -> None:
     browser.open(page, 1280)
-    sizes = browser.evaluate("[...document.images].map(i => [i.naturalWidth, i.clientWidth])")
+    box = "(i => i.getBoundingClientRect())"
+    sizes = browser.evaluate(
+        f"[...document.querySelectorAll('figure .still > *')].map({box}).map(b => [b.width, b.height])"
+    )
     assert len(sizes) == 6
-    assert all(natural > 100 and shown > 100 for natural, shown in sizes)
+    assert all(min(size) > 100 for size in sizes)
+
+
+def test_tables_sort_by_what_their_cells_stand_for(browser: Chromium, page: Path) -> None:
+    """Durations by their length, not by their text."""
+    browser.open(page, 1280)
+    browser.evaluate(
+        "[...document.querySelectorAll('#time th')].find(h => h.innerText.startsWith('Time'))"
+        ".querySelector('button').click()"
+    )
+    rows = "[...document.querySelector('#time table tbody').rows]"
+    keys = browser.evaluate(f"{rows}.map(r => [...r.cells].at(-4).dataset.key).map(Number)")
+    assert len(keys) > 10
+    assert keys == sorted(keys)
 
 
 def test_prints_without_cutting_tables_off(browser: Chromium, page: Path, tmp_path: Path) -> None:

@@ -62,18 +62,18 @@ def compare(
     made = [side.label for side in found.sides if side.synthetic]
     if made:
         typer.echo(f"The data of {', '.join(made)} are synthetic: no score is one of real storms.")
-    for header, rows, align in (compare_words.speedup_rows(found), compare_words.cost_rows(found)):
+    for table in (compare_words.speedup_rows(found), compare_words.cost_rows(found)):
         typer.echo("")
-        _print(header, rows, align, format)
+        _print(*table, format)
     typer.echo("")
     typer.echo(f"Comparison: {page}")
 
 
-def _print(header: list[str], rows: list[list[str]], align: str, format: Format) -> None:
+def _print(header: list[str], rows: list[list[str]], text: int, format: Format) -> None:
     if not rows:
         return
     if format is Format.markdown:
-        lines = [header, ["---:" if side == "r" else "---" for side in align], *rows]
+        lines = [header, ["---" if place < text else "---:" for place in range(len(header))], *rows]
         for line in lines:
             typer.echo("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |")
         return
@@ -81,7 +81,7 @@ def _print(header: list[str], rows: list[list[str]], align: str, format: Format)
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     for row in cells:
         shown = [
-            cell.rjust(width) if side == "r" else cell.ljust(width)
-            for cell, width, side in zip(row, widths, align, strict=True)
+            cell.ljust(width) if place < text else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         typer.echo("  ".join(shown).rstrip())

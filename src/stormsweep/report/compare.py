@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import stormsweep
 from stormsweep import files
 from stormsweep.errors import UserError
-from stormsweep.report import compare_figures, compare_words, style, words
-from stormsweep.report.page import Shown
-from stormsweep.report.style import Picture
-from stormsweep.report.tables import latex
+from stormsweep.report import compare_figures, compare_words, words
+from stormsweep.report.page import Banner, Head
+from stormsweep.report.parts import Part, Section, Table, gather
+from stormsweep.report.write import write_page
 from stormsweep.scaling.comparison import Comparison
 
 #: What a folder holds that a comparison was written to, and so may be replaced.
@@ -45,8 +44,8 @@ def write_comparison(found: Comparison, folder: Path | str) -> Path:
     Returns
     -------
     Path
-        The page, ``index.html``. Beside it lie ``figures/`` (PNG, PDF, captions), ``tables/`` (CSV,
-        LaTeX) and ``comparison.json``, which says what was compared.
+        The page, ``index.html``. Beside it lie ``figures/`` (PNG, PDF, CSV, captions), ``tables/``
+        (CSV, LaTeX) and ``comparison.json``, which says what was compared.
 
     Raises
     ------
@@ -56,11 +55,22 @@ def write_comparison(found: Comparison, folder: Path | str) -> Path:
     folder = Path(folder)
     _refuse_others_work(folder)
     with files.replacing_folder(folder) as beside:
-        shown = _figures(found, beside / "figures")
-        _write_tables(found, beside / "tables")
+        sections = [
+            Section("answer", "The answer", _answer, "comparison-answer.html"),
+            Section("time", "Time and cost", _time),
+            Section("scores", "Scores", _scores),
+            Section("differences", "Differences beyond noise", _differences),
+            Section(
+                "places",
+                "What ran where",
+                lambda found: _places(found, folder),
+                "comparison-places.html",
+            ),
+        ]
+        write_page(beside, _head(found), sections, found, compare_figures.note(found))
+        for name in ("times", "overall"):
+            _frame(found, name).to_csv(beside / "tables" / f"{name}.csv", index=False)
         files.write_json(beside / MARK, _about(found))
-        text = _render(found, shown, folder)
-        (beside / "index.html").write_text(text, encoding="utf-8")
     return folder / "index.html"
 
 
@@ -95,58 +105,6 @@ def _frame(found: Comparison, name: str) -> pd.DataFrame:
     return table.drop(columns=["point"], errors="ignore")
 
 
-def _sections(found: Comparison) -> dict[str, list[Picture]]:
-    drawn: dict[str, Any] = {
-        "time": [compare_figures.time_picture(found), compare_figures.cost_picture(found)],
-        "scores": compare_figures.score_pictures(found),
-        "differences": [compare_figures.difference_picture(found)],
-    }
-    return {name: [one for one in made if one is not None] for name, made in drawn.items()}
-
-
-def _figures(found: Comparison, folder: Path) -> dict[str, list[Shown]]:
-    folder.mkdir()
-    note = compare_figures.note(found)
-    with style.look():
-        drawn = _sections(found)
-        shown = {
-            name: [Shown(one, style.save(one, folder)) for one in made]
-            for name, made in drawn.items()
-        }
-    captions = [
-        f"{one.name}\n{one.title}{f' ({note})' if note else ''}. {one.caption}\n"
-        for made in drawn.values()
-        for one in made
-    ]
-    (folder / "captions.txt").write_text("\n".join(captions), encoding="utf-8")
-    return shown
-
-
-def _write_tables(found: Comparison, folder: Path) -> None:
-    folder.mkdir()
-    for name in TABLES:
-        _frame(found, name).to_csv(folder / f"{name}.csv", index=False)
-    note = compare_figures.note(found)
-    note = f" ({note.capitalize()}.)" if note else ""
-    label = words.score_label(found.score)
-    titles = (
-        {
-            "speedups": f"Speed-ups against {found.lines[0].name}, the same fits on both sides.",
-            "costs": "What a fit cost.",
-            "scores": f"{words.capital(label)}: mean (standard deviation) over folds.",
-            "differences": f"Differences of {label} to {found.baseline.label}.",
-            "places": "What the studies ran on.",
-        }
-        if found.lines
-        else {}
-    )
-    for name, title in titles.items():
-        header, rows, align = getattr(compare_words, f"{name.removesuffix('s')}_rows")(found)
-        if rows:
-            text = latex(header, rows, title + note, align, f"compare-{name}")
-            (folder / f"{name}.tex").write_text(text, encoding="utf-8")
-
-
 def command(found: Comparison, folder: Path) -> str:
     """Return the command that writes the comparison again."""
     sources = [shlex.quote(side.source) for side in found.sides]
@@ -155,34 +113,114 @@ def command(found: Comparison, folder: Path) -> str:
     return " ".join([*parts, "--output", shlex.quote(str(folder))])
 
 
-def _render(found: Comparison, shown: dict[str, list[Shown]], folder: Path) -> str:
-    template = Environment(
-        loader=PackageLoader("stormsweep.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("compare.html")
-    most = compare_words.MOST_DIFFERENCES
-    return template.render(
-        title=_title([side.label for side in found.sides]),
-        sides=found.sides,
-        version=stormsweep.__version__,
-        score=words.score_label(found.score),
-        baseline=found.baseline.label,
-        answer=compare_words.answer(found),
-        figures=shown,
-        speedups=compare_words.speedup_rows(found),
-        costs=compare_words.cost_rows(found),
-        scores=compare_words.score_rows(found),
-        differences=compare_words.difference_rows(found, most),
-        in_all=len(found.differences),
-        places=compare_words.place_rows(found),
-        remarks=compare_words.remarks(found),
-        made=[side.label for side in found.sides if side.synthetic],
-        command=command(found, folder),
+def _head(found: Comparison) -> Head:
+    labels, banners = [side.label for side in found.sides], []
+    made = [side.label for side in found.sides if side.synthetic]
+    if made:
+        banners.append(
+            Banner(
+                "Synthetic data.",
+                f"The cases of {', '.join(made)} were generated by a program; they are not "
+                "observations and not model output. Scores tell how the search works, not how "
+                "well real events are forecast.",
+            )
+        )
+    banners += [
+        Banner(
+            f"The validation of {side.label} is not honest.",
+            "Its scores are not those of unseen cases.",
+            side.flaws,
+        )
+        for side in found.sides
+        if side.flaws
+    ]
+    title = " and ".join(part for part in (", ".join(labels[:-1]), labels[-1]) if part)
+    state = f"Baseline: {labels[0]}. Score: {words.score_label(found.score)}."
+    return Head(title, "Comparison of studies", state if len(labels) > 1 else "", banners=banners)
+
+
+def _answer(found: Comparison) -> Part:
+    return Part(more={"texts": compare_words.answer(found)})
+
+
+def _time(found: Comparison) -> Part:
+    published = any(side.published for side in found.sides)
+    return Part(
+        pictures=gather(found, compare_figures.time_picture, compare_figures.cost_picture),
+        tables=[
+            *_table(
+                found,
+                "speedups",
+                "Speed-ups",
+                compare_words.speedup_rows(found),
+                "Of the fits that both sides did, and only where these are the same work: the same "
+                "cases an epoch, models of the same size. Shared training counts once, as it was "
+                "done.",
+            ),
+            *_table(
+                found,
+                "costs",
+                "What a fit cost",
+                compare_words.cost_rows(found),
+                "Core time: seconds in tasks times threads. Granted: cores that are charged, for "
+                "as long as they were given, idle time included"
+                + ("; published: all nodes until the slowest was done." if published else "."),
+            ),
+        ],
     )
 
 
-def _title(labels: list[str]) -> str:
-    return " and ".join(part for part in (", ".join(labels[:-1]), labels[-1]) if part)
+def _scores(found: Comparison) -> Part | None:
+    label = words.score_label(found.score)
+    return Part(
+        pictures=compare_figures.score_pictures(found),
+        tables=_table(
+            found,
+            "scores",
+            f"All means (standard deviations) of {label}",
+            compare_words.score_rows(found),
+        ),
+    )
+
+
+def _differences(found: Comparison) -> Part | None:
+    count, most = len(found.differences), compare_words.MOST_DIFFERENCES
+    if not count:
+        return None
+    note = (
+        "Each configuration that both have scored on all folds. Paired: both were scored on the "
+        "same folds, and the differences are taken fold by fold; unpaired: on different cases, "
+        "each study with a variance of its own (Welch). Variances are corrected for the overlap "
+        "of training sets (Nadeau and Bengio 2003). Intervals and p are of each difference by "
+        f"itself; “all at once” is Holm's correction for {words.count(count, 'comparison')}, and "
+        "it decides what is beyond noise."
+    )
+    note += f" The first {most} are shown; the CSV has all." if count > most else ""
+    return Part(
+        words=[note],
+        pictures=gather(found, compare_figures.difference_picture),
+        tables=_table(found, "differences", "", compare_words.difference_rows(found, most)),
+    )
+
+
+def _places(found: Comparison, folder: Path) -> Part:
+    return Part(
+        tables=_table(found, "places", "", compare_words.place_rows(found)),
+        more={
+            "studies": compare_words.studies(found),
+            "remarks": compare_words.remarks(found),
+            "command": command(found, folder),
+        },
+    )
+
+
+def _table(
+    found: Comparison,
+    name: str,
+    title: str,
+    made: tuple[list[str], list[list[str]], int],
+    note: str = "",
+) -> list[Table]:
+    header, rows, text = made
+    frame = _frame(found, name)
+    return [Table(name, title, header, rows, note, text, frame)] if rows else []

@@ -130,6 +130,9 @@ def time_picture(found: Comparison) -> Picture | None:
         f"Time against {words.label(found.x)}",
         _time_caption(found, kind, what, low is not None),
         figure,
+        _drawn(found, "node_seconds", seconds).merge(
+            gains[["line", found.x, ratio]], how="left", on=["line", found.x]
+        ),
     )
 
 
@@ -195,7 +198,14 @@ def cost_picture(found: Comparison) -> Picture | None:
             else ""
         ),
         figure,
+        _drawn(found, "core_seconds", seconds),
     )
+
+
+def _drawn(found: Comparison, name: str, seconds: Any) -> pd.DataFrame:
+    """Return what a figure of time shows, and how much work that was."""
+    table = found.times[["line", found.x, "fits", "asked", name]]
+    return table.assign(drawn_seconds=seconds)
 
 
 def score_pictures(found: Comparison) -> list[Picture]:
@@ -285,6 +295,7 @@ def _score_picture(
         heading + (f", {among}" if among else ""),
         _score_caption(found, scale, lines, others, among, apart),
         figure,
+        part.drop(columns=["point", "shared"]),
     )
 
 
@@ -419,6 +430,7 @@ def difference_picture(found: Comparison) -> Picture | None:
         f"once: p below 0.05 after Holm's correction for {words.count(len(table), 'comparison')}."
         + (f" The other {left} are in the table." if left else ""),
         figure,
+        pd.DataFrame([{"row": text} | row for text, _, row in rows]),
     )
 
 

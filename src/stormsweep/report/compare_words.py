@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stormsweep.report import words
+from stormsweep.report.parts import Cell
 from stormsweep.scaling.comparison import Comparison
 
 MOST_DIFFERENCES = 60
@@ -92,94 +93,102 @@ def _how_many(count: int) -> str:
     return f"{words.number(count)} {'is' if count == 1 else 'are'}"
 
 
-def speedup_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
-    """Return header, rows and alignment of the table of speed-ups."""
+def speedup_rows(found: Comparison) -> tuple[list[str], list[list[str]], int]:
+    """Return header, rows and the number of columns of text of the table of speed-ups."""
     table = found.speedups
     name = [words.capital(words.label(found.x))] if found.x else []
     ratios = any(table["remark"] != "") if len(table) else False
-    header = ["Study", "Against", "Measure", *name, "Fits", "Baseline", "Time", "Speed-up"]
-    header += ["Core time ratio"] + (["Ratio of speeds", "Why no speed-up"] if ratios else [])
+    header = ["Study", "Against", "Measure"] + (["Not the same work"] if ratios else [])
+    text = len(header)
+    header += [*name, "Fits", "Baseline", "Time", "Speed-up", "Core time ratio"]
+    header += ["Ratio of speeds"] if ratios else []
     rows = []
     for row in table.to_dict("records"):
         cells = [row["line"], row["against"], row["measure"]]
+        cells += [row["remark"]] if ratios else []
         if found.x:
-            cells.append(
-                "all" if pd.isna(row[found.x]) else words.value(_whole_number(row[found.x]))
-            )
+            everything = pd.isna(row[found.x])
+            cells.append("all" if everything else words.value(_whole_number(row[found.x])))
         cells += [words.number(row["fits"])]
-        cells += [words.duration(row["baseline_seconds"]), words.duration(row["seconds"])]
+        cells += [_duration(row["baseline_seconds"]), _duration(row["seconds"])]
         cells += [words.number(row["speedup"], 2), words.number(row["core_ratio"], 2)]
-        cells += [words.number(row["rate_ratio"], 2), row["remark"]] if ratios else []
+        cells += [words.number(row["rate_ratio"], 2)] if ratios else []
         rows.append(cells)
-    align = "lll" + "r" * len(name) + "rrrrr" + ("rl" if ratios else "")
-    return header, rows, align
+    return header, rows, text
 
 
 def _whole_number(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def cost_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
-    """Return header, rows and alignment of the table of costs."""
+def _duration(seconds: float) -> str:
+    return Cell(words.duration(seconds), seconds)
+
+
+def cost_rows(found: Comparison) -> tuple[list[str], list[list[str]], int]:
+    """Return header, rows and the number of columns of text of the table of costs."""
     table = found.costs
     priced = bool(table["money"].notna().any())
+    gpus = bool((table["gpu_hours"] > 0).any())
     header = ["Study", "Fits", "Core time per fit", "Shared fits", "Per shared fit"]
-    header += ["Core-hours held", "Held per fit"]
-    header += ["Price of a core-hour", "Cost", "Cost per fit"] if priced else []
+    header += ["Core-hours granted", "Granted per fit"]
+    header += ["GPU-hours granted"] if gpus else []
+    header += ["Cost", "Cost per fit"] if priced else []
     rows = []
     for row in table.to_dict("records"):
         cells = [row["line"], words.number(row["fits"])]
-        cells += [words.duration(row["core_seconds_per_fit"]), words.number(row["shared_fits"])]
-        cells += [words.duration(row["core_seconds_per_shared_fit"])]
-        cells += [words.number(row["held_core_hours"], 2)]
-        cells += [words.duration(row["held_core_seconds_per_fit"])]
+        cells += [_duration(row["core_seconds_per_fit"]), words.number(row["shared_fits"])]
+        cells += [_duration(row["core_seconds_per_shared_fit"])]
+        cells += [words.number(row["granted_core_hours"], 2)]
+        cells += [_duration(row["granted_core_seconds_per_fit"])]
+        cells += [words.number(row["gpu_hours"], 2)] if gpus else []
         if priced:
-            cells += [words.number(row[name], 4) for name in ("price_per_core_hour",)]
             cells += [words.number(row["money"], 2), words.number(row["money_per_fit"], 4)]
         rows.append(cells)
-    return header, rows, "l" + "r" * (len(header) - 1)
+    return header, rows, 1
 
 
 def difference_rows(
     found: Comparison, most: int | None = None
-) -> tuple[list[str], list[list[str]], str]:
-    """Return header, rows and alignment of the table of score differences."""
+) -> tuple[list[str], list[list[str]], int]:
+    """Return header, rows and the number of columns of text of the table of differences."""
     table = found.differences if most is None else found.differences.head(most)
     names = [*found.common, "epochs"]
     many = len(found.sides) > 2
-    header = (["Study"] if many else []) + [words.capital(words.label(name)) for name in names]
+    header = [*(["Study"] if many else []), "Beyond noise", "Pairing"]
+    text = len(header)
+    header += [words.capital(words.label(name)) for name in names]
     header += [found.baseline.label, "Other" if many else found.sides[-1].label]
-    header += ["Better by", "95 % interval", "p", "p, all at once", "Beyond noise", "Pairing"]
+    header += ["Better by", "95 % interval", "p", "p, all at once"]
     rows = []
     for row in table.to_dict("records"):
         cells = [row["study"]] if many else []
+        cells += ["yes" if row["beyond"] else "no", row["pairing"]]
         cells += [words.short(words.value(row[name]), 32) for name in names]
         cells += [words.score(row[name]) for name in ("baseline", "mean", "difference")]
         known = math.isfinite(row["low"])
         interval = f"{words.score(row['low'])} to {words.score(row['high'])}"
-        cells += [interval if known else words.NOTHING, words.number(row["p"], 3)]
-        cells += [words.number(row["p_all"], 3), "yes" if row["beyond"] else "no", row["pairing"]]
+        cells.append(Cell(interval if known else words.NOTHING, row["low"]))
+        cells += [words.number(row["p"], 3), words.number(row["p_all"], 3)]
         rows.append(cells)
-    return header, rows, "l" * many + "r" * (len(names) + 3) + "crrll"
+    return header, rows, text
 
 
-def score_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
-    """Return header, rows and alignment of the scores: mean (standard deviation), side by side."""
-    table = found.scores
+def score_rows(found: Comparison) -> tuple[list[str], list[list[str]], int]:
+    """Return header, rows and the number of columns of text (none) of the scores side by side."""
     names, studies = [*found.common, "epochs"], [side.label for side in found.sides]
     header = [words.capital(words.label(name)) for name in names] + studies
     keyed: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in table.to_dict("records"):
-        own = keyed.setdefault(
-            (row["point"], int(row["epochs"])), {name: row[name] for name in names}
-        )
-        own[f"study {row['study']}"] = f"{words.score(row['mean'])} ({words.score(row['sd'])})"
+    for row in found.scores.to_dict("records"):
+        own = keyed.setdefault((row["point"], int(row["epochs"])), {n: row[n] for n in names})
+        text = f"{words.score(row['mean'])} ({words.score(row['sd'])})"
+        own[f"study {row['study']}"] = Cell(text, row["mean"])
     rows = [
         [words.short(words.value(own[name]), 32) for name in names]
-        + [own.get(f"study {study}", words.NOTHING) for study in studies]
+        + [own.get(f"study {study}", Cell(words.NOTHING, math.nan)) for study in studies]
         for own in sorted(keyed.values(), key=lambda own: [_order(own[name]) for name in names])
     ]
-    return header, rows, "r" * len(names) + "c" * len(studies)
+    return header, rows, 0
 
 
 def _order(value: Any) -> tuple[int, float, str]:
@@ -187,16 +196,36 @@ def _order(value: Any) -> tuple[int, float, str]:
     return (0, float(value), "") if number else (1, 0.0, words.value(value))
 
 
-def place_rows(found: Comparison) -> tuple[list[str], list[list[str]], str]:
-    """Return header, rows and alignment of the table of what the studies ran on."""
+def place_rows(found: Comparison) -> tuple[list[str], list[list[str]], int]:
+    """Return header, rows and the number of columns of text of what the studies ran on."""
     header = ["Study", "Site", "Processor", "Nodes", "Workers on a node", "Threads of each"]
     rows = [
         [str(row["line"]), str(row["site"]), str(row["processor"]) or words.NOTHING]
         + [words.number(row[name]) for name in ("nodes", "workers_per_node", "threads")]
-        + [words.duration(row["wall_seconds"])]
+        + [_duration(row["wall_seconds"])]
         for row in found.places.to_dict("records")
     ]
-    return [*header, "Wall time"], rows, "lllrrrr"
+    return [*header, "Wall time"], rows, 3
+
+
+def studies(found: Comparison) -> list[tuple[str, str]]:
+    """Return what each study is: its label, and where it is from, its data, folds and metric."""
+    return [
+        (
+            side.label,
+            "; ".join(
+                part
+                for part in (
+                    side.source,
+                    f"data: {side.data}{' (synthetic)' if side.synthetic else ''}",
+                    words.count(side.folds, "fold"),
+                    f"ranked by {words.score_label(side.metric)}",
+                )
+                if part
+            ),
+        )
+        for side in found.sides
+    ]
 
 
 def remarks(found: Comparison) -> list[str]:

@@ -13,6 +13,7 @@ from stormsweep.config.load import load_study
 from stormsweep.errors import JournalError, UserError, nearest
 from stormsweep.files import sha256
 from stormsweep.results import journal
+from stormsweep.results.views import Kept
 from stormsweep.scaling import published
 from stormsweep.scaling.comparison import Comparison
 from stormsweep.scaling.published import PREFIX
@@ -110,7 +111,9 @@ def _refuse_twice(places: Sequence[Path | str]) -> None:
 def _read(place: Path | str) -> Side:
     if isinstance(place, str):
         return from_published(published.load(place.removeprefix(PREFIX)))
-    side = from_journal(journal.read(place / "journal.jsonl"), str(place), environment_of(place))
+    side = from_journal(
+        Kept(journal.read(place / "journal.jsonl")), str(place), environment_of(place)
+    )
     if side.configurations.empty:
         raise UserError(f"{place}: no fit is scored yet, so there is nothing to compare")
     return side

@@ -417,31 +417,28 @@ class Comparison:
 
         ``line``, ``fits``, ``core_seconds_per_fit`` (in tasks, over all its fits),
         ``shared_fits`` and ``core_seconds_per_shared_fit`` (over those that every line has),
-        ``held_core_hours`` and ``held_core_seconds_per_fit`` (workers' cores from ready to gone;
-        published: all nodes until the slowest was done), ``price_per_core_hour``, ``money`` and
-        ``money_per_fit`` of the hours held, where the journal has the price.
+        ``granted_core_hours`` and ``granted_core_seconds_per_fit`` (cores that are charged, for as
+        long as they were given; published: all nodes until the slowest was done), ``gpu_hours``
+        granted, ``money`` (what was granted at the site's prices, where the journal has them),
+        ``money_per_fit`` and ``price_basis``.
         """
-        rows = []
+        rows: list[dict[str, Any]] = []
+        count = len(self.shared_fits)
         for line in self.lines:
             side = next(side for side in self.sides if side.label == line.study)
             place = side.place(line.kind)
             own, shared = line.spent(line.fits), line.spent(self.shared_fits)
-            held, price = float(place["held_core_seconds"]), place["price_per_core_hour"]
-            money = held / 3600 * float(price) if pd.notna(price) else np.nan
-            count = len(self.shared_fits)
+            granted, money = float(place["granted_core_hours"]), float(place["money"])
+            each = shared["core_seconds"] / count if count else np.nan
             rows.append(
                 {"line": line.name, "fits": len(line.fits)}
                 | {"core_seconds_per_fit": own["core_seconds"] / len(line.fits)}
-                | {"shared_fits": count}
-                | {
-                    "core_seconds_per_shared_fit": shared["core_seconds"] / count
-                    if count
-                    else np.nan
-                }
-                | {"held_core_hours": held / 3600}
-                | {"held_core_seconds_per_fit": held / len(line.fits)}
-                | {"price_per_core_hour": np.nan if pd.isna(price) else float(price)}
+                | {"shared_fits": count, "core_seconds_per_shared_fit": each}
+                | {"granted_core_hours": granted}
+                | {"granted_core_seconds_per_fit": granted * 3600 / len(line.fits)}
+                | {"gpu_hours": float(place["gpu_hours"])}
                 | {"money": money, "money_per_fit": money / len(line.fits)}
+                | {"price_basis": place["price_basis"]}
             )
         return pd.DataFrame(rows)
 
@@ -450,7 +447,9 @@ class Comparison:
         """One row a line: on what it ran."""
         parts = []
         for side in self.sides:
-            own = side.places.drop(columns=["held_core_seconds", "price_per_core_hour"])
+            own = side.places.drop(
+                columns=["granted_core_hours", "gpu_hours", "money", "price_basis"]
+            )
             own.insert(0, "line", [side.line(kind) for kind in own["kind"]])
             parts.append(own)
         return pd.concat(parts, ignore_index=True)

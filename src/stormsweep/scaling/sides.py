@@ -23,13 +23,14 @@ from stormsweep.records import (
 )
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
+from stormsweep.scaling.accounts import account
 from stormsweep.scaling.published import PREFIX, Published
 
 #: Columns of `Side.timed` and of `Side.places`.
 TIMED = ["kind", "point", "epochs", "fold", "block", "whole"]
 TIMED += ["seconds", "node_seconds", "core_seconds", "asked"]
 PLACES = ["kind", "site", "processor", "nodes", "workers_per_node", "threads", "cores_per_node"]
-PLACES += ["wall_seconds", "held_core_seconds", "price_per_core_hour"]
+PLACES += ["wall_seconds", "granted_core_hours", "gpu_hours", "money", "price_basis"]
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,10 @@ def from_published(published: Published) -> Side:
     for name, kind in kinds.items():
         # The nodes worked side by side, and all were held until the slowest was done.
         wall = float(published.times.loc[published.times["kind"] == name, "seconds"].max())
-        held = wall * kind["nodes"] * kind["cores_per_node"]
+        granted = wall * kind["nodes"] * kind["cores_per_node"] / 3600
         places.append(
-            {"kind": name, "site": name, "wall_seconds": wall, "held_core_seconds": held}
+            {"kind": name, "site": name, "wall_seconds": wall, "granted_core_hours": granted}
+            | {"gpu_hours": 0.0, "money": np.nan, "price_basis": "no price was published"}
             | {"workers_per_node": 1, "threads": kind["cores_per_node"]}
             | {key: kind[key] for key in ("processor", "nodes", "cores_per_node")}
         )
@@ -350,23 +352,32 @@ def _places(entries: Sequence[Entry], environment: dict[str, Any]) -> pd.DataFra
         row = rows.setdefault(
             kinds[session],
             {"kind": kinds[session], "site": one["site"], "processor": "", "nodes": 0}
-            | {"workers_per_node": 0, "threads": 0, "wall_seconds": 0.0, "held_core_seconds": 0.0},
+            | {"workers_per_node": 0, "threads": 0, "wall_seconds": 0.0},
         )
         row["nodes"] = max(row["nodes"], own["host"].nunique(), 1)
         # A worker that was never seen ready has no host; then the session's layout counts.
         per_node = [n for (number, _), n in sharing.items() if number == session]
-        row["workers_per_node"] = max(row["workers_per_node"], *per_node, 0) or int(one["workers"])
+        given = begun[session].allotment.get("workers_per_node") or int(one["workers"])
+        row["workers_per_node"] = max(row["workers_per_node"], *per_node, 0) or given
         row["threads"] = max(row["threads"], int(one["threads"]))
         row["wall_seconds"] += float(one["seconds"])
-        held = float(own["available_seconds"].sum()) if len(own) else 0.0
-        row["held_core_seconds"] += held * int(one["threads"])
         if one["site"] == "local":
             row["processor"] = str(known.get(session, {}).get("processor", "")) or row["processor"]
-        price = getattr(begun[session], "allotment", {}).get("price_per_core_hour")
-        row["price_per_core_hour"] = row.get("price_per_core_hour", price)
-    for row in rows.values():
+    for kind, row in rows.items():
         row["cores_per_node"] = row["workers_per_node"] * row["threads"]
+        own_account = account(_of(entries, {n for n, name in kinds.items() if name == kind}))
+        row["granted_core_hours"] = own_account.core_hours_granted
+        row["gpu_hours"] = own_account.gpu_hours_granted
+        row["money"] = np.nan if own_account.cost is None else own_account.cost
+        row["price_basis"] = own_account.price_basis
     return pd.DataFrame(list(rows.values()), columns=PLACES)
+
+
+def _of(entries: Sequence[Entry], sessions: set[int]) -> list[Entry]:
+    """Return a journal as if only some of its sessions had been."""
+    return [
+        entry for entry in entries if getattr(entry.record, "session", None) in sessions | {None}
+    ]
 
 
 def environment_of(directory: Path) -> dict[str, Any]:

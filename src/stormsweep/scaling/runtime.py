@@ -54,6 +54,8 @@ _NEAR = 1.25
 #: Groups of runs that are left out, each in turn.
 _GROUPS = 12
 
+#: Of more stretches than that, so many are enough to see how far off a fit is.
+_ENOUGH = 6000
 #: What is done once for a process, and once for a program of it.
 _ONCE = {
     "opens": ("open/worker", "compile/first"),
@@ -342,6 +344,8 @@ def check(
 ) -> Checked:
     """Foretell runs that were left out of the fit, group by group.
 
+    Of very many runs only some are looked at, drawn at random.
+
     Parameters
     ----------
     observed : DataFrame
@@ -357,7 +361,7 @@ def check(
     UserError
         If there are fewer than two groups.
     """
-    table = _of_kind(observed, kind)
+    table = _sample(_of_kind(observed, kind))
     group = table.groupby(list(by), sort=False).ngroup().to_numpy()
     count = int(group.max()) + 1
     if count < 2:
@@ -380,6 +384,16 @@ def check(
         float(runs["foretold"].sum() / runs["seconds"].sum() - 1),
         runs,
     )
+
+
+def _sample(table: pd.DataFrame) -> pd.DataFrame:
+    """Return runs drawn at random, about as many as make `_ENOUGH` stretches."""
+    if len(table) <= _ENOUGH:
+        return table
+    run = table.groupby(["study", "run"], sort=False).ngroup().to_numpy()
+    place = np.random.default_rng(0).permutation(int(run.max()) + 1)[run]
+    drawn: pd.DataFrame = table[place < (place.max() + 1) * _ENOUGH / len(table)]
+    return drawn.reset_index(drop=True)
 
 
 def _with_once(found: RunTime, table: pd.DataFrame, whole: RunTime) -> RunTime:

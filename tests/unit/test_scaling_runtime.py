@@ -423,6 +423,8 @@ def test_runs_of_a_bundle_count_with_their_share(tmp_path: Path) -> None:
     fixed += found.terms["train/compiled"]
     fixed += found.terms["rest/task"]
     assert share[0] - share[1] == pytest.approx(0.75 * fixed)
+    # Unless told, bundles are as large as they were.
+    assert found.seconds(**told, compiles=True) == pytest.approx(share[1])
 
 
 def test_threads_that_work_beside_a_stretch_are_counted(tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ class RunTime:
     ranges : dict
         Least and most of ``batch_size``, ``parameters``, ``threads``, ``workers`` that were seen.
     usual : dict
-        What is taken where it is not said: ``patches_per_epoch``, ``validation``, and the share of
-        stretches for which a model was built or restored (``builds``).
+        What is taken where it is not said: ``patches_per_epoch``, ``validation``, ``bundle``, and
+        the share of stretches for which a model was built or restored (``builds``).
     layouts : tuple of tuple
         Workers of a node and threads of each that were seen together.
     """
@@ -139,7 +139,7 @@ class RunTime:
         builds: ArrayLike | None = None,
         epochs: ArrayLike | None = None,
         validation: ArrayLike | None = None,
-        bundle: ArrayLike = 1,
+        bundle: ArrayLike | None = None,
         neighbours: ArrayLike | None = None,
     ) -> Any:
         """Return how long a stretch of training takes on average; arrays in, arrays out.
@@ -158,8 +158,8 @@ class RunTime:
             stretches; `builds` is the usual share unless given.
         epochs, validation : float, optional
             Epochs, and patches scored; as usual unless given.
-        bundle : int
-            Runs trained together; the seconds are one's share.
+        bundle : int, optional
+            Runs trained together; the seconds are one's share. As usual unless given.
         neighbours : float, optional
             Busy threads of the node's other workers, where they are not simply all of them.
 
@@ -181,7 +181,7 @@ class RunTime:
             if epochs is None
             else epochs,
             "validation": self.usual["validation"] if validation is None else validation,
-            "bundle": bundle,
+            "bundle": self.usual["bundle"] if bundle is None else bundle,
             "serial": self.serial,
         }
         if neighbours is None:
@@ -334,6 +334,7 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
             ),
             "validation": float(np.median(told["validation"])),
             "builds": float(told["builds"].mean()),
+            "bundle": float(np.median(told["bundle"])),
         },
         layouts=tuple(layouts),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import stormsweep
-from stormsweep.report import answer, audit, tables, tested_words, words
+from stormsweep.report import answer, audit, scaling, tables, tested_words, words
 from stormsweep.report.material import Material
 from stormsweep.report.style import Picture
 
@@ -42,7 +42,7 @@ def render(
         The study.
     figures : dict of str to list of Shown
         Figures by the section they stand in: ``answer``, ``verification``, ``scores``,
-        ``training``, ``learning``, ``time``.
+        ``training``, ``learning``, ``time``, ``scaling``.
     study_file : str
         Text of study.toml; may be empty.
     environment : dict
@@ -86,6 +86,7 @@ def render(
         environment=_flat(environment),
         audit_header=audit.HEADER,
         audit=audit.rows(material.audit) if material.audit else [],
+        scaling=[scaling.section(found) for found in material.scaling],
         study_file=study_file,
         directory=directory,
     )

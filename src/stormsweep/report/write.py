@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from stormsweep import files
-from stormsweep.report import audit, cases, groups, page, scores, style, timings, verification
+from stormsweep.report import (
+    audit,
+    cases,
+    groups,
+    page,
+    scaling,
+    scores,
+    style,
+    timings,
+    verification,
+)
 from stormsweep.report.material import Material
 from stormsweep.report.style import Picture
 from stormsweep.report.tables import write_tables
@@ -27,6 +37,7 @@ SECTIONS: dict[str, list[Callable[[Material], list[Picture] | Picture | None]]] 
     "training": [timings.train_time_picture],
     "learning": [scores.learning_picture],
     "time": [timings.timeline_picture, timings.breakdown_picture],
+    "scaling": [scaling.scaling_pictures],
 }
 
 
@@ -56,6 +67,8 @@ def write_report(directory: Path) -> Path:
     with files.replacing_folder(directory / "report") as folder:
         figures = _figures(material, folder / "figures")
         write_tables(material, folder / "tables")
+        for found in material.scaling:
+            scaling.write_tables(found, folder / "tables")
         text = page.render(
             material,
             figures,

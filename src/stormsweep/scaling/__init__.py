@@ -1,0 +1,1 @@
+"""Timings, scaling laws, simulation, advice: reads records only."""

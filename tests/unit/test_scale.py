@@ -448,8 +448,7 @@ def test_a_damaged_note_of_measurements_is_refused_in_one_line(tmp_path: Path) -
         measured.read(tmp_path)
 
 
-def test_pages_and_files_have_the_figures_and_the_tables(tmp_path: Path) -> None:
-    journals.simulate(tmp_path, SPACE)
+def test_the_page_has_the_figures_and_the_tables(tmp_path: Path) -> None:
     wanted = [
         Layout(count, threads, pin=pin)
         for count in (1, 2, 4)
@@ -475,16 +474,18 @@ def test_pages_and_files_have_the_figures_and_the_tables(tmp_path: Path) -> None
     text = page.read_text(encoding="utf-8")
     assert f"4 workers {TIMES} 2 threads, across sockets" in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "")
-    # The study's own report shows it too.
-    whole = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "Scaling: layouts measured" in whole
+
+
+def test_the_report_of_the_study_shows_what_was_measured(tmp_path: Path) -> None:
+    space = {"batch_size": [128], "learning_rate": [0.001], "epochs": [2]}
+    journals.simulate(tmp_path, space)
+    assert measured.read(tmp_path) == []
+    scaled(tmp_path, [Layout(1, 1), Layout(2, 1)], lambda _: 1.0, repeats=1)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Scaling: layouts measured" in text
+    assert f"Best layout: 2 workers {TIMES} 1 thread" in text
     assert (tmp_path / "report" / "figures" / "scaling-speedup.png").is_file()
     assert (tmp_path / "report" / "tables" / "scaling-strong.tex").is_file()
-
-
-def test_a_study_without_measurements_has_no_such_section(tmp_path: Path) -> None:
-    journals.simulate(tmp_path, SPACE)
-    assert "Scaling: layouts measured" not in write_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_times_are_from_the_last_workers_start_to_the_last_result() -> None:

@@ -39,7 +39,7 @@ HEADER = [
     *("Busy", "Core-hours"),
 ]
 ALIGN = "lrrcrrcrrr"
-LAWS_HEADER = ["Scaling", "Workers", "Law", "Parameters", "Misses what was left out by"]
+LAWS_HEADER = ["Scaling", "Workers", "Law", "Parameters (90 % intervals)", "Error"]
 #: Lines of one figure.
 _MOST_LINES = len(COLOURS)
 _LAWS = {"amdahl": "Amdahl's law", "gustafson": "Gustafson's law", "usl": "universal law"}
@@ -91,7 +91,7 @@ def law_rows(findings: Findings) -> list[list[str]]:
     for kind, fitted in (("strong", findings.laws), ("weak", findings.weak_laws)):
         for (threads, pin), laws in fitted.items():
             for law in laws:
-                shown = ", ".join(_parameter(law, name) for name in law.parameters)
+                shown = ", ".join(_parameter(law, name, "") for name in law.parameters)
                 group = words.capital(_group(threads, pin, findings))
                 error = words.percent(law.error, 1)
                 found.append([kind.capitalize(), group, _LAWS[law.name], shown, error])
@@ -194,11 +194,12 @@ def _law_words(findings: Findings) -> Iterator[str]:
         yield f"{line}. Beyond {law.measured[1]} workers, which were not measured, it may not hold."
 
 
-def _parameter(law: Law, name: str) -> str:
+def _parameter(law: Law, name: str, what: str = " interval ") -> str:
     low, high = law.intervals[name]
     value = law.parameters[name]
     shown = f"{name.replace('_', ' ')} {value:.2g}"
-    return f"{shown} ({words.percent(law.level)} interval {low:.2g} to {high:.2g})"
+    level = f"{words.percent(law.level)}{what}" if what else ""
+    return f"{shown} ({level}{low:.2g} to {high:.2g})"
 
 
 def _group(threads: int, pin: str, findings: Findings) -> str:

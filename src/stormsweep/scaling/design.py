@@ -432,11 +432,17 @@ def cells(work: Work, wanted: Iterable[Layout], repeats: int, seed: int) -> list
     course of time meets all of them alike.
     """
     asked = list(wanted)
+    # Where threads lie is seen well enough from the same work.
+    usual = {
+        count: min((one.pin for one in asked if one.threads == count), key=PINS.index)
+        for count in {one.threads for one in asked}
+    }
+    growing = [one for one in asked if one.pin == usual[one.threads]]
     ordered: list[Cell] = []
     for repeat in range(1, repeats + 1):
         block = {Cell(layout, len(work.runs), repeat): None for layout in asked}
         if work.weak:
-            block |= {Cell(one, one.workers * work.weak, repeat): None for one in asked}
+            block |= {Cell(one, one.workers * work.weak, repeat): None for one in growing}
         mixed = list(block)
         random.Random(f"order-{seed}-{repeat}").shuffle(mixed)
         ordered += mixed

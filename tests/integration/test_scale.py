@@ -78,11 +78,6 @@ def test_layouts_are_measured_once_with_the_same_scores_and_shown(
     again = called(tmp_path, *asked)
     assert again.returncode == 0, again.stderr
     assert "Nothing was left to measure." in again.stdout
-    # A study is not bound to what was measured of it: it is begun, and its report shows both.
-    ran = stormsweep(tmp_path, "run", study)
-    assert ran.returncode == 0, ran.stderr
-    page = (tmp_path / "runs" / "digits" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Scaling: layouts measured" in page
     # Other times would be compared with those of another study.
     small_study(tmp_path, validation="folds = 3")
     other = called(tmp_path, *asked)

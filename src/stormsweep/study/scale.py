@@ -135,6 +135,8 @@ def scale(
                 pace = measure_pace(alone, plan, data, watcher)
                 work = choose_work(plan.runs, wanted, repeats, weak, pace, minutes, seed)
                 kept = ground.described(work, pace, data)
+                if work.why:
+                    watcher.note(f"measured are {work.why}")
             about = with_cells(kept, plan.runs, wanted, repeats, weak, left_out, folder)
             write_text(folder / STUDY, dump_study(study.file))
             write_json(folder / FILE, about)

@@ -36,9 +36,9 @@ from stormsweep.scaling import measured
 from stormsweep.scaling.design import (
     RUNS_EACH,
     Cell,
+    Estimate,
     Layout,
     Node,
-    Pace,
     Part,
     Work,
     cells,
@@ -147,14 +147,14 @@ def test_the_first_so_many_runs_have_all_batch_sizes_alike(
     assert max(shares) - min(shares) <= 1
 
 
-def pace_of(runs: Sequence[Run], epoch: float) -> Pace:
-    return Pace({run.id: epoch * 512 / run.hyperparameters["batch_size"] for run in runs}, 2.0, 3.0)
+def estimate_of(runs: Sequence[Run], epoch: float) -> Estimate:
+    return Estimate({run.id: epoch * 512 / run.hyperparameters["batch_size"] for run in runs}, 2.0, 3.0)
 
 
 def test_all_runs_are_measured_whole_where_there_is_time() -> None:
     runs = plan_of(SPACE).runs
     wanted = [Layout(1, 1), Layout(2, 1)]
-    work = choose_work(runs, wanted, 3, False, pace_of(runs, 0.1), 60, 0)
+    work = choose_work(runs, wanted, 3, False, estimate_of(runs, 0.1), 60, 0)
     assert sorted(work.runs, key=lambda run: run.id) == sorted(runs, key=lambda run: run.id)
     assert (work.why, work.weak) == ("", 0)
 
@@ -165,9 +165,9 @@ def test_a_subset_keeps_batch_sizes_and_gives_each_worker_enough_within_the_time
 ) -> None:
     runs = plan_of({**SPACE, "batch_size": [128, 256, 512], "epochs": [2, 10]}, folds=4).runs
     wanted = [Layout(1, 1), Layout(widest, 1), Layout(1, 2)]
-    pace, minutes = pace_of(runs, epoch), 30.0
-    work = choose_work(runs, wanted, 3, weak, pace, minutes, seed)
-    assert foreseen(cells(work, wanted, 3, seed), work, pace) <= 60 * minutes
+    estimate, minutes = estimate_of(runs, epoch), 30.0
+    work = choose_work(runs, wanted, 3, weak, estimate, minutes, seed)
+    assert foreseen(cells(work, wanted, 3, seed), work, estimate) <= 60 * minutes
     assert {run.hyperparameters["batch_size"] for run in work.runs} == {128, 256, 512}
     assert len(work.runs) >= RUNS_EACH * widest
     lasts = {run.milestones[-1] for run in work.runs}
@@ -183,11 +183,11 @@ def test_a_subset_keeps_batch_sizes_and_gives_each_worker_enough_within_the_time
 def test_too_few_runs_and_too_little_time_are_refused() -> None:
     runs = plan_of(SPACE).runs
     with pytest.raises(UserError, match="--workers: given 16; the study has 12 runs"):
-        choose_work(runs, [Layout(16, 1)], 1, False, pace_of(runs, 1), 60, 0)
+        choose_work(runs, [Layout(16, 1)], 1, False, estimate_of(runs, 1), 60, 0)
     with pytest.raises(
         UserError, match=r"--minutes: given 0\.5; an epoch of 6 runs in every layout"
     ):
-        choose_work(runs, [Layout(1, 1), Layout(2, 1)], 3, False, pace_of(runs, 100), 0.5, 0)
+        choose_work(runs, [Layout(1, 1), Layout(2, 1)], 3, False, estimate_of(runs, 100), 0.5, 0)
 
 
 def test_every_repeat_has_all_layouts_in_an_order_of_its_own() -> None:
@@ -311,7 +311,7 @@ def scaled(
         "runs": {run.id: list(run.milestones) for run in work.runs},
         "weak": weak,
         "why": "",
-        "pace": asdict(Pace({})),
+        "estimate": asdict(Estimate({})),
         "left_out": [],
         "cells": {},
     }

@@ -151,7 +151,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Estimate:
     """What runs are foreseen to take.
 
     Attributes
@@ -321,7 +321,7 @@ def choose_work(
     wanted: Sequence[Layout],
     repeats: int,
     weak: bool,
-    pace: Pace,
+    estimate: Estimate,
     minutes: float,
     seed: int,
 ) -> Work:
@@ -337,7 +337,7 @@ def choose_work(
         How often each.
     weak : bool
         Whether weak scaling is measured too.
-    pace : Pace
+    estimate : Estimate
         What runs take.
     minutes : float
         How long all may take.
@@ -366,13 +366,13 @@ def choose_work(
 
     def fits(count: int, epochs: int) -> bool:
         chosen = work(count, epochs)
-        return foreseen(cells(chosen, wanted, repeats, seed), chosen, pace) <= 60 * minutes
+        return foreseen(cells(chosen, wanted, repeats, seed), chosen, estimate) <= 60 * minutes
 
     if fits(len(runs), longest):
         return work(len(runs), longest)
     if not fits(least, 1):
         shortest = work(least, 1)
-        seconds = foreseen(cells(shortest, wanted, repeats, seed), shortest, pace)
+        seconds = foreseen(cells(shortest, wanted, repeats, seed), shortest, estimate)
         raise UserError(
             f"--minutes: given {minutes:g}; an epoch of {least} runs in every layout takes about "
             f"{math.ceil(seconds / 60)} minutes; allow more, or ask for fewer layouts or repeats"
@@ -449,13 +449,13 @@ def cells(work: Work, wanted: Iterable[Layout], repeats: int, seed: int) -> list
     return ordered
 
 
-def foreseen(measured: Iterable[Cell], work: Work, pace: Pace) -> float:
+def foreseen(measured: Iterable[Cell], work: Work, estimate: Estimate) -> float:
     """Return about how many seconds measurements take."""
     known: dict[tuple[Layout, int], float] = {}
     total = 0.0
     for cell in measured:
         key = (cell.layout, cell.runs)
         if key not in known:
-            known[key] = pace.cell(work.runs[: cell.runs], cell.layout)
+            known[key] = estimate.cell(work.runs[: cell.runs], cell.layout)
         total += known[key]
     return total

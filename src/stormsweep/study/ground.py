@@ -22,7 +22,7 @@ from stormsweep.scaling.design import (
     Cell,
     Layout,
     Node,
-    Pace,
+    Estimate,
     Work,
     cells,
     for_each,
@@ -136,7 +136,7 @@ class Ground:
             )
         return about
 
-    def described(self, work: Work, pace: Pace, data: PreparedData) -> dict[str, Any]:
+    def described(self, work: Work, estimate: Estimate, data: PreparedData) -> dict[str, Any]:
         """Return what ``scale.json`` says from now on, without any measurements."""
         file, known = self.whole.file, data.summary()
         return {
@@ -155,10 +155,10 @@ class Ground:
             "runs": {run.id: list(run.milestones) for run in work.runs},
             "weak": work.weak,
             "why": work.why,
-            "pace": {
-                "epoch": {name: round(seconds, 4) for name, seconds in pace.epoch.items()},
-                "program": round(pace.program, 3),
-                "starting": round(pace.starting, 3),
+            "estimate": {
+                "epoch": {name: round(seconds, 4) for name, seconds in estimate.epoch.items()},
+                "program": round(estimate.program, 3),
+                "starting": round(estimate.starting, 3),
             },
             "left_out": [],
             "cells": {},

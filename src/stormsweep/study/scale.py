@@ -15,10 +15,10 @@ from stormsweep.errors import JournalError, StudyInterrupted
 from stormsweep.files import within_group, write_json, write_text
 from stormsweep.records import Run, RunFailed
 from stormsweep.results.journal import of_kind
-from stormsweep.scaling.design import Cell, Pace, choose_work, foreseen
+from stormsweep.scaling.design import Cell, Estimate, choose_work, foreseen
 from stormsweep.scaling.measured import FILE, LOAD, MUCH, Findings, read_site
 from stormsweep.study.ground import STUDY, Ground, asked, cell_of, made, with_cells, work_of
-from stormsweep.study.pace import measure_pace, warm_up
+from stormsweep.study.rehearsal import rehearse, warm_up
 from stormsweep.study.study import Study
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def scale(
     plan, seed = study.plan(), study.file.study.seed
     # A study that is too small is refused before anything is prepared or measured.
     choose_work(
-        plan.runs, wanted, repeats, weak, Pace({run.id: 0.0 for run in plan.runs}), minutes, seed
+        plan.runs, wanted, repeats, weak, Estimate({run.id: 0.0 for run in plan.runs}), minutes, seed
     )
     data = study.prepare(watcher)
     if kept is not None and kept["fingerprint"] != data.fingerprint:
@@ -132,9 +132,9 @@ def scale(
             alone = ground.study(wanted[0], "calibration")
             tried = kept is None
             if kept is None:
-                pace = measure_pace(alone, plan, data, watcher)
-                work = choose_work(plan.runs, wanted, repeats, weak, pace, minutes, seed)
-                kept = ground.described(work, pace, data)
+                estimate = rehearse(alone, plan, data, watcher)
+                work = choose_work(plan.runs, wanted, repeats, weak, estimate, minutes, seed)
+                kept = ground.described(work, estimate, data)
                 if work.why:
                     watcher.note(f"measured are {work.why}")
             about = with_cells(kept, plan.runs, wanted, repeats, weak, left_out, folder)
@@ -181,7 +181,7 @@ class _Series:
         self._ground, self._watcher, self._still_ours = ground, watcher, still_ours
         self._work = work_of(about, runs)
         self._cells = {name: cell_of(row) for name, row in about["cells"].items()}
-        self._pace = Pace(**about["pace"])
+        self._estimate = Estimate(**about["estimate"])
 
     def measure(self, retry_failed: bool, warm_up: Callable[[], None]) -> Scaling:
         """Measure what is not measured yet.
@@ -243,8 +243,8 @@ class _Series:
 
     def _left(self, cells: list[Cell], done: list[Cell], seconds: float) -> str:
         """Say how long the rest takes: as foreseen, corrected by what those done really took."""
-        expected = foreseen(done, self._work, self._pace)
-        rest = foreseen(cells[len(done) :], self._work, self._pace)
+        expected = foreseen(done, self._work, self._estimate)
+        rest = foreseen(cells[len(done) :], self._work, self._estimate)
         rest *= seconds / expected if expected > 0 else 1.0
         return f"{rest / 60:.0f} min" if rest >= 90 else f"{rest:.0f} s"
 

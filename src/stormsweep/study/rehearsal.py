@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stormsweep.cluster.pool import WorkerReady
 from stormsweep.data.prepared import PreparedData
 from stormsweep.records import Run, Sampled
-from stormsweep.scaling.design import Pace
+from stormsweep.scaling.design import Estimate
 from stormsweep.search.plan import Plan, cost, structure
 from stormsweep.study.layout import Layout
 from stormsweep.study.problem import turned_folder
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MOST_TRIED, _SECONDS = 8, 1.5
 
 
-def measure_pace(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> Pace:
+def rehearse(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> Estimate:
     """Have one worker train a run of each batch size for a moment.
 
     Parameters
@@ -72,7 +72,7 @@ def measure_pace(study: Study, plan: Plan, data: PreparedData, watcher: Watcher)
         run.id: cost(1, patches[run.fold], batch_size(run)) / _nearest(speeds, batch_size(run))
         for run in plan.runs
     }
-    return Pace(epochs, sum(beside) / len(beside), starting)
+    return Estimate(epochs, sum(beside) / len(beside), starting)
 
 
 def warm_up(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> None:

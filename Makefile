@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-slow check system slurm lock clean
+.PHONY: help study test test-cluster test-others test-slow check system slurm lock clean
 
 help:
 	@echo "make study      the main job: synthetic storms, a small grid, a report (minutes)"
@@ -49,8 +49,21 @@ check: $(VENV)/.dev
 system:
 	@sh tests/install-system-packages.sh
 
+# Tests on Slurm wait most of their time, so they run beside the others; what they print comes last.
+ifeq ($(PYTEST_ARGS),)
+test: check system
+	@$(MAKE) --no-print-directory -j2 test-cluster test-others
+else
 test: check system
 	$(BIN)/pytest -m "not slow" --durations=15 $(PYTEST_ARGS)
+endif
+
+test-cluster:
+	@log=$$(mktemp); $(BIN)/pytest -m "cluster and not slow" --durations=15 >$$log 2>&1; code=$$?; \
+	  cat $$log; rm -f $$log; exit $$code
+
+test-others:
+	@$(BIN)/pytest -m "not cluster and not slow" --durations=15
 
 test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)

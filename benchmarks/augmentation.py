@@ -21,9 +21,9 @@ from stormsweep.cluster import machine
 from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable
 from stormsweep.data.turned import open_turned, write_turned
 from stormsweep.models import storm_cnn
-from stormsweep.records import Augmentation
 from stormsweep.training.engine import FoldData, Turning
 from stormsweep.training.keras_tf import KerasEngine, configure
+from stormsweep.work import Augmentation
 
 BATCH = 512
 COPIES = 4

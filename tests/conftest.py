@@ -20,6 +20,13 @@ settings.register_profile("ci", deadline=None, suppress_health_check=[HealthChec
 settings.load_profile("ci")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests on Slurm, which wait more than they compute."""
+    for item in items:
+        if "slurm_daemons" in getattr(item, "fixturenames", ()):
+            item.add_marker("cluster")
+
+
 @pytest.fixture(scope="session")
 def slurm_daemons() -> Iterator[MiniSlurm]:
     """Start a real Slurm of four small nodes, once for all tests."""

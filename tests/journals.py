@@ -249,6 +249,7 @@ def simulate(
     for session in range(1, len(stops) + 2):
         end = now + stops[session - 1] if session <= len(stops) else math.inf
         lines.append((now, SessionBegun(session, "node17", 4000 + session, "local", workers, 1)))
+        pids = {f"worker-{n}": 4100 + session for n in range(workers)}
         free = {f"worker-{n}": now + 6.5 + 0.8 * n for n in range(workers)}
         for name, ready in free.items():
             lines.append((ready, WorkerEvent(session, name, "ready", "node17", 4100 + session)))
@@ -278,14 +279,17 @@ def simulate(
             if started in lose:
                 when = done.started + 0.5 * (done.stopped - done.started)
                 reason = "worker was lost: killed by signal 9"
-                lines.append((when, WorkerEvent(session, name, "lost", "node17", 1, "signal 9")))
+                lines.append(
+                    (when, WorkerEvent(session, name, "lost", "node17", pids[name], "signal 9"))
+                )
                 lines.append((when, TaskRetried(run.run, b, 2, reason, name, session)))
-                lines.append((when + 7, WorkerEvent(session, name, "ready", "node17", 2)))
+                pids[name] += 100
+                lines.append((when + 7, WorkerEvent(session, name, "ready", "node17", pids[name])))
                 todo.append((run, a, b))
                 free[name] = when + 7
                 continue
             lines.append((done.stopped + 0.02, done))
-            free[name] = done.stopped
+            free[name] = done.stopped + 0.02
         todo = [*todo, *unfinished[::-1]]
         if end < math.inf:
             now = end
@@ -354,5 +358,5 @@ def with_pauses(entries: list[Entry]) -> list[Entry]:
             patches=done.patches - patches,
             updates=done.updates - updates,
         )
-        paused += [Entry(entry.time, pause), Entry(entry.time, rest)]
+        paused += [Entry(round(then, 6), pause), Entry(entry.time, rest)]
     return paused

@@ -10,9 +10,10 @@ import time
 import zlib
 from pathlib import Path
 
-from stormsweep.records import Task, TaskDone, TaskOrder
+from stormsweep.records import TaskDone
 from stormsweep.study.setup import Question, Welcome
 from stormsweep.training.checkpoint import path_of
+from stormsweep.work import Task, TaskOrder
 
 _SCORES = ("roc_auc", "average_precision", "brier_score", "brier_skill_score", "csi", "loss")
 _PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
@@ -20,7 +21,7 @@ _PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
 
 def welcome(question: Question) -> Welcome:
     """Be ready at once."""
-    return Welcome("", "0" * 64, time.time())
+    return Welcome("", "0" * 64)
 
 
 def seconds(task: Task) -> float:

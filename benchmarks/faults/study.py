@@ -23,8 +23,8 @@ from .world import World
 GAPS = (1.0, 9.0)
 #: A kind that finds nothing to strike within so many seconds gives way to another.
 _PATIENCE = 12.0
-#: A study that is not done within so many seconds never will be.
-_LIMIT = 900.0
+#: A study that is not done within so many seconds never will be, on a busy machine neither.
+_LIMIT = 1800.0
 #: Seconds within which processes and jobs must be gone after the end.
 _GONE = 60.0
 #: How many of the faults wait for a worker to be there: starting takes long, and hits little.
@@ -135,7 +135,7 @@ class Trial:
 
     def _command(self) -> None:
         self.story.commands += 1
-        self._begun = time.time()
+        self._begun, self._troubles = time.time(), self.world.troubles("sbatch")
         self.world.start(*self._retry)
 
     def _over(self) -> bool:
@@ -203,7 +203,9 @@ class Trial:
                 return "its jobs were ended before they recorded anything, three in a row"
             if not refused and began == before and recent:
                 return "its job was ended before its driver began"
-        if refused and any(fault.kind.startswith(away) for fault in recent):
+        # Trouble made for sbatch stays until there is a call of it, however late.
+        met = self.world.troubles("sbatch") > self._troubles
+        if refused and (met or any(fault.kind.startswith(away) for fault in recent)):
             return "refused while Slurm was in trouble"
         return ""
 

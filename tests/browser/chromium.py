@@ -118,7 +118,9 @@ class Chromium:
     def complaints(self) -> list[str]:
         """Return the errors and warnings on the console."""
         texts = [event["entry"]["text"] for event in self.named("Log.entryAdded")]
-        texts += [str(event["args"]) for event in self.named("Runtime.consoleAPICalled")]
+        said = self.named("Runtime.consoleAPICalled")
+        grave = ("error", "warning", "assert")
+        texts += [str(event["args"]) for event in said if event["type"] in grave]
         return texts + [str(event) for event in self.named("Runtime.exceptionThrown")]
 
     def screenshot(self, path: Path) -> None:

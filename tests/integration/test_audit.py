@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stormsweep.records import identity
+from stormsweep.work import identity
 
 from .conftest import called, command, digits_study, stormsweep, tasks
 

@@ -63,6 +63,9 @@ class Processes:
         self.stopped.clear()
         return found
 
+    def granted(self) -> Mapping[str, float]:
+        return {}
+
     def stop(self, names: Collection[str]) -> None:
         self.stopped += names
         for name in names:
@@ -187,6 +190,74 @@ def test_a_worker_that_dies_a_node_that_is_silent_and_one_that_ends_are_told_apa
     launcher.processes[one.worker.rsplit("-", 2)[1]].terminate()
     watched.until(lambda: len(watched.lost) == 3)
     assert (watched.lost[2].pid, watched.lost[2].failure) == (again.pid, "cancelled")
+
+
+@contextlib.contextmanager
+def memory_group(limit_mb: int) -> Iterator[Path]:
+    """Make a control group below this process's own, with a limit on memory; skip where none."""
+    groups = Path("/proc/self/cgroup").read_text().splitlines()
+    below = next((line.split(":", 2)[2] for line in groups if ":memory:" in line), None)
+    folder = Path(f"/sys/fs/cgroup/memory{below}/stormsweep-{os.getpid()}")
+    try:
+        if below is None:
+            raise OSError("version 1 of control groups does not limit memory here")
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error}")
+    try:
+        (folder / "memory.limit_in_bytes").write_text(str(limit_mb << 20))
+        with contextlib.suppress(OSError):
+            # Else what does not fit would go to the disk, where there is one for it.
+            (folder / "memory.swappiness").write_text("0")
+        yield folder
+    finally:
+        # What is left in it would keep it there.
+        for pid in (folder / "tasks").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        until = time.monotonic() + 20
+        while (folder / "tasks").read_text() and time.monotonic() < until:
+            time.sleep(0.05)
+        folder.rmdir()
+
+
+def hoarded(megabytes: int) -> int:
+    return len(bytearray(os.urandom(1 << 20)) * megabytes)
+
+
+def test_a_worker_that_the_system_kills_for_its_jobs_memory_is_called_so(
+    begin: Callable[..., Watched], tmp_path: Path
+) -> None:
+    """A job's control group, as Slurm makes them: the budget of the worker would allow more."""
+    with memory_group(700) as group:
+        launcher = Processes(tmp_path, running=1)
+        start = launcher.start
+
+        def inside(name: str, command: Sequence[str]) -> str:
+            script = 'echo $$ >"$0/tasks" && exec "$@"'
+            return start(name, ["bash", "-c", script, str(group), *command])
+
+        launcher.start = inside  # type: ignore[method-assign]
+        watched = begin(launcher, 1, 1, memory_gb=8.0)
+        for count in (1, 2):
+            watched.until(lambda count=count: len(watched.ready) == count)  # type: ignore[misc]
+            worker = watched.ready[-1]
+            watched.pool.submit(worker.worker, worker.pid, f"t{count}", hoarded, 900)
+            watched.until(lambda count=count: len(watched.lost) == count)  # type: ignore[misc]
+            lost = watched.lost[-1]
+            assert (lost.pid, lost.failure, lost.token) == (
+                worker.pid,
+                "out-of-memory",
+                f"t{count}",
+            ), lost
+            assert "the system killed the worker, because the memory of the job on" in lost.reason
+            assert "(0.68 GiB)" in lost.reason
+        # One that is killed by somebody is not taken for it afterwards.
+        watched.until(lambda: len(watched.ready) == 3)
+        os.kill(watched.ready[-1].pid, signal.SIGKILL)
+        watched.until(lambda: len(watched.lost) == 3)
+        assert watched.lost[-1].failure == "killed"
+        watched.pool.close()
 
 
 def test_steps_whose_time_is_over_are_not_begun_again(

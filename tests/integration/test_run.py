@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -73,6 +74,39 @@ def test_results_come_in_every_format(digits: Path, tmp_path: Path) -> None:
     assert len(json.loads(text)) == 32
 
 
+def test_what_a_study_took_is_shown_and_adds_up(digits: Path, tmp_path: Path) -> None:
+    spent = Study.from_toml(digits).account()
+    entries = read(digits / "journal.jsonl")
+    done, (session,) = of_kind(entries, TaskDone), of_kind(entries, SessionBegun)
+    assert session.allotment["cores_per_node"] == 2
+    busy = sum(task.stopped - task.started for task in done)
+    assert spent.busy_seconds == pytest.approx(busy)
+    assert spent.core_hours_used == pytest.approx(busy / 3600)
+    assert spent.core_hours_used < spent.core_hours_granted == spent.core_hours_asked
+    parts = ("busy", "lost", "travel", "waiting", "rest", "underway")
+    spent_on = sum(getattr(spent, f"{part}_seconds") for part in parts)
+    assert spent_on == pytest.approx(spent.worker_seconds, abs=0.01)
+    assert 0.5 < spent.utilisation <= 1
+    assert 0 < spent.parallel_efficiency < spent.utilisation
+    assert 0 < spent.overhead_seconds < spent.wall_seconds
+    assert spent.longest_chain_seconds < spent.wall_seconds
+    said = called(tmp_path, "status", digits).stdout
+    assert f"workers busy {100 * spent.utilisation:.0f} % of the time" in said
+    assert "core-hours used of" in said
+    text = called(tmp_path, "results", digits, "--what", "tasks", "--format", "csv").stdout
+    frame = pd.read_csv(io.StringIO(text))
+    assert len(frame) == len(done)
+    assert (frame["queued"] <= frame["submitted"]).all()
+    assert (frame["returned"] > frame["stopped"]).all(), "one clock, on one machine"
+    for what, rows in (("workers", 2), ("sessions", 1), ("account", 1)):
+        text = called(tmp_path, "results", digits, "--what", what, "--format", "json").stdout
+        assert len(json.loads(text)) == rows
+        assert called(tmp_path, "results", digits, "--what", what).returncode == 0
+    wrong = called(tmp_path, "results", digits, "--what", "tasks", "--folds")
+    assert wrong.returncode == 2
+    assert len(wrong.stderr.strip().splitlines()) == 1
+
+
 def test_status_and_a_second_run_say_that_nothing_is_left(digits: Path, tmp_path: Path) -> None:
     before = (digits / "journal.jsonl").read_bytes()
     said = called(tmp_path, "status", digits)
@@ -83,6 +117,26 @@ def test_status_and_a_second_run_say_that_nothing_is_left(digits: Path, tmp_path
     assert again.returncode == 0
     assert "Nothing was left to train" in again.stdout
     assert (digits / "journal.jsonl").read_bytes() == before
+
+
+def test_what_a_killed_driver_left_for_nobody_goes_also_where_nothing_is_left_to_train(
+    digits: Path, tmp_path: Path
+) -> None:
+    """A driver that is killed when all is done, before it took its certificates away."""
+    directory = tmp_path / "runs" / "digits"
+    shutil.copytree(digits, directory)
+    private = directory / ".private" / "0a1b2c"
+    private.mkdir(parents=True)
+    (private / "key.pem").write_text("secret")
+    logs = directory / "logs"
+    (logs / "slurm-17.out").write_text("before\n")
+    (logs / ".node-17-2.err").write_text("srun: error: Node failure on n2\n")
+    (logs / ".worker-n2-2-0-99.farewell.json").write_text("{}")
+    done = called(tmp_path, "run", directory, "--no-report")
+    assert "Nothing was left to train" in done.stdout, done.stderr
+    assert not (directory / ".private").exists()
+    assert (logs / "slurm-17.out").read_text() == "before\nsrun: error: Node failure on n2\n"
+    assert [path.name for path in logs.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.usefixtures("no_orphans")

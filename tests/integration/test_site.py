@@ -21,6 +21,9 @@ import pytest
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.records import NodeEvent, WorkerEvent
 from stormsweep.results.journal import of_kind, read
+from stormsweep.scaling import timings
+from stormsweep.scaling.accounts import account
+from stormsweep.study.directory import study_key
 from tests.pbs.fake import FakePbs
 from tests.slurm.cluster import MiniSlurm
 
@@ -68,12 +71,31 @@ def events(directory: Path) -> list[WorkerEvent]:
     return of_kind(read(directory / "journal.jsonl"), WorkerEvent)
 
 
+def what_it_took_is_what_slurm_says(directory: Path) -> None:
+    """Compare the account with Slurm's own count of how long the jobs of the two nodes ran."""
+    entries = read(directory / "journal.jsonl")
+    spent, table = account(entries), timings.workers(entries)
+    jobs = Slurm().jobs_of(f"{study_key(directory)}-workers").values()
+    ran = sum(job.seconds or 0.0 for job in jobs)
+    # Two cores a node, ten minutes each; leaving takes the nodes some seconds.
+    assert spent.core_hours_asked == pytest.approx(2 * 2 * 600 / 3600)
+    assert 0 < spent.core_hours_used <= spent.core_hours_granted <= spent.core_hours_asked
+    assert 2 * (ran - 40) <= 3600 * spent.core_hours_granted <= 2 * (ran + 4)
+    assert spent.cost == pytest.approx(0.5 * spent.core_hours_granted)
+    assert (table["asked"] < table["granted"]).all()
+    assert (table["granted"] < table["ready"]).all()
+    parts = table[[f"{part}_seconds" for part in timings.PARTS]].sum(axis=1)
+    assert parts.tolist() == pytest.approx(table["available_seconds"].tolist(), abs=0.01)
+    assert spent.underway_seconds == 0
+
+
 def test_two_nodes_of_a_partition_give_the_scores_of_this_machine(
     folder: Path, slurm: MiniSlurm, digits: Path
 ) -> None:
     near = folder / "near"
     near.mkdir()
-    site(folder, "high_mem", workers=2, more=f'scratch = "{near}"\ncopy_data = true\n')
+    more = f'scratch = "{near}"\ncopy_data = true\nprice_per_core_hour = 0.5\n'
+    site(folder, "high_mem", workers=2, more=more)
     done = stormsweep(folder, "run", digits_study(folder), "--site", "two", "--no-report")
     assert done.returncode == 0, done.stderr
     directory = folder / "runs" / "digits"
@@ -83,13 +105,14 @@ def test_two_nodes_of_a_partition_give_the_scores_of_this_machine(
     ready = [event for event in events(directory) if event.event == "ready"]
     assert sorted(event.host for event in ready) == ["n2018-1"] * 2 + ["n2018-2"] * 2
     nodes = of_kind(read(directory / "journal.jsonl"), NodeEvent)
-    assert [node.event for node in nodes] == ["asked", "asked"]
+    assert sorted(node.event for node in nodes) == ["asked", "asked", "granted", "granted"]
     logs = [path.read_text() for path in (directory / "logs").glob("slurm-*.out")]
     assert len(logs) == 2
     assert all(f"copied {folder / 'data'}" in log for log in logs), logs
     assert list(near.iterdir()) == []
     assert not (directory / ".private").exists()
     nothing_is_left(slurm, folder)
+    what_it_took_is_what_slurm_says(directory)
     # The directory knows its site: it goes on, or has nothing to do, from there.
     again = stormsweep(folder, "run", directory, "--no-report")
     assert "Nothing was left to train." in again.stdout

@@ -21,9 +21,11 @@ from stormsweep.cluster.slurm import Slurm
 from stormsweep.files import write_json
 from stormsweep.records import SessionBegun, SessionEnded
 from stormsweep.results.journal import of_kind, read
+from stormsweep.scaling.accounts import account
 from stormsweep.study import lock
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of
+from stormsweep.study.submission import driver_key
 from tests.slurm.cluster import MiniSlurm
 
 from .conftest import called, digits_study, scores, start, stormsweep, tasks, wait_for
@@ -111,6 +113,17 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     assert (directory / "report" / "index.html").exists()
     jobs = Slurm().jobs_of(study_key(directory))
     assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]
+    entries = read(directory / "journal.jsonl")
+    (begun,) = of_kind(entries, SessionBegun)
+    assert begun.allotment["inside"]
+    # The job's nodes are charged from its first second to its last; the report is after the end
+    # of the session.
+    spent, per_node = account(entries), begun.allotment["cores_per_node"]
+    ran = max(one.seconds or 0.0 for one in jobs.values())
+    held = 3600 * spent.core_hours_granted / per_node / begun.allotment["nodes"]
+    assert ran - 60 <= held <= ran + 2
+    assert held > spent.wall_seconds + 0.5
+    assert 0 < spent.core_hours_used <= spent.core_hours_granted <= spent.core_hours_asked
     log = (directory / "logs" / "slurm-mine.out").read_text()
     assert f"job {job}, number 1 of at most 100, on n2013-" in log
     assert "Best: " in log
@@ -134,10 +147,33 @@ def test_killed_and_told_to_leave_it_comes_to_the_scores_of_one_session(
     until(lambda: len(tasks(directory)) > before, directory)
     slurm.run("scancel", "--signal=USR1", "--batch", second)
     until(lambda: "goes on" in said(directory).rpartition(f"job {second},")[2], directory)
-    until(lambda: not queue(slurm), directory)
+    until(lambda: not queue(slurm), directory, 300)
     assert scores(directory) == scores(digits)
     states = [one.state for one in Slurm().jobs_of(study_key(directory)).values()]
     assert sorted(states) == ["CANCELLED", "COMPLETED", "COMPLETED", "FAILED"], said(directory)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_job_that_dies_before_its_driver_begins_does_not_end_the_chain(
+    slurm: MiniSlurm, tmp_path: Path, digits: Path
+) -> None:
+    """As on a node where Python does not start: after one that left, the one after it goes on."""
+    bad = tmp_path / "bad"
+    setup = f"setup = ['mv {bad} {bad}-$SLURM_JOB_ID 2>/dev/null && exit 1']"
+    write_site(tmp_path, workers=2, memory=3, more=setup)
+    first = submit(tmp_path, digits_study(tmp_path))
+    directory = tmp_path / "runs" / "digits"
+    until(lambda: len(tasks(directory)) > 1 and len(queue(slurm)) == 2, directory)
+    second = next(id for id in queue(slurm) if id != first)
+    bad.touch()
+    slurm.run("scancel", "--signal=USR1", "--batch", first)
+    until(lambda: not queue(slurm), directory, 400)
+    assert (tmp_path / f"bad-{second}").exists()
+    assert scores(directory) == scores(digits)
+    jobs = Slurm().jobs_of(study_key(directory))
+    states = [jobs[id].state for id in sorted(jobs, key=int)]
+    assert states == ["COMPLETED", "FAILED", "COMPLETED", "CANCELLED"], said(directory)
 
 
 def test_a_full_disk_costs_a_job_and_not_the_chain(
@@ -226,13 +262,18 @@ def test_a_successor_does_not_go_on_after_a_job_that_was_cancelled(
     )
     blocker = slurm.run("sbatch", "--parsable", str(tmp_path / "blocker")).strip()
     job = submit(tmp_path, digits_study(tmp_path, **TINY))
+    directory = tmp_path / "runs" / "digits"
+    # Sent ahead by the one before, to go on should this one be over before it begins.
+    later = "#!/bin/bash\n#SBATCH --begin=now+1hour -o /dev/null\nsleep 1\n"
+    ahead = Slurm().submit(later, tmp_path, driver_key(directory))
     slurm.run("scancel", job, blocker)
     monkeypatch.setenv("SLURM_JOB_ID", "999")
     given = ["--site", "mine", "--sites", tmp_path / "sites.toml", "--after", job, "--job", "2"]
     done = called(tmp_path, "drive", "runs/digits", *given)
     assert done.returncode == 130
     assert f"job {job} was cancelled: this one does not go on" in done.stdout
-    assert not (tmp_path / "runs" / "digits" / "journal.jsonl").exists()
+    assert not (directory / "journal.jsonl").exists()
+    assert ahead not in queue(slurm)
 
 
 def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from stormsweep.errors import UserError
 from stormsweep.files import sha256
-from stormsweep.records import Delivered, Verified
+from stormsweep.records import Verified
 from stormsweep.results.journal import of_kind, read
 from stormsweep.storms import schema
 from stormsweep.study.choice import Choice
@@ -26,6 +26,7 @@ from stormsweep.study.delivery import read_facts, write_delivery
 from stormsweep.study.predict import predict
 from stormsweep.study.study import Study
 from stormsweep.study.watching import Silent
+from stormsweep.work import Delivered
 from tests.integration.conftest import (
     Finished,
     digits_study,

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from stormsweep.cluster import deadline
-from stormsweep.records import Run, Task, TaskDone, TaskOrder, TaskPaused
+from stormsweep.records import TaskDone, TaskPaused
 from stormsweep.study import pausing, worker
 from stormsweep.study.orders import Orders
 from stormsweep.study.stretches import recorded
 from stormsweep.study.study import Study
 from stormsweep.training import checkpoint
+from stormsweep.work import Run, Task, TaskOrder
 
 from .conftest import digits_study
 

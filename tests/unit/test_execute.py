@@ -22,7 +22,7 @@ from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
-from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskRetried
+from stormsweep.records import RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
@@ -31,11 +31,12 @@ from stormsweep.study.execute import Execution
 from stormsweep.study.setup import Welcome
 from stormsweep.study.watching import Silent
 from stormsweep.training.checkpoint import path_of
+from stormsweep.work import TaskOrder
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [1, 2]}}})
 PLAN = make_plan(grid({"batch_size": [8, 16], "epochs": [1, 2]}), {}, 2)
 MANY = make_plan(grid({"batch_size": [8, 16, 32], "x": [0, 1], "epochs": [1, 2, 3]}), {}, 2)
-WELCOME = Welcome("", "abc", 1.0)
+WELCOME = Welcome("", "abc")
 
 
 def done(order: TaskOrder) -> TaskDone:
@@ -199,14 +200,14 @@ def test_failed_runs_stay_failed_until_they_are_tried_again(tmp_path: Path) -> N
 
 def test_a_builder_that_is_no_good_stops_the_study(tmp_path: Path) -> None:
     pool = FakePool()
-    pool.model = Welcome("model.build: there is no such thing", "", 1.0)
+    pool.model = Welcome("model.build: there is no such thing", "")
     with pytest.raises(ModelError, match="no such thing"):
         train(tmp_path, pool)
 
 
 def test_a_model_edited_while_the_study_runs_stops_it(tmp_path: Path) -> None:
     def edit(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event:
-        pool.model = Welcome("", "edited", 2.0)
+        pool.model = Welcome("", "edited")
         return pool.lose(worker, pid)
 
     with pytest.raises(ModelError, match="edited while the study runs"):

@@ -11,7 +11,7 @@ import pytest
 
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
-from stormsweep.records import Entry, Run, TaskDone
+from stormsweep.records import Entry, TaskDone
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import read
 from stormsweep.search.plan import Plan, Queue, make_plan
@@ -25,6 +25,7 @@ from stormsweep.study.forecast import (
     pace_of,
     simulate,
 )
+from stormsweep.work import Run
 from tests.journals import GRID_2019, with_pauses
 from tests.journals import simulate as write_study
 

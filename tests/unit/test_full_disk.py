@@ -26,7 +26,7 @@ from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Varia
 from stormsweep.data.probabilities import ProbabilityWriter
 from stormsweep.data.turned import write_turned
 from stormsweep.errors import DataError
-from stormsweep.records import Augmentation
+from stormsweep.work import Augmentation
 from stormsweep.storms import synthesize
 
 out = Path("out")

@@ -59,6 +59,9 @@ class Launcher:
         ends, self.ends = self.ends, {}
         return ends
 
+    def granted(self) -> Mapping[str, float]:
+        return {}
+
     def stop(self, names: Collection[str]) -> None:
         self.stops += 1
         for name in [name for name in names if name in self.alive]:

@@ -25,13 +25,14 @@ from stormsweep.cluster.pool import WorkerReady
 from stormsweep.cluster.topology import Topology, assign, pins, read_topology
 from stormsweep.config.study import SiteChoice
 from stormsweep.errors import RunError
-from stormsweep.records import LayoutTried, Sampled, SessionBegun
+from stormsweep.records import LayoutTried, SessionBegun
 from stormsweep.results import frames
 from stormsweep.results.journal import read
 from stormsweep.search.plan import make_plan
 from stormsweep.search.space import grid
 from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
 from stormsweep.study.trial import UntrainableError, find_layout
+from stormsweep.work import Sampled
 from tests.journals import simulate
 
 
@@ -156,6 +157,32 @@ def test_a_containers_share_of_the_processor_counts(tmp_path: Path) -> None:
     assert machine.memory_limit(second, "0::/system/job/step\n") == 4000
     assert machine.memory_limit(first, "4:cpu,cpuacct:/job\n2:memory:/job\n") == 5000
     assert machine.memory_limit(first, "2:memory:/\n") is None
+
+
+def test_kills_for_memory_are_counted_where_the_system_counts_them(tmp_path: Path) -> None:
+    """Files as Linux 5 and 6 write them, in both versions of control groups."""
+    second, first = tmp_path / "second", tmp_path / "first"
+    step = second / "system.slice/slurmstepd.scope/job_7/step_0/user/task_0"
+    step.mkdir(parents=True)
+    events = "low 0\nhigh 0\nmax 183\noom 2\noom_kill 2\noom_group_kill 0\n"
+    (step / "memory.events").write_text(events)
+    (second / "system.slice" / "memory.events").write_text(events.replace("2", "5"))
+    groups = f"0::/{step.relative_to(second)}\n"
+    assert machine.memory_kills(second, groups) == 2
+    job = first / "memory/slurm/uid_0/job_7/step_0"
+    job.mkdir(parents=True)
+    (job / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n")
+    v1 = "9:memory:/slurm/uid_0/job_7/step_0\n4:cpu,cpuacct:/\n0::/\n"
+    assert machine.memory_kills(first, v1) == 3
+    # In a container its own group is the root.
+    assert machine.memory_kills(job.parents[2], "9:memory:/docker/0a1b\n") is None
+    (first / "memory" / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 4\n")
+    assert machine.memory_kills(first, "9:memory:/docker/0a1b\n") == 4
+    # Kernels before 4.13, and machines without any.
+    (job / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\n")
+    (first / "memory" / "memory.oom_control").unlink()
+    assert machine.memory_kills(first, v1) is None
+    assert machine.memory_kills(tmp_path, "") is None
 
 
 MACHINE = Room("node", 8, 64.0, 1.0, 54)

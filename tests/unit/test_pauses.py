@@ -24,16 +24,7 @@ from stormsweep.cluster import deadline
 from stormsweep.cluster.pool import Event, Finished, NodesOver, WorkerLost, WorkerReady
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.records import (
-    Entry,
-    RunFailed,
-    Task,
-    TaskDone,
-    TaskOrder,
-    TaskPaused,
-    TaskRetried,
-    WorkerEvent,
-)
+from stormsweep.records import Entry, RunFailed, TaskDone, TaskPaused, TaskRetried, WorkerEvent
 from stormsweep.results.facts import stretches
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
@@ -45,6 +36,7 @@ from stormsweep.study.patience import Patience
 from stormsweep.study.tally import Speeds
 from stormsweep.study.watching import Silent
 from stormsweep.training.checkpoint import path_of
+from stormsweep.work import Task, TaskOrder
 from tests.unit.test_execute import STUDY, WELCOME
 
 JAX = STUDY.model_copy(update={"engine": EngineTable(use="jax")})

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError
-from stormsweep.records import Protocol
 from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of, whole_rows
+from stormsweep.work import Protocol
 
 
 def study(**tables):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +15,12 @@ import pandas as pd
 import pytest
 
 from stormsweep.errors import JournalError
-from stormsweep.report import words, write_report
+from stormsweep.report import drawing, interactions, style, timings, words, write_report
+from stormsweep.report.material import Material
 from stormsweep.results import frames, journal
 from stormsweep.results.summary import differences, summary
+from stormsweep.results.views import Kept
+from stormsweep.scaling.accounts import account
 from tests import journals
 
 SMALL: dict[str, Any] = {
@@ -44,7 +50,7 @@ def page_of(directory: Path) -> str:
 
 
 def text_of(page: str) -> str:
-    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    page = re.sub(r"<(style|script)\b.*?</\1>", "", page, flags=re.DOTALL)
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
 
 
@@ -53,7 +59,7 @@ def test_the_answer_comes_first_and_is_that_of_the_frames(study: Path) -> None:
     best = summary(entries).best
     assert best is not None
     answer = text.index(words.capital(words.point(best.hyperparameters)))
-    assert answer < text.index("Scores over the space")
+    assert answer < text.rindex("Scores over the space")
     assert f"ROC AUC {words.score(best.mean)}" in text
     interval = f"{words.score(best.low)} to {words.score(best.high)}, over 3 folds"
     assert f"95 % interval {interval}" in text
@@ -66,9 +72,10 @@ def test_the_answer_comes_first_and_is_that_of_the_frames(study: Path) -> None:
 
 
 def test_costs_are_those_of_the_summary(study: Path) -> None:
-    look, text = summary(journal.read(study / "journal.jsonl")), text_of(page_of(study))
+    entries, text = journal.read(study / "journal.jsonl"), text_of(page_of(study))
+    look = summary(entries)
     assert f"Wall time {words.duration(look.wall_seconds)}" in text
-    assert f"Core-hours used {look.core_hours:.2f}" in text
+    assert f"Core-hours used {account(entries).core_hours_used:.2f}" in text
     assert f"Epochs trained {look.epochs_trained}" in text
     assert f"would have needed {look.epochs_separate}" in text
 
@@ -102,10 +109,13 @@ def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) ->
     folder = study / "report" / "figures"
     names = {path.stem for path in folder.glob("*.png")}
     assert names == {path.stem for path in folder.glob("*.pdf")}
+    assert names == {path.stem for path in folder.glob("*.csv")}
     assert names == {
         "best-configurations",
         "score-batch-size-epochs-2",
         "score-batch-size-epochs-4",
+        "score-slices",
+        "score-interactions",
         "training-time-batch-size",
         "learning",
         "timeline",
@@ -120,6 +130,26 @@ def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) ->
     assert all(name in captions for name in names)
 
 
+def test_the_numbers_behind_the_figures_are_those_of_the_frames(study: Path) -> None:
+    entries, folder = journal.read(study / "journal.jsonl"), study / "report" / "figures"
+    best = pd.read_csv(folder / "best-configurations.csv")
+    expected = frames.configurations(entries)
+    assert best["roc_auc_mean"].to_numpy() == pytest.approx(expected["roc_auc_mean"].to_numpy())
+    folds = best[[f"roc_auc_fold_{fold}" for fold in (1, 2, 3)]]
+    assert folds.mean(axis=1).to_numpy() == pytest.approx(best["roc_auc_mean"].to_numpy())
+    timeline, tasks = pd.read_csv(folder / "timeline.csv"), frames.tasks(entries)
+    lengths = timeline["ended_seconds"] - timeline["begun_seconds"]
+    assert lengths.sum() == pytest.approx(tasks["seconds"].sum(), rel=1e-6)
+    assert timeline["ended_seconds"].max() <= frames.sessions(entries)["seconds"].sum()
+    times = pd.read_csv(folder / "training-time-batch-size.csv")
+    assert times["train_seconds"].sum() == pytest.approx(tasks["train_seconds"].sum())
+    learning = pd.read_csv(folder / "learning.csv")
+    assert learning["training_loss"].notna().sum() > 0
+    assert set(learning["roc_auc"].dropna()) <= set(
+        pd.read_csv(study / "report" / "tables" / "fits.csv")["roc_auc"]
+    )
+
+
 def test_synthetic_data_are_called_so_on_the_page_and_in_figures(study: Path) -> None:
     assert "Synthetic data." in text_of(page_of(study))
     assert "synthetic data (twin)" in (study / "report" / "figures" / "captions.txt").read_text()
@@ -127,7 +157,12 @@ def test_synthetic_data_are_called_so_on_the_page_and_in_figures(study: Path) ->
 
 def test_the_page_needs_nothing_from_outside(study: Path) -> None:
     page = page_of(study)
-    assert "<script" not in page
+    allowed = re.search(r"script-src ([^\"]*)\"", page)
+    assert allowed is not None
+    scripts = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    known = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    assert allowed.group(1) == " ".join(f"'sha256-{name}'" for name in known)
+    page = re.sub(r"<script\b.*?</script>", "", page, flags=re.DOTALL)
     assert not re.findall(r"(?:src|href)=\"(?:https?:)?//", page)
     assert all(source.startswith("data:") for source in re.findall(r'src="([^"]+)"', page))
     for target in re.findall(r'href="([^"]+)"', page):
@@ -161,6 +196,60 @@ def test_the_page_is_well_formed(study: Path) -> None:
     tags.feed(page_of(study))
     assert tags.open == []
     assert len(tags.ids) == len(set(tags.ids))
+
+
+def test_readers_of_either_paper_can_tell_colours_from_it() -> None:
+    for colour in (*style.COLOURS, *timings.PART_COLOURS.values(), style.GREY, "#440154"):
+        assert drawing.contrast(drawing.counterpart(colour.lower()), drawing.DARK_PAPER) >= 1.3
+        if colour.lower() not in ("#e2e2e2",):
+            assert drawing.contrast(drawing.counterpart(colour.lower()), drawing.DARK_PAPER) >= 3
+
+
+def test_live_figures_hold_what_the_frames_hold(study: Path) -> None:
+    page = page_of(study)
+    found = re.search(r'<script type="application/json" id="live-data">(.*?)</script>', page)
+    assert found is not None
+    figures = json.loads(found.group(1))["figures"]
+    assert set(figures) == {"score-slices", "learning", "timeline"}
+    for name, figure in figures.items():
+        assert len(figure["roots"]) >= 2
+        for place in range(len(figure["roots"])):
+            assert f'id="live-{name}-{place}"' in page
+    assert "synthetic data (twin)" in json.dumps(figures["timeline"])
+
+
+def test_what_matters_is_what_the_scores_were_made_of(tmp_path: Path) -> None:
+    def scores(point: dict[str, Any], fold: int) -> dict[str, float]:
+        effect = 0.05 * (point["batch_size"] == 1024) + 0.02 * (point["learning_rate"] == 0.01)
+        return {"roc_auc": 0.8 + effect + 0.001 * fold}
+
+    journals.simulate(tmp_path, SMALL, scores=scores)
+    found = interactions.shares(Material(journal.read(tmp_path / "journal.jsonl")))
+    assert found is not None
+    share = dict(zip(found["effect"], found["share"], strict=True))
+    assert share["batch size"] == pytest.approx(25 / 29)
+    assert share["learning rate"] == pytest.approx(4 / 29)
+    assert share["epochs"] == pytest.approx(0, abs=1e-9)
+    assert share["batch size with learning rate"] == pytest.approx(0, abs=1e-9)
+    assert share["folds"] == pytest.approx(0, abs=1e-9)
+
+
+def test_what_matters_is_not_told_of_half_a_grid(tmp_path: Path) -> None:
+    journals.simulate(tmp_path, SMALL, stops=(50.0,), go_on=False)
+    entries = journal.read(tmp_path / "journal.jsonl")
+    assert 0 < frames.configurations(entries)["complete"].sum() < 8
+    assert interactions.shares(Material(entries)) is None
+
+
+def test_views_made_once_are_those_made_each_time(study: Path) -> None:
+    entries = journal.read(study / "journal.jsonl")
+    kept = Kept(entries)
+    for make in (frames.fits, frames.configurations, frames.tasks, frames.workers, differences):
+        pd.testing.assert_frame_equal(make(kept), make(entries))
+    changed = frames.fits(kept)
+    changed["roc_auc"] = 0.0
+    pd.testing.assert_frame_equal(frames.fits(kept), frames.fits(entries))
+    assert summary(kept) == summary(entries)
 
 
 def test_failures_and_lost_workers_are_named(study: Path) -> None:
@@ -239,7 +328,8 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(f"# {HOSTILE}\n")
     write_report(tmp_path)
     page = page_of(tmp_path)
-    assert "<script" not in page
+    assert "<script>alert" not in page
+    assert page.count("<script") == page.count("</script>") == 4
     assert "{{ 7 * 7 }}" in page
     assert " 49 " not in text_of(page)
     assert HOSTILE in html.unescape(page)
@@ -281,8 +371,7 @@ RANGES = {
 def test_every_space_has_a_figure_that_suits_it(
     space: dict[str, Any], options: dict[str, Any], figure: str, tmp_path: Path
 ) -> None:
-    from stormsweep.report import scores, style
-    from stormsweep.report.material import Material
+    from stormsweep.report import scores
 
     journals.simulate(tmp_path, space, **options)
     material = Material(journal.read(tmp_path / "journal.jsonl"))
@@ -297,8 +386,7 @@ def test_every_space_has_a_figure_that_suits_it(
 
 
 def test_lines_of_the_score_figure_are_the_means(study: Path) -> None:
-    from stormsweep.report import scores, style
-    from stormsweep.report.material import Material
+    from stormsweep.report import scores
 
     entries = journal.read(study / "journal.jsonl")
     table = frames.configurations(entries)
@@ -318,8 +406,6 @@ def test_lines_of_the_score_figure_are_the_means(study: Path) -> None:
 
 def test_drawing_leaves_the_users_matplotlib_as_it_was() -> None:
     import matplotlib as mpl
-
-    from stormsweep.report import style
 
     before = mpl.rcParams["font.size"], mpl.rcParams["text.parse_math"]
     with style.look():

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormsweep.records import Run, identity
 from stormsweep.search.plan import Queue, cost, make_plan, structure
 from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS, Interval, grid, size
 from stormsweep.search.strategies import propose
+from stormsweep.work import Run, identity
 
 spaces = st.fixed_dictionaries(
     {

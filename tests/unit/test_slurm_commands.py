@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from stormsweep.cluster.commands import wait
@@ -81,9 +83,37 @@ def test_an_sbatch_that_hangs_is_killed_with_all_it_started(fakes: Fakes) -> Non
     assert stat.stdout.strip()[:1] in ("", "Z")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's death")
+def test_an_sbatch_that_hangs_does_not_outlive_a_driver_that_is_killed(fakes: Fakes) -> None:
+    """A driver asks in a thread of its own; kill -9 leaves it no time for anything."""
+    fakes.put("sbatch", f"echo $$ >{fakes.folder}/pid; exec sleep 300")
+    code = (
+        "import threading, time\n"
+        "from pathlib import Path\n"
+        "from stormsweep.cluster.slurm import Slurm\n"
+        f"asking = lambda: Slurm().submit('', Path({str(fakes.folder)!r}))\n"
+        "threading.Thread(target=asking, daemon=True).start()\n"
+        "time.sleep(300)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        assert wait(lambda: bool(_said(fakes.folder / "pid")), 30, 0.05)
+        left = psutil.Process(int(_said(fakes.folder / "pid")))
+        driver.kill()
+        driver.wait()
+        assert wait(lambda: not left.is_running(), 10, 0.05), left
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def _said(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
+
+
 def test_a_job_that_a_hanging_sbatch_did_submit_is_found_by_its_mark(fakes: Fakes) -> None:
     fakes.put("sbatch", f'echo "${{2#--comment=}}" >{fakes.folder}/mark; sleep 300')
-    line = "RUNNING|None|n1|"
+    line = "RUNNING|None|n1|0:07|"
     fakes.put("squeue", f'echo "5|{line}a|b"; echo "6|{line}$(cat {fakes.folder}/mark)"')
     assert Slurm(patience=1).submit(SCRIPT, fakes.folder) == "6"
     assert fakes.calls("sbatch") == 1
@@ -114,7 +144,7 @@ def test_nonsense_of_squeue_and_sinfo_is_no_news(fakes: Fakes) -> None:
 
 
 def test_one_squeue_asks_for_a_thousand_jobs(fakes: Fakes) -> None:
-    fakes.put("squeue", 'for i in {1..999}; do echo "$i|RUNNING|None|n1|"; done')
+    fakes.put("squeue", 'for i in {1..999}; do echo "$i|RUNNING|None|n1|5:00|"; done')
     states = Slurm().states([str(number) for number in range(1, 1001)])
     assert len(states) == 999
     assert "1000" not in states

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable
 from stormsweep.data.turned import open_turned, turn, vectors_of, write_turned
 from stormsweep.errors import DataError
-from stormsweep.records import Augmentation
 from stormsweep.training.engine import FoldData, Turning
 from stormsweep.training.keras_tf import KerasEngine, configure
 from stormsweep.training.seeds import draw_turns, draw_versions
+from stormsweep.work import Augmentation
 
 SIDE = 32
 MIDDLE = (SIDE - 1) / 2

@@ -16,11 +16,12 @@ from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, RunError, StormsweepError
-from stormsweep.records import TaskOrder, TaskPaused
+from stormsweep.records import TaskPaused
 from stormsweep.study.choice import Choice
 from stormsweep.study.setup import Welcome
 from stormsweep.study.verify import Verification
 from stormsweep.study.watching import Silent
+from stormsweep.work import TaskOrder
 
 STUDY = StudyFile.model_validate({"study": {"name": "s"}, "search": {"space": {"epochs": [2]}}})
 
@@ -87,7 +88,7 @@ def test_a_worker_that_never_comes_ends_the_verification(tmp_path, monkeypatch) 
 def test_a_worker_lost_at_work_is_followed_by_another_three_times(tmp_path: Path) -> None:
     def answer(token: str) -> list[Event]:
         if token == "welcome":
-            return [Finished("0", token, Welcome("", "abc", 1.0))]
+            return [Finished("0", token, Welcome("", "abc"))]
         return lost()
 
     pool = FakePool(answer)
@@ -101,7 +102,7 @@ def test_a_builder_edited_between_two_workers_is_refused(tmp_path: Path) -> None
 
     def answer(token: str) -> list[Event]:
         if token == "welcome":
-            return [Finished("0", token, Welcome("", next(found), 1.0))]
+            return [Finished("0", token, Welcome("", next(found)))]
         return lost()
 
     with pytest.raises(ModelError, match="was edited while the study runs"):
@@ -112,7 +113,7 @@ class HurriedPool(FakePool):
     """Workers with time for one epoch each, and others after them."""
 
     def __init__(self, epochs: int, losses: list[str]) -> None:
-        super().__init__(lambda token: [Finished("0", token, Welcome("", "abc", 1.0))])
+        super().__init__(lambda token: [Finished("0", token, Welcome("", "abc"))])
         self.epochs, self.losses = epochs, losses
         self.orders: list[TaskOrder] = []
         self.pid, self.gone = 1, [0]

@@ -20,15 +20,19 @@ _LOOK, _ASK, _ASK_LONGEST = 1.0, 5.0, 60.0
 
 @app.command()
 def watch(study: StudyArgument, runs: RunsOption = RUNS) -> None:
-    """Follow a study live, wherever it runs; Ctrl-C ends the watching only."""
-    from stormsweep.cli.watch import display
+    """Follow a study live, wherever it runs; Ctrl-C ends the watching only.
+
+    Shows how far it is, the best so far, what each worker is at, the time left with its 90 %
+    interval, and the last failures: live on a terminal, else as plain lines.
+    """
+    from stormsweep.cli.watch import full_display
     from stormsweep.study.follow import Following
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
     following = Following(chosen)
     try:
-        with display() as watcher:
+        with full_display() as watcher:
             said = _until_over(chosen, following, watcher)
     except KeyboardInterrupt:
         typer.echo("No longer watching; the study goes on.", err=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
-from stormsweep.cli.words import duration, hyperparameters
+from stormsweep.cli.words import duration, hours, hyperparameters
 
 StudyArgument = Annotated[
     Path, typer.Argument(metavar="STUDY", help="A study file, or the directory of a study.")
@@ -118,9 +118,10 @@ def told(study: Any, report: bool) -> Iterator[str]:
             f"  {summary.metric} {best.mean:.4f}, 95 % interval over {best.folds} folds "
             f"{best.low:.4f} to {best.high:.4f}"
         )
+    account = study.account()
     yield (
-        f"Cost: {duration(summary.wall_seconds)} of wall time, "
-        f"{summary.core_hours_held:.3f} core-hours; {summary.epochs_trained} epochs trained "
+        f"Cost: {duration(account.wall_seconds)} of wall time, "
+        f"{hours(account.core_hours_granted)} core-hours; {summary.epochs_trained} epochs trained "
         f"instead of {summary.epochs_separate}"
     )
     if summary.synthetic:

@@ -67,7 +67,7 @@ def scale(
     """Measure the study in several layouts, and say which is best; goes on where it stopped."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
-    from stormsweep.report.scaling import write_scaling
+    from stormsweep.report.layouts import write_scaling
     from stormsweep.study.scale import scale
     from stormsweep.study.study import Study
 

@@ -11,7 +11,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import duration, hyperparameters
+from stormsweep.cli.words import accounts, duration, hyperparameters
 
 
 class Format(StrEnum):
@@ -23,12 +23,34 @@ class Format(StrEnum):
     parquet = "parquet"
 
 
+class What(StrEnum):
+    """What the rows of results are."""
+
+    configurations = "configurations"
+    fits = "fits"
+    tasks = "tasks"
+    workers = "workers"
+    sessions = "sessions"
+    account = "account"
+
+
+#: Columns of timings that a terminal has room for.
+_SHORT = {
+    What.tasks: "run from_epoch to_epoch worker queued_seconds sending_seconds seconds "
+    "train_seconds returning_seconds bundle paused",
+    What.workers: "session worker node available_seconds busy_seconds lost_seconds travel_seconds "
+    "waiting_seconds rest_seconds tasks cores gpus",
+    What.sessions: "session host site workers threads seconds outcome tasks busy_seconds",
+}
+
+
 @app.command()
 def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     """Say what a running or stopped study has done."""
     from stormsweep.cli.follow import go_on, lines
     from stormsweep.cluster import slurm
     from stormsweep.results import frames
+    from stormsweep.scaling.accounts import account
     from stormsweep.study.lock import driver_of, is_alive
     from stormsweep.study.study import Study
 
@@ -66,6 +88,8 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     for name, done, planned in rows:
         typer.echo(f"  {name:<8}{done:>8,} of {planned:,}")
     typer.echo(f"  {'time':<8}{duration(summary.wall_seconds):>8} in {summary.sessions} session(s)")
+    for name, line in accounts(account(entries)):
+        typer.echo(f"  {name:<8}{line}")
     if summary.best is not None:
         best = summary.best
         typer.echo(
@@ -95,17 +119,28 @@ def results(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")
     ] = None,
-    folds: Annotated[
-        bool, typer.Option("--folds", help="One row a fit instead of one a configuration.")
-    ] = False,
+    what: Annotated[
+        What,
+        typer.Option(
+            "--what", help="What a row is; account: what the whole study took, in one row."
+        ),
+    ] = What.configurations,
+    folds: Annotated[bool, typer.Option("--folds", help="The same as --what fits.")] = False,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Write the scores, best configuration first."""
+    """Write the scores, best configuration first; or where the time went, and what it cost."""
     from stormsweep.errors import UserError
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
-    frame = chosen.results(per_fold=folds)
+    if folds and what not in (What.configurations, What.fits):
+        raise UserError(f"results: --folds does not go with --what {what.value}")
+    what = What.fits if folds else what
+    frame = _frame(chosen, what)
+
+    def text() -> str:
+        return _text(frame, format, what, chosen.file.search.metric)
+
     if format is Format.parquet and output is None:
         raise UserError("results: --format parquet needs a file: --output FILE")
     if output is not None and not output.parent.is_dir():
@@ -117,16 +152,35 @@ def results(
             if format is Format.parquet:
                 frame.to_parquet(beside, index=False)
             else:
-                beside.write_text(_text(frame, format, chosen.file.search.metric), encoding="utf-8")
+                beside.write_text(
+                    _text(frame, format, what, chosen.file.search.metric), encoding="utf-8"
+                )
         return
-    sys.stdout.write(_text(frame, format, chosen.file.search.metric))
+    sys.stdout.write(text())
 
 
-def _text(frame: Any, format: Format, metric: str) -> str:
+def _frame(study: Any, what: What) -> Any:
+    if what in (What.configurations, What.fits):
+        return study.results(per_fold=what is What.fits)
+    if what is not What.account:
+        return study.timings(what.value)
+    import dataclasses
+
+    import pandas as pd
+
+    return pd.DataFrame([dataclasses.asdict(study.account())])
+
+
+def _text(frame: Any, format: Format, what: What, metric: str) -> str:
     if format is Format.csv:
         return str(frame.to_csv(index=False))
     if format is Format.json:
         return str(frame.to_json(orient="records", indent=2)) + "\n"
+    if what is What.account:
+        row = frame.iloc[0].to_dict()
+        return "".join(f"{name:<24}{_cell(value)}\n" for name, value in row.items())
+    if what in _SHORT:
+        return str(_table(frame[_SHORT[what].split()]))
     shown = [
         name
         for name in frame.columns
@@ -135,7 +189,19 @@ def _text(frame: Any, format: Format, metric: str) -> str:
     ]
     if len(frame) == 0:
         return "no fit is scored yet\n"
-    return str(frame[shown].to_string(index=False, float_format=lambda x: f"{x:.4g}")) + "\n"
+    return _table(frame[shown])
+
+
+def _table(frame: Any) -> str:
+    if len(frame) == 0:
+        return "nothing is on record yet\n"
+    return str(frame.to_string(index=False, float_format=lambda x: f"{x:.4g}")) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "unknown" if value != value else f"{value:.6g}"
+    return "none" if value is None else str(value)
 
 
 @app.command()

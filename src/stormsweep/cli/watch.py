@@ -21,6 +21,11 @@ def display() -> Plain | Live:
     return Live() if sys.stderr.isatty() else Plain()
 
 
+def full_display() -> Plain | Live:
+    """Return the display of `watch`: with the workers and the last failures."""
+    return Full() if sys.stderr.isatty() else Following()
+
+
 class Plain:
     """Plain lines: one for each stage, then one every ten seconds, or as often as is said."""
 
@@ -48,8 +53,12 @@ class Plain:
         parts = [f"{state.tasks_done}/{state.tasks} tasks ({state.share:.0%})"]
         if state.patches_per_second:
             parts.append(f"{state.patches_per_second:,.0f} patches/s")
-        if not over and not math.isnan(state.seconds_left):
-            parts.append(f"{duration(state.seconds_left)} left")
+        if not over and (left := _left(state)):
+            parts.append(left)
+        if state.busy is not None:
+            parts.append(f"{state.busy}/{state.workers} workers busy")
+        if state.nodes_waiting:
+            parts.append(f"{state.nodes_waiting} nodes wait in the queue")
         parts += _tail(state)
         self._print(", ".join(parts))
 
@@ -95,8 +104,10 @@ class Live:
         more = f"{state.tasks_done}/{state.tasks} tasks, {workers}"
         if state.patches_per_second:
             more += f", {state.patches_per_second:,.0f} patches/s"
-        if state.tasks_done < state.tasks and not math.isnan(state.seconds_left):
-            more += f", {duration(state.seconds_left)} left"
+        if state.nodes_waiting:
+            more += f", {state.nodes_waiting} nodes wait in the queue"
+        if state.tasks_done < state.tasks and (left := _left(state)):
+            more += f", {left}"
         self._progress.update(self._bar("training"), completed=state.share, more=more)
         best = ", ".join(_tail(state))
         self._progress.update(self._bar("", total=None), more=best)
@@ -116,6 +127,93 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+
+class Full(Live):
+    """What `Live` shows, and beneath it who does what, and the last failures."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.live import Live as Screen
+
+        self._state: State | None = None
+        self._screen = Screen(
+            get_renderable=self._all, console=self._console, refresh_per_second=2.0
+        )
+
+    def state(self, state: State) -> None:
+        """Show all of it."""
+        self._state = state
+        super().state(state)
+
+    def _all(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        parts: list[Any] = [self._progress]
+        if self._state is not None:
+            # The bars, the headings and the failures have their places.
+            room = self._console.size.height - 7 - len(self._state.failures)
+            parts += [self._table(self._state, max(3, room))] if self._state.at_work else []
+            parts += [Text(f"failed: {line}", "yellow") for line in self._state.failures]
+        return Group(*parts)
+
+    def _table(self, state: State, room: int) -> Any:
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for heading in ("worker", "at", "fold", "epochs", "for"):
+            table.add_column(heading, no_wrap=heading != "at")
+        shown = state.at_work[:room]
+        for one in shown:
+            more = f" and {one.bundle - 1} more" if one.bundle > 1 else ""
+            what = hyperparameters(one.hyperparameters) + more
+            epochs = f"{one.from_epoch}-{one.to_epoch}"
+            table.add_row(one.worker, what, str(one.fold), epochs, duration(one.seconds))
+        busy = len(shown) if state.busy is None else state.busy
+        if busy > len(shown):
+            table.add_row(f"and {busy - len(shown)} more", "", "", "", "")
+        return table
+
+    def __enter__(self) -> Self:
+        self._screen.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._screen.stop()
+
+
+class Following(Plain):
+    """The plain lines of `watch`: failures too, each as it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: tuple[str, ...] = ()
+
+    def state(self, state: State) -> None:
+        """Say what failed since the last look, and every ten seconds how far the study is."""
+        for line in state.failures:
+            if line not in self._said:
+                self.note(line)
+        self._said = state.failures
+        super().state(state)
+
+
+def _left(state: State) -> str:
+    """Word the time that is left, with its interval; empty where nothing is known."""
+    if math.isnan(state.seconds_left):
+        return ""
+    low, high = state.left_between
+    text = f"{duration(state.seconds_left)} left"
+    if math.isnan(low):
+        return text
+    between = f"{duration(low)} or more" if math.isinf(high) else _span(low, high)
+    return f"{text} ({between})"
+
+
+def _span(low: float, high: float) -> str:
+    first, last = duration(low), duration(high)
+    return first if first == last else f"{first} to {last}"
 
 
 def _tail(state: State) -> list[str]:

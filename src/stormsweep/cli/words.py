@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stormsweep.scaling.accounts import Account
 
 
 def duration(seconds: float) -> str:
@@ -32,3 +36,48 @@ def hyperparameters(values: Mapping[str, Any]) -> str:
     'batch_size 128, learning_rate 0.001'
     """
     return ", ".join(f"{name} {value}" for name, value in values.items()) or "nothing varied"
+
+
+def hours(count: float) -> str:
+    """Word a number of core-hours.
+
+    Examples
+    --------
+    >>> hours(0.01234), hours(3.14159), hours(1234.5), hours(float("nan"))
+    ('0.012', '3.1', '1,234', 'unknown')
+    """
+    if math.isnan(count):
+        return "unknown"
+    return f"{count:.3f}" if count < 1 else f"{count:.1f}" if count < 100 else f"{count:,.0f}"
+
+
+def percent(share: float) -> str:
+    """Word a share.
+
+    Examples
+    --------
+    >>> percent(0.973), percent(float("nan"))
+    ('97 %', 'unknown')
+    """
+    return "unknown" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def accounts(account: Account) -> Iterator[tuple[str, str]]:
+    """Yield what a study took, as a name and a line for each of workers, cores, GPUs and price."""
+    if account.worker_seconds > 0:
+        yield (
+            "workers",
+            f"busy {percent(account.utilisation)} of the time, load balance "
+            f"{percent(account.load_balance)}, parallel efficiency "
+            f"{percent(account.parallel_efficiency)}",
+        )
+    for name, kind in (("cores", "core"), ("GPUs", "gpu")):
+        asked, granted, used = (
+            getattr(account, f"{kind}_hours_{what}") for what in ("asked", "granted", "used")
+        )
+        if granted or asked:
+            line = f"{hours(used)} {'core' if kind == 'core' else 'GPU'}-hours used of "
+            line += f"{hours(granted)} granted"
+            yield name, line + (f", {hours(asked)} asked" if asked != granted else "")
+    if account.cost is not None:
+        yield "price", f"{account.cost:,.2f}: {account.price_basis}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,9 @@ from stormsweep.errors import SchedulerError
 #: Seconds that a command may take. A busy scheduler answers late; Slurm's own limit is
 #: ``MessageTimeout``, 10 s by default and up to 100 where clusters are large.
 PATIENCE = 120.0
+#: Linux's call by which a process asks for a signal at its parent's death (prctl(2)), and for what.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
 
 
 class Manner(NamedTuple):
@@ -61,6 +66,7 @@ def run(
             encoding="utf-8",
             errors="replace",
             start_new_session=True,
+            preexec_fn=_die_with_parent,
         )
     except OSError as error:
         raise manner.error(f"cannot be started: {error}", said, refused=True) from None
@@ -168,6 +174,15 @@ def wait(
         time.sleep(min(pause, max(0.05, until - time.monotonic())))
         pause = min(1.5 * pause, longest)
     return True
+
+
+def _die_with_parent() -> None:
+    """Have a command that hangs not outlive a driver that is killed: nobody waits for it then.
+
+    Runs between fork and exec, where other threads' locks may be held: it takes none.
+    """
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _killed(process: subprocess.Popen[str]) -> tuple[int | None, str, str]:

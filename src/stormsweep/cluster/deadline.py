@@ -9,26 +9,8 @@ from __future__ import annotations
 import math
 import time
 
-#: What of a walltime is kept for leaving, and at least and at most so many seconds of it.
-_LEAVING_SHARE, _LEAST_S, _MOST_S = 0.1, 10.0, 120.0
 _end = math.inf
 _whole = math.inf
-
-
-def margin(seconds: float) -> float:
-    """Return how long before the end of a job its work must be over, in seconds.
-
-    Parameters
-    ----------
-    seconds : float
-        What the job has, all together.
-
-    Examples
-    --------
-    >>> margin(60), margin(600), margin(4 * 3600)
-    (10.0, 60.0, 120.0)
-    """
-    return min(_MOST_S, max(_LEAST_S, _LEAVING_SHARE * seconds))
 
 
 def set_left(seconds: float, whole: float = math.inf) -> None:

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from stormsweep.cluster.pool import NodeChanged, NodesOver, PoolBroken
@@ -37,10 +37,13 @@ class Ended:
         As in `pool.WorkerLost`; empty: it left by itself.
     reason : str
         One line.
+    seconds : float
+        How long it was ours, as its scheduler says; 0: it does not say.
     """
 
     failure: str = ""
     reason: str = "left"
+    seconds: float = 0.0
 
 
 class Launcher(Protocol):
@@ -54,6 +57,9 @@ class Launcher(Protocol):
 
     def ended(self) -> Mapping[str, Ended]:
         """Return the nodes that ended since the last call, by name."""
+
+    def granted(self) -> Mapping[str, float]:
+        """Return the nodes that became ours since the last call: by name, seconds ago."""
 
     def stop(self, names: Collection[str]) -> None:
         """Stop nodes, without waiting."""
@@ -170,6 +176,9 @@ class Keeper:
             if node is None or self._stop.is_set():
                 return False
             node.beats += 1
+            if node.beats == 1:
+                # It runs: what the scheduler says of that is worth knowing.
+                self._launcher.look()
             return node.leaving is None
 
     def beats(self, name: str) -> int:
@@ -250,7 +259,10 @@ class Keeper:
                 self._tell(self._broken)
 
     def _look_after(self) -> None:
-        for name, end in self._launcher.ended().items():
+        ended = self._launcher.ended()
+        for name, seconds in self._launcher.granted().items():
+            self._tell(NodeChanged(name, "granted", when=time.time() - seconds))
+        for name, end in ended.items():
             self._gone(name, end)
         now = time.monotonic()
         with self._lock:
@@ -318,10 +330,11 @@ class Keeper:
             node = self._nodes.pop(name, None)
         if node is None:
             return
-        end = self._explained(name, end)
+        end = replace(self._explained(name, end), seconds=end.seconds)
         self._ended[name] = end
         log.info("node %s (%s) ended: %s", name, node.what, end.reason)
-        self._tell(NodeChanged(name, "ended", end.failure, f"{node.what}: {end.reason}"))
+        detail = f"{node.what}: {end.reason}"
+        self._tell(NodeChanged(name, "ended", end.failure, detail, end.seconds))
         if not node.ready and node.leaving is None:
             self._failed(f"{node.what}: {end.reason}", final=end.failure == "no-gpu")
 

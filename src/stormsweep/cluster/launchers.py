@@ -73,6 +73,7 @@ class StepLauncher:
         self._job, self._nodes, self._cores, self._logs = job, list(nodes), cores, logs
         self._steps: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
         self._failed: set[str] = set()
+        self._granted: dict[str, float] = {}
 
     def places(self) -> int:
         """Return how many of the job's nodes are up, as far as is known."""
@@ -117,6 +118,8 @@ class StepLauncher:
             except OSError as error:
                 raise SlurmError(f"cannot be started: {error}", "srun", refused=True) from None
         self._steps[name] = node, process
+        # The node is the job's, whatever the step waits for.
+        self._granted[name] = time.monotonic()
         return f"step node-{name} of job {self._job} on {node}"
 
     def ended(self) -> Mapping[str, Ended]:
@@ -132,6 +135,10 @@ class StepLauncher:
             if end.failure == "node-failure":
                 self._failed.add(node)
         return found
+
+    def granted(self) -> Mapping[str, float]:
+        """Return the steps that were started since the last call."""
+        return _ago(self._granted)
 
     def stop(self, names: Collection[str]) -> None:
         """Stop steps."""
@@ -231,6 +238,7 @@ class JobLauncher:
         self._logs, self._folder = logs, folder
         self._scheduler = commands or scheduler_of(site)
         self._jobs: dict[str, _Asked] = {}
+        self._granted: dict[str, float] = {}
         self._pause, self._due = _LOOKS[0], 0.0
         self._swept = False
 
@@ -285,8 +293,9 @@ class JobLauncher:
             elif asked.ran and job.state == "PENDING":
                 found[name] = Ended("cancelled", f"{self._scheduler.name} put it back in the queue")
                 requeued.append(asked.id)
-            else:
-                asked.ran = asked.ran or job.state == "RUNNING"
+            elif job.state == "RUNNING" and not asked.ran:
+                asked.ran = True
+                self._granted[name] = time.monotonic() - (job.seconds or 0.0)
             if name in found:
                 del self._jobs[name]
         if requeued:
@@ -295,6 +304,10 @@ class JobLauncher:
             with contextlib.suppress(SchedulerError):
                 self._scheduler.cancel(requeued)
         return found
+
+    def granted(self) -> Mapping[str, float]:
+        """Return the jobs that were seen to run for the first time since the last call."""
+        return _ago(self._granted)
 
     def stop(self, names: Collection[str]) -> None:
         """Cancel jobs."""
@@ -325,13 +338,23 @@ class JobLauncher:
         return [id for id in ids if id in known and not known[id].over]
 
     def _end(self, id: str, job: Job) -> Ended:
+        ran = job.seconds or 0.0
         if job.state == "COMPLETED":
-            return Ended()
+            return Ended(seconds=ran)
         failure = _FAILURES.get(job.state, "killed")
         log_file = self._logs / f"{self._site.scheduler}-{id}.out"
         last = last_words(log_file) if failure in ("killed", "out-of-memory") else ""
         reason = f" ({job.reason})" if job.reason else ""
-        return Ended(failure, f"{self._scheduler.name} says {job.state}{reason}{last}")
+        return Ended(failure, f"{self._scheduler.name} says {job.state}{reason}{last}", ran)
+
+
+def _ago(granted: dict[str, float]) -> dict[str, float]:
+    """Take all that is granted, one by one: another thread may put more in."""
+    found = {}
+    while granted:
+        name, when = granted.popitem()
+        found[name] = time.monotonic() - when
+    return found
 
 
 def own_job() -> tuple[str, list[str]]:

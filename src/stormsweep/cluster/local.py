@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from distributed import Security
 
-from stormsweep.cluster.dask_pool import DaskPool, dask_settings, prepare_workers
+from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings, prepare_workers
 from stormsweep.cluster.environment import thread_environment
+from stormsweep.cluster.memory_kills import OUT_OF_MEMORY, MemoryKills
+from stormsweep.cluster.pool import Event, WorkerLost
 from stormsweep.cluster.topology import Cores
 from stormsweep.cluster.worker import WorkerSetup
 
@@ -50,6 +53,7 @@ class LocalPool(DaskPool):
         imported: Sequence[str] = (),
     ) -> None:
         super().__init__(logs, workers)
+        self._memory_kills = MemoryKills("this machine")
         try:
             prepare_workers(imported)
             # Dask names the workers of a machine by their number, lost ones' successors too.
@@ -67,3 +71,13 @@ class LocalPool(DaskPool):
         except BaseException:
             self.close()
             raise
+
+    def _tell(self, event: Event) -> None:
+        """Pass an event on; a worker that the system killed for memory could not say so itself."""
+        if (
+            isinstance(event, WorkerLost)
+            and (event.failure, event.reason) == KILLED
+            and (reason := self._memory_kills.explains())
+        ):
+            event = dataclasses.replace(event, failure=OUT_OF_MEMORY, reason=reason)
+        super()._tell(event)

@@ -248,6 +248,20 @@ def memory_limit(root: Path, groups: str) -> float | None:
     return min(limits, default=None)
 
 
+def memory_kills(root: Path = _CGROUPS, groups: str | None = None) -> int | None:
+    """Return how many processes of this process's control group the system killed for memory.
+
+    Whatever was used up: the group's own limit, that of one above it, or the machine's memory.
+    None where no group counts them. See `quota`; Linux keeps the count in ``memory.events``
+    (version 2) or ``memory.oom_control`` (version 1), where it rises before the process dies.
+    """
+    for folder in _folders(root, _read(_OWN_CGROUPS) or "" if groups is None else groups, "memory"):
+        for name in ("memory.events", "memory.oom_control"):
+            if found := re.search(r"^oom_kill (\d+)$", _read(folder / name) or "", re.MULTILINE):
+                return int(found[1])
+    return None
+
+
 def _folders(root: Path, groups: str, controller: str) -> Iterator[Path]:
     """Yield the folders of a process's control groups, its own first, that control something."""
     for line in groups.splitlines():

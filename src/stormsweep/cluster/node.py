@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ from distributed.core import send_recv
 from stormsweep.cluster import machine
 from stormsweep.cluster.address import own_address
 from stormsweep.cluster.dask_pool import dask_settings, prepare_workers
-from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.environment import thread_environment
+from stormsweep.cluster.memory_kills import MemoryKills
 from stormsweep.cluster.node_order import NodeOrder, security_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.cluster.station import Station
 from stormsweep.cluster.topology import pins
+from stormsweep.config.walltimes import margin
 from stormsweep.errors import SchedulerError
 from stormsweep.files import keep_within_group
 
@@ -56,6 +57,8 @@ _MEMORY_SHARE = 0.9
 _START_SECONDS = 300.0
 #: Bytes that are copied at a time.
 _BLOCK = 16 << 20
+#: Exit codes of workers that were killed; the last where their parent cannot tell.
+_KILLED = (-signal.SIGKILL, 255)
 #: A loss within so many seconds of the walltime is the walltime's.
 _NEAR_THE_END = 90.0
 
@@ -109,6 +112,10 @@ class Agent:
         self._leave: asyncio.Future[tuple[str, str]] | None = None
         self._nannies: list[Any] = []
         self._met = asyncio.Event()
+        self._memory_kills = MemoryKills(f"the job on {node_name()}")
+        #: Workers that were killed for memory, and the reason: the driver does not know yet.
+        self._news: dict[str, str] = {}
+        self._hurry = asyncio.Event()
 
     async def work(self) -> int:
         """Do it; return the exit code."""
@@ -185,14 +192,17 @@ class Agent:
         try:
             comm = await connect(self._order.scheduler, timeout=_FIND_SECONDS, **arguments)
             while True:
+                news, self._news = self._news, {}
+                self._hurry.clear()
                 wanted = await asyncio.wait_for(
-                    send_recv(comm, op=WANTED, node=self._name), _PATIENCE_SECONDS
+                    send_recv(comm, op=WANTED, node=self._name, memory=news), _PATIENCE_SECONDS
                 )
                 if not wanted:
                     self._go("", "the driver needs it no more")
                     return
                 self._met.set()
-                await asyncio.sleep(_BEAT_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._hurry.wait(), _BEAT_SECONDS)
         except (TimeoutError, OSError) as error:
             # Said where there is still somebody to read it: a firewall, say.
             failure = "" if self._met.is_set() else "killed"
@@ -200,6 +210,13 @@ class Agent:
         finally:
             if comm is not None:
                 comm.abort()
+
+    def _worker_ended(self, worker: str, code: int) -> None:
+        """Have the driver told why a worker was killed, before its successor joins."""
+        if code in _KILLED and (reason := self._memory_kills.explains()):
+            log.warning("%s: %s", worker, reason)
+            self._news[worker] = reason
+            self._hurry.set()
 
     async def _hire(self, scratch: str) -> None:
         """Start the workers, and see that they stay."""
@@ -225,7 +242,8 @@ class Agent:
             if order.gpus:
                 environment["CUDA_VISIBLE_DEVICES"] = gpus[number]
             self._nannies.append(
-                Nanny(
+                _Nanny(
+                    self._worker_ended,
                     order.scheduler,
                     nthreads=1,
                     name=f"{node_name()}-{self._name}-{number}",
@@ -306,6 +324,26 @@ class Agent:
                     raise OSError("the node leaves")
                 writing.write(block)
         return target
+
+
+class _Nanny(Nanny):  # type: ignore[misc]
+    """Dask's nanny of one worker, which tells how its process ended.
+
+    Parameters
+    ----------
+    ended : callable
+        Given the worker's name and its exit code, before it is started again.
+    arguments, options
+        Of `Nanny`.
+    """
+
+    def __init__(self, ended: Callable[[str, int], None], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._ended = ended
+
+    async def _on_worker_exit(self, exitcode: int) -> None:
+        self._ended(str(self.name), exitcode)
+        await super()._on_worker_exit(exitcode)
 
 
 def _works(nanny: Any) -> bool:

@@ -1,9 +1,14 @@
-"""A pool of workers, as the driver sees it: tasks in, events out, one task a worker at a time."""
+"""A pool of workers, as the driver sees it: tasks in, events out, one task a worker at a time.
+
+Every event knows when it came to the driver, by the driver's clock (`when`): what a worker's own
+clock says may not be compared with it.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 #: Why a worker may be lost that is not the fault of what it did.
@@ -17,6 +22,7 @@ class WorkerReady:
     worker: str
     host: str
     pid: int
+    when: float = field(default_factory=time.time, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class WorkerLost:
     reason: str
     token: str | None
     let_go: bool = False
+    when: float = field(default_factory=time.time, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Finished:
     worker: str
     token: str
     result: Any
+    when: float = field(default_factory=time.time, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +68,33 @@ class Broken:
     worker: str
     token: str
     error: BaseException
+    when: float = field(default_factory=time.time, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeChanged:
-    """A node of a cluster was asked for, or is not ours any more, with all its workers.
+    """A node of a cluster was asked for, given to us, or is not ours any more, nor its workers.
 
     Attributes
     ----------
     node : str
         Number of the job or step that is the node; no two of a session share one.
     event : str
-        ``asked`` or ``ended``.
+        ``asked``, ``granted`` or ``ended``.
     failure : str
         ``ended``: why, as in `WorkerLost`; empty: it left by itself.
     detail : str
         One line.
+    seconds : float
+        ``ended``: how long it was ours, as the scheduler says; 0: it does not say.
     """
 
     node: str
     event: str
     failure: str = ""
     detail: str = ""
+    seconds: float = 0.0
+    when: float = field(default_factory=time.time, kw_only=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from distributed import core
+
 #: Settings for the driver and, through it, for every worker. With `beat_rarely` they brought what
 #: an idle worker takes from 2.7 % of a core to 0.1 %, and its driver for it from 0.7 % to 0.01 %.
 QUIET = {
@@ -17,8 +19,6 @@ QUIET = {
     # for a second each time. A worker watches its own memory.
     "distributed.admin.system-monitor.interval": "1h",
     "distributed.admin.system-monitor.disk": False,
-    # Would log loops that are late, as they are while a model is compiled.
-    "distributed.admin.tick.limit": "60s",
     # Tasks do not pass the scheduler (see line.py): it has none to move and no copies to find.
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
@@ -29,6 +29,11 @@ QUIET = {
 #: How often a worker shows that it lives, in seconds; it counts as lost after five minutes of
 #: silence, and at once when its connection breaks.
 _BEAT_SECONDS = 15.0
+
+
+#: Would log loops that are late, as they are while a model is compiled, and between two ticks of
+#: the above always are. Dask reads the setting for it when it is imported, and never again.
+core.tick_maximum_delay = 60.0
 
 
 def beat_rarely(scheduler: Any) -> None:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 from stormsweep.cluster.address import own_address
 from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings, farewell
 from stormsweep.cluster.keeper import Ended, Keeper, Launcher, nodes_for
+from stormsweep.cluster.memory_kills import OUT_OF_MEMORY
 from stormsweep.cluster.node import WANTED, farewell_of_node
 from stormsweep.cluster.node_order import NodeOrder, make_private
 from stormsweep.cluster.pool import Event, WorkerLost, WorkerReady
@@ -78,6 +79,8 @@ class RemotePool(DaskPool):
         self._per_node = order.workers
         self._unexplained: dict[str, _Unexplained] = {}
         self._dismissed: set[tuple[str, int]] = set()
+        #: Workers killed for memory, by their agents, and why: their losses follow, or came before.
+        self._memory: dict[str, str] = {}
         #: What nodes' agents said of their end, and when it was found.
         self._farewells: dict[str, tuple[tuple[str, str], float]] = {}
         try:
@@ -141,7 +144,11 @@ class RemotePool(DaskPool):
     def _command(self, node: str) -> Sequence[str]:
         return node_command(self._order, node)
 
-    async def _wanted(self, node: str) -> bool:
+    async def _wanted(self, node: str, memory: Mapping[str, str]) -> bool:
+        with self._lock:
+            self._memory |= memory
+            for name in memory.keys() & self._unexplained.keys():
+                self._explained(name, self._unexplained[name], *KILLED)
         return self._keeper.beat(node)
 
     def _host_of(self, worker: str) -> str:
@@ -221,6 +228,8 @@ class RemotePool(DaskPool):
 
     def _explained(self, name: str, lost: _Unexplained, failure: str, reason: str) -> None:
         del self._unexplained[name]
+        if (failure, reason) == KILLED and (memory := self._memory.pop(name, "")):
+            failure, reason = OUT_OF_MEMORY, memory
         super()._tell(dataclasses.replace(lost.loss, failure=failure, reason=reason))
 
     async def _forget(self, address: str) -> None:

@@ -38,11 +38,14 @@ class Job:
     nodes : str
         The nodes it is or was on, as the scheduler lists them, such as ``n[1-2]`` or ``n1,n2``;
         empty before it started.
+    seconds : float or None
+        How long it has run, or ran; None where the scheduler does not say.
     """
 
     state: str
     reason: str = ""
     nodes: str = ""
+    seconds: float | None = None
 
     @property
     def over(self) -> bool:

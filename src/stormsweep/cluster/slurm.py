@@ -266,16 +266,16 @@ class Slurm:
             "--noheader",
             "--states=all",
             f"--user={os.getuid()}",
-            "--format=%i|%T|%r|%N|%k",
+            "--format=%i|%T|%r|%N|%M|%k",
         ]
         out = self._run(command)
         jobs, marks = {}, {}
         for line in out.splitlines():
-            id, *rest = line.strip().split("|", 4)
-            if len(rest) != 4 or not _STATE.fullmatch(rest[0]):
+            id, *rest = line.strip().split("|", 5)
+            if len(rest) != 5 or not _STATE.fullmatch(rest[0]):
                 raise _nonsense(command, out, f"{line!r} is not about a job")
             reason = "" if rest[1] == "None" else rest[1]
-            jobs[id], marks[id] = Job(rest[0], reason, rest[2]), rest[3]
+            jobs[id], marks[id] = Job(rest[0], reason, rest[2], _elapsed(rest[3])), rest[4]
         return jobs, marks
 
     def _sacct(self, ids: Sequence[str]) -> dict[str, Job]:
@@ -356,6 +356,15 @@ def _number(line: str, command: Sequence[str], out: str) -> str:
 
 def _nonsense(command: Sequence[str], out: str, why: str) -> SlurmError:
     return SlurmError(f"said what cannot be understood: {why}", shlex.join(command), 0, out)
+
+
+def _elapsed(text: str) -> float | None:
+    """Read how long a job has run; None where Slurm has no answer (``INVALID``)."""
+    try:
+        seconds = read_time(text)
+    except ValueError:
+        return None
+    return None if seconds is None else float(seconds)
 
 
 def _checked(ids: Collection[str]) -> list[str]:

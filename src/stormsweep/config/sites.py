@@ -174,6 +174,19 @@ class Site(Table):
         """Cores that a job takes of each node."""
         return self.workers_per_node * self.threads_per_worker
 
+    @property
+    def charged_cores(self) -> int | None:
+        """Cores of a node that a job is charged; None: all of them, and nobody says how many."""
+        return self.cores_per_node if self.exclusive else self.cores
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that a job asks of each node; those of `gres`."""
+        found = re.findall(
+            r"(?:^|,)gpu(?::[A-Za-z][^:,]*)?(?:[:=]([0-9]+))?(?=,|$)", self.gres or ""
+        )
+        return sum(int(count or 1) for count in found)
+
     @model_validator(mode="after")
     def _fits_its_own_node(self) -> Site:
         have = self.cores_per_node

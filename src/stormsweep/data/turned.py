@@ -21,7 +21,7 @@ from stormsweep.data.prepared import PreparedData
 from stormsweep.data.scaling import scale, unscale
 from stormsweep.data.writer import write_npy
 from stormsweep.errors import DataError
-from stormsweep.records import Augmentation
+from stormsweep.work import Augmentation
 
 FORMAT = 1
 #: Called with how many of how many patches are turned.

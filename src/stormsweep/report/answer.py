@@ -118,15 +118,16 @@ def _rivals(material: Material) -> str:
 
 def costs(material: Material) -> list[tuple[str, str, str]]:
     """Return what the study cost: what, how much, and a remark."""
-    look = material.summary
+    look, account = material.summary, material.account
     sessions = words.count(look.sessions, "session")
+    granted = words.number(account.core_hours_granted, 2)
     rows = [
         ("Wall time", words.duration(look.wall_seconds), f"{sessions}, pauses left out"),
         (
             "Core-hours used",
-            words.number(look.core_hours, 2),
-            f"time in tasks {words.TIMES} threads; {words.number(look.core_hours_held, 2)} "
-            f"held, workers busy {words.percent(look.busy_share)} of the time",
+            words.number(account.core_hours_used, 2),
+            f"time in tasks {words.TIMES} threads; {granted} granted, workers busy "
+            f"{words.percent(account.utilisation)} of the time that they were there",
         ),
         (
             "Epochs trained",
@@ -140,6 +141,12 @@ def costs(material: Material) -> list[tuple[str, str, str]]:
             "fits an hour",
         ),
     ]
+    if account.gpu_hours_granted:
+        used = words.number(account.gpu_hours_used, 2)
+        gpus = f"{words.number(account.gpu_hours_granted, 2)} granted"
+        rows.insert(2, ("GPU-hours used", used, gpus))
+    if account.cost is not None:
+        rows.append(("Price", words.number(account.cost, 2), account.price_basis))
     if look.retries:
         rows.append(("Repeated tasks", words.number(look.retries), "their worker was lost"))
     return rows

@@ -100,6 +100,7 @@ def picture(material: Findings) -> Picture:
         "means over folds, strokes single folds. The farther validation lies on the good side of "
         "the test years, the more the protocol flatters.",
         figure,
+        material.folds[material.folds["score"].isin(scores)],
     )
 
 

@@ -51,7 +51,11 @@ def case_picture(material: Material) -> Picture | None:
     bar.set_label("Composite reflectivity (dBZ)")
     bar.outline.set_linewidth(0.5)
     _key(figure, arrows, found)
-    return Picture("verification-cases", "Telling cases of the test set", _caption(found), figure)
+    shown = found.predictions.iloc[cases["rows"]].reset_index(drop=True)
+    shown.insert(0, "kind", cases["kinds"])
+    return Picture(
+        "verification-cases", "Telling cases of the test set", _caption(found), figure, shown
+    )
 
 
 def _channels(found: Tested) -> tuple[int, int, int] | None:

@@ -21,6 +21,7 @@ from stormsweep.report.style import (
     legend_above,
     new_figure,
 )
+from stormsweep.report.tested_words import group_frame
 from stormsweep.report.verification import level
 from stormsweep.verification.groups import LEAST_EVENTS, Group
 
@@ -88,6 +89,7 @@ def group_picture(material: Material) -> Picture | None:
             else ""
         ),
         figure,
+        group_frame(found, names),
     )
 
 

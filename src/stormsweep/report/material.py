@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +15,11 @@ from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
 from stormsweep.report.tested import Tested, tested
 from stormsweep.results import audit, facts, frames
-from stormsweep.results.summary import Summary, differences, summary, worker_time
+from stormsweep.results.summary import Summary, differences, summary
+from stormsweep.results.views import Kept
 from stormsweep.scaling import measured
+from stormsweep.scaling.accounts import Account, account
+from stormsweep.scaling.timings import worker_time
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Material:
     entries: Sequence[Entry]
     directory: Path | None = None
 
+    def __post_init__(self) -> None:
+        """Have every view of the journal be made once."""
+        object.__setattr__(self, "entries", Kept(self.entries))
+
     @cached_property
     def study(self) -> StudyBegun:
         """What the study is about."""
@@ -42,6 +50,11 @@ class Material:
     def summary(self) -> Summary:
         """The study in one look."""
         return summary(self.entries)
+
+    @cached_property
+    def account(self) -> Account:
+        """What the study took: time, cores, GPUs, money."""
+        return account(self.entries)
 
     @cached_property
     def audit(self) -> audit.Findings | None:
@@ -159,6 +172,28 @@ class Material:
             return ""
         source = words.short(str(self.study.data.get("source", "")), 30)
         return f"synthetic data ({source})" if source else "synthetic data"
+
+    @cached_property
+    def study_file(self) -> str:
+        """Text of ``study.toml``; empty where it is missing."""
+        return self._text("study.toml")
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What ``environment.json`` holds; empty where it is missing or damaged."""
+        try:
+            value = json.loads(self._text("environment.json") or "{}")
+        except json.JSONDecodeError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _text(self, name: str) -> str:
+        if self.directory is None:
+            return ""
+        try:
+            return (self.directory / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def in_words(self, configuration: str, varied_only: bool = True) -> str:
         """Return a configuration in words; only what the study varies, unless asked otherwise."""

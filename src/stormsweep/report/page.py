@@ -1,273 +1,142 @@
-"""The page: one HTML file that stands on its own."""
+"""The page: one HTML file that stands on its own, put together from sections."""
 
 from __future__ import annotations
 
-import datetime as dt
-import math
-import tomllib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import base64
+import hashlib
+import importlib.resources
+from dataclasses import dataclass, field
+from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import stormsweep
-from stormsweep.report import answer, audit, scaling, tables, tested_words, words
-from stormsweep.report.material import Material
+from stormsweep.report.drawing import variables
+from stormsweep.report.live import Live, as_json, script
+from stormsweep.report.parts import Part, Section
 from stormsweep.report.style import Picture
 
-MOST_CONFIGURATIONS, MOST_FAILURES = 20, 50
+
+@dataclass(frozen=True)
+class Banner:
+    """What a reader must know before all else.
+
+    Attributes
+    ----------
+    title, text : str
+        A few words, and what they mean.
+    items : list of str
+        Single points beneath.
+    """
+
+    title: str
+    text: str
+    items: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands above the sections of a page.
+
+    Attributes
+    ----------
+    title, kind : str
+        What the page is called, and what it is.
+    state : str
+        How far what it tells of is.
+    open : bool
+        Whether that goes on.
+    banners : list of Banner
+        Warnings.
+    """
+
+    title: str
+    kind: str
+    state: str = ""
+    open: bool = False
+    banners: list[Banner] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure as the page shows it: its words and the drawing as a data URI."""
+    """A figure as the page shows it: its words, the drawing as markup, and the live figure."""
 
     picture: Picture
-    uri: str
+    markup: str
+    live: Live | None = None
 
 
-def render(
-    material: Material,
-    figures: dict[str, list[Shown]],
-    study_file: str,
-    environment: dict[str, Any],
-    directory: str,
-) -> str:
+@dataclass(frozen=True)
+class Drawn:
+    """A section with its figures drawn."""
+
+    section: Section
+    part: Part
+    shown: list[Shown]
+
+
+def render(head: Head, sections: list[Drawn], reload_seconds: float = 0) -> str:
     """Return the page.
 
     Parameters
     ----------
-    material : Material
-        The study.
-    figures : dict of str to list of Shown
-        Figures by the section they stand in: ``answer``, ``verification``, ``scores``,
-        ``training``, ``learning``, ``time``, ``scaling``.
-    study_file : str
-        Text of study.toml; may be empty.
-    environment : dict
-        What environment.json holds; may be empty.
-    directory : str
-        The study's directory, as the command to draw the report again names it.
+    head : Head
+        What stands above the sections.
+    sections : list of Drawn
+        In order.
+    reload_seconds : float
+        After how long the page loads itself anew; 0: never.
     """
-    header, rows, _ = tables.configuration_rows(material, MOST_CONFIGURATIONS)
-    value, interval = answer.score_line(material)
-    template = Environment(
+    bodies = [(drawn.section, _section(drawn)) for drawn in sections]
+    light, dark = variables("".join(body for _, body in bodies))
+    live = {
+        shown.picture.name: shown.live
+        for drawn in sections
+        for shown in drawn.shown
+        if shown.live is not None
+    }
+    scripts = [_source("page.js"), *([script(), _source("live.js")] if live else [])]
+    return (
+        _templates()
+        .get_template("page.html")
+        .render(
+            head=head,
+            sections=bodies,
+            version=stormsweep.__version__,
+            light=Markup(light),
+            dark=Markup(dark),
+            live=Markup(as_json(live)) if live else "",
+            reload_seconds=reload_seconds,
+            scripts=[Markup(text) for text in scripts],
+            hashes=" ".join(f"'{_hash(text)}'" for text in scripts),
+        )
+    )
+
+
+def _hash(script: str) -> str:
+    """Return what the page's security policy knows a script by: no other is carried out."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode('ascii')}"
+
+
+@cache
+def _source(name: str) -> str:
+    folder = importlib.resources.files("stormsweep.report") / "templates"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _section(drawn: Drawn) -> str:
+    template = _templates().get_template(drawn.section.template)
+    return template.render(part=drawn.part, figures=drawn.shown, **drawn.part.more)
+
+
+@cache
+def _templates() -> Environment:
+    return Environment(
         loader=PackageLoader("stormsweep.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("page.html")
-    return template.render(
-        study=material.study,
-        look=material.summary,
-        version=stormsweep.__version__,
-        state=answer.state(material),
-        metric=words.capital(material.metric_label),
-        headline=answer.headline(material),
-        fixed=answer.fixed(material),
-        score=value,
-        interval=interval,
-        sure=answer.how_sure(material),
-        costs=answer.costs(material),
-        scores=tables.score_rows(material),
-        verification=_verification(material),
-        figures=figures,
-        header=header,
-        rows=rows,
-        configurations=len(material.configurations),
-        time_rows=tables.time_rows(material),
-        sessions=_sessions(material),
-        failures=_failures(material),
-        failures_in_all=len(material.failures),
-        data=_data(material, study_file),
-        folds=_folds(material),
-        environment=_flat(environment),
-        audit_header=audit.HEADER,
-        audit=audit.rows(material.audit) if material.audit else [],
-        scaling=[scaling.section(found) for found in material.scaling],
-        study_file=study_file,
-        directory=directory,
     )
-
-
-def _sessions(material: Material) -> list[list[str]]:
-    rows = []
-    for row in material.sessions.to_dict("records"):
-        held = row["workers"] * row["seconds"]
-        layout = f"{row['workers']} {words.TIMES} {words.count(row['threads'], 'thread')}"
-        rows.append(
-            [
-                str(row["session"]),
-                instant(row["begun"]),
-                words.duration(row["seconds"]),
-                f"{row['host']} ({row['site']})",
-                layout,
-                str(row["tasks"]),
-                words.percent(row["busy_seconds"] / held if held > 0 else math.nan),
-                {"open": "no end on record"}.get(row["outcome"], row["outcome"]),
-            ]
-        )
-    return rows
-
-
-def _failures(material: Material) -> list[dict[str, str]]:
-    shown = []
-    for row in material.failures.head(MOST_FAILURES).to_dict("records"):
-        names = {n: c for n, c in material.columns.items() if n != "epochs" and c in row}
-        varied = {n: row[c] for n, c in names.items() if n in material.varied} or {
-            n: row[c] for n, c in names.items()
-        }
-        shown.append(
-            {
-                "what": words.capital(words.point(varied)) or row["run"],
-                "run": row["run"],
-                "where": f"fold {row['fold'] + 1}, epochs {row['from_epoch']} to {row['to_epoch']}",
-                "failure": row["failure"] + (", got through later" if row["recovered"] else ""),
-                "reason": row["reason"],
-                "detail": row["detail"],
-                "worker": row["worker"],
-                "time": instant(row["time"]),
-            }
-        )
-    return shown
-
-
-def _data(material: Material, study_file: str) -> list[tuple[str, str]]:
-    data = material.study.data
-    rows: list[tuple[str, str]] = []
-
-    def add(name: str, text: str) -> None:
-        if text:
-            rows.append((name, text))
-
-    kind = "synthetic" if data.get("synthetic") else "not synthetic"
-    add("Source", f"{data.get('source', '')} ({kind})" if data.get("source") else kind)
-    inputs = data.get("inputs") or []
-    shown = [str(name) for name in inputs[:12]]
-    more = f" and {len(inputs) - 12} more" if len(inputs) > 12 else ""
-    add("Inputs", ", ".join(shown) + more)
-    target = words.value(data.get("target"))
-    threshold, units = data.get("threshold"), words.units(str(data.get("units") or ""))
-    if threshold is not None:
-        target += f", an event beyond {words.value(threshold)} {units}".rstrip()
-    add("Target", "" if target == words.NOTHING else target)
-    for part in ("train", "test"):
-        cases, events = data.get(part), data.get(f"{part}_positives")
-        if cases is None:
-            continue
-        text = words.count(int(cases), "case")
-        if events is not None and cases:
-            share = words.percent(events / cases, 1)
-            text += f", {words.count(int(events), 'event')} (frequency {share})"
-        add({"train": "For the search", "test": _test_set(material)}[part], text)
-    add("Split off as test set", _split(study_file))
-    add("Cross-validation", _folds_in_words(material))
-    add("Fingerprint", str(data.get("fingerprint", ""))[:16])
-    return rows
-
-
-def _test_set(material: Material) -> str:
-    if material.tested is None:
-        return "Test set, scored by an audit" if material.test_audited else "Test set, untouched"
-    look = material.tested.record.look
-    return f"Test set, scored {'once' if look == 1 else f'{look} times'}"
-
-
-def _verification(material: Material) -> dict[str, Any] | None:
-    found = material.tested
-    if found is None:
-        return None
-    threshold_header, thresholds = tested_words.threshold_rows(found)
-    group_header, groups = tested_words.group_rows(found)
-    return {
-        "warning": tested_words.warning(found),
-        "remarks": tested_words.remarks(material, found),
-        "scores": tested_words.score_rows(found),
-        "threshold_header": threshold_header,
-        "thresholds": thresholds,
-        "group_header": group_header,
-        "groups": groups,
-    }
-
-
-def _folds_in_words(material: Material) -> str:
-    """Say how the folds were made, and what that keeps apart."""
-    study = material.study
-    by, groups = study.group_by, study.data.get("groups")
-    split = study.split or ("stratified" if by == "none" else "grouped")
-    how = {
-        "stratified": "stratified by event",
-        "k-fold": "cases at random",
-        "consecutive": "cases as they stand in the files",
-        "chronological": f"earlier {words.label(by)}s train, the next ones validate",
-        "stratified-grouped": f"stratified by event, grouped by {words.label(by)}",
-    }.get(split, f"grouped by {words.label(by)}")
-    if by != "none":
-        how += ": none is in training and validation at once"
-        how += f" ({words.number(groups)} groups)" if isinstance(groups, int) else ""
-    return f"{words.count(study.folds, 'fold')}, {how}"
-
-
-def _split(study_file: str) -> str:
-    try:
-        table = tomllib.loads(study_file).get("data", {})
-    except tomllib.TOMLDecodeError:
-        return ""
-    if table.get("test_from"):
-        return f"cases of {table['test_from']} and later"
-    if table.get("test_fraction"):
-        return f"{words.percent(float(table['test_fraction']))} of the cases"
-    return ""
-
-
-def _folds(material: Material) -> list[list[str]]:
-    rows = []
-    for number, sizes in enumerate(material.study.fold_sizes, start=1):
-        cells = [str(number)]
-        for part in ("train", "validation"):
-            cases, events = sizes.get(part), sizes.get(f"{part}_positives")
-            cells.append(words.NOTHING if cases is None else words.number(cases))
-            share = events / cases if cases and events is not None else math.nan
-            cells.append(words.percent(share, 1))
-        for key in ("epoch_patches", "groups"):
-            value = sizes.get(key)
-            cells.append(words.NOTHING if value is None else words.number(value))
-        rows.append(cells)
-    return rows
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Return nested facts as rows of name and text."""
-    if isinstance(value, dict):
-        return [
-            row
-            for key, item in value.items()
-            for row in _flat(item, f"{name}: {words.label(str(key))}" if name else _title(str(key)))
-        ]
-    if isinstance(value, list):
-        if any(isinstance(item, dict | list) for item in value):
-            return [row for n, item in enumerate(value, 1) for row in _flat(item, f"{name} {n}")]
-        value = ", ".join(map(words.value, value))
-    text = words.value(value)
-    return [(name, text)] if text and text != words.NOTHING else []
-
-
-def _title(key: str) -> str:
-    return words.capital(words.label(key))
-
-
-def instant(seconds: float) -> str:
-    """Return an instant as a date and time in UTC."""
-    if not math.isfinite(seconds):
-        return words.NOTHING
-    return f"{dt.datetime.fromtimestamp(seconds, dt.UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file, empty where it is missing or no text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -12,12 +11,10 @@ import matplotlib.lines
 import matplotlib.ticker
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-import stormsweep
-from stormsweep import files
-from stormsweep.report import style, words
+from stormsweep.report import words
 from stormsweep.report.material import Material
+from stormsweep.report.parts import Part, Table
 from stormsweep.report.style import (
     BLUE,
     COLOURS,
@@ -30,7 +27,6 @@ from stormsweep.report.style import (
     new_figure,
     plain_ticks,
 )
-from stormsweep.report.tables import latex
 from stormsweep.scaling.laws import Law
 from stormsweep.scaling.measured import Findings, layout_of, usual
 
@@ -38,17 +34,11 @@ HEADER = [
     *("Layout", "Repeats", "Time", "Range", "Start-up", "Speed-up", "Range", "Efficiency"),
     *("Busy", "Core-hours"),
 ]
-ALIGN = "lrrcrrcrrr"
 LAWS_HEADER = ["Scaling", "Workers", "Law", "Parameters (90 % intervals)", "Error"]
 #: Lines of one figure.
 _MOST_LINES = len(COLOURS)
 _LAWS = {"amdahl": "Amdahl's law", "gustafson": "Gustafson's law", "usl": "universal law"}
 _PINNED = {"within": "within a socket", "across": "across sockets", "none": "not pinned"}
-
-
-def scaling_pictures(material: Material) -> list[Picture]:
-    """Return the figures of all that was measured of a study's layouts."""
-    return [picture for found in material.scaling for picture in pictures(found)]
 
 
 def pictures(findings: Findings) -> list[Picture]:
@@ -212,7 +202,8 @@ def _where(findings: Findings) -> str:
     return "" if findings.site == "local" else f" on {findings.site}"
 
 
-def _name(findings: Findings, name: str) -> str:
+def named(findings: Findings, name: str) -> str:
+    """Return what a figure or table of a site is called."""
     return f"scaling-{name}" if findings.site == "local" else f"scaling-{findings.site}-{name}"
 
 
@@ -223,13 +214,14 @@ def speedup_picture(findings: Findings) -> Picture | None:
         return None
     drawn = ", and the law that fits best, with its interval shaded" if findings.laws else ""
     return Picture(
-        _name(findings, "speedup"),
+        named(findings, "speedup"),
         f"Speed-up and parallel efficiency{_where(findings)}",
         "The same runs in every layout. Left, how much faster than one worker of one thread; "
         "right, that divided by the number of cores. Medians, and lines from the least to the "
         f"greatest that repeats allow; dashed, what would be ideal{drawn}. Starting workers is not "
         "counted.",
         _scaling_figure(findings, table, findings.laws, "Speed-up"),
+        usual(table),
     )
 
 
@@ -240,13 +232,14 @@ def weak_picture(findings: Findings) -> Picture | None:
         return None
     each = words.count(int(findings.about["weak"]), "run")
     return Picture(
-        _name(findings, "weak"),
+        named(findings, "weak"),
         f"Weak scaling{_where(findings)}",
         f"Work in proportion to workers: {each} for each. Left, how much more work is done in the "
         "same time than by one worker of one thread; right, that divided by the number of cores. "
         "Work is counted in the time that the same runs take one worker. Medians, and lines from "
         "the least to the greatest that repeats allow; dashed, what would be ideal.",
         _scaling_figure(findings, table, findings.weak_laws, "Scaled speed-up"),
+        usual(table),
     )
 
 
@@ -335,11 +328,12 @@ def layouts_picture(findings: Findings) -> Picture | None:
     axis.grid(axis="x")
     axis.grid(axis="y", visible=False)
     return Picture(
-        _name(findings, "layouts"),
+        named(findings, "layouts"),
         f"Time in each layout{_where(findings)}",
         "The same runs in every layout: points are medians, strokes single repeats; the fastest in "
         "blue. Starting workers is not counted.",
         figure,
+        findings.strong_cells,
     )
 
 
@@ -377,11 +371,12 @@ def pin_picture(findings: Findings) -> Picture | None:
     kept = [pin for pin in _PINNED if pin in marks]
     legend_above(figure, [marks[pin] for pin in kept], [_PINNED[pin] for pin in kept])
     return Picture(
-        _name(findings, "pinning"),
+        named(findings, "pinning"),
         f"Where the threads of a worker lie{_where(findings)}",
         "The same runs with workers pinned to cores of one socket, to cores of all sockets alike, "
         "and left to the system. Medians, and lines from the least to the greatest of the repeats.",
         figure,
+        pd.concat([own for _, own in tried]),
     )
 
 
@@ -421,77 +416,67 @@ def batch_picture(findings: Findings) -> Picture | None:
     legend_above(figure, handles, texts, f"Workers {words.TIMES} threads")
     fastest = f" The {_MOST_LINES} fastest layouts." if len(ordered) > _MOST_LINES else ""
     return Picture(
-        _name(findings, "batch-size"),
+        named(findings, "batch-size"),
         f"Batch size in each layout{_where(findings)}",
         "Above, what a worker takes to train an epoch, nothing else counted: medians of tasks, and "
         "shaded their 10th to 90th percentile. Below, patches that all workers of the layout "
         f"together train in a second.{fastest}",
         figure,
+        table,
     )
 
 
-@files.within_group()
-def write_scaling(findings: Findings) -> Path:
-    """Write ``report/`` beside the measurements: page, figures (PNG, PDF), tables (CSV, LaTeX).
-
-    Parameters
-    ----------
-    findings : Findings
-        What was measured at one site.
-
-    Returns
-    -------
-    Path
-        The page, ``scale/<site>/report/index.html``.
-    """
-    with files.replacing_folder(findings.folder / "report") as folder:
-        shown = []
-        with style.look():
-            for picture in pictures(findings):
-                uri = style.save(picture, folder / "figures")
-                shown.append({"picture": picture, "uri": uri})
-        write_tables(findings, folder / "tables")
-        template = Environment(
-            loader=PackageLoader("stormsweep.report", "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        ).get_template("scaling.html")
-        text = template.render(version=stormsweep.__version__, figures=shown, **section(findings))
-        (folder / "index.html").write_text(text, encoding="utf-8")
-    return findings.folder / "report" / "index.html"
+def section(material: Material) -> Part | None:
+    """Return what a study's report says of its layouts; None where none was measured."""
+    if not material.scaling:
+        return None
+    told: list[str] = []
+    for found in material.scaling:
+        begin = f"On {found.about['machine']}: " if len(material.scaling) > 1 else ""
+        first, *rest = answer(found)
+        told += [f"{begin}{first}", *rest, *found.remarks]
+    return Part(
+        told,
+        [picture for found in material.scaling for picture in pictures(found)],
+        [table for found in material.scaling for table in tables(found)],
+    )
 
 
-def section(findings: Findings) -> dict[str, Any]:
-    """Return what a page says of measured layouts, beside the figures."""
-    return {
-        "study": findings.about["study"],
-        "where": findings.about["machine"],
-        "site": findings.site,
-        "note": findings.note,
-        "answer": answer(findings),
-        "remarks": findings.remarks,
-        "header": HEADER,
-        "rows": rows(findings.strong),
-        "weak": rows(findings.weak),
-        "laws_header": LAWS_HEADER,
-        "laws": law_rows(findings),
-    }
-
-
-def write_tables(findings: Findings, folder: Path) -> None:
-    """Write the tables of what was measured at one site: CSV, and LaTeX for the paper."""
-    folder.mkdir(parents=True, exist_ok=True)
-    study, where = findings.about["study"], findings.about["machine"]
-    note = f" ({findings.note.capitalize()}.)" if findings.note else ""
-    tables = {"strong": findings.strong, "weak": findings.weak, "batch-size": findings.epochs}
-    for name, table in {**tables, "measurements": findings.cells}.items():
-        if len(table):
-            table.to_csv(folder / f"{_name(findings, name)}.csv", index=False)
-    for name, what in (("strong", "the same work in"), ("weak", "work in proportion to workers,")):
-        if len(tables[name]):
-            caption = f"Study {study} on {where}: {what} each layout.{note}"
-            label = _name(findings, name)
-            text = latex(HEADER, rows(tables[name]), caption, ALIGN, label)
-            (folder / f"{label}.tex").write_text(text, encoding="utf-8")
+def tables(findings: Findings) -> list[Table]:
+    """Return the tables of what was measured at one site."""
+    found = [
+        Table(
+            named(findings, "strong"),
+            f"The same work in every layout{_where(findings)}",
+            HEADER,
+            rows(findings.strong),
+            "Times are medians over repeats from the instant at which all workers were ready; "
+            "starting them stands beside. The speed-up is over one worker of one thread, the "
+            "efficiency that divided by the number of cores; core-hours are those held, the start "
+            "included.",
+            frame=findings.strong,
+        )
+    ]
+    if len(findings.weak):
+        found.append(
+            Table(
+                named(findings, "weak"),
+                f"Work in proportion to workers{_where(findings)}",
+                HEADER,
+                rows(findings.weak),
+                frame=findings.weak,
+            )
+        )
+    if laws := law_rows(findings):
+        found.append(
+            Table(
+                named(findings, "laws"),
+                f"Laws of scaling{_where(findings)}",
+                LAWS_HEADER,
+                laws,
+                "Fitted to all repeats; the error is that at numbers of workers that were left out "
+                "of the fit, each in turn. No law holds for sure beyond what was measured.",
+                numeric_from=4,
+            )
+        )
+    return found

@@ -1,4 +1,4 @@
-"""Figures of the scores: over the space, of the best configurations, and as training goes on."""
+"""Figures of the scores: over the grid, of the best configurations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pandas as pd
 from stormsweep.report import words
 from stormsweep.report.axes import Layout, Scale, grid_layout, places, scale_of
 from stormsweep.report.material import Material
+from stormsweep.report.scored import drawn, limits, sound
+from stormsweep.report.slices import slice_picture
 from stormsweep.report.style import (
     BLUE,
     COLOURS,
@@ -28,29 +30,23 @@ from stormsweep.report.style import (
     new_figure,
 )
 
-MOST_BEST, MOST_CURVES, MOST_SLICES = 15, 5, 9
+MOST_BEST = 15
 
 
 def score_pictures(material: Material) -> list[Picture]:
     """Return the figures of the score over the space; none where nothing is scored."""
-    table = _sound(material)
+    table = sound(material)
     if table.empty:
         return []
     if not material.varied:
         return [_fold_picture(material)]
     layout = grid_layout(material)
     if layout is None:
-        return [_slices(material, table)]
+        return [slice_picture(material, table)]
     pictures = _grid_pictures(material, table, layout)
-    if layout.others:
-        pictures.append(_slices(material, table))
+    if len(material.varied) > 1:
+        pictures.append(slice_picture(material, table))
     return pictures
-
-
-def _sound(material: Material) -> pd.DataFrame:
-    table = material.configurations
-    sound = np.isfinite(table[f"{material.metric}_mean"].to_numpy(dtype=float))
-    return table.iloc[np.flatnonzero(sound)]
 
 
 def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> list[Picture]:
@@ -58,7 +54,7 @@ def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> l
     chosen = _best_over_others(material, table, layout)
     mean, sd = f"{material.metric}_mean", f"{material.metric}_sd"
     scale = scale_of(material, layout.x, table[material.columns[layout.x]])
-    limits = _limits(chosen[mean]), (0.0, _above(chosen[sd]))
+    ends = limits(chosen[mean]), (0.0, _above(chosen[sd]))
     pictures = []
     every: list[int | None] = [*layout.epochs] or [None]
     for epochs in every:
@@ -69,8 +65,8 @@ def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> l
         scale.apply(top, label=False)
         scale.apply(low)
         top.tick_params(labelbottom=False)
-        top.set(ylabel=words.capital(material.metric_label), ylim=limits[0])
-        low.set(ylabel="SD over folds", ylim=limits[1])
+        top.set(ylabel=words.capital(material.metric_label), ylim=ends[0])
+        low.set(ylabel="SD over folds", ylim=ends[1])
         low.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, min_n_ticks=3))
         figure.align_ylabels([top, low])
         among = "" if epochs is None else words.point({"epochs": epochs})
@@ -87,6 +83,7 @@ def _grid_pictures(material: Material, table: pd.DataFrame, layout: Layout) -> l
                 heading + (f", {among}" if among else ""),
                 _grid_caption(material, part, layout, among),
                 figure,
+                drawn(material, part),
             )
         )
     return pictures
@@ -151,49 +148,6 @@ def _grid_caption(material: Material, part: pd.DataFrame, layout: Layout, among:
     return text
 
 
-def _slices(material: Material, table: pd.DataFrame) -> Picture:
-    """Score against each hyperparameter, one point for each configuration."""
-    names = material.varied[:MOST_SLICES]
-    columns = 2 if len(names) in (2, 4) else min(3, len(names))
-    rows = -(-len(names) // columns)
-    figure = new_figure((NARROW, 5.4, WIDE)[columns - 1], 2.35 * rows, material.synthetic_note)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-    heights = table[f"{material.metric}_mean"].to_numpy(dtype=float)
-    complete = table["complete"].to_numpy(dtype=bool)
-    for axis, name in zip(grid.flat, names, strict=False):
-        values = table[material.columns[name]]
-        scale = scale_of(material, name, values)
-        at = np.array(places(scale, values))
-        if scale.kind == "steps":
-            # Side by side in the order of the ranks, so that equal scores stay apart.
-            at = at + np.linspace(-0.18, 0.18, 7)[np.arange(len(at)) % 7]
-        axis.plot(at[complete], heights[complete], "o", color=BLUE, alpha=0.65, mew=0)
-        axis.plot(at[~complete], heights[~complete], "o", color=BLUE, mfc="white", alpha=0.8)
-        axis.plot(at[:1], heights[:1], "o", ms=9, mfc="none", mec=RED, mew=1.4)
-        scale.apply(axis)
-    for axis in grid.flat[len(names) :]:
-        axis.set_visible(False)
-    for row in grid:
-        row[0].set(ylabel=words.capital(material.metric_label), ylim=_limits(pd.Series(heights)))
-    handles = [mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, alpha=0.65, mew=0)]
-    texts = ["configuration"]
-    if not complete.all():
-        handles.append(mpl.lines.Line2D([], [], ls="", marker="o", color=BLUE, mfc="white"))
-        texts.append("not all folds scored")
-    handles.append(mpl.lines.Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec=RED, mew=1.4))
-    texts.append("best")
-    legend_above(figure, handles, texts)
-    left_out = [words.label(name) for name in material.varied[MOST_SLICES:]]
-    return Picture(
-        "score-slices",
-        f"{words.capital(material.metric_label)} against each hyperparameter",
-        f"Each point is one configuration: its mean {material.metric_label} over the validation "
-        "folds. The other hyperparameters differ from point to point, so a trend across a panel "
-        "may be theirs." + (f" Not shown: {', '.join(left_out)}." if left_out else ""),
-        figure,
-    )
-
-
 def _fold_picture(material: Material) -> Picture:
     """Show the folds of the only configuration."""
     fits, row = material.fits, material.configurations.iloc[0]
@@ -221,12 +175,13 @@ def _fold_picture(material: Material) -> Picture:
         f"The study's only configuration: {material.metric_label} on each validation fold, its "
         "mean, and the 95 % t-interval of the mean over folds.",
         figure,
+        fits[["configuration", "fold", material.metric]],
     )
 
 
 def best_picture(material: Material) -> Picture | None:
     """Show the best configurations side by side: folds, mean and interval."""
-    table = _sound(material).head(MOST_BEST)
+    table = sound(material).head(MOST_BEST)
     if len(table) < 2:
         return None
     apart = dict(
@@ -258,7 +213,7 @@ def best_picture(material: Material) -> Picture | None:
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel(words.capital(material.metric_label))
-    axis.set_xlim(_limits(pd.Series(low_shown)))
+    axis.set_xlim(limits(pd.Series(low_shown)))
     header = words.short(" · ".join(words.label(name) for name in names), 90)
     axis.set_title(words.capital(header), loc="left", fontsize=8, color=GREY)
     kinds = [(BLUE, BLUE, "not told apart from the best")] if table["complete"].any() else []
@@ -280,77 +235,18 @@ def best_picture(material: Material) -> Picture | None:
         "were validated on the same cases, so intervals that overlap do not rule out a difference: "
         "the colour tells the paired comparison.",
         figure,
+        drawn(material, table)
+        .assign(differs=[apart.get(name, False) for name in table["configuration"]])
+        .merge(_by_fold(material, table["configuration"]), on="configuration"),
     )
 
 
-def learning_picture(material: Material) -> Picture | None:
-    """Show the score at the milestones and the training loss of each epoch, for the best runs."""
-    columns = [column for name, column in material.columns.items() if name != "epochs"]
-    table = _sound(material)
-    if table.empty:
-        return None
-    shared = table[columns].astype("object").where(table[columns].notna(), None)
-    best = table[~shared.duplicated()].head(MOST_CURVES)
-    figure = new_figure(NARROW, 3.3, material.synthetic_note)
-    top, low = figure.subplots(2, 1, sharex=True, height_ratios=(1.3, 1))
-    losses = _losses(material)
-    varied = [name for name in material.columns if name in material.varied and name != "epochs"]
-    handles, texts = [], []
-    last = 0
-    for index, (_, row) in enumerate(best.iterrows()):
-        own = material.fits
-        for column in columns:
-            own = own[own[column].isna() if pd.isna(row[column]) else own[column] == row[column]]
-        style: dict[str, Any] = {"color": COLOURS[index], "marker": MARKERS[index]}
-        for _, fold in own.groupby("fold"):
-            thin = {"marker": "_", "ls": ""} if len(fold) == 1 else {"lw": 0.6}
-            top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], alpha=0.5, **thin)
-        mean = own.groupby("epochs")[material.metric].mean()
-        top.plot(mean.index, mean, **style, mfc=None if row["complete"] else "white")
-        curves = [losses[run] for run in dict.fromkeys(own["run"]) if losses.get(run)]
-        if curves:
-            length = min(map(len, curves))
-            curve = np.mean([curve[:length] for curve in curves], axis=0)
-            low.plot(np.arange(1, length + 1), curve, color=COLOURS[index])
-            last = max(last, length)
-        last = max(last, int(own["epochs"].max()))
-        handles.append(mpl.lines.Line2D([], [], **style))
-        values = " · ".join(words.brief(row[material.columns[name]]) for name in varied)
-        texts.append(words.short(values, 42))
-    top.set_ylabel(words.capital(material.metric_label))
-    low.set(ylabel="Training loss", xlabel="Epoch")
-    low.set_xlim(0, last + 0.03 * last)
-    low.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
-    figure.align_ylabels([top, low])
-    if varied:
-        title = words.short(" · ".join(words.label(name) for name in varied), 52)
-        legend_above(figure, handles, texts, words.capital(title))
-    return Picture(
-        "learning",
-        "Learning of the best runs",
-        f"Above, {material.metric_label} on the validation folds at the milestones: mean (markers) "
-        "and single folds (thin lines or bars). Below, the mean training loss of each epoch, on "
-        "the training folds as balanced, mean over folds. One colour for each of the best "
-        f"{words.count(len(best), 'set')} of hyperparameters."
-        + ("" if best["complete"].all() else " Hollow markers: not all folds are scored."),
-        figure,
-    )
-
-
-def _losses(material: Material) -> dict[str, list[float]]:
-    """Return the training loss of every epoch of each run, as far as it is known from the first."""
-    losses: dict[str, list[float]] = {}
-    for task in sorted(material.done, key=lambda done: done.from_epoch):
-        if len(losses.setdefault(task.run, [])) == task.from_epoch:
-            losses[task.run] += task.epoch_loss
-    return losses
-
-
-def _limits(values: pd.Series[Any]) -> tuple[float, float]:
-    finite = values[np.isfinite(values.to_numpy(dtype=float))].astype(float)
-    low, high = float(finite.min()), float(finite.max())
-    margin = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
-    return low - margin, high + margin
+def _by_fold(material: Material, names: pd.Series[Any]) -> pd.DataFrame:
+    """Return one row a configuration with its score on each fold."""
+    own = material.fits[material.fits["configuration"].isin(names)]
+    paired = own.pivot_table(index="configuration", columns="fold", values=material.metric)
+    paired.columns = [f"{material.metric}_fold_{int(fold) + 1}" for fold in paired.columns]
+    return paired.reset_index()
 
 
 def _above(values: pd.Series[Any]) -> float:

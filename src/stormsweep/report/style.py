@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,11 @@ import matplotlib as mpl
 import matplotlib.textpath
 import matplotlib.ticker
 import numpy as np
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from stormsweep.report.drawing import markup
 
 #: One and two columns of a journal's page, in inches (89 mm and 183 mm).
 NARROW, WIDE = 3.5, 7.2
@@ -24,8 +26,6 @@ NARROW, WIDE = 3.5, 7.2
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BLUE, RED, GREY, PALE = COLOURS[0], COLOURS[1], "#6B6B6B", "#C9C9C9"
-#: A drawing larger than this goes into the page as pixels.
-LARGEST_SVG = 600_000
 #: Height of the note at the foot and of a row of the legend, in inches.
 _FOOT, _ROW = 0.19, 0.165
 
@@ -85,12 +85,20 @@ class Picture:
         What it shows, and how to read it.
     figure : matplotlib.figure.Figure
         The drawing.
+    data : DataFrame
+        The numbers that are drawn, one row a mark: they go to ``<name>.csv`` beside the figure.
+    live : callable, optional
+        Returns the figure as readers can zoom into it and point at it (`live.Live`), or None.
+        Called where a page is written, on which it takes the drawing's place for those who have
+        JavaScript.
     """
 
     name: str
     title: str
     caption: str
     figure: Any
+    data: pd.DataFrame
+    live: Callable[[], Any] | None = None
 
     @property
     def wide(self) -> bool:
@@ -176,11 +184,12 @@ def _split(widths: list[float], columns: int) -> list[list[float]]:
 
 
 def save(picture: Picture, folder: Path) -> str:
-    """Write ``<name>.png`` and ``<name>.pdf`` to `folder`; return the drawing as a data URI.
+    """Write ``<name>.png``, ``.pdf`` and ``.csv`` to `folder`; return the drawing as markup.
 
     The files are the same to the byte for the same journal and versions: they carry no date.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    picture.data.to_csv(folder / f"{picture.name}.csv", index=False)
     figure = picture.figure
     # Laid out once; every later drawing takes the places as they are. (One font in all figures, for
     # a like reason: embedding a font takes longer than drawing.)
@@ -193,7 +202,6 @@ def save(picture: Picture, folder: Path) -> str:
         figure.savefig(folder / f"{picture.name}.{kind}", dpi=300, metadata=metadata)
     drawing = io.BytesIO()
     figure.savefig(drawing, format="svg", metadata={"Date": None})
-    data, kind = drawing.getvalue(), "svg+xml"
-    if len(data) > LARGEST_SVG:
-        data, kind = (folder / f"{picture.name}.png").read_bytes(), "png"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    words = f"{picture.title}. {picture.caption}"
+    pixels = (folder / f"{picture.name}.png").read_bytes()
+    return markup(drawing.getvalue().decode("utf-8"), picture.name, words, pixels)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from stormsweep.report import tested_words, words
 from stormsweep.report.material import Material
+from stormsweep.report.parts import Cell
 
 #: Longer LaTeX tables run over several pages.
 LONGEST_TABULAR = 40
@@ -93,14 +94,16 @@ def configuration_rows(
     rows = []
     for row in table.to_dict("records"):
         low, high = row[f"{metric}_low"], row[f"{metric}_high"]
-        interval = (
-            f"{words.score(low)} to {words.score(high)}" if np.isfinite(low) else words.NOTHING
+        interval = Cell(
+            f"{words.score(low)} to {words.score(high)}" if np.isfinite(low) else words.NOTHING,
+            low,
         )
-        cells = [str(row["rank"])]
+        cells: list[str] = [str(row["rank"])]
         cells += [words.short(words.value(row[material.columns[name]]), 32) for name in names]
         cells += [words.score(row[f"{metric}_mean"]), interval, words.score(row[f"{metric}_sd"])]
         cells += [words.score(row[f"{name}_mean"]) for name in others]
-        cells += [f"{row['folds']} of {row['folds_expected']}", words.duration(row["seconds"])]
+        cells.append(Cell(f"{row['folds']} of {row['folds_expected']}", row["folds"]))
+        cells.append(Cell(words.duration(row["seconds"]), row["seconds"]))
         rows.append(cells)
     return header, rows, align
 

@@ -200,6 +200,14 @@ def frames(found: Tested) -> dict[str, pd.DataFrame]:
         columns=["score", "value", "low", "high"],
     ).assign(look=record.look, cases=record.cases, events=record.events)
     tables = {"verification-scores": scores, "verification-thresholds": found.by_threshold}
+    groups = group_frame(found, list(found.groups))
+    if len(groups):
+        tables["verification-groups"] = groups
+    return {name: frame for name, frame in tables.items() if len(frame)}
+
+
+def group_frame(found: Tested, names: Sequence[str]) -> pd.DataFrame:
+    """Return one row a group of these groupings: its cases, events, scores and intervals."""
     groups = [
         {
             "grouping": name,
@@ -218,9 +226,7 @@ def frames(found: Tested) -> dict[str, pd.DataFrame]:
                 (f"{score}_high", own.high),
             )
         }
-        for name, own_groups in found.groups.items()
-        for group in own_groups
+        for name in names
+        for group in found.groups[name]
     ]
-    if groups:
-        tables["verification-groups"] = pd.DataFrame(groups)
-    return {name: frame for name, frame in tables.items() if len(frame)}
+    return pd.DataFrame(groups)

@@ -1,12 +1,10 @@
-"""Figures of the time: training against batch size, the workers' timeline, where time went."""
+"""Figures of the time: training against batch size, and where the workers' time went."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import matplotlib as mpl
-import matplotlib.collections
 import matplotlib.lines
 import matplotlib.patches
 import numpy as np
@@ -16,13 +14,12 @@ from stormsweep.records import LayoutTried
 from stormsweep.report import words
 from stormsweep.report.axes import MOST_STEPS, places, scale_of
 from stormsweep.report.material import Material
+from stormsweep.report.spans import called, natural
 from stormsweep.report.style import (
     BLUE,
     COLOURS,
-    GREY,
     MARKERS,
     NARROW,
-    RED,
     WIDE,
     Picture,
     legend_above,
@@ -31,7 +28,7 @@ from stormsweep.report.style import (
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
 
-MOST_ROWS, MOST_VECTORS, MOST_BARS, MOST_LABELS = 48, 3000, 24, 3
+MOST_BARS, MOST_VECTORS = 24, 2000
 #: Of the parts of a worker's time; waiting is pale, training strong, so that waste is seen.
 PART_COLOURS = {
     "start": "#7F7F7F",
@@ -42,7 +39,11 @@ PART_COLOURS = {
     "score": "#009E73",
     "checkpoint": "#CC79A7",
     "other": "#000000",
+    "lost": "#8B0000",
+    "travel": "#B39DDB",
+    "waiting": "#F0E442",
     "idle": "#E2E2E2",
+    "underway": "#F7F7F7",
 }
 
 
@@ -65,6 +66,12 @@ def train_time_picture(material: Material) -> Picture | None:
     unit, size = words.time_unit(float(totals.max()))
     lagging = _unfinished_places(material, scale, column)
     handles, texts = [], []
+    by_value = tasks.groupby(["threads", column])
+    drawn = by_value.agg(
+        runs=("run", "nunique"), tasks=("run", "size"), train_seconds=("train_seconds", "sum")
+    )
+    for share, name_of in ((0.1, "p10"), (0.5, "median"), (0.9, "p90")):
+        drawn[f"patches_per_second_{name_of}"] = by_value["patches_per_second"].quantile(share)
     for index, (threads, own) in enumerate(tasks.groupby("threads")):
         style: dict[str, Any] = {
             "color": COLOURS[index % len(COLOURS)],
@@ -114,6 +121,7 @@ def train_time_picture(material: Material) -> Picture | None:
         f"Training time against {words.label(name)}",
         caption,
         figure,
+        drawn.reset_index(),
     )
 
 
@@ -136,10 +144,14 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
     scale = scale_of(material, name, tasks[material.columns[name]])
     at = places(scale, tasks[material.columns[name]])
     epochs = tasks["to_epoch"] - tasks["from_epoch"]
+    own = ["train_seconds", "patches", "patches_per_second"]
     figure = new_figure(NARROW, 3.5, material.synthetic_note)
     top, low = figure.subplots(2, 1, sharex=True)
-    top.plot(at, tasks["train_seconds"] / epochs, "o", color=BLUE, alpha=0.65, mew=0)
-    low.plot(at, tasks["patches_per_second"], "o", color=BLUE, alpha=0.65, mew=0)
+    many = len(tasks) > MOST_VECTORS
+    style: dict[str, Any] = {"color": BLUE, "mew": 0, "rasterized": many}
+    style |= {"alpha": 0.3, "ms": 2.0} if many else {"alpha": 0.65}
+    top.plot(at, tasks["train_seconds"] / epochs, "o", **style)
+    low.plot(at, tasks["patches_per_second"], "o", **style)
     scale.apply(top, label=False)
     scale.apply(low)
     top.tick_params(labelbottom=False)
@@ -154,185 +166,8 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
         "Each point is one task: above, its training time per epoch; below, patches trained per "
         "second, copies counted. Tasks differ in the other hyperparameters too.",
         figure,
+        tasks[["run", "worker", "threads", material.columns[name], "from_epoch", "to_epoch", *own]],
     )
-
-
-def timeline_picture(material: Material) -> Picture | None:
-    """Show what each worker did when; pauses between sessions are cut out."""
-    tasks, sessions = material.tasks, material.sessions
-    if tasks.empty or sessions.empty:
-        return None
-    clock = _Clock(sessions)
-    names = sorted({*tasks["worker"], *material.workers["worker"]}, key=_natural)
-    rows = {name: place for place, name in enumerate(names)}
-    thin = len(names) > MOST_ROWS
-    height = 0.75 + (MOST_ROWS * 0.09 if thin else max(0.26 * len(names), 0.5))
-    figure = new_figure(WIDE, height, material.synthetic_note)
-    axis = figure.subplots()
-    unit, size = words.time_unit(clock.length)
-    colours, handles, texts, what = _task_colours(material)
-    boxes, faces = [], []
-    # Runs of a bundle have their times in common, and one bar.
-    for task in tasks.drop_duplicates(["session", "worker", "started"]).to_dict("records"):
-        start, row = clock.at(task["session"], task["started"]), rows[task["worker"]]
-        length, train = (task["bundle"] * task[key] for key in ("seconds", "train_seconds"))
-        head = sum(
-            task["bundle"] * task[f"{part}_seconds"] for part in ("open", "build", "compile")
-        )
-        parts = (
-            (0.0, length, GREY),
-            (head, min(train, length), colours[task["run"]]),
-        )
-        for offset, length, colour in parts:
-            left, right = (start + offset) / size, (start + offset + length) / size
-            boxes.append(
-                [(left, row - 0.38), (left, row + 0.38), (right, row + 0.38), (right, row - 0.38)]
-            )
-            faces.append(colour)
-    edge = 0.3 if len(tasks) <= 400 else 0.0
-    axis.add_collection(
-        mpl.collections.PolyCollection(
-            boxes,
-            facecolors=faces,
-            edgecolors="white",
-            linewidths=edge,
-            rasterized=len(boxes) > MOST_VECTORS,
-        )
-    )
-    handles.append(mpl.patches.Patch(facecolor=GREY))
-    texts.append("open, build, compile, score, save")
-    marks = _marks(axis, material, clock, rows, size)
-    legend_above(figure, handles + [m for m, _ in marks], texts + [t for _, t in marks], what)
-    for start, pause in clock.pauses:
-        axis.axvline(start / size, color="#222222", linewidth=0.9, linestyle=(0, (3, 2)))
-        if len(clock.pauses) <= MOST_LABELS:
-            axis.annotate(
-                f"stopped for {words.duration(pause)}",
-                (start / size, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-            )
-    step = max(1, -(-len(names) // MOST_ROWS) * 4) if thin else 1
-    axis.set_yticks(range(0, len(names), step), [_called(name) for name in names[::step]])
-    axis.set_ylim(len(names) - 0.4, -0.6)
-    axis.set_xlim(0, clock.length / size)
-    axis.tick_params(axis="y", length=0)
-    axis.grid(axis="y", visible=False)
-    cut = ", pauses cut out" if clock.pauses else ""
-    axis.set_xlabel(f"Time since the study began{cut} ({unit})")
-    return Picture(
-        "timeline",
-        "Timeline of the workers",
-        _timeline_caption(material, clock, what),
-        figure,
-    )
-
-
-class _Clock:
-    """Instants as seconds at work: the sessions laid end to end."""
-
-    def __init__(self, sessions: pd.DataFrame) -> None:
-        self.starts: dict[int, tuple[float, float]] = {}
-        self.pauses: list[tuple[float, float]] = []
-        self.length, ended = 0.0, None
-        for row in sessions.to_dict("records"):
-            if ended is not None:
-                self.pauses.append((self.length, max(row["begun"] - ended, 0.0)))
-            self.starts[int(row["session"])] = (row["begun"], self.length)
-            self.length += row["seconds"]
-            ended = row["ended"]
-        self.length = self.length or 1.0
-
-    def at(self, session: int, instant: float) -> float:
-        """Return the seconds at work at an instant of a session."""
-        begun, offset = self.starts.get(int(session), next(iter(self.starts.values())))
-        return float(instant - begun + offset)
-
-
-def _task_colours(material: Material) -> tuple[dict[str, str], list[Any], list[str], str]:
-    """Return the colour of each run, and the legend: by batch size where that varies."""
-    tasks = material.tasks
-    # Colours are those of a whole bar, so of what the runs of a bundle have in common.
-    mixed = {"epochs", "learning_rate"} if tasks["bundle"].max() > 1 else {"epochs"}
-    names = [n for n in ("batch_size", *material.varied) if n in material.varied and n not in mixed]
-    for name in names:
-        scale = scale_of(material, name, tasks[material.columns[name]])
-        if 1 < len(scale.values) <= len(COLOURS) - 1:
-            # From dark to light in the order of the values, even in grey print.
-            ramp = mpl.colormaps["viridis"](np.linspace(0.05, 0.95, len(scale.values)))
-            hexes = [mpl.colors.to_hex(colour) for colour in ramp]
-            keys = places(scale, tasks[material.columns[name]])
-            order = [scale.place(value) for value in scale.values]
-            colours = {
-                run: hexes[order.index(key)] for run, key in zip(tasks["run"], keys, strict=True)
-            }
-            handles = [mpl.patches.Patch(facecolor=colour) for colour in hexes]
-            texts = [words.short(words.value(value), 20) for value in scale.values]
-            return colours, handles, texts, f"Training, by {words.label(name)}"
-    return (
-        dict.fromkeys(tasks["run"], BLUE),
-        [mpl.patches.Patch(facecolor=BLUE)],
-        ["training"],
-        "",
-    )
-
-
-def _marks(
-    axis: Any, material: Material, clock: _Clock, rows: dict[str, int], size: float
-) -> list[tuple[Any, str]]:
-    """Mark failures and repeated tasks; return their entries of the legend."""
-    entries = []
-    for table, marker, colour, text in (
-        (material.failures, "X", RED, "run failed"),
-        (material.retries, "v", "#E69F00", "worker lost, task repeated"),
-    ):
-        known = table[table["worker"].isin(list(rows))] if len(table) else table
-        if not len(known):
-            continue
-        style: dict[str, Any] = {
-            "marker": marker,
-            "color": colour,
-            "mec": "black",
-            "mew": 0.6,
-            "ms": 7,
-            "ls": "",
-        }
-        at = [
-            clock.at(session, time) / size
-            for session, time in zip(known["session"], known["time"], strict=True)
-        ]
-        axis.plot(
-            at, [rows[worker] for worker in known["worker"]], **style, zorder=5, clip_on=False
-        )
-        entries.append((mpl.lines.Line2D([], [], **style), text))
-    return entries
-
-
-def _timeline_caption(material: Material, clock: _Clock, what: str) -> str:
-    text = "Each bar is a task of a worker; white is waiting."
-    if material.tasks["bundle"].max() > 1:
-        text = (
-            "Each bar is what a worker did at one go, often a bundle of runs (up to "
-            f"{material.tasks['bundle'].max()}) that were trained together; white is waiting."
-        )
-    if what:
-        text += f" Colour: {what[0].lower()}{what[1:]}; grey: what a task does besides training."
-    if material.tasks["paused"].any():
-        text += " A task that was paused when its worker's time was over has several bars."
-    if clock.pauses:
-        total = sum(pause for _, pause in clock.pauses)
-        text += (
-            f" Dashed lines: the driver was stopped ({words.duration(total)} in all), and the "
-            "study went on later."
-        )
-    outside = material.failures
-    outside = outside[~outside["worker"].isin(list(material.workers["worker"]))]
-    if len(outside):
-        text += f" {words.count(len(outside), 'failure')} without a worker not shown."
-    return text
 
 
 def breakdown_picture(material: Material) -> Picture | None:
@@ -342,7 +177,7 @@ def breakdown_picture(material: Material) -> Picture | None:
     if not parts:
         return None
     by_worker = table.groupby("worker")[parts].sum()
-    by_worker = by_worker.loc[sorted(by_worker.index, key=_natural)]
+    by_worker = by_worker.loc[sorted(by_worker.index, key=natural)]
     if len(by_worker) > MOST_BARS or len(by_worker) == 1:
         by_worker = by_worker.iloc[:0]
     rows = pd.concat([table[parts].sum().to_frame("all workers").T, by_worker])
@@ -361,7 +196,7 @@ def breakdown_picture(material: Material) -> Picture | None:
             linewidth=0.4,
         )
         left += shares[part].fillna(0).to_numpy()
-    axis.set_yticks(range(len(shares)), [_called(str(name)) for name in shares.index])
+    axis.set_yticks(range(len(shares)), [called(str(name)) for name in shares.index])
     axis.set_ylim(len(shares) - 0.45, -0.55)
     axis.set(xlim=(0, 100), xlabel="Share of the worker's time (%)")
     axis.tick_params(axis="y", length=0)
@@ -371,10 +206,10 @@ def breakdown_picture(material: Material) -> Picture | None:
     return Picture(
         "time-breakdown",
         "Where the workers' time went",
-        "Shares of the time from the begin of a session until the worker left. Idle time includes "
-        "work that was lost with a failed or repeated task, whose length is not on record."
-        + _layout_words(material),
+        "Shares of the time from the begin of a session until the worker left. What a worker did "
+        "last before its driver was killed is not on record." + _layout_words(material),
         figure,
+        rows.rename_axis("worker").add_suffix("_seconds").reset_index(),
     )
 
 
@@ -389,15 +224,3 @@ def _layout_words(material: Material) -> str:
     if material.done and all(task.cores for task in material.done):
         text += " Each worker was pinned to cores of its own."
     return text
-
-
-def _called(worker: str) -> str:
-    """Return what a worker is called: numbers alone say too little."""
-    return f"worker {worker}" if worker.isdigit() else words.short(worker, 24)
-
-
-def _natural(name: str) -> list[Any]:
-    """Order worker-2 before worker-10."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name)
-    ]

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import matplotlib.lines
 import matplotlib.ticker
 import numpy as np
+import pandas as pd
 
 from stormsweep.report import words
 from stormsweep.report.material import Material
@@ -64,7 +65,16 @@ def _roc(material: Material, found: Tested, known: Forecasts) -> Picture:
         f"Probability of detection against probability of false detection over all thresholds. "
         f"{_band(found, 'the detection at equal false detection')} {_at(found)}",
         figure,
+        _curve_data(curve, "pofd", "pod", "pofd", "pod"),
     )
+
+
+def _curve_data(curve: curves.Curve, x: str, y: str, at: str, banded: str) -> pd.DataFrame:
+    """Return the points of a curve, and of its band beneath them."""
+    points = pd.DataFrame({"part": "curve", x: curve.x, y: curve.y, "threshold": curve.threshold})
+    band = {"part": "band", at: curve.band.at}
+    band |= {f"{banded}_low": curve.band.low, f"{banded}_high": curve.band.high}
+    return pd.concat([points, pd.DataFrame(band)], ignore_index=True)
 
 
 def _with_interval(found: Tested, name: str, label: str) -> str:
@@ -107,6 +117,7 @@ def _performance(material: Material, found: Tested, known: Forecasts) -> Picture
         "lines: equal frequency bias. The upper right corner is perfect. "
         f"{_band(found, 'the success ratio at equal detection')} {_at(found)}",
         figure,
+        _curve_data(curve, "success_ratio", "pod", "pod", "success_ratio"),
     )
 
 
@@ -204,6 +215,17 @@ def _attributes(material: Material, found: Tested, known: Forecasts) -> Picture:
         "dotted line: no skill against it, so that points in the shaded area add to the Brier "
         f"skill score (Hsu and Murphy 1986).{hollow}",
         figure,
+        pd.DataFrame(
+            {
+                "bin_from": curve.edges[:-1],
+                "bin_to": curve.edges[1:],
+                "forecasts": curve.cases,
+                "mean_forecast": curve.forecast,
+                "observed_frequency": curve.frequency,
+                "low": curve.low,
+                "high": curve.high,
+            }
+        ),
     )
 
 

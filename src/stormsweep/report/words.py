@@ -39,7 +39,11 @@ PHASES = {
     "score": "scoring",
     "checkpoint": "checkpoints",
     "other": "other work in tasks",
-    "idle": "idle",
+    "lost": "work that was lost",
+    "travel": "orders and answers on the way",
+    "waiting": "waiting for an order",
+    "idle": "idle: no run waited",
+    "underway": "not on record",
 }
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NOTHING, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"

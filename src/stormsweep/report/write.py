@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stormsweep import files
-from stormsweep.report import (
-    audit,
-    cases,
-    groups,
-    page,
-    scaling,
-    scores,
-    style,
-    timings,
-    verification,
-)
-from stormsweep.report.material import Material
-from stormsweep.report.style import Picture
-from stormsweep.report.tables import write_tables
-from stormsweep.results import journal
+import pandas as pd
 
-#: The figures of each section of the page, in order; a maker returns none where it has no data.
-SECTIONS: dict[str, list[Callable[[Material], list[Picture] | Picture | None]]] = {
-    "answer": [scores.best_picture],
-    "verification": [
-        verification.curve_pictures,
-        groups.group_picture,
-        cases.case_picture,
-    ],
-    "audit": [audit.audit_picture],
-    "scores": [scores.score_pictures],
-    "training": [timings.train_time_picture],
-    "learning": [scores.learning_picture],
-    "time": [timings.timeline_picture, timings.breakdown_picture],
-    "scaling": [scaling.scaling_pictures],
-}
+from stormsweep import files
+from stormsweep.report import answer, page, style
+from stormsweep.report.material import Material
+from stormsweep.report.parts import Section, Table
+from stormsweep.report.sections import SECTIONS
+from stormsweep.report.tables import latex, write_tables
+from stormsweep.results import journal
 
 
 @files.within_group()
-def write_report(directory: Path) -> Path:
+def write_report(directory: Path, reload_seconds: float = 0) -> Path:
     """Write ``report/`` into a study's directory, from its journal and its verified model.
 
     Parameters
@@ -50,11 +26,14 @@ def write_report(directory: Path) -> Path:
     directory : Path
         Holds ``journal.jsonl``, and ``study.toml`` and ``environment.json``, which may be missing.
         The study need not be finished, and may be running.
+    reload_seconds : float
+        After how long the page, where it is open, loads itself anew: for a study that is running;
+        0: never.
 
     Returns
     -------
     Path
-        The page, ``report/index.html``. Beside it lie ``figures/`` (PNG, PDF, captions) and
+        The page, ``report/index.html``. Beside it lie ``figures/`` (PNG, PDF, CSV, captions) and
         ``tables/`` (CSV, LaTeX). An earlier report is replaced when the new one is whole.
 
     Raises
@@ -65,41 +44,102 @@ def write_report(directory: Path) -> Path:
     material = Material(journal.read(directory / "journal.jsonl"), directory)
     _ = material.study
     with files.replacing_folder(directory / "report") as folder:
-        figures = _figures(material, folder / "figures")
-        write_tables(material, folder / "tables")
-        for found in material.scaling:
-            scaling.write_tables(found, folder / "tables")
-        text = page.render(
-            material,
-            figures,
-            page.read_text(directory / "study.toml"),
-            _environment(directory / "environment.json"),
-            str(directory),
+        write_page(
+            folder, _head(material), SECTIONS, material, material.synthetic_note, reload_seconds
         )
-        (folder / "index.html").write_text(text, encoding="utf-8")
+        write_tables(material, folder / "tables")
     return directory / "report" / "index.html"
 
 
-def _figures(material: Material, folder: Path) -> dict[str, list[page.Shown]]:
-    shown: dict[str, list[page.Shown]] = {}
-    captions = []
-    folder.mkdir()
+def write_page(
+    folder: Path,
+    head: page.Head,
+    sections: Sequence[Section],
+    material: Any,
+    note: str = "",
+    reload_seconds: float = 0,
+) -> Path:
+    """Write a page of any sections with their figures and tables into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``index.html``, ``figures/`` and ``tables/``. Whoever calls sees to it that it is
+        replaced as a whole.
+    head : Head
+        What stands above the sections.
+    sections : list of Section
+        In order; those whose maker returns None are left out.
+    material : object
+        What the makers are given.
+    note : str
+        What captions add, such as that the data are synthetic.
+    reload_seconds : float
+        After how long the page, where it is open, loads itself anew; 0: never.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    (folder / "figures").mkdir(parents=True)
+    (folder / "tables").mkdir()
+    drawn, captions = [], []
     with style.look():
-        for section, makers in SECTIONS.items():
-            shown[section] = []
-            for make in makers:
-                made = make(material)
-                for picture in made if isinstance(made, list) else [made] if made else []:
-                    shown[section].append(page.Shown(picture, style.save(picture, folder)))
-                    note = f" ({material.synthetic_note})" if material.synthetic_note else ""
-                    captions.append(f"{picture.name}\n{picture.title}{note}. {picture.caption}\n")
-    (folder / "captions.txt").write_text("\n".join(captions), encoding="utf-8")
-    return shown
+        for section in sections:
+            part = section.make(material)
+            if part is None:
+                continue
+            shown = []
+            for picture in part.pictures:
+                markup = style.save(picture, folder / "figures")
+                live = picture.live() if picture.live else None
+                shown.append(page.Shown(picture, markup, live))
+                said = f" ({note})" if note else ""
+                captions.append(f"{picture.name}\n{picture.title}{said}. {picture.caption}\n")
+            for table in part.tables:
+                _write(table, f"{head.title}: {table.title or section.title}", note, folder)
+            drawn.append(page.Drawn(section, part, shown))
+    (folder / "figures" / "captions.txt").write_text("\n".join(captions), encoding="utf-8")
+    text = page.render(head, drawn, reload_seconds)
+    (folder / "index.html").write_text(text, encoding="utf-8")
+    return folder / "index.html"
 
 
-def _environment(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(page.read_text(path) or "{}")
-    except json.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
+def _write(table: Table, title: str, note: str, folder: Path) -> None:
+    if not table.files:
+        return
+    path = folder / "tables" / f"{table.name}.csv"
+    if table.frame is not None:
+        table.frame.to_csv(path, index=False)
+    else:
+        pd.DataFrame(table.rows, columns=table.header).to_csv(path, index=False)
+    caption = f"{title}.{f' ({note.capitalize()}.)' if note else ''}"
+    align = "".join("l" if at < table.numeric_from else "r" for at in range(len(table.header)))
+    text = latex(table.header, table.rows, caption, align, table.name)
+    path.with_suffix(".tex").write_text(text, encoding="utf-8")
+
+
+def _head(material: Material) -> page.Head:
+    study, banners = material.study, []
+    if material.summary.synthetic:
+        source = study.data.get("source")
+        banners.append(
+            page.Banner(
+                "Synthetic data.",
+                "The cases of this study were generated by a program"
+                f"{f' (source: {source})' if source else ''}; they are not observations and not "
+                "model output. Scores tell how the search works, not how well real events are "
+                "forecast.",
+            )
+        )
+    if study.flaws:
+        text = "The study asked for it so; its scores are not those of unseen cases."
+        banners.append(page.Banner("The validation is not honest.", text, study.flaws))
+    return page.Head(
+        study.name,
+        "Hyperparameter study",
+        answer.state(material),
+        not material.summary.finished,
+        banners,
+    )

@@ -8,8 +8,10 @@ from typing import Any
 
 from stormsweep.config.study import METRICS
 from stormsweep.errors import JournalError
-from stormsweep.records import Entry, RunPlanned, StudyBegun, TaskDone, TaskPaused, identity
+from stormsweep.records import Entry, RunPlanned, StudyBegun, TaskDone, TaskPaused
 from stormsweep.results.journal import of_kind
+from stormsweep.results.views import view
+from stormsweep.work import identity
 
 #: What a worker does in a task, in the order it does it.
 PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
@@ -25,6 +27,7 @@ _OWN = frozenset(
 )
 
 
+@view
 def study(entries: Sequence[Entry]) -> StudyBegun:
     """Return what the study is about.
 
@@ -39,11 +42,13 @@ def study(entries: Sequence[Entry]) -> StudyBegun:
     return begun[-1]
 
 
+@view
 def higher_is_better(entries: Sequence[Entry]) -> bool:
     """Say whether the study's metric is to be maximized."""
     return METRICS.get(study(entries).metric, "maximize") == "maximize"
 
 
+@view
 def planned_runs(entries: Sequence[Entry]) -> dict[str, RunPlanned]:
     """Return the planned runs by id; a run planned again has the milestones of both plans."""
     runs: dict[str, RunPlanned] = {}
@@ -57,21 +62,35 @@ def planned_runs(entries: Sequence[Entry]) -> dict[str, RunPlanned]:
     return runs
 
 
+@view
 def planned_configurations(entries: Sequence[Entry]) -> dict[str, dict[str, Any]]:
     """Return the hyperparameters of every planned configuration by id, in the order of the plan."""
-    points: dict[str, dict[str, Any]] = {}
-    for plan in planned_runs(entries).values():
+    names, points = configuration_names(entries), {}
+    for run, plan in planned_runs(entries).items():
         for epochs in plan.milestones:
-            point = {**plan.hyperparameters, "epochs": epochs}
-            points.setdefault(identity(point), point)
+            name = names[run, epochs]
+            if name not in points:
+                points[name] = {**plan.hyperparameters, "epochs": epochs}
     return points
 
 
+@view
+def configuration_names(entries: Sequence[Entry]) -> dict[tuple[str, int], str]:
+    """Return the id of the configuration that each planned run is at each of its milestones."""
+    names: dict[tuple[str, int], str] = {}
+    for run, plan in planned_runs(entries).items():
+        for epochs in plan.milestones:
+            names[run, epochs] = identity({**plan.hyperparameters, "epochs": epochs})
+    return names
+
+
+@view
 def tasks_done(entries: Sequence[Entry]) -> list[TaskDone]:
     """Return the tasks that were done, each stretch of a run once, in the order of the journal."""
     return [record for record in stretches(entries) if isinstance(record, TaskDone)]
 
 
+@view
 def stretches(entries: Sequence[Entry]) -> list[TaskDone | TaskPaused]:
     """Return what was trained at one go, each once, in the order of the journal.
 
@@ -92,6 +111,7 @@ def stretches(entries: Sequence[Entry]) -> list[TaskDone | TaskPaused]:
     return found
 
 
+@view
 def finished_runs(entries: Sequence[Entry]) -> set[str]:
     """Return the ids of the runs that were scored at all their milestones."""
     done: dict[str, set[int]] = {}
@@ -101,6 +121,7 @@ def finished_runs(entries: Sequence[Entry]) -> set[str]:
     return {run for run, plan in runs.items() if done.get(run, set()) >= set(plan.milestones)}
 
 
+@view
 def score_names(entries: Sequence[Entry]) -> list[str]:
     """Return the names of the scores, the study's metric first."""
     names = dict.fromkeys([study(entries).metric])
@@ -109,6 +130,7 @@ def score_names(entries: Sequence[Entry]) -> list[str]:
     return list(names)
 
 
+@view
 def hyperparameter_columns(entries: Sequence[Entry]) -> dict[str, str]:
     """Return the column of each hyperparameter, in the order of the space, ``epochs`` last."""
     names = dict.fromkeys(study(entries).space)
@@ -125,4 +147,4 @@ def hyperparameter_columns(entries: Sequence[Entry]) -> dict[str, str]:
 
 def shown(value: Any) -> Any:
     """Return a hyperparameter's value as a frame holds it: lists and tables as a string."""
-    return json.dumps(value) if isinstance(value, list | tuple | dict) else value
+    return json.dumps(value) if isinstance(value, (list, tuple, dict)) else value

@@ -22,15 +22,13 @@ from stormsweep.records import (
     Entry,
     RunFailed,
     SessionBegun,
-    SessionEnded,
     TaskDone,
     TaskPaused,
     TaskRetried,
-    WorkerEvent,
-    identity,
 )
 from stormsweep.results.facts import (
     PHASES,
+    configuration_names,
     finished_runs,
     higher_is_better,
     hyperparameter_columns,
@@ -41,10 +39,13 @@ from stormsweep.results.facts import (
     study,
 )
 from stormsweep.results.journal import of_kind
+from stormsweep.results.spans import spans, spells
+from stormsweep.results.views import view
 
 CONFIDENCE = 0.95
 
 
+@view
 def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a fit that was scored.
 
@@ -65,6 +66,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
         hyperparameter_columns(entries),
         score_names(entries),
     )
+    names = configuration_names(entries)
     by_run: dict[str, list[TaskDone | TaskPaused]] = {}
     for task in stretches(entries):
         by_run.setdefault(task.run, []).append(task)
@@ -77,7 +79,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
                 continue
             point = {**plan.hyperparameters, "epochs": task.to_epoch}
             rows.append(
-                {"configuration": identity(point), "run": run, "fold": plan.fold}
+                {"configuration": names[run, task.to_epoch], "run": run, "fold": plan.fold}
                 | {column: shown(point.get(name)) for name, column in columns.items()}
                 | {score: float(task.scores.get(score, np.nan)) for score in scores}
                 | {"seconds": seconds}
@@ -87,6 +89,7 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, order, numbers | dict.fromkeys(["fold", "epochs"], "int64"))
 
 
+@view
 def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a configuration with at least one fold scored, the best first.
 
@@ -139,6 +142,7 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     return table
 
 
+@view
 def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a task that was done, and one for each time that one was paused on the way.
 
@@ -201,11 +205,13 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, order, types)
 
 
+@view
 def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a session of the driver.
 
     A session without an end was killed when another follows it, and otherwise runs still or was
-    killed: its outcome is ``killed`` or ``open``, and it counts until its last record.
+    killed: its outcome is ``killed`` or ``open``, and it counts until its last record, or the end
+    of a task of its that a later session found in a checkpoint.
 
     Returns
     -------
@@ -213,43 +219,34 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
         ``session``, ``host``, ``pid``, ``site``, ``workers``, ``threads``, ``begun``, ``ended``,
         ``seconds``, ``outcome``, ``tasks``, ``busy_seconds`` (of all workers).
     """
-    rows: list[dict[str, Any]] = []
-    for entry in entries:
-        record = entry.record
-        if isinstance(record, SessionBegun):
-            if rows and rows[-1]["outcome"] == "open":
-                rows[-1]["outcome"] = "killed"
-            rows.append(
-                {
-                    "session": record.session,
-                    "host": record.host,
-                    "pid": record.pid,
-                    "site": record.site,
-                    "workers": record.workers,
-                    "threads": record.threads_per_worker,
-                    "begun": entry.time,
-                    "ended": entry.time,
-                    "outcome": "open",
-                    "tasks": 0,
-                    "busy_seconds": 0.0,
-                }
-            )
-        if not rows or rows[-1]["outcome"] != "open":
-            continue
-        rows[-1]["ended"] = max(rows[-1]["ended"], entry.time)
-        if isinstance(record, TaskDone | TaskPaused):
-            rows[-1]["tasks"] += isinstance(record, TaskDone)
-            rows[-1]["busy_seconds"] += record.seconds
-        elif isinstance(record, SessionEnded):
-            rows[-1]["outcome"] = record.outcome
-    for row in rows:
-        row["seconds"] = row["ended"] - row["begun"]
+    rows: dict[int, dict[str, Any]] = {
+        number: {
+            "session": number,
+            "host": span.begun.host,
+            "pid": span.begun.pid,
+            "site": span.begun.site,
+            "workers": span.begun.workers,
+            "threads": span.begun.threads_per_worker,
+            "begun": span.start,
+            "ended": span.end,
+            "seconds": span.seconds,
+            "outcome": span.outcome,
+            "tasks": 0,
+            "busy_seconds": 0.0,
+        }
+        for number, span in spans(entries).items()
+    }
+    for task in stretches(entries):
+        if (row := rows.get(task.session)) is not None:
+            row["tasks"] += isinstance(task, TaskDone)
+            row["busy_seconds"] += task.seconds
     order = "session host pid site workers threads begun ended seconds outcome tasks busy_seconds"
     types = dict.fromkeys(["session", "pid", "workers", "threads", "tasks"], "int64")
     types |= dict.fromkeys(["begun", "ended", "seconds", "busy_seconds"], "float64")
-    return _frame(rows, order.split(), types)
+    return _frame(list(rows.values()), order.split(), types)
 
 
+@view
 def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a worker and session.
 
@@ -262,31 +259,18 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
         ``<phase>_seconds``, ``busy_share`` of the time available, ``lost`` (how often),
         ``memory_mb`` at its peak.
     """
-    spans = {row["session"]: row for row in sessions(entries).to_dict("records")}
+    sessions = spans(entries)
     rows: dict[tuple[int, str], dict[str, Any]] = {}
-
-    def row_of(session: int, worker: str) -> dict[str, Any]:
-        return rows.setdefault(
-            (session, worker),
-            {"session": session, "worker": worker, "host": "", "pid": 0, "ready": np.nan}
-            | {"since": None, "gone": np.nan, "available_seconds": 0.0, "lost": 0},
+    for spell in spells(entries, sessions):
+        row = rows.setdefault(
+            (spell.session, spell.worker),
+            {"session": spell.session, "worker": spell.worker, "ready": spell.start}
+            | {"available_seconds": 0.0, "lost": 0},
         )
-
-    for entry in entries:
-        record = entry.record
-        if not isinstance(record, WorkerEvent):
-            continue
-        row = row_of(record.session, record.worker)
-        if record.event == "ready":
-            row |= {"host": record.host, "pid": record.pid, "since": entry.time}
-            row["ready"] = entry.time if np.isnan(row["ready"]) else row["ready"]
-        elif row["since"] is not None:
-            row["available_seconds"] += entry.time - row["since"]
-            row |= {"since": None, "gone": entry.time}
-        row["lost"] += record.event == "lost"
+        row |= {"host": spell.host, "pid": spell.pid, "gone": spell.end}
+        row["available_seconds"] += spell.seconds
+        row["lost"] += spell.lost
     done = tasks(entries)
-    for session, worker in zip(done["session"], done["worker"], strict=True):
-        row_of(int(session), str(worker))
     sums: dict[tuple[int, str], dict[str, Any]] = {}
     groups: Any = done.groupby(["session", "worker"])
     for (session, worker), own in groups:
@@ -298,13 +282,8 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     idle: dict[str, Any] = {"tasks": 0, "memory_mb": np.nan, "busy_seconds": 0.0}
     idle |= {f"{phase}_seconds": 0.0 for phase in PHASES}
     for key, row in rows.items():
-        span = spans.get(key[0], {"begun": np.nan, "ended": np.nan})
-        if np.isnan(row["ready"]):
-            row |= {"ready": span["begun"], "since": span["begun"]}
-        if row["since"] is not None:
-            row["available_seconds"] += max(span["ended"] - row["since"], 0.0)
-            row["gone"] = span["ended"]
-        row["startup_seconds"] = max(row["ready"] - span["begun"], 0.0)
+        span = sessions.get(key[0])
+        row["startup_seconds"] = max(row["ready"] - span.start, 0.0) if span else 0.0
         row |= sums.get(key, idle)
         room = row["available_seconds"]
         row["busy_share"] = row["busy_seconds"] / room if room > 0 else np.nan
@@ -316,6 +295,7 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(list(rows.values()), order, types | dict.fromkeys(reals, "float64"))
 
 
+@view
 def failures(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a failure of a run.
 
@@ -350,6 +330,7 @@ def failures(entries: Sequence[Entry]) -> pd.DataFrame:
     return _frame(rows, order, types | {"time": "float64", "recovered": "bool"})
 
 
+@view
 def retries(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a task that was given out again: when, which, and why."""
     rows = [
@@ -370,13 +351,13 @@ def t_quantile(counts: Any) -> Any:
     return np.where(freedom >= 1, factor, np.nan)
 
 
+@view
 def _folds_expected(entries: Sequence[Entry]) -> dict[str, int]:
     """Return the number of folds of every planned configuration, in the order of the plan."""
     folds: dict[str, set[int]] = {}
-    for plan in planned_runs(entries).values():
-        for epochs in plan.milestones:
-            name = identity({**plan.hyperparameters, "epochs": epochs})
-            folds.setdefault(name, set()).add(plan.fold)
+    runs = planned_runs(entries)
+    for (run, _), name in configuration_names(entries).items():
+        folds.setdefault(name, set()).add(runs[run].fold)
     least = study(entries).folds
     return {name: max(len(numbers), least) for name, numbers in folds.items()}
 

@@ -67,7 +67,9 @@ def decode(line: str) -> Entry:
     kind, when = body.pop("kind"), body.pop("time")
     if kind not in _KINDS:
         raise ValueError(f"unknown kind of record {kind!r}")
-    return Entry(when, _KINDS[kind](**{key: _floats(value) for key, value in body.items()}))
+    if "$float" in text:
+        body = {key: _floats(value) for key, value in body.items()}
+    return Entry(when, _KINDS[kind](**body))
 
 
 def read(path: Path) -> list[Entry]:

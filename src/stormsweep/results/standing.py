@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from stormsweep.records import Hyperparameters, identity
+from stormsweep.work import Hyperparameters, identity
 
 
 @dataclass(frozen=True, slots=True)

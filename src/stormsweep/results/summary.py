@@ -12,6 +12,7 @@ import pandas as pd
 from stormsweep.records import Entry, RunFailed
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
+from stormsweep.results.views import view
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A study in one look.
+    """A study in one look; what it cost is `stormsweep.scaling.accounts.Account`.
 
     Attributes
     ----------
@@ -72,10 +73,6 @@ class Summary:
         Sum over the sessions, pauses between them left out.
     task_seconds, train_seconds : float
         Sum over the workers: in tasks, and in their training phase.
-    core_hours, core_hours_held : float
-        Of tasks (seconds times threads), and of all workers for the length of the sessions.
-    busy_share : float
-        Time in tasks of the time that all workers were held; NaN without sessions.
     patches_per_second : float
         Patches trained per second of wall time, all workers together.
     fits_per_hour : float
@@ -104,15 +101,13 @@ class Summary:
     wall_seconds: float
     task_seconds: float
     train_seconds: float
-    core_hours: float
-    core_hours_held: float
-    busy_share: float
     patches_per_second: float
     fits_per_hour: float
     retries: int
     finished: bool
 
 
+@view
 def summary(entries: Sequence[Entry]) -> Summary:
     """Return the study in one look, finished or not.
 
@@ -128,9 +123,6 @@ def summary(entries: Sequence[Entry]) -> Summary:
     finished = facts.finished_runs(entries)
     failed = {record.run for record in of_kind(entries, RunFailed)} - finished
     wall = float(sessions["seconds"].sum())
-    held = sessions["workers"] * sessions["seconds"]
-    held_seconds = float(held.sum())
-    busy = float(done["seconds"].sum())
     return Summary(
         name=about.name,
         metric=about.metric,
@@ -148,11 +140,8 @@ def summary(entries: Sequence[Entry]) -> Summary:
         best=_best(entries, table),
         sessions=len(sessions),
         wall_seconds=wall,
-        task_seconds=busy,
+        task_seconds=float(done["seconds"].sum()),
         train_seconds=float(done["train_seconds"].sum()),
-        core_hours=float((done["seconds"] * done["threads"]).sum()) / 3600,
-        core_hours_held=float((held * sessions["threads"]).sum()) / 3600,
-        busy_share=busy / held_seconds if held_seconds > 0 else float("nan"),
         patches_per_second=float(done["patches"].sum()) / wall if wall > 0 else float("nan"),
         fits_per_hour=len(scored) / wall * 3600 if wall > 0 else float("nan"),
         retries=len(frames.retries(entries)),
@@ -160,6 +149,7 @@ def summary(entries: Sequence[Entry]) -> Summary:
     )
 
 
+@view
 def differences(entries: Sequence[Entry]) -> pd.DataFrame:
     """Compare every other complete configuration with the best, fold by fold.
 
@@ -203,27 +193,6 @@ def differences(entries: Sequence[Entry]) -> pd.DataFrame:
             "apart": (low > 0) | (high < 0),
         }
     )
-
-
-def worker_time(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Say where the workers' time went.
-
-    Returns
-    -------
-    DataFrame
-        One row a ``session`` and ``worker``, and the seconds of: ``start`` (until ready), the
-        phases of the tasks, ``other`` (in tasks, but in no phase), ``idle``. Work that was lost
-        with a failed or repeated task has no record of its length and counts as idle.
-    """
-    table = frames.workers(entries)
-    phases = [f"{phase}_seconds" for phase in facts.PHASES]
-    result = table[["session", "worker"]].copy()
-    result["start"] = table["startup_seconds"]
-    for phase, column in zip(facts.PHASES, phases, strict=True):
-        result[phase] = table[column]
-    result["other"] = (table["busy_seconds"] - table[phases].sum(axis=1)).clip(lower=0.0)
-    result["idle"] = (table["available_seconds"] - table["busy_seconds"]).clip(lower=0.0)
-    return result
 
 
 def _best(entries: Sequence[Entry], table: pd.DataFrame) -> Best | None:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stormsweep.errors import UserError
-from stormsweep.records import Run, identity
 from stormsweep.search.plan import Plan, structure
+from stormsweep.work import Run, identity
 
 #: Where the threads of a worker may lie: on cores of one socket where possible, on cores of all
 #: sockets alike, or where the system puts them.

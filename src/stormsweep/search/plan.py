@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from stormsweep.records import Hyperparameters, Run, Task, identity
 from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS
+from stormsweep.work import Hyperparameters, Run, Task, identity
 
 #: What one optimizer step costs beside its patches, in patches: small batches take longer.
 UPDATE_COST = 40.0
@@ -145,18 +145,22 @@ class Queue:
         shut = set(closed)
         self._patches = patches_per_epoch
         self._order = {run.id: index for index, run in enumerate(runs)}
-        #: The next task of every run that waits.
-        self._waiting: dict[str, Task] = {}
+        #: What an epoch costs, by batch size and fold.
+        self._epoch_costs: dict[tuple[int, int], float] = {}
+        #: The next task of every run that waits, and what the run has left.
+        self._waiting: dict[str, tuple[float, Task]] = {}
         self._structure = structure
+        self._structures: dict[str, Hashable] = {}
         #: Waiting runs that may be trained together: of one structure, over one stretch of epochs.
-        self._alike: dict[Hashable, set[str]] = {}
+        self._alike: dict[Hashable, _Alike] = {}
         #: Runs by what they have left, the longest first; entries of runs that no longer wait there
         #: are passed over when they come up.
         self._heap: list[tuple[float, int, str, int]] = []
         for run in runs:
             epoch = reached.get(run.id, 0)
             if run.id not in shut and epoch < run.milestones[-1]:
-                self._wait(_next(run, epoch, (paused or {}).get(run.id, -1)))
+                self._heap.append(self._admit(_next(run, epoch, (paused or {}).get(run.id, -1))))
+        heapq.heapify(self._heap)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -174,8 +178,12 @@ class Queue:
         Task or None
             None when nothing waits.
         """
-        bundle = self.take_bundle(() if held is None else (held,), limit=1)
-        return bundle[0] if bundle else None
+        if self._structure is not None:
+            bundle = self.take_bundle(() if held is None else (held,), limit=1)
+            return bundle[0] if bundle else None
+        if not self._waiting:
+            return None
+        return self._waiting.pop(self._first(() if held is None else (held,)))[1]
 
     def take_bundle(
         self,
@@ -201,35 +209,70 @@ class Queue:
         """
         if not self._waiting:
             return []
-        first = self._longest()
-        known = [name for name in held if name in self._waiting]
-        if known:
-            own = max(known, key=lambda name: (self._left(name), -self._order[name]))
-            if self._left(first) <= self._left(own) + self._task_cost(own):
-                first = own
+        first = self._first(held)
+        if self._structure is None:
+            return [self._waiting.pop(first)[1]]
         least = at_most or {}
-        alike = {first}
-        if self._structure is not None:
-            alike = {
-                name
-                for name in self._alike[self._kind(first)]
-                if least.get(name) == least.get(first)
-            }
-        chosen = sorted(
-            alike, key=lambda name: (name != first, name not in held, self._order[name])
-        )
         count = max(1, min(limit, least.get(first, limit)))
-        return [self._take(name) for name in chosen[:count]]
+        alike = self._alike[self._kind(first)]
+        return [self._take(name) for name in self._chosen(first, held, alike, count, least)]
+
+    def _first(self, held: Collection[str]) -> str:
+        """Return the run that is next: the longest, or one in memory that is about as long."""
+        first = self._longest()
+        own, best = "", (-1.0, 0)
+        for name in held:
+            if name in self._waiting:
+                place = self._waiting[name][0], -self._order[name]
+                if not own or place > best:
+                    own, best = name, place
+        if own and own != first:
+            left, task = self._waiting[own]
+            stretch = (task.to_epoch - task.start) * self._epoch_cost(task.run)
+            if self._waiting[first][0] <= left + stretch:
+                return own
+        return first
+
+    def _chosen(
+        self,
+        first: str,
+        held: Collection[str],
+        alike: _Alike,
+        count: int,
+        least: Mapping[str, int],
+    ) -> list[str]:
+        """Return the first run and others like it: those in memory, then in the plan's order."""
+        bound = least.get(first)
+        own = sorted(
+            {name for name in held if name in alike.names and least.get(name) == bound} - {first},
+            key=self._order.__getitem__,
+        )
+        chosen = dict.fromkeys([first, *own[: count - 1]])
+        others: list[tuple[int, str]] = []
+        while len(chosen) < count and alike.heap:
+            place = heapq.heappop(alike.heap)
+            if place[1] not in alike.names or (others and place == others[-1]):
+                continue
+            if least.get(place[1]) == bound:
+                chosen[place[1]] = None
+            others.append(place)
+        for place in others:
+            # Those chosen are passed over once they are taken; the rest waits on.
+            if place[1] not in chosen:
+                heapq.heappush(alike.heap, place)
+        return list(chosen)
 
     def _take(self, name: str) -> Task:
-        if self._structure is not None:
-            self._alike[self._kind(name)].discard(name)
-        return self._waiting.pop(name)
+        self._alike[self._kind(name)].names.discard(name)
+        return self._waiting.pop(name)[1]
 
     def _kind(self, name: str) -> Hashable:
         assert self._structure is not None
-        task = self._waiting[name]
-        return self._structure(task.run), task.from_epoch, task.to_epoch, task.start
+        task = self._waiting[name][1]
+        kind = self._structures.get(name)
+        if kind is None:
+            kind = self._structures[name] = self._structure(task.run)
+        return kind, task.from_epoch, task.to_epoch, task.start
 
     def put_back(self, task: Task) -> None:
         """Return a task that was not done."""
@@ -245,33 +288,51 @@ class Queue:
             self._wait(_next(task.run, task.to_epoch))
 
     def _wait(self, task: Task) -> None:
-        name = task.run.id
-        self._waiting[name] = task
+        heapq.heappush(self._heap, self._admit(task))
+
+    def _admit(self, task: Task) -> tuple[float, int, str, int]:
+        """Have a task wait; return its entry for the heap."""
+        run, name = task.run, task.run.id
+        start, order = task.start, self._order[name]
+        left = (run.milestones[-1] - start) * self._epoch_cost(run)
+        self._waiting[name] = left, task
         if self._structure is not None:
-            self._alike.setdefault(self._kind(name), set()).add(name)
-        heapq.heappush(self._heap, (-self._left(name), self._order[name], name, task.start))
+            alike = self._alike.setdefault(self._kind(name), _Alike())
+            alike.names.add(name)
+            heapq.heappush(alike.heap, (order, name))
+        return -left, order, name, start
 
     def _longest(self) -> str:
+        heap, waiting = self._heap, self._waiting
         while True:
-            _, _, name, epoch = self._heap[0]
-            if name in self._waiting and self._waiting[name].start == epoch:
+            _, _, name, epoch = heap[0]
+            if name in waiting and waiting[name][1].start == epoch:
                 return name
-            heapq.heappop(self._heap)
+            heapq.heappop(heap)
 
-    def _left(self, name: str) -> float:
-        task = self._waiting[name]
-        return self._cost(task.run, task.run.milestones[-1] - task.start)
+    def _epoch_cost(self, run: Run) -> float:
+        key = run.hyperparameters["batch_size"], run.fold
+        known = self._epoch_costs.get(key)
+        if known is None:
+            known = self._epoch_costs[key] = cost(1, self._patches[run.fold], key[0])
+        return known
 
-    def _task_cost(self, name: str) -> float:
-        task = self._waiting[name]
-        return self._cost(task.run, task.to_epoch - task.start)
 
-    def _cost(self, run: Run, epochs: int) -> float:
-        return cost(epochs, self._patches[run.fold], run.hyperparameters["batch_size"])
+@dataclass(slots=True)
+class _Alike:
+    """Runs of one kind that wait, and these in the order of the plan.
+
+    The heap may hold runs that are gone, and runs twice: they are passed over when they come up.
+    """
+
+    names: set[str] = field(default_factory=set)
+    heap: list[tuple[int, str]] = field(default_factory=list)
 
 
 def _next(run: Run, epoch: int, paused_at: int = -1) -> Task:
-    stop = next(stop for stop in run.milestones if stop > epoch)
+    for stop in run.milestones:
+        if stop > epoch:
+            break
     return Task(run, epoch, stop, paused_at if paused_at < stop else -1)
 
 

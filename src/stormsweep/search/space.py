@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stormsweep.records import Hyperparameters
+from stormsweep.work import Hyperparameters
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stormsweep.records import Hyperparameters, identity
 from stormsweep.search.space import Interval, Space, draw, grid, size
+from stormsweep.work import Hyperparameters, identity
 
 _RANDOM_SEARCH = 0x5EA4C4
 #: Spaces of lists up to this size are shuffled whole instead of drawn from.

@@ -10,9 +10,10 @@ from stormsweep.config.study import STORM_SOURCES, StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, StudyFileError
 from stormsweep.files import within_group, write_json
-from stormsweep.records import Hyperparameters, RunFailed, identity
+from stormsweep.records import RunFailed
 from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 from stormsweep.study.study import Study
+from stormsweep.work import Hyperparameters, identity
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
-from stormsweep.records import RunFailed, TaskDone, TaskOrder, TaskPaused
+from stormsweep.records import RunFailed, TaskDone, TaskPaused
 from stormsweep.study import pausing, stretches, worker
 from stormsweep.study.cases import fold_of
 from stormsweep.study.setup import engine_for
 from stormsweep.study.stretches import Clock, Member
 from stormsweep.training.engine import AdvanceResult, BundleEngine, FoldData, GoOn
 from stormsweep.training.scores import scores
+from stormsweep.work import TaskOrder
 
 log = logging.getLogger(__name__)
 Engine = BundleEngine[Any]

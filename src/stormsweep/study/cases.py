@@ -13,9 +13,9 @@ from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.turned import open_turned, vectors_of
 from stormsweep.errors import RunError
-from stormsweep.records import Augmentation, Protocol, TaskOrder
 from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
 from stormsweep.training.engine import FoldData, Turning
+from stormsweep.work import Augmentation, Protocol, TaskOrder
 
 
 def part_of(order: TaskOrder, name: PartName = "train") -> Part:

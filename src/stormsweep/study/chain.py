@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import Order, driver_logs
 from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Found, Site, walltime_seconds
+from stormsweep.config.walltimes import margin
 from stormsweep.records import Entry, TaskDone, TaskPaused
 
 #: Jobs of a chain, unless the user says another number.

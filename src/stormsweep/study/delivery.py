@@ -17,8 +17,9 @@ from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.scaling import unscale
 from stormsweep.errors import DataError
 from stormsweep.files import sha256, write_json
-from stormsweep.records import Delivered, Verified
+from stormsweep.records import Verified
 from stormsweep.verification.forecasts import CASE
+from stormsweep.work import Delivered
 
 if TYPE_CHECKING:
     from stormsweep.study.choice import Choice

@@ -176,6 +176,25 @@ class StudyDirectory:
                         parent.rmdir()
             raise
 
+    def sweep(self) -> None:
+        """Remove what drivers that were killed left to be read by nobody, their certificates first.
+
+        A driver with work to do would make new ones in their place; one that finds nothing left to
+        train, or works on this machine, would not.
+        """
+        shutil.rmtree(self._folder / ".private", ignore_errors=True)
+        logs = self._folder / "logs"
+        for told in logs.glob(".node-*.err"):
+            # What srun said of a step is worth keeping, in the job's own log.
+            job = told.name.split("-")[1]
+            with contextlib.suppress(OSError):
+                text = told.read_bytes()
+                told.unlink()
+                with open(logs / f"slurm-{job}.out", "ab") as log:
+                    log.write(text)
+        for told in logs.glob(".worker-*.farewell.json"):
+            told.unlink(missing_ok=True)
+
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
         """Keep what the driver and Dask have to say in ``logs/driver.log``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -12,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from stormsweep.cluster import slurm
-from stormsweep.cluster.deadline import margin
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Found, locate_site, walltime_seconds
+from stormsweep.config.walltimes import margin
 from stormsweep.errors import (
     DiskError,
     SlurmError,
@@ -126,13 +127,16 @@ class Drive:
         try:
             if was_cancelled(self._predecessor()):
                 log.info("job %s was cancelled: this one does not go on", link.after)
+                self._cancel_waiting()
                 return _INTERRUPTED
             self._look_at_clock()
             self._begin_successor()
             self._await_predecessor()
             outcome = train(self._study, self._site, watcher, link.retry_failed, self.leaving)
             if outcome.unfinished:
-                return self._hand_over("the walltime ends soon")
+                code = self._hand_over("the walltime ends soon")
+                self._send_ahead()
+                return code
             # Before the successor is cancelled: if no time is left for it, that one does it.
             reported = self._report(outcome, done)
         except DiskError as error:
@@ -220,7 +224,7 @@ class Drive:
         self._end, self._margin = time.monotonic() + left, margin(left)
 
     def _begin_successor(self) -> None:
-        link, study = self._link, self._study
+        link = self._link
         self._begun_with = self._recorded = tasks_done(self._journal.new())
         idle = link.idle_now(self._begun_with)
         if link.last:
@@ -233,21 +237,25 @@ class Drive:
                 idle,
             )
         following = link.successor(self._job, self._begun_with)
-        script = job_script(
-            self._site.site, following.order(study.file.study.name, self._site.site)
-        )
-        key = driver_key(link.directory)
         self._successor = Successor(
             self._commands,
-            lambda: self._commands.submit(script, Path.cwd(), key),
-            lambda: self._waiting(key),
+            lambda: self._submit(self._commands, following),
+            lambda: self._waiting(driver_key(link.directory)),
             lambda: idle >= MOST_IDLE and not self._got_on(),
         )
         self._successor.start()
 
+    def _cancel_waiting(self) -> None:
+        """Cancel what was sent ahead to go on after this job."""
+        with contextlib.suppress(SlurmError):
+            if (id := self._waiting(driver_key(self._link.directory))) is not None:
+                self._soon.cancel([id])
+
     def _waiting(self, key: str) -> str | None:
         jobs = self._commands.jobs_of(key).items()
-        return next((id for id, job in jobs if job.state == "PENDING" and id != self._job), None)
+        waiting = [id for id, job in jobs if job.state == "PENDING" and id != self._job]
+        # Of two, the one that waits for this job: the other waits for that.
+        return min(waiting, key=int, default=None)
 
     def _got_on(self) -> bool:
         self._recorded += tasks_done(self._journal.new())
@@ -282,6 +290,28 @@ class Drive:
         none = "" if successor is None or successor.none is None else f"; {successor.none}"
         log.warning("%s, and no job goes on after this one%s%s", why, none, self._go_on())
         return _UNFINISHED
+
+    def _send_ahead(self) -> None:
+        """Submit the job after the next one too, as that will: it may be over before it can.
+
+        A node on which nothing starts would end the chain otherwise. The next one finds it waiting.
+        """
+        id = None if self._successor is None else self._successor.id
+        self._got_on()
+        following = self._link.successor(self._job, self._begun_with)
+        if id is None or following.last or following.idle_now(self._recorded) >= MOST_IDLE:
+            return
+        try:
+            ahead = self._submit(self._soon, following.successor(id, self._recorded))
+        except (SlurmError, UserError) as error:
+            log.info("no job waits after job %s until it begins: %s", id, error)
+        else:
+            log.info("job %s waits after job %s, should that be over before it begins", ahead, id)
+
+    def _submit(self, commands: slurm.Slurm, link: Link) -> str:
+        site = self._site.site
+        script = job_script(site, link.order(self._study.file.study.name, site))
+        return commands.submit(script, Path.cwd(), driver_key(link.directory))
 
     def _go_on(self) -> str:
         return f"; go on with: stormsweep submit {self._link.directory} --site {self._link.site}"

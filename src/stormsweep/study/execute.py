@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stormsweep.cluster.pool import (
     Broken,
@@ -24,28 +26,29 @@ from stormsweep.records import (
     NodeEvent,
     Record,
     RunFailed,
-    Task,
     TaskDone,
-    TaskOrder,
     TaskPaused,
     TaskRetried,
     WorkerEvent,
 )
 from stormsweep.results.journal import JournalWriter
 from stormsweep.results.progress import Progress
+from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
 from stormsweep.study import worker
 from stormsweep.study.bundle import train_bundle
-from stormsweep.study.bundling import Bundling
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import MUCH, WALLTIME, Patience
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
+from stormsweep.work import Task, TaskOrder
 
 log = logging.getLogger(__name__)
 
 #: How often those who watch are shown how far the study is, in seconds.
 _WATCH_SECONDS = 0.2
+#: How often is told what the workers are at, in seconds, and of how many workers at most.
+_TELL_SECONDS, _TOLD = 1.0, 100
 #: What becomes of a task.
 Result = TaskDone | TaskPaused | RunFailed
 
@@ -117,13 +120,15 @@ class Execution:
         self._over = False
         self._patience = Patience()
         self._early: list[tuple[WorkerReady, float]] = []
-        self._early_nodes: list[tuple[NodeChanged, float]] = []
+        self._early_nodes: list[NodeChanged] = []
         self._journal: JournalWriter | None = None
         #: What happened in this round, not on the disk yet, and what of it is to be counted then.
         self._round: list[Entry] = []
         self._unsettled: list[tuple[Task, Result]] = []
         self._queue: Queue | None = None
         self._watched = time.monotonic()
+        self._told = 0.0
+        self._tell: Callable[[dict[str, Any]], None] = lambda _: None
         self._session = 0
 
     @property
@@ -183,6 +188,7 @@ class Execution:
         retry_failed: bool,
         still_ours: Callable[[], None] = lambda: None,
         leaving: Callable[[], bool] = never,
+        tell: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         """Train what the journal does not have yet.
 
@@ -199,7 +205,10 @@ class Execution:
         leaving : callable
             Whether this driver's time is over: once it says so, nothing more is given out, and the
             session ends when the workers are done with what they have. See `unfinished`.
+        tell : callable
+            Given what the workers are at, every few seconds: see `at_work`.
         """
+        self._tell = tell
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
         self._queue = Queue(
@@ -213,8 +222,8 @@ class Execution:
         for name in failed:
             if name in self._tally.runs:
                 self._tally.give_up(self._tally.runs[name])
-        for node, when in self._early_nodes:
-            self._record_node(node, when)
+        for node in self._early_nodes:
+            self._record_node(node)
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
         self._sweep()
@@ -247,7 +256,26 @@ class Execution:
         joined = {(who.worker, who.pid) for who in self._reception.joined.values()}
         return self._tally.state(len(joined - self._dismissed), len(self._running))
 
+    def at_work(self) -> dict[str, Any]:
+        """Return what workers are at: plain values, for whoever follows from elsewhere.
+
+        Returns
+        -------
+        dict
+            ``clock``: now, by the driver's clock; ``tasks``: worker, run, from which epoch, to
+            which, runs in the bundle, and when it was sent; a hundred at most.
+        """
+        tasks = [
+            (name, one.task.run.id, one.task.start, one.task.to_epoch, len(orders), one.submitted)
+            for name, orders in list(self._running.items())[:_TOLD]
+            if (one := orders[0])
+        ]
+        return {"clock": time.time(), "tasks": tasks}
+
     def _show(self) -> None:
+        if time.monotonic() - self._told >= _TELL_SECONDS:
+            self._told = time.monotonic()
+            self._tell(self.at_work())
         if time.monotonic() - self._watched >= _WATCH_SECONDS:
             self._watched = time.monotonic()
             self._watcher.state(self.state())
@@ -286,14 +314,15 @@ class Execution:
             return
         match event:
             case Finished(name, _, result):
-                self._returned(name, result if isinstance(result, list) else [result])
+                results = result if isinstance(result, list) else [result]
+                self._returned(name, results, event.when)
             case Broken(name, _, error):
                 reason = f"the task could not be carried out: {error!r}"
                 failed = [
                     self._failure(order.task, "error", reason, name)
                     for order in self._running[name]
                 ]
-                self._returned(name, failed)
+                self._returned(name, failed, event.when)
             case WorkerLost():
                 self._lost(event)
             case NodesOver():
@@ -304,7 +333,7 @@ class Execution:
                 if event.failure:
                     self._watcher.note(f"a node is lost ({event.failure}): {event.detail}")
                 if self._journal is None:
-                    self._early_nodes.append((event, time.time()))
+                    self._early_nodes.append(event)
                 else:
                     self._record_node(event)
 
@@ -329,14 +358,16 @@ class Execution:
         }
         checkpoint.remove_passed(self._checkpoints, reached)
 
-    def _returned(self, name: str, results: Sequence[Result]) -> None:
+    def _returned(self, name: str, results: Sequence[Result], when: float) -> None:
         assert self._queue is not None
         orders = self._running.pop(name)
         fresh, leaves = name in self._fresh, False
         self._fresh.discard(name)
         for order, result in zip(orders, results, strict=True):
             task = order.task
-            self._write(result)
+            if isinstance(result, RunFailed):
+                result = replace(result, seconds=_share(order, when, len(orders)))
+            self._write(result, when)
             self._unsettled.append((task, result))
             if not isinstance(result, RunFailed):
                 self._tally.measured(result)
@@ -411,21 +442,22 @@ class Execution:
             orders = self._running.pop(event.worker, [])
         expected = gone in self._dismissed or event.let_go
         self._dismissed.discard(gone)
-        self._record_worker(event, "left" if expected else "lost", event.reason)
+        self._record_worker(event, "left" if expected else "lost", event.reason, event.when)
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
         bundle = [order.task for order in orders]
+        seconds = _share(orders[0], event.when, len(orders)) if orders else 0.0
         self._reception.lost(event, excused=expected or bool(bundle))
         self._bundling.lost(bundle, event.failure)
         for task in bundle:
-            self._lost_task(task, event, alone=len(bundle) == 1)
+            self._lost_task(task, event, seconds, alone=len(bundle) == 1)
 
-    def _lost_task(self, task: Task, event: WorkerLost, alone: bool) -> None:
+    def _lost_task(self, task: Task, event: WorkerLost, seconds: float, alone: bool) -> None:
         assert self._queue is not None
         verdict = self._patience.lost(task, event.failure, event.reason, alone)
         if verdict.given_up:
-            failure = self._failure(task, event.failure, verdict.given_up, event.worker)
-            self._write(failure)
+            failure = self._failure(task, event.failure, verdict.given_up, event.worker, seconds)
+            self._write(failure, event.when)
             self._unsettled.append((task, failure))
             return
         self._queue.put_back(task)
@@ -437,17 +469,20 @@ class Execution:
                 event.reason,
                 event.worker,
                 self._session,
-            )
+                seconds,
+            ),
+            event.when,
         )
         self._watcher.note(
             f"worker {event.worker} was lost ({event.reason}); "
             f"run {task.run.id} goes on from epoch {task.start}"
         )
 
-    def _failure(self, task: Task, failure: str, reason: str, name: str) -> RunFailed:
-        return RunFailed(
-            task.run.id, task.from_epoch, task.to_epoch, failure, reason, name, self._session
-        )
+    def _failure(
+        self, task: Task, failure: str, reason: str, name: str, seconds: float = 0.0
+    ) -> RunFailed:
+        span = task.run.id, task.from_epoch, task.to_epoch
+        return RunFailed(*span, failure, reason, name, self._session, seconds=seconds)
 
     def _failed(self, task: Task, failure: RunFailed) -> None:
         self._tally.give_up(task.run)
@@ -465,10 +500,15 @@ class Execution:
         record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail, why)
         self._write(record, when)
 
-    def _record_node(self, changed: NodeChanged, when: float | None = None) -> None:
-        told = (changed.node, changed.event, changed.failure, changed.detail)
-        self._write(NodeEvent(self._session, *told), when)
+    def _record_node(self, changed: NodeChanged) -> None:
+        told = (changed.node, changed.event, changed.failure, changed.detail, changed.seconds)
+        self._write(NodeEvent(self._session, *told), changed.when)
 
     def _write(self, record: Record, when: float | None = None) -> None:
         if self._journal is not None:
             self._round.append(Entry(time.time() if when is None else when, record))
+
+
+def _share(order: TaskOrder, when: float, bundle: int) -> float:
+    """Return one run's share of the seconds since a worker was sent a bundle."""
+    return round(max(0.0, when - order.submitted) / bundle, 6)

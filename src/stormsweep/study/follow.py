@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-import math
+import time
+from collections import deque
+from typing import Any
 
 from stormsweep.config.study import METRICS
-from stormsweep.records import Entry, RunPlanned, SessionBegun, StudyBegun, TaskDone, TaskPaused
+from stormsweep.records import (
+    Entry,
+    NodeEvent,
+    RunFailed,
+    RunPlanned,
+    SessionBegun,
+    StudyBegun,
+    TaskDone,
+    TaskPaused,
+    TaskRetried,
+)
 from stormsweep.records import WorkerEvent as Worker
 from stormsweep.results.journal import Follower
 from stormsweep.results.progress import Progress
 from stormsweep.results.standing import Standing
+from stormsweep.search.plan import cost
+from stormsweep.study.lock import driver_of
+from stormsweep.study.pace import Pace
 from stormsweep.study.study import Study
-from stormsweep.study.watching import State
+from stormsweep.study.watching import AtWork, State
+
+#: How many of the last failures are shown.
+_FAILURES = 3
 
 
 class Following:
     """How far a study is, kept up to date from its journal.
 
-    Times are those of the journal, by its driver's clock: another machine's may differ.
+    What workers are at, which no journal can have, is read from what the driver says beside its
+    sign of life. Times are by the driver's clock: another machine's may differ.
 
     Parameters
     ----------
@@ -26,14 +45,21 @@ class Following:
     """
 
     def __init__(self, study: Study) -> None:
+        self._directory = study.directory
         self._follower = Follower(study.journal_path)
         self._metric = study.file.search.metric
         self._standing = Standing(METRICS[self._metric] == "maximize")
         self._progress = Progress()
         self._runs: dict[str, RunPlanned] = {}
+        self._patches: list[int] = []
         self._workers: set[tuple[str, int]] = set()
+        self._waiting: set[str] = set()
+        self._failures: deque[str] = deque(maxlen=_FAILURES)
         self._begun = self._now = 0.0
-        self._epochs = self._epochs_session = self._patches_session = 0
+        self._pace = Pace(0.0)
+        self._cost_done, self._patches_session = 0.0, 0
+        #: The driver's count of its signs of life, and when it was seen to change.
+        self._beat, self._seen = -1, 0.0
 
     def look(self) -> State | None:
         """Take in what came since the last look; None: nothing is recorded yet."""
@@ -47,34 +73,60 @@ class Following:
         return bool(self._runs) and not any(map(self._milestones_left, self._runs.values()))
 
     def _take(self, entry: Entry) -> None:
+        before = self._progress.epoch(getattr(entry.record, "run", ""))
         self._progress.take(entry)
         self._now = max(self._now, entry.time)
         match entry.record:
-            case StudyBegun(metric=metric):
+            case StudyBegun(metric=metric, fold_sizes=sizes):
                 self._metric = metric
+                self._patches = [int(size["epoch_patches"]) for size in sizes]
             case RunPlanned() as planned:
                 self._runs[planned.run] = planned
-            case SessionBegun():
+            case SessionBegun() as begun:
                 self._workers.clear()
-                self._begun, self._epochs_session, self._patches_session = entry.time, 0, 0
+                self._waiting.clear()
+                self._begun, self._patches_session = begun.opened or entry.time, 0
+                self._pace = Pace(self._begun)
             case Worker(event="ready") as event:
                 self._workers.add((event.worker, event.pid))
             case Worker() as event:
                 self._workers.discard((event.worker, event.pid))
+            case NodeEvent(event="asked", node=node):
+                self._waiting.add(node)
+            case NodeEvent() as event:
+                self._waiting.discard(event.node)
+                if event.failure:
+                    self._failures.append(f"node {event.node} ({event.failure}): {event.detail}")
+            case RunFailed() as failed:
+                self._failures.append(f"run {failed.run} ({failed.failure}): {failed.reason}")
+            case TaskRetried() as lost:
+                self._failures.append(
+                    f"worker {lost.worker} was lost ({lost.reason}); run {lost.run} goes on"
+                )
             case TaskDone() | TaskPaused() as record if record.run in self._runs:
-                self._count(record)
+                self._count(record, before, entry.time)
             case _:
                 pass
 
-    def _count(self, record: TaskDone | TaskPaused) -> None:
-        epochs = record.to_epoch - record.start
-        self._epochs += epochs
-        self._epochs_session += epochs
+    def _count(self, record: TaskDone | TaskPaused, before: int, when: float) -> None:
+        run = self._runs[record.run]
+        gained = self._cost(run, self._progress.epoch(record.run) - before)
+        self._cost_done += gained
         self._patches_session += record.patches
+        self._pace.take(when, gained, record.stopped - record.started)
         if isinstance(record, TaskDone):
-            run = self._runs[record.run]
             values = {**run.hyperparameters, "epochs": record.to_epoch}
             self._standing.add(values, run.fold, record.scores[self._metric])
+
+    def _cost(self, run: RunPlanned, epochs: int) -> float:
+        batch = int(run.hyperparameters["batch_size"])
+        return cost(epochs, self._patches[run.fold], batch)
+
+    def _left(self, run: RunPlanned) -> float:
+        """Return what is left of a run; nothing of one that failed."""
+        if run.run in self._progress.failed:
+            return 0.0
+        return self._cost(run, max(run.milestones) - self._progress.epoch(run.run))
 
     def _milestones_left(self, run: RunPlanned) -> int:
         if run.run in self._progress.failed:
@@ -85,24 +137,45 @@ class Following:
     def _state(self) -> State:
         failed = [name for name in self._progress.failed if name in self._runs]
         tasks = sum(len(run.milestones) for run in self._runs.values())
-        epochs = sum(
-            self._progress.reached.get(run.run, 0)
-            if run.run in self._progress.failed
-            else max(run.milestones)
-            for run in self._runs.values()
-        )
-        seconds = self._now - self._begun
-        rate = self._epochs_session / seconds if seconds > 0 else 0.0
+        left = [self._left(run) for run in self._runs.values()]
+        whole = self._cost_done + sum(left)
+        at_work, clock = self._at_work()
+        now = max(self._now, clock)
+        seconds = now - self._begun
+        middle, low, high = self._pace.left(now, sum(left), len(self._workers), left)
         return State(
             tasks=tasks,
             tasks_done=tasks - sum(map(self._milestones_left, self._runs.values())),
-            share=min(1.0, self._epochs / epochs) if epochs else 1.0,
+            share=min(1.0, self._cost_done / whole) if whole else 1.0,
             failed=len(failed),
             workers=len(self._workers),
-            busy=None,
+            busy=None if at_work is None else len(at_work),
             patches_per_second=self._patches_session / seconds if seconds > 0 else 0.0,
             seconds=seconds,
-            seconds_left=(epochs - self._epochs) / rate if rate else math.nan,
+            seconds_left=middle,
             metric=self._metric,
             leader=self._standing.leader,
+            left_between=(low, high),
+            at_work=at_work or (),
+            failures=tuple(self._failures),
+            nodes_waiting=len(self._waiting),
         )
+
+    def _at_work(self) -> tuple[tuple[AtWork, ...] | None, float]:
+        """Return what workers are at, as the driver said last, and its clock by now.
+
+        None and 0 where no driver says: none is at work, or it is of an older version.
+        """
+        driver = driver_of(self._directory) or {}
+        said: dict[str, Any] = driver.get("work") or {}
+        if not said:
+            return None, 0.0
+        if driver["beat"] != self._beat:
+            self._beat, self._seen = driver["beat"], time.monotonic()
+        clock = float(said["clock"]) + time.monotonic() - self._seen
+        found = []
+        for worker, name, start, stop, bundle, sent in said["tasks"]:
+            if (run := self._runs.get(name)) is not None:
+                point = run.hyperparameters, run.fold, int(start), int(stop), int(bundle)
+                found.append(AtWork(str(worker), *point, max(0.0, clock - float(sent))))
+        return tuple(found), clock

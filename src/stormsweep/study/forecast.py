@@ -21,11 +21,12 @@ from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import DataError, JournalError
-from stormsweep.records import Entry, LayoutTried, SessionBegun, Task, TaskDone, WorkerEvent
+from stormsweep.records import Entry, LayoutTried, SessionBegun, TaskDone, WorkerEvent
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, Queue, cost, structure
+from stormsweep.work import Task
 
 #: Journals looked at, the newest first.
 _JOURNALS = 20

@@ -15,14 +15,13 @@ from stormsweep.config.load import differences, load_study
 from stormsweep.config.sites import LOCAL, Found
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import JournalError, UserError
-from stormsweep.records import Run
 from stormsweep.scaling.design import (
     PINS,
     RUNS_EACH,
     Cell,
+    Estimate,
     Layout,
     Node,
-    Estimate,
     Work,
     cells,
     for_each,
@@ -31,6 +30,7 @@ from stormsweep.scaling.design import (
 from stormsweep.scaling.measured import FILE, FOLDER, layout_of, over_in, read_site
 from stormsweep.study.places import Place, find
 from stormsweep.study.study import Study
+from stormsweep.work import Run
 
 STUDY = "study.toml"
 #: What ``[site] pin`` is for each of `PINS`.

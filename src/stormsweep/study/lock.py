@@ -35,7 +35,8 @@ def driver_of(directory: Path) -> dict[str, Any] | None:
     -------
     dict or None
         ``host``, ``pid``, ``started`` (of the process), ``token``, ``beat``, ``seen`` (ISO time),
-        and ``dashboard`` (port on that host's loopback) once it has workers.
+        and, once it has workers, ``dashboard`` (port on that host's loopback) and ``work``: what
+        they are at (`Execution.at_work`).
     """
     try:
         said: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))

@@ -20,9 +20,9 @@ from stormsweep.cluster.pool import (
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import ModelError, StormsweepError
-from stormsweep.records import Task, TaskOrder
 from stormsweep.study.protocol import protocol_of
 from stormsweep.study.setup import Question, welcome
+from stormsweep.work import Task, TaskOrder
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ class Reception:
         Returns
         -------
         tuple of WorkerReady and float, or None
-            The worker that can work from now on, and when it was set up.
+            The worker that can work from now on, and when it said so.
 
         Raises
         ------
@@ -172,7 +172,7 @@ class Reception:
                 self.model, self._losses = said.model, 0
                 self.devices |= {said.device} - {""}
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
-                return self.joined[name], said.ready
+                return self.joined[name], event.when
             case Broken(name, token, error) if token == _WELCOME:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")
             case PoolBroken(reason):

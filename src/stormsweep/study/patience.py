@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from stormsweep.cluster.pool import NO_FAULT
-from stormsweep.records import Task
+from stormsweep.work import Task
 
 WALLTIME = "walltime"
 #: How often a run may lose its worker, in one session, before it is given up.

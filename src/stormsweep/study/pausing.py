@@ -5,14 +5,9 @@ from __future__ import annotations
 import math
 
 from stormsweep.cluster import deadline
+from stormsweep.config.walltimes import UNMEASURED, needed
 from stormsweep.training.engine import GoOn
 
-#: An epoch may take longer than the last one, by this factor; so may what follows it.
-_SLACK = 1.25
-#: Beside that so many seconds must be left: for a file system that hesitates.
-_SPARE = 5.0
-#: Where it was not measured yet, scoring and writing a checkpoint takes this share of an epoch.
-_BESIDE = 0.5
 _beside = math.nan
 
 
@@ -42,7 +37,7 @@ def allowance(foreseen: float) -> GoOn | None:
     def go_on(took: float | None) -> bool:
         nonlocal epoch
         epoch = epoch if took is None else took
-        beside = _BESIDE * epoch if math.isnan(_beside) else _beside
-        return deadline.left() > _SPARE + _SLACK * (epoch + beside)
+        beside = UNMEASURED * epoch if math.isnan(_beside) else _beside
+        return deadline.left() > needed(epoch, beside)
 
     return go_on

@@ -15,7 +15,7 @@ from stormsweep.data.folds import Split, folds
 from stormsweep.data.prepared import Part
 from stormsweep.data.split import as_date
 from stormsweep.errors import DataError, nearest
-from stormsweep.records import Augmentation, Protocol
+from stormsweep.work import Augmentation, Protocol
 
 #: Metrics that cases of one class alone can be scored with.
 _ONE_CLASS_METRICS = ("accuracy", "loss", "brier_score")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from stormsweep.cluster.pool import WorkerReady
 from stormsweep.data.prepared import PreparedData
-from stormsweep.records import Run, Sampled
 from stormsweep.scaling.design import Estimate
 from stormsweep.search.plan import Plan, cost, structure
 from stormsweep.study.layout import Layout
 from stormsweep.study.problem import turned_folder
 from stormsweep.study.protocol import fold_rows, protocol_of
 from stormsweep.study.trial import WARM_SECONDS, Crew
+from stormsweep.work import Run, Sampled
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study

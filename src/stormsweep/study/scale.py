@@ -13,13 +13,14 @@ from stormsweep.cluster import machine
 from stormsweep.config.load import dump_study
 from stormsweep.errors import JournalError, StudyInterrupted
 from stormsweep.files import within_group, write_json, write_text
-from stormsweep.records import Run, RunFailed
+from stormsweep.records import RunFailed
 from stormsweep.results.journal import of_kind
 from stormsweep.scaling.design import Cell, Estimate, choose_work, foreseen
 from stormsweep.scaling.measured import FILE, LOAD, MUCH, Findings, read_site
 from stormsweep.study.ground import STUDY, Ground, asked, cell_of, made, with_cells, work_of
 from stormsweep.study.rehearsal import rehearse, warm_up
 from stormsweep.study.study import Study
+from stormsweep.work import Run
 
 if TYPE_CHECKING:
     from stormsweep.study.watching import State, Watcher
@@ -122,7 +123,13 @@ def scale(
     plan, seed = study.plan(), study.file.study.seed
     # A study that is too small is refused before anything is prepared or measured.
     choose_work(
-        plan.runs, wanted, repeats, weak, Estimate({run.id: 0.0 for run in plan.runs}), minutes, seed
+        plan.runs,
+        wanted,
+        repeats,
+        weak,
+        Estimate({run.id: 0.0 for run in plan.runs}),
+        minutes,
+        seed,
     )
     data = study.prepare(watcher)
     if kept is not None and kept["fingerprint"] != data.fingerprint:

@@ -123,6 +123,7 @@ class Session:
         self._about, self._kept, self._staff = about, kept, staff
         self._watcher, self._lock = watcher, lock
         self._started = time.time()
+        self._processor = time.process_time()
 
     def run(self, retry_failed: bool, leaving: Callable[[], bool]) -> Outcome:
         """Train what is not on record yet; see `stormsweep.study.study.Study.run`."""
@@ -134,7 +135,7 @@ class Session:
                 hired = self._staff.hire(watcher, about.data, turned, patches, workers)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
-            self._lock.tell(dashboard=hired.pool.dashboard)
+            self._lock.tell(dashboard=hired.pool.dashboard, work={})
             watcher.stage("starting workers", 0.0)
             execution = Execution(
                 self._staff.in_layout(hired.layout),
@@ -161,7 +162,14 @@ class Session:
                 try:
                     self._begin_study(journal, execution.model, progress)
                     self._begin(journal, session, hired, execution.devices)
-                    execution.train(journal, session, retry_failed, self._lock.check, leaving)
+                    execution.train(
+                        journal,
+                        session,
+                        retry_failed,
+                        self._lock.check,
+                        leaving,
+                        lambda work: self._lock.tell(work=work),
+                    )
                     outcome = "failed" if progress.failed else "done"
                     if execution.unfinished:
                         outcome = "walltime"
@@ -171,7 +179,7 @@ class Session:
                 finally:
                     if not self._lock.lost:
                         with contextlib.suppress(JournalError):
-                            journal.append(SessionEnded(session, outcome))
+                            journal.append(SessionEnded(session, outcome, self._taken()))
         return Outcome(
             self._kept.folder,
             list(progress.failed.values()),
@@ -179,6 +187,10 @@ class Session:
             execution.epochs,
             execution.unfinished,
         )
+
+    def _taken(self) -> float:
+        """Return the processor seconds that this process took for the session."""
+        return round(time.process_time() - self._processor, 3)
 
     def _write_study(self) -> None:
         """Write down what is run, and where: `run DIR` knows both."""
@@ -228,7 +240,15 @@ class Session:
         else:
             first = json.loads(path.read_text(encoding="utf-8"))
             write_json(path, first | {"later": [*first.get("later", []), now]})
-        begun = SessionBegun(session, now["host"], os.getpid(), file.site.use, *file.site.layout)
+        begun = SessionBegun(
+            session,
+            now["host"],
+            os.getpid(),
+            file.site.use,
+            *file.site.layout,
+            self._staff.allotment(hired.layout),
+            opened=time.time(),
+        )
         journal.append(begun, when=self._started)
         if hired.record is not None:
             journal.append(hired.record)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from stormsweep import files
 from stormsweep.cluster import station
 from stormsweep.errors import ModelError
 from stormsweep.models.build import Builder, check_builder, find_builder
-from stormsweep.records import TaskOrder
 from stormsweep.training.engine import Engine
+from stormsweep.work import TaskOrder
 
 _NO_GPU = (
     "JAX sees no GPU on {node}, although the site asks for some (gres): install stormsweep[gpu] "
@@ -57,15 +56,12 @@ class Welcome:
         What is wrong with the builder, in one line; empty: nothing.
     model : str
         SHA-256 of the file that the builder stands in.
-    ready : float
-        When it was set up, in seconds since 1970.
     device : str
         What it computes on, where that is not simply the processor.
     """
 
     problem: str
     model: str
-    ready: float
     device: str = ""
 
 
@@ -76,15 +72,15 @@ def welcome(question: Question) -> Welcome:
         function, model = builder_of(question.build)
         check_builder(function, question.names)
     except ModelError as error:
-        return Welcome(str(error), "", time.time())
+        return Welcome(str(error), "")
     if question.engine != "jax":
-        return Welcome("", model, time.time())
+        return Welcome("", model)
     from stormsweep.training.keras_jax import device, on_gpu
 
     if station.here().gpu and not on_gpu():
-        return Welcome(_NO_GPU.format(node=station.here().node), "", time.time())
+        return Welcome(_NO_GPU.format(node=station.here().node), "")
     print(f"training with Keras on JAX on {device()}", flush=True)
-    return Welcome("", model, time.time(), device())
+    return Welcome("", model, device())
 
 
 @functools.cache

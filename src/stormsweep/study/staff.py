@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from stormsweep.cluster import machine
 from stormsweep.config.sites import walltime_seconds
@@ -91,6 +94,37 @@ class Staff:
         if self._file.engine.use == "jax":
             return on_devices(site, self._room.cores, len(self._gpus), self._earlier)
         return decided(site, self._room, self._earlier)
+
+    def allotment(self, layout: Layout) -> dict[str, Any]:
+        """Return what is asked of the site; see `SessionBegun.allotment`."""
+        place = self._place
+        if place is None:
+            told: dict[str, Any] = {
+                "scheduler": "local",
+                "nodes": 1,
+                "cores_per_node": layout.workers * layout.threads,
+                "gpus_per_node": min(len(self._gpus), layout.workers),
+                "walltime_seconds": None,
+                "workers_per_node": layout.workers,
+            }
+        else:
+            site, (least, most) = place.found.site, place.nodes
+            told = {
+                "scheduler": site.scheduler,
+                "nodes": most if least == most else 0,
+                "cores_per_node": site.charged_cores,
+                "gpus_per_node": site.gpus,
+                "walltime_seconds": site.walltime and walltime_seconds(site.walltime),
+                "workers_per_node": min(layout.workers, site.workers_per_node),
+                "price_per_core_hour": site.price_per_core_hour,
+                "price_per_gpu_hour": site.price_per_gpu_hour,
+            }
+            if place.inside:
+                # The job's shell became this process, so that the job is as old as this is.
+                age = time.time() - psutil.Process().create_time()
+                told |= {"inside": True, "held_seconds": round(max(0.0, age), 3)}
+        told["threads_per_worker"] = layout.threads
+        return {name: value for name, value in told.items() if value is not None}
 
     def without_trial(self) -> Layout:
         """Return the layout of the next session; one thread a worker where it is open."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from stormsweep.cluster import deadline
 from stormsweep.cluster.topology import pinned
-from stormsweep.records import TaskDone, TaskOrder, TaskPaused
+from stormsweep.records import TaskDone, TaskPaused
 from stormsweep.study.cases import part_of
 from stormsweep.study.setup import builder_of, engine_for
 from stormsweep.training import checkpoint
@@ -26,6 +26,7 @@ from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, State, Tra
 from stormsweep.training.scores import scores
 from stormsweep.verification.errors import standard_errors
 from stormsweep.verification.forecasts import CASE, forecasts
+from stormsweep.work import TaskOrder
 
 log = logging.getLogger(__name__)
 Timed = TypeVar("Timed", TaskDone, TaskPaused)

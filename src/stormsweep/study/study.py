@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
 from stormsweep.config.study import Range, StudyFile
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.summary import Summary
+    from stormsweep.scaling.accounts import Account
     from stormsweep.scaling.design import Part
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.layout import Layout
@@ -212,6 +213,31 @@ class Study:
         entries = self.entries()
         return frames.fits(entries) if per_fold else frames.configurations(entries)
 
+    def timings(self, of: Literal["tasks", "workers", "sessions"] = "tasks") -> pd.DataFrame:
+        """Return where the time went; see `stormsweep.scaling.timings`.
+
+        Parameters
+        ----------
+        of : ``tasks``, ``workers`` or ``sessions``
+            ``tasks``: one row a task that was done or paused; ``workers``: one row a worker and
+            session; ``sessions``: one row a session of the driver.
+        """
+        from stormsweep.results import frames
+        from stormsweep.scaling import timings
+
+        made = {
+            "tasks": timings.tasks,
+            "workers": timings.workers,
+            "sessions": frames.sessions,
+        }
+        return made[of](self.entries())
+
+    def account(self) -> Account:
+        """Return what the study took: time, cores, GPUs, money; finished or not."""
+        from stormsweep.scaling.accounts import account
+
+        return account(self.entries())
+
     def last_look(self) -> Verified | None:
         """Return the last look at the test part; None before there was one."""
         from stormsweep.results.journal import of_kind
@@ -277,6 +303,7 @@ class Study:
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
             self._kept.refuse_edits()
+            self._kept.sweep()
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             left = work_left(plan, before.reached, before.failed, retry_failed)
             if left:

@@ -7,11 +7,16 @@ import time
 from collections.abc import Sequence
 
 from stormsweep.config.study import METRICS
-from stormsweep.records import Entry, Run, Task, TaskDone, TaskPaused
+from stormsweep.records import Entry, TaskDone, TaskPaused
 from stormsweep.results.progress import Progress
 from stormsweep.results.standing import Standing
 from stormsweep.search.plan import Plan, cost, structure
+from stormsweep.study.pace import Pace
 from stormsweep.study.watching import State
+from stormsweep.work import Run, Task
+
+#: How often is looked for the run that has most left, in seconds: there may be many.
+_LOOK_SECONDS = 5.0
 
 
 class Tally:
@@ -39,16 +44,18 @@ class Tally:
         #: Tasks done and epochs trained in this session.
         self.trained = self.epochs = 0
         self._tasks, self._tasks_done, self._failures = plan.tasks, 0, 0
-        self._cost_done = self._cost_session = 0.0
+        self._cost_done = 0.0
         self._cost_all = sum(self._cost(run, run.milestones[-1]) for run in plan.runs)
         self._patches_session = 0
         self._standing = Standing(METRICS[metric] == "maximize")
         self._speeds = Speeds(patches_per_epoch, threads)
-        self._began = time.monotonic()
+        self._look_again = self._chain = 0.0
+        self.begin()
 
     def begin(self) -> None:
         """Say that the first task of this session is about to be given out."""
         self._began = time.monotonic()
+        self._pace = Pace(self._began)
 
     def take(self, entry: Entry, now: bool) -> None:
         """Take in an entry of the journal.
@@ -75,7 +82,7 @@ class Tally:
             values = {**run.hyperparameters, "epochs": record.to_epoch}
             self._standing.add(values, run.fold, record.scores[self._metric])
         if now:
-            self._cost_session += gained
+            self._pace.take(time.monotonic(), gained, record.stopped - record.started)
             self._patches_session += record.patches
             self.trained += isinstance(record, TaskDone)
             self.epochs += record.to_epoch - record.start
@@ -98,10 +105,10 @@ class Tally:
 
     def state(self, workers: int, busy: int) -> State:
         """Return how far the study is; told how many workers there are and have a task."""
-        seconds = time.monotonic() - self._began
-        left = float("nan")
-        if self._cost_session:
-            left = seconds * (self._cost_all - self._cost_done) / self._cost_session
+        now = time.monotonic()
+        seconds = now - self._began
+        work, chain = self._cost_all - self._cost_done, self._longest_chain(now)
+        left, *between = self._pace.left(now, work, workers, [chain])
         return State(
             tasks=self._tasks,
             tasks_done=self._tasks_done,
@@ -114,7 +121,22 @@ class Tally:
             seconds_left=left,
             metric=self._metric,
             leader=self._standing.leader,
+            left_between=(between[0], between[1]),
         )
+
+    def _longest_chain(self, now: float) -> float:
+        """Return what is left of the run that has most left; looked for every few seconds."""
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_SECONDS
+            self._chain = max(
+                (
+                    self._cost(run, run.milestones[-1] - self.progress.epoch(name))
+                    for name, run in self.runs.items()
+                    if name not in self.progress.failed
+                ),
+                default=0.0,
+            )
+        return self._chain
 
     def _cost(self, run: Run, epochs: int) -> float:
         return cost(epochs, self._patches[run.fold], run.hyperparameters["batch_size"])

@@ -19,7 +19,7 @@ from stormsweep.cluster.pool import Broken, Event, Finished, Pool, WorkerLost, W
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import RunError, StormsweepError, UserError
-from stormsweep.records import LayoutTried, Run, RunFailed, Sample, Sampled, Task
+from stormsweep.records import LayoutTried, RunFailed
 from stormsweep.search.plan import Plan, cost
 from stormsweep.study import worker
 from stormsweep.study.layout import (
@@ -32,6 +32,7 @@ from stormsweep.study.layout import (
     worth_trying,
 )
 from stormsweep.study.orders import Orders, Reception
+from stormsweep.work import Run, Sample, Sampled, Task
 
 log = logging.getLogger(__name__)
 

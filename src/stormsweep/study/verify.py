@@ -25,18 +25,7 @@ from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import RunError, StormsweepError
 from stormsweep.files import replacing_folder
-from stormsweep.records import (
-    Delivered,
-    Delivery,
-    Run,
-    RunFailed,
-    Task,
-    TaskDone,
-    TaskOrder,
-    TaskPaused,
-    Verified,
-    identity,
-)
+from stormsweep.records import RunFailed, TaskDone, TaskPaused, Verified
 from stormsweep.results.journal import JournalWriter
 from stormsweep.study import worker
 from stormsweep.study.choice import Choice
@@ -49,6 +38,7 @@ from stormsweep.training import checkpoint
 from stormsweep.verification.forecasts import Forecasts, forecasts
 from stormsweep.verification.resampling import LEVEL, RESAMPLES
 from stormsweep.verification.scores import estimate
+from stormsweep.work import Delivered, Delivery, Run, Task, TaskOrder, identity
 
 log = logging.getLogger(__name__)
 

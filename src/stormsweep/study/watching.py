@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from stormsweep.results.standing import Leader
+from stormsweep.work import Hyperparameters
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """What a worker is at.
+
+    Attributes
+    ----------
+    worker : str
+        Its name.
+    hyperparameters, fold : dict, int
+        Of its run, or of the first of its bundle.
+    from_epoch, to_epoch : int
+        Of the task.
+    bundle : int
+        How many runs are trained together.
+    seconds : float
+        Since it was sent the task.
+    """
+
+    worker: str
+    hyperparameters: Hyperparameters
+    fold: int
+    from_epoch: int
+    to_epoch: int
+    bundle: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +58,18 @@ class State:
     seconds, seconds_left : float
         Since the first task of this session, and the estimate of what is left (NaN before the
         first task is done).
+    left_between : tuple of float and float
+        The 90 % interval of that; NaN where too little is done to say.
     metric : str
         The score that ranks configurations.
     leader : Leader or None
         The best configuration so far.
+    at_work : tuple of AtWork
+        What workers are at, as far as it is known: those that began first, a hundred at most.
+    failures : tuple of str
+        The last failures, in one line each, the latest last.
+    nodes_waiting : int
+        Nodes that were asked for and not given yet.
     """
 
     tasks: int
@@ -46,6 +83,10 @@ class State:
     seconds_left: float
     metric: str
     leader: Leader | None
+    left_between: tuple[float, float] = (math.nan, math.nan)
+    at_work: tuple[AtWork, ...] = ()
+    failures: tuple[str, ...] = ()
+    nodes_waiting: int = 0
 
 
 class Watcher(Protocol):

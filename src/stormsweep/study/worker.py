@@ -18,16 +18,7 @@ import psutil
 
 from stormsweep.cluster import worker_log
 from stormsweep.errors import RunError
-from stormsweep.records import (
-    Delivered,
-    Delivery,
-    RunFailed,
-    Sample,
-    Sampled,
-    TaskDone,
-    TaskOrder,
-    TaskPaused,
-)
+from stormsweep.records import RunFailed, TaskDone, TaskPaused
 from stormsweep.study import pausing
 from stormsweep.study.cases import fold_of, part_of
 from stormsweep.study.setup import builder_of, engine_for
@@ -44,6 +35,7 @@ from stormsweep.study.stretches import (
 )
 from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, Trajectory
 from stormsweep.training.scores import check_probabilities, scores
+from stormsweep.work import Delivered, Delivery, Sample, Sampled, TaskOrder
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -169,7 +169,7 @@ class Trajectory(Protocol):
         Returns
         -------
         tuple of str and str
-            The file's name, and its form: see `records.Delivered`.
+            The file's name, and its form: see `work.Delivered`.
         """
 
     def state(self) -> State:

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 
 from stormsweep.config.study import EngineTable
-from stormsweep.records import Run, Task
 from stormsweep.search.plan import Queue, structure
+from stormsweep.work import Run, Task
 
 #: Runs in a bundle at most, where the study file says ``auto``; a worker that has no room for so
 #: many trains them in parts.
@@ -37,6 +37,11 @@ class Bundling:
         self._kills: Counter[str] = Counter()
         self._walltimes: Counter[str] = Counter()
 
+    @classmethod
+    def none(cls) -> Bundling:
+        """Return what gives out single tasks."""
+        return cls(EngineTable())
+
     @property
     def structure(self) -> Callable[[Run], str] | None:
         """What runs of a bundle have in common; None where there are no bundles."""
@@ -54,6 +59,8 @@ class Bundling:
         idle : int
             Workers without work, this one included.
         """
+        if self._most == 1:
+            return queue.take_bundle(held)
         share = math.ceil(len(queue) / max(1, idle))
         return queue.take_bundle(held, max(1, min(self._most, share)), self._at_most)
 

@@ -1,0 +1,240 @@
+"""How two hyperparameters act together, and how much of the scores' spread each explains."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.colors
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stormsweep.report import words
+from stormsweep.report.axes import MOST_STEPS, Scale, places, scale_of
+from stormsweep.report.material import Material
+from stormsweep.report.parts import Cell, Table
+from stormsweep.report.scored import sound
+from stormsweep.report.style import WIDE, Picture, new_figure, plain_ticks
+
+MOST_PAIRS, MOST_NAMES = 6, 5
+#: Parts into which a range is cut, and configurations without which nothing is cut.
+_PARTS, _LEAST = 5, 25
+_MOST_NUMBERS = 64
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A hyperparameter cut into its values, or into parts of its range."""
+
+    name: str
+    code: NDArray[np.int64]
+    texts: list[str]
+
+
+def interaction_picture(material: Material) -> Picture | None:
+    """Show the mean score for every two hyperparameters, those that act together most first."""
+    table = sound(material)
+    if table.empty:
+        return None
+    cuts = [cut for name in material.varied[:MOST_NAMES] if (cut := _cut(material, table, name))]
+    score = table[f"{material.metric}_mean"].to_numpy(dtype=float)
+    pairs = [
+        (_strength(means, counts), one, other, means, counts)
+        for one, other in itertools.combinations(cuts, 2)
+        for means, counts in [_means(one, other, score)]
+        if (counts > 0).mean() >= 0.5
+    ]
+    if not pairs:
+        return None
+    pairs.sort(key=lambda pair: -pair[0])
+    shown = pairs[:MOST_PAIRS]
+    every = np.concatenate([means[counts > 0] for _, _, _, means, counts in shown])
+    norm = mpl.colors.Normalize(float(every.min()), float(every.max()) + 1e-12)
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = new_figure(WIDE if columns > 1 else 4.2, 2.4 * rows, material.synthetic_note)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    drawn = None
+    for axis, (_, one, other, means, counts) in zip(grid.flat, shown, strict=False):
+        drawn = _draw(axis, one, other, np.where(counts > 0, means, np.nan), norm)
+    for axis in grid.flat[len(shown) :]:
+        axis.set_visible(False)
+    bar = figure.colorbar(drawn, ax=grid, shrink=0.8, aspect=30, pad=0.015)
+    bar.set_label(f"Mean {material.metric_label}")
+    bar.outline.set_linewidth(0.5)
+    return Picture(
+        "score-interactions",
+        f"{words.capital(material.metric_label)} over two hyperparameters",
+        f"Each cell is the mean {material.metric_label} of all configurations with these values, "
+        "or in these parts of a range. Where two hyperparameters act each on its own, every row "
+        "has the same pattern; those that do so least come "
+        "first. Empty: no configuration there."
+        + (f" {len(pairs) - len(shown)} more pairs not shown." if len(pairs) > len(shown) else ""),
+        figure,
+        pd.concat([_frame(*pair[1:]) for pair in pairs], ignore_index=True),
+    )
+
+
+def _cut(material: Material, table: pd.DataFrame, name: str) -> _Cut | None:
+    values = table[material.columns[name]]
+    scale = scale_of(material, name, values)
+    at = np.array(places(scale, values), dtype=float)
+    if len(scale.values) <= MOST_STEPS:
+        order = {scale.place(value): code for code, value in enumerate(scale.values)}
+        texts = [words.short(words.value(value), 12) for value in scale.values]
+        return _Cut(name, np.array([order[place] for place in at], dtype=np.int64), texts)
+    if len(table) < _LEAST or scale.kind == "steps":
+        return None
+    edges = np.unique(np.quantile(at, np.linspace(0, 1, _PARTS + 1)))
+    if len(edges) < 3:
+        return None
+    code = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
+    texts = [f"{_plain(scale, a)} to {_plain(scale, b)}" for a, b in itertools.pairwise(edges)]
+    return _Cut(name, code.astype(np.int64), texts)
+
+
+def _plain(scale: Scale, value: float) -> str:
+    whole = all(float(known).is_integer() for known in scale.values)
+    return f"{value:.0f}" if whole else f"{value:.2g}"
+
+
+def _means(one: _Cut, other: _Cut, score: Any) -> tuple[Any, Any]:
+    """Return the mean score of each cell, and how many configurations it has."""
+    shape = len(other.texts), len(one.texts)
+    sums, counts = np.zeros(shape), np.zeros(shape, dtype=int)
+    np.add.at(sums, (other.code, one.code), score)
+    np.add.at(counts, (other.code, one.code), 1)
+    return sums / np.maximum(counts, 1), counts
+
+
+def _strength(means: Any, counts: Any) -> float:
+    """Return the variance of the cells that rows and columns on their own leave."""
+    filled = np.where(counts > 0, means, means[counts > 0].mean())
+    left = filled - filled.mean(axis=1, keepdims=True) - filled.mean(axis=0) + filled.mean()
+    return float((left[counts > 0] ** 2).mean())
+
+
+def _draw(axis: Any, one: _Cut, other: _Cut, means: Any, norm: Any) -> Any:
+    # A picture keeps its colours on a dark page, on which numbers in cells could not be read.
+    drawn = axis.pcolormesh(np.ma.masked_invalid(means), cmap="viridis", norm=norm, rasterized=True)
+    if means.size <= _MOST_NUMBERS:
+        size = 6.5 if means.shape[1] <= 6 else 5.0
+        for (row, column), value in np.ndenumerate(means):
+            if np.isfinite(value):
+                colour = "black" if norm(value) > 0.55 else "white"
+                at = column + 0.5, row + 0.5
+                axis.text(
+                    *at, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=size
+                )
+    for which, cut in ((axis.xaxis, one), (axis.yaxis, other)):
+        plain_ticks(which, [place + 0.5 for place in range(len(cut.texts))], cut.texts)
+        which.set_label_text(words.capital(words.short(words.label(cut.name), 28)))
+    if max(map(len, one.texts)) * len(one.texts) > 26:
+        axis.tick_params(axis="x", labelrotation=40)
+        for text in axis.get_xticklabels():
+            text.set(ha="right", rotation_mode="anchor")
+    axis.tick_params(length=0, labelsize=6.5)
+    axis.grid(visible=False)
+    return drawn
+
+
+def _frame(one: _Cut, other: _Cut, means: Any, counts: Any) -> pd.DataFrame:
+    rows, columns = np.nonzero(counts)
+    return pd.DataFrame(
+        {
+            "first": one.name,
+            "first_value": [one.texts[at] for at in columns],
+            "second": other.name,
+            "second_value": [other.texts[at] for at in rows],
+            "configurations": counts[rows, columns],
+            "mean": means[rows, columns],
+        }
+    )
+
+
+def shares(material: Material) -> pd.DataFrame | None:
+    """Return how much of the spread of the scores over a whole grid each hyperparameter explains.
+
+    The variance of the configurations' mean scores over a full grid falls into parts that belong to
+    each hyperparameter on its own, to each two together beyond that, and to three and more.
+
+    Returns
+    -------
+    DataFrame or None
+        ``effect``, ``share`` of the variance; the last row, ``folds``, is how much of it the mean
+        over so few folds would have if all configurations were alike: shares below it mean nothing.
+        None where the configurations are no full grid with all its folds, or all score the same.
+    """
+    table = sound(material)
+    table = table[table["complete"]]
+    names = material.varied
+    codes = [
+        pd.factorize(table[material.columns[name]].map(words.value))[0].astype(int)
+        for name in names
+    ]
+    shape = tuple(int(code.max()) + 1 for code in codes) if len(table) else ()
+    whole = len(table) == len(material.points) == int(np.prod(shape))
+    if not 2 <= len(names) <= MOST_NAMES or not whole:
+        return None
+    cube = np.full(shape, np.nan)
+    cube[tuple(codes)] = table[f"{material.metric}_mean"].to_numpy(dtype=float)
+    total = float(np.nanvar(cube))
+    if np.isnan(cube).any() or total <= 0:
+        return None
+    parts: dict[tuple[int, ...], Any] = {(): cube.mean(keepdims=True)}
+    rows: list[tuple[str, float]] = []
+    for count in (1, 2):
+        for axes in itertools.combinations(range(len(names)), count):
+            others = tuple(axis for axis in range(len(names)) if axis not in axes)
+            own = cube.mean(axis=others, keepdims=True)
+            for less in range(count):
+                for inner in itertools.combinations(axes, less):
+                    own = own - parts[inner]
+            parts[axes] = own
+            effect = " with ".join(words.label(names[axis]) for axis in axes)
+            rows.append((effect, float((own**2).mean()) / total))
+    rows.sort(key=lambda row: -row[1])
+    rest = 1 - sum(share for _, share in rows)
+    if len(names) > 2:
+        rows.append(("three and more together", max(rest, 0.0)))
+    rows.append(("folds", _noise(material) / total))
+    return pd.DataFrame(rows, columns=["effect", "share"])
+
+
+def _noise(material: Material) -> float:
+    """Return the variance that the mean over folds would have among configurations all alike."""
+    paired = material.fits.pivot_table(
+        index="configuration", columns="fold", values=material.metric
+    )
+    values = paired.dropna().to_numpy(dtype=float)
+    count, folds = values.shape
+    if count < 2 or folds < 2:
+        return float("nan")
+    # What a fold adds to every configuration alike tells none of them apart.
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    return float((left**2).sum() / ((count - 1) * (folds - 1)) / folds)
+
+
+def share_table(material: Material) -> Table | None:
+    """Return the table of `shares`; None where there is none."""
+    frame = shares(material)
+    if frame is None:
+        return None
+    *effects, (_, noise) = list(frame.itertuples(index=False, name=None))
+    rows: list[list[str]] = [
+        [words.capital(effect), Cell(words.percent(share, 1), share)] for effect, share in effects
+    ]
+    rows.append(["Chance of the folds, about", Cell(words.percent(noise, 1), noise)])
+    return Table(
+        "score-shares",
+        "What matters",
+        ["Hyperparameter", f"Share of the spread of {material.metric_label}"],
+        rows,
+        f"How much of the variance of the mean {material.metric_label} over the whole grid each "
+        "hyperparameter explains on its own, and two together beyond that. A share below that of "
+        "chance says nothing. It tells of this grid only: wider ranges would explain more.",
+        frame=frame,
+    )

@@ -1,0 +1,69 @@
+"use strict";
+// Tables that sort, and a page that keeps its place while a study that runs writes it anew.
+(() => {
+  const keep = (name, value) => { try { sessionStorage.setItem(name, value); } catch { /* as file */ } };
+  const kept = (name) => { try { return sessionStorage.getItem(name); } catch { return null; } };
+  const here = location.pathname + " ";
+
+  const plain = (text) => text.trim().replace(/[\u2009\u202f\u00a0]/g, "").replace(/\u2212/g, "-");
+  const keyOf = (cell) => {
+    if (cell.dataset.key !== undefined) return parseFloat(cell.dataset.key);
+    const text = plain(cell.textContent);
+    return /^[+-]?[\d.]+(e[+-]?\d+)?\s*%?$/i.test(text) ? parseFloat(text) : NaN;
+  };
+  const order = new Intl.Collator("en", { numeric: true });
+
+  function sort(table, column, way) {
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row) => {
+      const cell = row.cells[column];
+      return { row, key: keyOf(cell), text: plain(cell.textContent), place: +row.dataset.place };
+    });
+    const numbers = rows.some((one) => !isNaN(one.key));
+    rows.sort((one, other) => {
+      if (numbers) {
+        // What is no number stays at the end, whichever way.
+        if (isNaN(one.key) || isNaN(other.key)) {
+          return isNaN(one.key) - isNaN(other.key) || one.place - other.place;
+        }
+        return way * (one.key - other.key) || one.place - other.place;
+      }
+      return way * order.compare(one.text, other.text) || one.place - other.place;
+    });
+    body.append(...rows.map((one) => one.row));
+    [...table.tHead.rows[0].cells].forEach((head, place) => {
+      if (place === column) head.setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
+      else head.removeAttribute("aria-sort");
+    });
+  }
+
+  document.querySelectorAll("table.sorts").forEach((table, number) => {
+    if (table.tBodies[0].rows.length < 2) return;
+    [...table.tBodies[0].rows].forEach((row, place) => { row.dataset.place = place; });
+    const name = here + "table " + number;
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const way = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+        sort(table, column, way);
+        keep(name, column + " " + way);
+      });
+    });
+    const before = kept(name);
+    if (before && document.body.dataset.reload) sort(table, ...before.split(" ").map(Number));
+  });
+
+  const seconds = parseFloat(document.body.dataset.reload || "0");
+  if (seconds > 0) {
+    const place = kept(here + "scroll");
+    if (place) addEventListener("load", () => scrollTo(0, +place));
+    addEventListener("pagehide", () => keep(here + "scroll", scrollY));
+    let due = false;
+    const again = () => { if (due && !document.hidden) location.reload(); };
+    setTimeout(() => { due = true; again(); }, 1000 * seconds);
+    document.addEventListener("visibilitychange", again);
+  }
+})();

@@ -1,0 +1,147 @@
+"""What a simulated study runs on: nodes with their workers, what they cost, how long they last."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from stormsweep.config.sites import Site, walltime_seconds
+from stormsweep.config.walltimes import margin
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long a job waits in the queue: lognormal, as waits are.
+
+    Attributes
+    ----------
+    median : float
+        Seconds; half of the jobs wait longer.
+    spread : float
+        Standard deviation of the logarithm; 0: all wait the same. With 1, one job in ten waits for
+        more than 3.6 times the median.
+    """
+
+    median: float = 0.0
+    spread: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Nodes, their workers, and what is known of both.
+
+    Attributes
+    ----------
+    name : str
+        Of the site; ``local`` is this machine.
+    nodes, workers_per_node, threads_per_worker : int
+        The layout.
+    cores_per_node : int
+        Cores charged of each node: all of it where it is exclusive.
+    gpus_per_node : int
+        GPUs charged of each node.
+    walltime : float
+        Seconds of a job; ``inf``: as long as it takes.
+    chain : bool
+        Whether all nodes are one job with the driver in it, followed by further jobs (`submit`).
+        Else each node is a job of its own, renewed when its time is over (`run --site`).
+    wait : Wait
+        In the queue, for each job.
+    start_up : tuple of float
+        Seconds from a job's begin until a worker is ready, as measured; each worker draws one.
+    failures_per_worker_hour : float
+        How often a worker is lost through no fault of its run.
+    price_per_core_hour, price_per_gpu_hour : float or None
+        As the site charges; None: not known.
+    max_jobs : int
+        Of a chain.
+    """
+
+    name: str = "local"
+    nodes: int = 1
+    workers_per_node: int = 1
+    threads_per_worker: int = 1
+    cores_per_node: int = 1
+    gpus_per_node: int = 0
+    walltime: float = math.inf
+    chain: bool = True
+    wait: Wait = Wait()
+    start_up: tuple[float, ...] = (0.0,)
+    failures_per_worker_hour: float = 0.0
+    price_per_core_hour: float | None = None
+    price_per_gpu_hour: float | None = None
+    max_jobs: int = 100
+
+    @property
+    def workers(self) -> int:
+        """Workers on all nodes."""
+        return self.nodes * self.workers_per_node
+
+    @property
+    def margin(self) -> float:
+        """Seconds before a job's end at which its work must be over."""
+        return 0.0 if math.isinf(self.walltime) else margin(self.walltime)
+
+    @property
+    def priced(self) -> bool:
+        """Whether what the machine charges for has a price."""
+        gpus_known = not self.gpus_per_node or self.price_per_gpu_hour is not None
+        return gpus_known and (self.price_per_core_hour is not None or self.gpus_per_node > 0)
+
+    def price(self, core_hours: float, gpu_hours: float) -> float | None:
+        """Return what hours cost; None where the site has no prices."""
+        if not self.priced:
+            return None
+        cores, gpus = self.price_per_core_hour or 0.0, self.price_per_gpu_hour or 0.0
+        return core_hours * cores + gpu_hours * gpus
+
+    @classmethod
+    def local(cls, workers: int, threads: int, **known: Any) -> Machine:
+        """Return this machine with so many workers."""
+        return cls(
+            workers_per_node=workers,
+            threads_per_worker=threads,
+            cores_per_node=workers * threads,
+            **known,
+        )
+
+    @classmethod
+    def from_site(cls, name: str, site: Site, *, nodes: int | None = None, **known: Any) -> Machine:
+        """Return what a site's jobs are.
+
+        Parameters
+        ----------
+        name, site : str, Site
+            The site.
+        nodes : int, optional
+            Nodes, instead of the site's.
+        known
+            Other attributes, such as ``start_up``.
+        """
+        cores = site.cores_per_node if site.exclusive and site.cores_per_node else site.cores
+        values: dict[str, Any] = {
+            "nodes": site.nodes if nodes is None else nodes,
+            "workers_per_node": site.workers_per_node,
+            "threads_per_worker": site.threads_per_worker,
+            "cores_per_node": cores,
+            "gpus_per_node": gpus_of(site.gres),
+            "walltime": math.inf if site.walltime is None else walltime_seconds(site.walltime),
+            "chain": site.scheduler == "slurm",
+            "price_per_core_hour": site.price_per_core_hour,
+            "price_per_gpu_hour": site.price_per_gpu_hour,
+        }
+        return cls(name=name, **values | known)
+
+
+def gpus_of(gres: str | None) -> int:
+    """Return how many GPUs of a node a site asks for.
+
+    Examples
+    --------
+    >>> gpus_of("gpu:4"), gpus_of("gpu:v100:2"), gpus_of("gpu"), gpus_of(None)
+    (4, 2, 1, 0)
+    """
+    found = re.findall(r"(?:^|,)n?gpus?(?::[A-Za-z][\w.-]*)?(?:[:=]([0-9]+))?(?=,|$)", gres or "")
+    return sum(int(count or 1) for count in found)

@@ -1,0 +1,180 @@
+"""Losing these: who watches a study sees a time left that is wrong, or not who does what."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from stormsweep import Study
+from stormsweep.cli import watch
+from stormsweep.records import SessionBegun, TaskDone
+from stormsweep.results.journal import JournalWriter, encode, read
+from stormsweep.study.follow import Following
+from stormsweep.study.pace import Pace
+from tests import journals
+
+SMALL = {"batch_size": [256, 1024], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}
+
+
+def trained(seed: int, workers: int, tasks: int, scatter: float, at: float) -> tuple[float, ...]:
+    """Let workers do tasks; return what is foretold when a share is done, and what it was."""
+    rng = random.Random(seed)
+    free = [0.0] * workers
+    ends = []
+    for _ in range(tasks):
+        n = free.index(min(free))
+        seconds = 10 * math.exp(rng.gauss(0, scatter))
+        free[n] += seconds
+        ends.append((free[n], seconds))
+    ends.sort()
+    pace, done = Pace(0.0), int(at * tasks)
+    for when, seconds in ends[:done]:
+        pace.take(when, 1.0, seconds)
+    now = ends[done - 1][0]
+    return (*pace.left(now, tasks - done, workers), ends[-1][0] - now)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 16), st.floats(0.0, 0.5), st.floats(0.3, 0.8))
+def test_the_time_left_is_near_what_it_comes_to(
+    seed: int, workers: int, scatter: float, at: float
+) -> None:
+    middle, low, high, truth = trained(seed, workers, 60 * workers, scatter, at)
+    assert low <= middle <= high
+    # The last tasks of all workers do not end together.
+    assert middle == pytest.approx(truth, rel=0.25, abs=40)
+
+
+def test_the_interval_of_the_time_left_holds_the_truth_about_as_often_as_it_says() -> None:
+    inside = 0
+    for seed in range(300):
+        _, low, high, truth = trained(seed, 4, 240, 0.4, 0.5)
+        inside += low - 15 <= truth <= high + 15
+    assert 0.82 <= inside / 300 <= 1.0
+    widths = []
+    for scatter in (0.05, 0.6):
+        _, low, high, _ = trained(1, 4, 240, scatter, 0.5)
+        widths.append(high - low)
+    assert widths[0] < widths[1]
+
+
+def test_the_longest_run_bounds_the_time_left_from_below() -> None:
+    pace = Pace(0.0)
+    for n in range(1, 21):
+        pace.take(10.0 * n, 4.0, 40.0)
+    middle, low, _ = pace.left(200.0, 8.0, 4, [8.0])
+    assert low == middle == pytest.approx(80.0), "one worker alone trains the last run"
+    assert pace.left(200.0, 0.0, 4) == (0.0, 0.0, 0.0)
+    assert all(map(math.isnan, Pace(0.0).left(5.0, 8.0, 4)))
+
+
+def test_a_long_study_is_not_kept_result_by_result() -> None:
+    pace = Pace(0.0)
+    for n in range(1, 20_001):
+        pace.take(float(n), 1.0, 1.0)
+    assert len(pace._gained) < 5000
+    assert pace.left(20_000.0, 500.0, 1)[0] == pytest.approx(500.0, rel=0.01)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A study at work: half of its journal is written."""
+    made = journals.simulate(
+        tmp_path / "runs" / "half", SMALL, lose=(3,), fail={2: ("error", "no memory", "")}
+    )
+    (made / "study.toml").write_text(
+        '[study]\nname = "half"\n[data]\nsource = "twin"\n[search.space]\n'
+        "batch_size = [256, 1024]\nlearning_rate = [0.001, 0.01]\nepochs = [2, 4]\n"
+    )
+    entries = read(made / "journal.jsonl")
+    half = entries[: 2 * len(entries) // 3]
+    (made / "journal.jsonl").write_text("".join(map(encode, half)))
+    run = next(entry.record for entry in entries if entry.record.kind == "run")
+    last = half[-1].time
+    driver = {
+        "host": "n1",
+        "pid": 1,
+        "token": "t",
+        "beat": 3,
+        "seen": "now",
+        "started": 0.0,
+        "work": {"clock": last + 5, "tasks": [["worker-0", run.run, 2, 4, 3, last]]},
+    }
+    (made / "driver.json").write_text(json.dumps(driver))
+    return made
+
+
+def test_who_follows_sees_who_does_what_and_what_failed(directory: Path) -> None:
+    state = Following(Study.from_toml(directory)).look()
+    assert state is not None
+    entries = read(directory / "journal.jsonl")
+    done = sum(isinstance(entry.record, TaskDone) for entry in entries)
+    assert 0 < state.share < 1
+    assert state.tasks == 24
+    (one,) = state.at_work
+    assert (one.worker, one.from_epoch, one.to_epoch, one.bundle) == ("worker-0", 2, 4, 3)
+    assert 5.0 <= one.seconds < 8.0
+    assert (state.busy, state.workers) == (1, 2)
+    assert done
+    assert any("was lost" in line for line in state.failures)
+    assert state.seconds_left > 0
+    (directory / "driver.json").unlink()
+    gone = Following(Study.from_toml(directory)).look()
+    assert gone is not None
+    assert (gone.busy, gone.at_work) == (None, ())
+
+
+def test_a_new_session_forgets_the_workers_and_the_pace_of_the_last(directory: Path) -> None:
+    following = Following(Study.from_toml(directory))
+    before = following.look()
+    assert before is not None
+    with JournalWriter(directory / "journal.jsonl") as out:
+        out.append(SessionBegun(2, "n2", 5, "local", 2, 1))
+    after = following.look()
+    assert after is not None
+    assert (after.workers, after.patches_per_second) == (0, 0.0)
+    assert math.isnan(after.seconds_left)
+    assert after.share == before.share
+
+
+@pytest.mark.parametrize("height", [8, 40])
+def test_the_live_view_shows_all_of_it_and_keeps_to_the_terminal(
+    directory: Path, height: int
+) -> None:
+    state = Following(Study.from_toml(directory)).look()
+    assert state is not None
+    view = watch.Full()
+    out = io.StringIO()
+    view._console = Console(file=out, width=110, height=height)
+    view.state(state)
+    view._console.print(view._all())
+    said = out.getvalue()
+    assert "worker-0" in said
+    assert "and 2 more" in said
+    assert "2-4" in said
+    assert "best roc_auc" in said
+    assert " left" in said
+    assert f"{state.tasks_done}/24 tasks" in said
+    assert all(f"failed: {line[:40]}" in said for line in state.failures)
+
+
+def test_plain_lines_say_each_failure_once(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = Following(Study.from_toml(directory)).look()
+    assert state is not None
+    view = watch.Following()
+    view._every = -1.0
+    for _ in range(3):
+        view.state(state)
+    said = capsys.readouterr().err
+    assert said.count(state.failures[0]) == 1
+    assert said.count("1/2 workers busy") == 3

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stormsweep.report import write_report
     from stormsweep.search.plan import Plan
     from stormsweep.study.predict import predict
+    from stormsweep.study.scale import Scaling, scale
     from stormsweep.study.session import Outcome
     from stormsweep.study.study import Study
     from stormsweep.study.submission import Submission
@@ -37,6 +38,7 @@ _HOMES = {
     "Plan": "stormsweep.search.plan",
     "PreparedData": "stormsweep.data.prepared",
     "RunError": "stormsweep.errors",
+    "Scaling": "stormsweep.study.scale",
     "SlurmError": "stormsweep.errors",
     "StormsweepError": "stormsweep.errors",
     "Study": "stormsweep.study.study",
@@ -46,6 +48,7 @@ _HOMES = {
     "Submission": "stormsweep.study.submission",
     "UserError": "stormsweep.errors",
     "predict": "stormsweep.study.predict",
+    "scale": "stormsweep.study.scale",
     "write_report": "stormsweep.report",
 }
 
@@ -57,6 +60,7 @@ __all__ = [
     "Plan",
     "PreparedData",
     "RunError",
+    "Scaling",
     "SlurmError",
     "StormsweepError",
     "Study",
@@ -67,6 +71,7 @@ __all__ = [
     "UserError",
     "__version__",
     "predict",
+    "scale",
     "write_report",
 ]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,11 +28,13 @@ from stormsweep.study.directory import StudyDirectory
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stormsweep.cluster.pool import Pool
     from stormsweep.cluster.scheduler import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.summary import Summary
     from stormsweep.scaling.accounts import Account
+    from stormsweep.scaling.design import Part
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.layout import Layout
     from stormsweep.study.places import Place
@@ -61,6 +64,9 @@ class Study:
         On a site of a cluster: how many nodes at least, and at most; none: as the site says.
     at : Place, optional
         Where workers run, instead of what ``[site]`` says.
+    measured : Part, optional
+        For a measurement of a layout only: the runs that are trained, instead of all; training
+        begins when all workers are ready.
     """
 
     def __init__(
@@ -71,13 +77,14 @@ class Study:
         audited: PreparedData | None = None,
         nodes: tuple[int, int] | None = None,
         at: Place | None = None,
+        measured: Part | None = None,
     ) -> None:
         self.file = file
         self.path = path
         self.directory = directory
         self._nodes, self._at = nodes, at
         self._kept = StudyDirectory(file, path, directory)
-        self._audited = audited
+        self._audited, self._measured = audited, measured
 
     @classmethod
     def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Study:
@@ -114,7 +121,8 @@ class Study:
             update={key: value for key, value in changes.items() if value is not None}
         )
         file = self.file.model_copy(update={"site": site})
-        return Study(file, self.path, self.directory, self._audited, self._nodes, self._at)
+        nodes, at, measured = self._nodes, self._at, self._measured
+        return Study(file, self.path, self.directory, self._audited, nodes, at, measured)
 
     def on_nodes(self, least: int, most: int) -> Study:
         """Return the same study on a number of nodes of its site, each of them a job of its own.
@@ -124,18 +132,22 @@ class Study:
         least, most : int
             Nodes there are whatever there is to do, and nodes at most.
         """
-        return Study(self.file, self.path, self.directory, self._audited, (least, most), self._at)
+        nodes, at, measured = (least, most), self._at, self._measured
+        return Study(self.file, self.path, self.directory, self._audited, nodes, at, measured)
 
     def at(self, place: Place) -> Study:
         """Return the same study with its workers in a place."""
-        return Study(self.file, self.path, self.directory, self._audited, None, place)
+        audited, measured = self._audited, self._measured
+        return Study(self.file, self.path, self.directory, audited, None, place, measured)
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers."""
         search = self.file.search
         space = {name: _values(values) for name, values in search.space.items()}
         proposals = propose(search.strategy, space, search.trials, self.file.study.seed)
-        return make_plan(proposals, dict(self.file.model.parameters), self.file.validation.folds)
+        fixed, folds = dict(self.file.model.parameters), self.file.validation.folds
+        plan = make_plan(proposals, fixed, folds)
+        return plan if self._measured is None else self._measured.of(plan)
 
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
         """Open the study's prepared data, made first where missing.
@@ -281,7 +293,7 @@ class Study:
 
         watcher = watcher or Silent()
         file = self.file
-        self._refuse_unfit_site()
+        self.refuse_unfit_site()
         refuse_if_busy(self.directory)
         self._kept.refuse_edits()
         check_place(file.model.build)
@@ -304,7 +316,8 @@ class Study:
             self._kept.refuse_other_data(begun, data)
             if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
-            about = About(file, plan, data, folds, self._place(), self._audited is not None)
+            audited, together = self._audited is not None, self._measured is not None
+            about = About(file, plan, data, folds, self._place(), audited, together)
             with self._kept.logging():
                 session = Session(about, self._kept, self._staff(plan), watcher, lock)
                 return session.run(retry_failed, leaving or never)
@@ -421,7 +434,7 @@ class Study:
         from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
-        self._refuse_unfit_site()
+        self.refuse_unfit_site()
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):
             return choice
@@ -459,6 +472,22 @@ class Study:
         """Return the study with its layout in numbers; where it is open, one thread a worker."""
         return self._in(self._staff(self.plan()).without_trial())
 
+    @contextlib.contextmanager
+    def workers(self, plan: Plan, layout: Layout, data: PreparedData) -> Iterator[Pool]:
+        """Start workers that train nothing for the study's journal: to find out what they can do.
+
+        Parameters
+        ----------
+        plan : Plan
+            The study's runs.
+        layout : Layout
+            Workers and threads.
+        data : PreparedData
+            What they will read.
+        """
+        with self._kept.logging(), self._staff(plan).pool(layout, [data.path]) as pool:
+            yield pool
+
     def forecast(self) -> Forecast:
         """Foretell how long the rest of the study takes, from journals of this machine."""
         from stormsweep.study.forecast import forecast
@@ -475,7 +504,7 @@ class Study:
         """
         if self._place() is None:
             raise UserError("--dry-run: there is no job script on this machine; name a --site")
-        self._refuse_unfit_site()
+        self.refuse_unfit_site()
         return self._staff(self.plan()).script()
 
     def _staff(self, plan: Plan) -> Staff:
@@ -500,7 +529,8 @@ class Study:
             return self._at
         return place_of(self.file.site.use, self.path, self.directory, self._nodes)
 
-    def _refuse_unfit_site(self) -> None:
+    def refuse_unfit_site(self) -> None:
+        """Refuse a site that the study cannot run on: `stormsweep.study.places.refuse_unfit`."""
         from stormsweep.study.places import refuse_unfit
 
         place = self._place()

@@ -10,6 +10,9 @@ from typing import Any
 from stormsweep.config.sites import Site, walltime_seconds
 from stormsweep.config.walltimes import margin
 
+#: Normal quantile of 0.9: one wait in ten is longer than ``median * exp(TENTH * spread)``.
+TENTH = 1.2816
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -108,9 +111,7 @@ class Machine:
         )
 
     @classmethod
-    def from_site(
-        cls, name: str, site: Site, *, nodes: int | None = None, **known: Any
-    ) -> Machine:
+    def from_site(cls, name: str, site: Site, *, nodes: int | None = None, **known: Any) -> Machine:
         """Return what a site's jobs are.
 
         Parameters

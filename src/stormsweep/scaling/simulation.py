@@ -1,9 +1,9 @@
 """A study in simulated time: the driver's own queue gives tasks to workers that only have clocks.
 
 What is simulated is what the product does: which task a worker gets, bundles, what it keeps in
-memory and has compiled, pauses where no epoch fits before a walltime, jobs after jobs, workers that
-are lost with what they did since their last checkpoint. What it goes by is measured: `Durations` for
-the tasks, `Machine` for the rest.
+memory and has compiled, pauses where no epoch fits before a walltime, jobs after jobs, workers lost
+with what they did since their last checkpoint. What it goes by is measured: `Durations` for the
+tasks, `Machine` for the rest.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
 
-#: As in `study.patience`: how often a worker's time may be over before a run has got on by an epoch,
-#: and the share of a job's time that a worker must have had for that to count.
+#: As in `study.patience`: how often a worker's time may be over before a run has got on by an
+#: epoch, and the share of a job's time that a worker must have had for that to count.
 _STANDSTILLS, _MUCH = 3, 0.5
 #: What a worker takes to find that no epoch fits.
 _LOOK = 0.05

@@ -33,10 +33,10 @@ from stormsweep.records import (
 )
 from stormsweep.results.journal import JournalWriter
 from stormsweep.results.progress import Progress
+from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
 from stormsweep.study import worker
 from stormsweep.study.bundle import train_bundle
-from stormsweep.search.bundling import Bundling
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import MUCH, WALLTIME, Patience
 from stormsweep.study.tally import Tally

@@ -16,6 +16,7 @@ from stormsweep.records import (
     Entry,
     LayoutTried,
     NodeEvent,
+    Run,
     SessionBegun,
     SessionEnded,
     TaskDone,
@@ -199,7 +200,13 @@ def durations(
     )
 
 
-def parameters_of(entries: Sequence[Entry], plan: Plan) -> dict[str, int]:
+def parameters_of(entries: Sequence[Entry]) -> dict[str, int]:
     """Return the trainable parameters of each structure that was trained."""
-    by_run = {task.run: task.parameters for task in of_kind(entries, TaskDone)}
-    return {structure(run): by_run[run.id] for run in plan.runs if run.id in by_run}
+    runs = facts.planned_runs(entries)
+    found: dict[str, int] = {}
+    for task in of_kind(entries, TaskDone):
+        if task.run in runs:
+            planned = runs[task.run]
+            run = Run(task.run, planned.hyperparameters, planned.fold, ())
+            found[structure(run)] = task.parameters
+    return found

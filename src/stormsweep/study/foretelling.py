@@ -87,7 +87,7 @@ class Outlook:
         self.runtime: Any = runtime.fit(table)
         self._common = _uncertainty(table)
         self._around = around(self._entries)
-        self._parameters = parameters_of(self._entries, self.plan)
+        self._parameters = parameters_of(self._entries)
 
     def foretell(self, machine: Machine, repeats: int | None = None) -> Foretold:
         """Simulate the study on a machine, again and again."""

@@ -1,96 +1,439 @@
-"""What a task takes, from patches and updates: fitted to the tasks of a journal."""
+"""How long training takes: a few physical terms, fitted to what journals say.
+
+What a worker does in a task is timed phase by phase, and each phase has its own terms:
+
+- training: per patch and per step, both with a part that grows with the parameters, and per epoch;
+- compiling, opening the data, building or restoring the model: per time, more where it is the first
+  in a process;
+- scoring: per time and per patch scored; writing the checkpoint: per time and per parameter.
+
+Threads divide what is per patch, but for a share; neighbours (busy threads of other workers on the
+node) share its memory and its caches, and slow everything down. No term can be negative, so they
+are found by non-negative least squares, on relative errors: a tenth too much is as wrong in a short
+task as in a long one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
 
 from stormsweep.errors import UserError
-from stormsweep.records import Entry
-from stormsweep.results import facts, frames
+from stormsweep.scaling.observed import observations
+from stormsweep.scaling.terms import (
+    CLOCK,
+    UNITS,
+    columns_of,
+    fitted,
+    identified,
+    relative,
+    seconds_of,
+    summed,
+    told_of,
+)
 
-#: Normal quantile of 3/4: from a median of absolute errors to a standard deviation.
-_MEDIAN_TO_SD = 0.6745
+__all__ = ["Checked", "RunTime", "check", "fit", "observations"]
+
+Reals = NDArray[np.float64]
+#: What neighbours cost where they were always or never there, as a share: on machines that were
+#: measured it was 3 to 11 %, so that this is less wrong than nothing.
+_USUAL_CONTENTION = 0.05
+#: The share of what is per patch that threads do not divide, where all workers had as many.
+_USUAL_SERIAL = 0.12
+#: A busy neighbour costs at most this share.
+_MOST_CONTENTION = 2.0
+#: So far outside of what was measured nobody is warned.
+_NEAR = 1.25
+#: Groups of runs that are left out, each in turn.
+_GROUPS = 12
+
+#: What is done once for a process, and once for a program of it.
+_ONCE = {
+    "opens": ("open/worker", "compile/first"),
+    "compiles": ("compile/program", "train/compiled", "score/program"),
+}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class RunTime:
-    """Seconds of a task, as a sum of terms.
+    """What training takes, as fitted.
 
     Attributes
     ----------
-    per_patch, per_update : float
-        Seconds of training.
-    opening, compiling, before, ending : float
-        Seconds of opening the data, compiling, building, scoring and checkpoint.
+    kind : str
+        Which processor, engine, precision, model and inputs this is of.
+    terms : dict
+        Seconds by term; `units` says of what.
+    off : dict
+        By which factor models (by their ``parameters``) and ``batch_size`` are off what the terms
+        say of their training: how well a processor computes a layer, and what a batch that leaves
+        the caches costs, follows no line. Empty where they are off no more than by chance.
+    contention : float
+        What each busy thread of another worker on the node adds, as a share.
+    neighbours : float
+        The most such threads that this is known of; more are taken to cost as much as those.
+    assumed : bool
+        Whether the contention is a usual one, because all observations had as many workers.
+    serial : float
+        The share of what is per patch that threads are assumed not to divide, because all workers
+        had as many; 0 where several numbers were seen, which tell it.
     scatter : float
         Standard deviation of the logarithm between tasks that should take the same.
+    scatter_workers : float
+        The same between workers; 0 where there is no more of it than by chance.
+    start_up : tuple of float
+        Seconds from the begin of a session until a worker was ready, where the fit was told.
+    runs, stretches : int
+        What it was fitted on.
+    ranges : dict
+        Least and most of ``batch_size``, ``parameters``, ``threads``, ``workers`` that were seen.
+    usual : dict
+        What is taken where it is not said: ``patches_per_epoch``, ``validation``, and the share of
+        stretches for which a model was built or restored (``builds``).
+    layouts : tuple of tuple
+        Workers of a node and threads of each that were seen together.
     """
 
-    per_patch: float
-    per_update: float
-    opening: float
-    compiling: float
-    before: float
-    ending: float
+    kind: str
+    terms: dict[str, float]
+    off: dict[str, dict[int, float]]
+    contention: float
+    neighbours: float
+    assumed: bool
+    serial: float
     scatter: float
+    scatter_workers: float
+    start_up: tuple[float, ...]
+    runs: int
+    stretches: int
+    ranges: dict[str, tuple[int, int]]
+    usual: dict[str, float]
+    layouts: tuple[tuple[int, int], ...]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """What each term is measured in."""
+        return {name: UNITS[name] for name in self.terms}
 
     def seconds(
         self,
         *,
-        patches: Any,
-        updates: Any,
-        batch_size: Any,
-        parameters: Any,
-        threads: int,
-        workers: int,
-        compiles: bool,
-        opens: bool,
-        scores: bool = True,
+        patches: ArrayLike,
+        updates: ArrayLike,
+        batch_size: ArrayLike,
+        parameters: ArrayLike,
+        threads: ArrayLike = 1,
+        workers: ArrayLike = 1,
+        compiles: ArrayLike = False,
+        opens: ArrayLike = False,
+        scores: ArrayLike = True,
+        builds: ArrayLike | None = None,
+        epochs: ArrayLike | None = None,
+        validation: ArrayLike | None = None,
+        bundle: ArrayLike = 1,
+        neighbours: ArrayLike | None = None,
     ) -> Any:
-        """Return the seconds of a task."""
-        train = self.per_patch * np.asarray(patches, float) + self.per_update * np.asarray(updates)
-        fixed = self.before + self.opening * opens + self.compiling * compiles
-        return train + fixed + self.ending * scores
+        """Return how long a stretch of training takes on average; arrays in, arrays out.
+
+        Parameters
+        ----------
+        patches, updates : float
+            Patches trained on, and steps made, all epochs together.
+        batch_size, parameters : int
+            Patches of a step; trainable parameters of the model.
+        threads, workers : int
+            Threads of a worker, and busy workers of a node.
+        compiles, opens, scores, builds : bool
+            Whether the program is compiled, the worker has done nothing before, the stretch ends
+            with a score, the model is built or restored. Numbers between are shares of such
+            stretches; `builds` is the usual share unless given.
+        epochs, validation : float, optional
+            Epochs, and patches scored; as usual unless given.
+        bundle : int
+            Runs trained together; the seconds are one's share.
+        neighbours : float, optional
+            Busy threads of the node's other workers, where they are not simply all of them.
+
+        Returns
+        -------
+        float or ndarray
+        """
+        told = {
+            "patches": patches,
+            "updates": updates,
+            "batch_size": batch_size,
+            "parameters": parameters,
+            "threads": threads,
+            "compiles": compiles,
+            "opens": opens,
+            "scores": scores,
+            "builds": self.usual["builds"] if builds is None else builds,
+            "epochs": np.asarray(patches, float) / self.usual["patches_per_epoch"]
+            if epochs is None
+            else epochs,
+            "validation": self.usual["validation"] if validation is None else validation,
+            "bundle": bundle,
+            "serial": self.serial,
+        }
+        if neighbours is None:
+            neighbours = (np.asarray(workers, float) - 1) * np.asarray(threads, float)
+        numbers = {name: np.asarray(value, float) for name, value in told.items()}
+        slowed = self.slowed(np.asarray(neighbours, float))
+        total = summed(self.terms, self.off, numbers) * slowed
+        return total if np.ndim(total) else float(total)
+
+    def foretold(self, table: pd.DataFrame) -> Reals:
+        """Return what each row of `observations` takes by this model."""
+        slowed = self.slowed(table["neighbours"].to_numpy(float))
+        return np.asarray(summed(self.terms, self.off, told_of(table, self.serial)) * slowed)
+
+    def slowed(self, neighbours: Reals) -> Reals:
+        """Return by which factor so many busy threads of other workers slow a worker down."""
+        return np.asarray(1 + self.contention * np.minimum(neighbours, self.neighbours))
+
+    def drawn(self, rng: np.random.Generator, seconds: ArrayLike) -> Any:
+        """Return seconds with the scatter of single tasks, the same on average."""
+        mean = np.asarray(seconds, float)
+        noise = rng.standard_normal(mean.shape) * self.scatter - self.scatter**2 / 2
+        drawn = mean * np.exp(noise)
+        return drawn if np.ndim(drawn) else float(drawn)
+
+    def beyond(
+        self,
+        *,
+        batch_size: ArrayLike = (),
+        parameters: ArrayLike = (),
+        threads: ArrayLike = (),
+        workers: ArrayLike = (),
+    ) -> list[str]:
+        """Return what is asked that was not measured, one plain line each."""
+        asked = {
+            "batch_size": ("batch size", batch_size),
+            "parameters": ("parameters", parameters),
+            "threads": ("threads a worker", threads),
+            "workers": ("workers a node", workers),
+        }
+        lines = []
+        for name, (words, values) in asked.items():
+            given = np.unique(np.asarray(values, float).ravel())
+            low, high = self.ranges[name]
+            near = 1.0 if name in ("threads", "workers") else _NEAR
+            outside = [f"{v:g}" for v in given if not low / near <= v <= high * near]
+            if outside:
+                seen = f"{low}" if low == high else f"{low} to {high}"
+                lines.append(f"{words}: {', '.join(outside)}; measured was {seen}")
+                if name == "workers":
+                    lines.append(self._about_neighbours())
+                elif name == "threads" and self.serial:
+                    lines.append(
+                        f"only one number of threads was measured: that they do not divide "
+                        f"{self.serial:.0%} of the work is assumed"
+                    )
+        return lines
+
+    def _about_neighbours(self) -> str:
+        if self.assumed:
+            return (
+                f"only one number of workers was measured: that neighbours cost "
+                f"{self.contention:.0%} is assumed"
+            )
+        return (
+            f"what {self.neighbours:g} busy neighbour{'s' * (self.neighbours != 1)} cost was "
+            "measured; more are taken to cost no more"
+        )
 
 
-def observations(entries: Sequence[Entry], environment: Any = None) -> pd.DataFrame:
-    """Return one row a stretch of training."""
-    return frames.tasks(entries)
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """How far a model is off on runs that it has not seen.
+
+    Attributes
+    ----------
+    median, tail : float
+        Median and 90th percentile over runs of the relative error of a run's seconds.
+    bias : float
+        Of all their seconds together: above 0, too much is foretold.
+    runs : DataFrame
+        One row a run: ``study``, ``run``, ``batch_size``, ``seconds``, ``foretold``, ``error``.
+    """
+
+    median: float
+    tail: float
+    bias: float
+    runs: pd.DataFrame
 
 
-def fit(table: pd.DataFrame) -> RunTime:
-    """Fit the terms.
+def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None = None) -> RunTime:
+    """Fit what training takes to what was observed.
+
+    Parameters
+    ----------
+    observed : DataFrame
+        From `observations`, of one journal or several.
+    start_up : iterable of float
+        Seconds that workers took to be ready, if they are to be kept.
+    kind : str, optional
+        Which processor, engine and model; unless given the one with the most stretches.
+
+    Returns
+    -------
+    RunTime
 
     Raises
     ------
     UserError
-        If no run is finished.
+        If no run was finished.
     """
-    table = table[(table["train_seconds"] > 0) & ~table["paused"]]
-    if table.empty:
-        raise UserError("the journal has no finished run to reckon with; run a pilot first")
-    train = table["train_seconds"].to_numpy()
-    terms = table[["patches", "updates"]].to_numpy(float)
-    (per_patch, per_update), _ = nnls(terms / train[:, None], np.ones(len(train)))
-    model = per_patch * terms[:, 0] + per_update * terms[:, 1]
-    errors = np.abs(np.log(train / model))
-    whole = table["seconds"].to_numpy()
-    parts = {name: table[f"{name}_seconds"] for name in facts.PHASES}
-    other = whole - sum(part.to_numpy() for part in parts.values())
-    first = ~table.duplicated(["session", "worker"])
-    compiled = parts["compile"][parts["compile"] > 0.05]
-    return RunTime(
-        float(per_patch),
-        float(per_update),
-        float(max(0.0, parts["open"][first].median())),
-        float(compiled.median()) if len(compiled) else 0.0,
-        float(parts["build"].median() + np.median(np.maximum(other, 0.0))),
-        float((parts["score"] + parts["checkpoint"]).median()),
-        float(np.median(errors) / _MEDIAN_TO_SD),
+    table = _of_kind(observed, kind)
+    serial = _USUAL_SERIAL if len(np.unique(table["threads"])) < 2 else 0.0
+    told, seconds = told_of(table, serial), seconds_of(table)
+    names = identified(told)
+    near = table["neighbours"].to_numpy(float)
+    assumed = len(np.unique(table["workers"])) < 2
+    contention, most = _USUAL_CONTENTION, 1.0
+    if not assumed:
+        contention = _contention(told, seconds, near, names)
+        most = float(((table["workers"] - 1) * table["threads"]).max())
+    slowed = 1 + contention * np.minimum(near, most)
+    terms, off = fitted(told, seconds, slowed, names)
+    foretold = summed(terms, off, told) * slowed
+    scatter, between = _scatter(table, table["seconds"].to_numpy(float), foretold)
+    trained = told["epochs"] > 0
+    layouts = sorted(
+        {(int(w), int(t)) for w, t in zip(table["workers"], table["threads"], strict=True)}
     )
+    return RunTime(
+        kind=str(table["kind"].iloc[0]),
+        terms=terms,
+        off=off,
+        contention=contention,
+        neighbours=most,
+        assumed=assumed,
+        serial=serial,
+        scatter=scatter,
+        scatter_workers=between,
+        start_up=tuple(start_up),
+        runs=len(table[["study", "run"]].drop_duplicates()),
+        stretches=len(table),
+        ranges={
+            name: (int(table[name].min()), int(table[name].max()))
+            for name in ("batch_size", "parameters", "threads", "workers")
+        },
+        usual={
+            "patches_per_epoch": float(
+                np.median(told["patches"][trained] / told["epochs"][trained])
+            ),
+            "validation": float(np.median(told["validation"])),
+            "builds": float(told["builds"].mean()),
+        },
+        layouts=tuple(layouts),
+    )
+
+
+def check(
+    observed: pd.DataFrame, by: tuple[str, ...] = ("study", "run"), kind: str | None = None
+) -> Checked:
+    """Foretell runs that were left out of the fit, group by group.
+
+    Parameters
+    ----------
+    observed : DataFrame
+        From `observations`.
+    by : tuple of str
+        What is left out together: runs, or all of a ``batch_size``, or of ``workers`` and
+        ``threads``.
+    kind : str, optional
+        As in `fit`.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two groups.
+    """
+    table = _of_kind(observed, kind)
+    group = table.groupby(list(by), sort=False).ngroup().to_numpy()
+    count = int(group.max()) + 1
+    if count < 2:
+        raise UserError(f"one {' and '.join(by)} only: nothing can be left out of the fit")
+    group = np.random.default_rng(0).permutation(count)[group] % _GROUPS
+    whole, foretold = fit(table), np.zeros(len(table))
+    for one in np.unique(group):
+        out = group == one
+        foretold[out] = _with_once(fit(table[~out]), table[~out], whole).foretold(table[out])
+    table = table.assign(foretold=foretold)
+    runs = table.groupby(["study", "run"], sort=False).agg(
+        batch_size=("batch_size", "first"), seconds=("seconds", "sum"), foretold=("foretold", "sum")
+    )
+    runs = runs.reset_index()
+    runs["error"] = runs["foretold"] / runs["seconds"] - 1
+    size = runs["error"].abs()
+    return Checked(
+        float(size.median()),
+        float(size.quantile(0.9)),
+        float(runs["foretold"].sum() / runs["seconds"].sum() - 1),
+        runs,
+    )
+
+
+def _with_once(found: RunTime, table: pd.DataFrame, whole: RunTime) -> RunTime:
+    """Return a fit that knows what is done once, also where none of its own runs did it.
+
+    Whichever run comes first has to open the data and compile the program: with one worker there
+    is one that did in a whole study, and no other run to learn it from.
+    """
+    missing = [name for column, names in _ONCE.items() if not table[column].any() for name in names]
+    return replace(found, terms=found.terms | {name: whole.terms[name] for name in missing})
+
+
+def _of_kind(observed: pd.DataFrame, kind: str | None) -> pd.DataFrame:
+    table = observed[(observed["epochs"] > 0) & (observed["seconds"] > 0)]
+    if kind is not None:
+        table = table[table["kind"] == kind]
+    if table.empty:
+        of = "" if kind is None else f" of {kind}"
+        raise UserError(f"nothing to fit: the journal has no finished run{of}")
+    usual: pd.DataFrame = table[table["kind"] == table["kind"].mode().iloc[0]]
+    return usual.reset_index(drop=True)
+
+
+def _contention(
+    told: dict[str, Reals], seconds: dict[str, Reals], near: Reals, names: list[str]
+) -> float:
+    """Return what each busy neighbour adds to everything, as a share."""
+    measured = seconds["train"]
+    own = [name for name in names if name.startswith("train/")]
+    columns = columns_of(told)
+    design = np.stack([columns[name] for name in own], -1)
+
+    def error(contention: float) -> float:
+        slowed = design * (1 + contention * near)[:, None]
+        about = slowed @ relative(slowed, measured)
+        return float((np.log(np.maximum(measured, CLOCK) / np.maximum(about, CLOCK)) ** 2).sum())
+
+    found = minimize_scalar(error, bounds=(0.0, _MOST_CONTENTION), method="bounded")
+    return float(found.x) if error(found.x) < error(0.0) else 0.0
+
+
+def _scatter(table: pd.DataFrame, measured: Reals, foretold: Reals) -> tuple[float, float]:
+    """Return the scatter between tasks of a worker and that between workers, as logarithms."""
+    off = pd.Series(np.log(measured / np.maximum(foretold, 1e-9)))
+    groups: Any = off.groupby([table["study"], table["session"], table["worker"]])
+    sizes, means = groups.size().to_numpy(float), groups.mean().to_numpy(float)
+    free = len(off) - len(sizes)
+    if free < 1:
+        return float(off.std(ddof=0)), 0.0
+    within = float(((off - groups.transform("mean")) ** 2).sum()) / free
+    if len(sizes) < 2:
+        return math.sqrt(within), 0.0
+    # One-way analysis of variance, groups of unequal sizes.
+    about = float(np.average(means, weights=sizes))
+    mean_square = float((sizes * (means - about) ** 2).sum()) / (len(sizes) - 1)
+    size = (sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(sizes) - 1)
+    return math.sqrt(within), math.sqrt(max(0.0, (mean_square - within) / size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import pytest
@@ -93,8 +94,8 @@ def test_what_nothing_meets_is_said_with_the_nearest() -> None:
         advised(plan_of(2), budget=Budget(0.1, "core-h"))
     with pytest.raises(UserError, match=r"'mine' has no prices"):
         advised(plan_of(2), budget=Budget(10.0, "money"))
+    short = dataclasses.replace(NODE, walltime=90.0)
     with pytest.raises(UserError, match="does not fit into the walltime"):
-        short = dataclasses.replace(NODE, walltime=90.0)
         advised(plan_of(1), node=short, changes={"epoch": [200.0] * 3})
 
 
@@ -123,8 +124,6 @@ def test_money_counts_where_all_sites_have_prices() -> None:
 def test_where_nodes_stop_helping_the_reason_is_what_time_goes_to(
     rates: int, node: Machine, changes: dict[str, Any], said: str
 ) -> None:
-    import re
-
     (limit,) = advised(plan_of(rates), node=node, changes=changes).limits
     assert re.search(said, limit), limit
 

@@ -26,6 +26,7 @@ from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
 from stormsweep.scaling.durations import Durations
 from stormsweep.scaling.machine import Wait
+from stormsweep.scaling.runtime import RunTime
 from stormsweep.search.plan import Plan, structure
 
 #: What the driver takes for a task where no journal says it, in seconds.
@@ -125,7 +126,7 @@ def _node_of(worker: str) -> str:
 def durations(
     plan: Plan,
     patches_per_epoch: Sequence[int],
-    runtime: Any,
+    runtime: RunTime,
     known: Around,
     *,
     threads: int,
@@ -175,6 +176,7 @@ def durations(
             compiles=compiles,
             opens=opens,
             scores=scores,
+            epochs=epochs,
         )
         return np.broadcast_to(np.asarray(found, float), patches.shape) / speed
 
@@ -184,7 +186,6 @@ def durations(
     ending = np.minimum(np.maximum(one - seconds(1, scores=False), 0.0), beside)
     compiling = np.maximum(seconds(1, compiles=True) - one, 0.0)
     opening = np.maximum(seconds(1, opens=True) - one, 0.0)
-    between = getattr(runtime, "scatter_workers", 0.0)
     return Durations(
         epoch=epoch.tolist(),
         before=(beside - ending).tolist(),
@@ -193,7 +194,7 @@ def durations(
         program=structures,
         opening=float(np.median(opening)) if len(opening) else 0.0,
         scatter=float(runtime.scatter),
-        workers=float(between),
+        workers=float(runtime.scatter_workers),
         common=common,
         dispatch=known.dispatch,
         driver=known.driver,

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Nodes to try at most, unless asked otherwise.
 MOST_NODES = 64
+#: How sure a fit is at best, since no machine is quite the same twice; and where nothing could be
+#: left out of it.
+_LEAST_DOUBT, _DOUBT = 0.02, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ class Outlook:
         sizes = facts.study(self._entries).fold_sizes
         self._patches = [int(size["epoch_patches"]) for size in sizes]
         table = runtime.observations(self._entries, sessions_of(study.directory))
-        self.runtime: Any = runtime.fit(table)
+        self.runtime = runtime.fit(table)
         self._common = _uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
@@ -248,13 +251,12 @@ class Outlook:
 
     def beyond(self, machine: Machine) -> list[str]:
         """Return in what a machine is outside what was measured, one line each."""
-        notes: list[str] = []
-        if machine.threads_per_worker not in self.threads:
-            known = ", ".join(map(str, sorted(self.threads)))
-            notes.append(
-                f"the journal has no task with {machine.threads_per_worker} threads a worker, only "
-                f"with {known}: the time is a guess"
-            )
+        sizes = [run.hyperparameters["batch_size"] for run in self.plan.runs]
+        notes = self.runtime.beyond(
+            batch_size=sizes,
+            threads=machine.threads_per_worker,
+            workers=machine.workers_per_node,
+        )
         if machine.name not in (self.site, LOCAL) and self._said.speed == 1.0:
             notes.append(
                 f"the timings are of {self.site}: whether cores of {machine.name} are as fast is "
@@ -288,14 +290,11 @@ def _entries(study: Study) -> list[Entry]:
 
 def _uncertainty(table: Any) -> float:
     """Return how sure a fit is: the median error on runs that it has not seen."""
-    check = getattr(runtime, "check", None)
-    if check is None:
-        return 0.03
     try:
-        return float(check(table).median)
+        return max(_LEAST_DOUBT, runtime.check(table).median)
     except UserError:
         # Too few runs to leave any out.
-        return 0.1
+        return _DOUBT
 
 
 def choose_site(study: Study, name: str | None) -> Found:

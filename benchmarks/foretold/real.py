@@ -18,7 +18,7 @@ def foretold(directories: Sequence[Path]) -> list[dict[str, Any]]:
     rows = []
     for source, known in journals.items():
         outlook = Outlook(Study.from_toml(source), whole=True)
-        for target, entries in journals.items():
+        for entries in journals.values():
             fitted, layout = _layout(known), _layout(entries)
             if _name(known) != _name(entries) or fitted == layout or fitted[1] != layout[1]:
                 continue

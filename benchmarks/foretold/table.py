@@ -19,18 +19,18 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         fitted = [str(row["workers"]) for row in found["sleeping"] if row["fitted"]]
         yield from (
             "",
-            f"Workers that sleep for 0.5 to 1.5 s a task, fitted to {' and '.join(fitted)} of them:",
+            f"Workers that sleep 0.5 to 1.5 s a task, fitted to {' and '.join(fitted)} of them:",
             "",
-            "| workers | tasks | measured, s | foretold, s | 9 of 10 between | error | busy, measured "
-            "| busy, foretold |",
+            "| workers | tasks | measured, s | foretold, s | 9 of 10 between | error "
+            "| busy, measured | busy, foretold |",
             "| " + "--- | " * 8,
         )
         for row in found["sleeping"]:
             low, median, high = row["foretold"]
             mark = " (fitted)" if row["fitted"] else ""
             yield (
-                f"| {row['workers']}{mark} | {row['tasks']:,} | {row['measured']:.1f} | {median:.1f} "
-                f"| {low:.1f} and {high:.1f} | {median / row['measured'] - 1:+.1%} "
+                f"| {row['workers']}{mark} | {row['tasks']:,} | {row['measured']:.1f} "
+                f"| {median:.1f} | {low:.1f} and {high:.1f} | {median / row['measured'] - 1:+.1%} "
                 f"| {row['utilisation']:.1%} | {row['utilisation_foretold']:.1%} |"
             )
     if "real" in found:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
+from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import Range, StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
 from stormsweep.files import within_group
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.summary import Summary
     from stormsweep.scaling.accounts import Account
+    from stormsweep.scaling.advice import Advice, Budget
     from stormsweep.scaling.design import Part
+    from stormsweep.scaling.foretold import Foretold
     from stormsweep.study.forecast import Forecast
+    from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
     from stormsweep.study.places import Place
     from stormsweep.study.session import Outcome
@@ -494,6 +498,88 @@ class Study:
 
         return forecast(self.without_trial().file, self.directory, self.plan())
 
+    def simulate(
+        self,
+        *,
+        workers: int | None = None,
+        nodes: int | None = None,
+        threads: int | None = None,
+        site: str | None = None,
+        repeats: int | None = None,
+        whole: bool = False,
+        circumstances: Circumstances | None = None,
+    ) -> Foretold:
+        """Foretell what the study takes in a layout, from its own journal, by simulating it.
+
+        Parameters
+        ----------
+        workers, nodes, threads : int, optional
+            The layout: workers on this machine, or on a site whole nodes of them; threads of each.
+        site : str, optional
+            Instead of ``site.use``.
+        repeats : int, optional
+            Simulations.
+        whole : bool
+            All of the study, also where some of it is on record already. A study that is finished
+            is simulated whole in any case.
+        circumstances : Circumstances, optional
+            Failures, waits in the queue, how fast the site's cores are.
+
+        Returns
+        -------
+        Foretold
+            Percentiles of time, core-hours, GPU-hours, money and utilisation.
+
+        Raises
+        ------
+        UserError
+            If the journal has no finished run, or there is no such layout.
+        """
+        from stormsweep.study.foretelling import Outlook, in_layout
+
+        outlook = Outlook(self, whole, circumstances)
+        return outlook.foretell(in_layout(self, outlook, site, workers, nodes, threads), repeats)
+
+    def advise(
+        self,
+        *,
+        sites: Sequence[str] = (),
+        deadline: float | None = None,
+        budget: Budget | None = None,
+        repeats: int | None = None,
+        most_nodes: int | None = None,
+        whole: bool = False,
+        circumstances: Circumstances | None = None,
+    ) -> Advice:
+        """Compare layouts, numbers of nodes and sites, and choose.
+
+        Parameters
+        ----------
+        sites : sequence of str
+            Instead of ``site.use``.
+        deadline : float, optional
+            Seconds in which it must be done; the cheapest that is is chosen.
+        budget : Budget, optional
+            What it may cost; the fastest that keeps to it is chosen.
+        repeats, whole, circumstances
+            As for `simulate`.
+        most_nodes : int, optional
+            Nodes to try at most.
+
+        Returns
+        -------
+        Advice
+
+        Raises
+        ------
+        UserError
+            If the journal has no finished run, or nothing keeps to deadline and budget.
+        """
+        from stormsweep.study.foretelling import Outlook, advise
+
+        outlook = Outlook(self, whole, circumstances)
+        return advise(self, outlook, sites, deadline, budget, repeats, most_nodes)
+
     def node_script(self) -> str:
         """Return the job script of a node of the study's site.
 
@@ -527,7 +613,10 @@ class Study:
 
         if self._at is not None:
             return self._at
-        return place_of(self.file.site.use, self.path, self.directory, self._nodes)
+        site, nodes = self.file.site, self._nodes
+        if nodes is None and site.nodes is not None and site.use != LOCAL:
+            nodes = site.nodes, site.nodes
+        return place_of(site.use, self.path, self.directory, nodes)
 
     def refuse_unfit_site(self) -> None:
         """Refuse a site that the study cannot run on: `stormsweep.study.places.refuse_unfit`."""

@@ -1,4 +1,4 @@
-"""`status`, `results` and `report`: what a study has done."""
+"""`status` and `results`: what a study has done."""
 
 from __future__ import annotations
 
@@ -136,14 +136,3 @@ def _text(frame: Any, format: Format, metric: str) -> str:
     if len(frame) == 0:
         return "no fit is scored yet\n"
     return str(frame[shown].to_string(index=False, float_format=lambda x: f"{x:.4g}")) + "\n"
-
-
-@app.command()
-def report(study: StudyArgument, runs: RunsOption = RUNS) -> None:
-    """Write the report anew: HTML, figures (PNG, PDF), tables (CSV, LaTeX)."""
-    from stormsweep.report import write_report
-    from stormsweep.study.study import Study
-
-    chosen = Study.from_toml(study, runs)
-    chosen.entries()
-    typer.echo(f"Report: {write_report(chosen.directory)}")

@@ -58,9 +58,23 @@
 
   const seconds = parseFloat(document.body.dataset.reload || "0");
   if (seconds > 0) {
-    const place = kept(here + "scroll");
-    if (place) addEventListener("load", () => scrollTo(0, +place));
-    addEventListener("pagehide", () => keep(here + "scroll", scrollY));
+    // The place is kept by what stands there: what is above may have grown, and figures grow late.
+    const marks = [...document.querySelectorAll("header, section[id], figure[id]")];
+    addEventListener("pagehide", () => {
+      const mark = marks.filter((one) => one.getBoundingClientRect().top <= 0).pop();
+      if (mark) keep(here + "place", mark.id + " " + mark.getBoundingClientRect().top);
+    });
+    const [id, top] = (kept(here + "place") || " ").split(" ");
+    const mark = document.getElementById(id);
+    if (mark) {
+      let own = true;
+      for (const kind of ["wheel", "touchstart", "keydown", "mousedown"]) {
+        addEventListener(kind, () => { own = false; }, { once: true, passive: true });
+      }
+      history.scrollRestoration = "manual";
+      const back = () => { if (own) scrollBy(0, mark.getBoundingClientRect().top - top); };
+      addEventListener("load", () => { for (const wait of [0, 200, 600, 1500]) setTimeout(back, wait); });
+    }
     let due = false;
     const again = () => { if (due && !document.hidden) location.reload(); };
     setTimeout(() => { due = true; again(); }, 1000 * seconds);

@@ -41,6 +41,7 @@ def _by_day(browser: Chromium) -> Iterator[None]:
     yield
     browser.prefer("light")
     browser.fingers(False)
+    browser.evaluate("sessionStorage.clear()")
 
 
 def show_all(browser: Chromium) -> None:
@@ -310,6 +311,8 @@ def test_a_page_of_a_study_that_runs_comes_anew_and_keeps_its_place(
     write_report(directory)
     browser.until(f"{state} && {state} !== '{before}' && document.readyState === 'complete'", 30)
     browser.until(f"Math.abs({top} - {place}) < 50")
+    heading = "document.querySelector('table.configurations th[aria-sort]')"
+    assert browser.evaluate(f"{heading}.innerText").startswith("Epochs")
     # The last report of a study does not load itself anew.
     browser.evaluate("window.before = true")
     browser.evaluate("new Promise(done => setTimeout(done, 6000))")

@@ -47,6 +47,7 @@ def main() -> None:
         data,
         follow,
         foretell,
+        report,
         run,
         scale,
         show,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from stormsweep.scaling.comparison import Comparison
     from stormsweep.search.plan import Plan
     from stormsweep.study.predict import predict
+    from stormsweep.study.scale import Scaling, scale
     from stormsweep.study.session import Outcome
     from stormsweep.study.study import Study
     from stormsweep.study.submission import Submission
@@ -41,6 +42,7 @@ _HOMES = {
     "Plan": "stormsweep.search.plan",
     "PreparedData": "stormsweep.data.prepared",
     "RunError": "stormsweep.errors",
+    "Scaling": "stormsweep.study.scale",
     "SlurmError": "stormsweep.errors",
     "StormsweepError": "stormsweep.errors",
     "Study": "stormsweep.study.study",
@@ -51,6 +53,7 @@ _HOMES = {
     "UserError": "stormsweep.errors",
     "compare": "stormsweep.scaling.compare",
     "predict": "stormsweep.study.predict",
+    "scale": "stormsweep.study.scale",
     "write_comparison": "stormsweep.report.compare",
     "write_report": "stormsweep.report",
 }
@@ -64,6 +67,7 @@ __all__ = [
     "Plan",
     "PreparedData",
     "RunError",
+    "Scaling",
     "SlurmError",
     "StormsweepError",
     "Study",
@@ -75,6 +79,7 @@ __all__ = [
     "__version__",
     "compare",
     "predict",
+    "scale",
     "write_comparison",
     "write_report",
 ]

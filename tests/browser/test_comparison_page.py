@@ -18,8 +18,7 @@ LONG = "averyveryverylongnamewithoutanyspace"
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
-    space = journals.GRID_2019 | {"epochs": [5, 15]}
-    journals.simulate(folder / "a", space, name=f"taki-{LONG}", flaws=[f"leaks {LONG}"])
+    journals.simulate(folder / "a", name=f"taki-{LONG}", flaws=[f"leaks {LONG}"])
     found = compare("published:umbc-2019", folder / "a", score="accuracy")
     return write_comparison(found, folder / "comparison")
 
@@ -43,10 +42,10 @@ def test_opens_offline_without_complaint_and_fits_its_width(
 
 def test_every_figure_is_drawn(browser: Chromium, page: Path) -> None:
     browser.open(page, 1280)
-    box = "(i => i.getBoundingClientRect())"
-    sizes = browser.evaluate(
-        f"[...document.querySelectorAll('figure .still > *')].map({box}).map(b => [b.width, b.height])"
+    boxes = (
+        "[...document.querySelectorAll('figure .still > *')].map(i => i.getBoundingClientRect())"
     )
+    sizes = browser.evaluate(f"{boxes}.map(b => [b.width, b.height])")
     assert len(sizes) == 6
     assert all(min(size) > 100 for size in sizes)
 

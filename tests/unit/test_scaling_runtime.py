@@ -162,6 +162,19 @@ def test_runs_left_out_are_foretold_about_as_well_as_times_scatter() -> None:
     assert (checked.runs["error"].abs() < 0.3).all()
 
 
+def test_a_large_study_is_checked_on_whole_runs_drawn_from_it() -> None:
+    one = table(8, noise=0.05, repeats=300)
+    assert len(one) == 8100
+    checked = runtime.check(one)
+    assert 1500 < len(checked.runs) < 2100
+    assert checked.median < 0.05
+    # Every run with all its stretches.
+    whole = one.groupby("run")["seconds"].sum()
+    assert checked.runs["seconds"].to_numpy() == pytest.approx(
+        whole[checked.runs["run"]].to_numpy()
+    )
+
+
 def test_a_run_that_is_unlike_the_others_shows_in_the_check() -> None:
     one = table(noise=0.01)
     name = one["run"].iloc[7 * 3]
@@ -410,6 +423,8 @@ def test_runs_of_a_bundle_count_with_their_share(tmp_path: Path) -> None:
     fixed += found.terms["train/compiled"]
     fixed += found.terms["rest/task"]
     assert share[0] - share[1] == pytest.approx(0.75 * fixed)
+    # Unless told, bundles are as large as they were.
+    assert found.seconds(**told, compiles=True) == pytest.approx(share[1])
 
 
 def test_threads_that_work_beside_a_stretch_are_counted(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def write(folder: Path, text: str) -> Path:
             'site.workers: given 0; must be a whole number from 1, or "auto"',
         ),
         (BASE + "[site]\nworkers = true", "site.workers: given True; must be a whole number"),
-        (BASE + '[site]\npin = "no"', "site.pin: given 'no'; must be true, false, or \"auto\""),
+        (BASE + '[site]\npin = "no"', "site.pin: given 'no'; must be true, false, \"auto\" or"),
         (BASE + "[data]\ntest_from = 3", "data.test_from: given 3; must be a date"),
         (BASE + '[data]\nsource = "foo"', "data.source: given 'foo'; must be"),
         (BASE + "[balance]\nratio = 2", "balance.ratio: given 2; must be at most 1"),

@@ -1,4 +1,4 @@
-"""`status`, `results` and `report`: what a study has done."""
+"""`status` and `results`: what a study has done."""
 
 from __future__ import annotations
 
@@ -202,14 +202,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "unknown" if value != value else f"{value:.6g}"
     return "none" if value is None else str(value)
-
-
-@app.command()
-def report(study: StudyArgument, runs: RunsOption = RUNS) -> None:
-    """Write the report anew: HTML, figures (PNG, PDF), tables (CSV, LaTeX)."""
-    from stormsweep.report import write_report
-    from stormsweep.study.study import Study
-
-    chosen = Study.from_toml(study, runs)
-    chosen.entries()
-    typer.echo(f"Report: {write_report(chosen.directory)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -116,6 +117,31 @@ def instruction_sets() -> list[str]:
             known = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
             return [flag for flag in known if flag in flags]
     return []
+
+
+def processor_seconds() -> tuple[float, float]:
+    """Return the processor time spent so far on the cores this process may use, and its own part.
+
+    Returns
+    -------
+    tuple of float and float
+        Of everybody, and of this process with its children that live or were waited for. What a
+        virtual machine was kept waiting for its host's processors counts as others' time.
+    """
+    usable, everybody = set(allowed()), 0.0
+    for number, cpu in enumerate(psutil.cpu_times(percpu=True)):
+        if number in usable:
+            everybody += sum(cpu) - cpu.idle - getattr(cpu, "iowait", 0.0)
+            # Linux counts a guest's time as its host's user time, too.
+            everybody -= getattr(cpu, "guest", 0.0) + getattr(cpu, "guest_nice", 0.0)
+    own = 0.0
+    process = psutil.Process()
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            times = one.cpu_times()
+            own += times.user + times.system
+            own += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return everybody, own
 
 
 def gpus() -> list[str]:

@@ -31,7 +31,7 @@ class NodeOrder:
         Folder of the study's logs.
     imported : list of str
         Modules that workers are forked with; empty: they are not forked.
-    pin : bool or "auto"
+    pin : bool, "auto" or "across"
         Whether workers are kept on cores of their own: ``[site] pin``.
     gpus : bool
         Whether each worker needs a GPU.
@@ -51,7 +51,7 @@ class NodeOrder:
     memory_gb: float | None
     logs: str
     imported: list[str]
-    pin: bool | Literal["auto"] = "auto"
+    pin: bool | Literal["auto", "across"] = "auto"
     gpus: bool = False
     walltime_s: int | None = None
     scratch: str | None = None

@@ -1,4 +1,7 @@
-"""Which cores a worker gets: whole ones first, of one memory node where that is possible."""
+"""Which cores a worker gets: whole ones first, of one memory node where that is possible.
+
+Or, to see what that is worth, of all memory nodes alike.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,10 @@ class Topology:
     def core_of(self, cpu: int) -> int:
         """Return the number of the core that a logical processor belongs to."""
         return self.core.get(cpu, cpu)
+
+    def nodes(self, cpus: Iterable[int]) -> int:
+        """Return on how many memory nodes logical processors lie; on most machines, sockets."""
+        return len({self.node_of(cpu) for cpu in cpus})
 
 
 def read_topology(system: Path = _SYSTEM) -> Topology:
@@ -133,6 +140,44 @@ def assign(topology: Topology, allowed: Iterable[int], workers: int, threads: in
     return shares
 
 
+def assign_across(
+    topology: Topology, allowed: Iterable[int], workers: int, threads: int
+) -> list[Cores]:
+    """Give each worker logical processors of its own, on as many memory nodes as it has threads.
+
+    The opposite of `assign`: what a process gets whose threads the system spreads over sockets.
+    Cores are taken before second hyperthreads here too.
+
+    Parameters
+    ----------
+    topology, allowed, workers, threads
+        As of `assign`.
+
+    Returns
+    -------
+    list of tuple of int
+        One for each worker, disjoint; empty if there are fewer processors than threads.
+    """
+    cpus = set(allowed)
+    if workers * threads > len(cpus):
+        return []
+    nodes = sorted({topology.node_of(cpu) for cpu in cpus})
+    inside = [[cpu for cpu in cpus if topology.node_of(cpu) == node] for node in nodes]
+    # By turns, as far as a node has any: then every stretch of that list is spread over nodes.
+    wanted, turn = [0] * len(nodes), 0
+    while sum(wanted) < workers * threads:
+        place = turn % len(nodes)
+        wanted[place] += wanted[place] < len(inside[place])
+        turn += 1
+    rest = [_chosen(topology, cpus, count) for cpus, count in zip(inside, wanted, strict=True)]
+    dealt: list[int] = []
+    for turn in range(max(wanted)):
+        dealt += [own[turn] for own in rest if turn < len(own)]
+    return [
+        tuple(sorted(dealt[place * threads : (place + 1) * threads])) for place in range(workers)
+    ]
+
+
 def _chosen(topology: Topology, cpus: Iterable[int], count: int) -> list[int]:
     """Choose logical processors of one node, those of one core next to each other.
 
@@ -153,14 +198,15 @@ def _chosen(topology: Topology, cpus: Iterable[int], count: int) -> list[int]:
     return [cpu for core in order for cpu in cores[core][: taken[core]]]
 
 
-def pins(pin: bool | Literal["auto"], workers: int, threads: int) -> list[Cores]:
+def pins(pin: bool | Literal["auto", "across"], workers: int, threads: int) -> list[Cores]:
     """Return the cores that local workers are pinned to; none where they are left to the system.
 
     Parameters
     ----------
-    pin : bool or "auto"
+    pin : bool, "auto" or "across"
         ``[site] pin``. ``"auto"`` pins a study that fills all the cores it may use: two smaller
-        ones at a time would else both sit on the same cores while others are idle.
+        ones at a time would else both sit on the same cores while others are idle. ``"across"``
+        spreads each worker over the memory nodes, see `assign_across`.
     workers, threads : int
         The layout.
     """
@@ -171,7 +217,8 @@ def pins(pin: bool | Literal["auto"], workers: int, threads: int) -> list[Cores]
     cpus = machine.allowed()
     if pin == "auto" and workers * threads != len(cpus):
         return []
-    return assign(read_topology(), cpus, workers, threads)
+    share = assign_across if pin == "across" else assign
+    return share(read_topology(), cpus, workers, threads)
 
 
 def pin_process(cores: Cores) -> None:

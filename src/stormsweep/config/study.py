@@ -72,8 +72,8 @@ def _count_or_auto(value: Any) -> Any:
 
 
 def _yes_no_auto(value: Any) -> Any:
-    if not isinstance(value, bool) and value != "auto":
-        raise ValueError('must be true, false, or "auto"')
+    if not isinstance(value, bool) and value not in ("auto", "across"):
+        raise ValueError('must be true, false, "auto" or "across"')
     return value
 
 
@@ -399,9 +399,12 @@ class SiteChoice(Table):
     ``auto``, or left out where `workers` is ``auto``: a short trial of some layouts finds the
     fastest, and the study keeps it; beside a number of workers: their share of the cores. With the
     engine ``jax`` the default is ``auto``: the share of the cores."""
-    pin: Annotated[StrictBool | Literal["auto"], BeforeValidator(_yes_no_auto)] = "auto"
+    pin: Annotated[StrictBool | Literal["auto", "across"], BeforeValidator(_yes_no_auto)] = "auto"
     """Keep each worker on cores of its own, of one memory node where possible. ``auto``: where the
-    study fills all the cores it may use, so that two smaller studies do not meet on the same."""
+    study fills all the cores it may use, so that two smaller studies do not meet on the same.
+    ``across``: on cores of all memory nodes alike, only to measure what that costs (`scale`)."""
+    nodes: Count | None = None
+    """Nodes of a site of a cluster, instead of what sites.toml says."""
     memory_gb: Annotated[Real, Field(gt=0)] | None = None
     """Memory a worker may take before it is stopped; none: its share of the machine's memory."""
 

@@ -223,4 +223,4 @@ def _table(
 ) -> list[Table]:
     header, rows, text = made
     frame = _frame(found, name)
-    return [Table(name, title, header, rows, note, text, frame)] if rows else []
+    return [Table(name, title, header, rows, note, text, frame, "crowded")] if rows else []

@@ -18,6 +18,13 @@ def answer(found: Comparison) -> list[str]:
     """Return what came of the comparison, in sentences."""
     rows: Any = _whole(found.speedups).to_dict("records")
     speed = [_speed(row) for row in rows]
+    compared = {found.lines[0].name, *(row["line"] for row in rows)} if found.lines else set()
+    speed += [
+        f"{line.name} and {found.lines[0].name} have no fits in common whose times are known, so "
+        "there is no speed-up."
+        for line in found.lines
+        if line.name not in compared
+    ]
     rows = found.overall.to_dict("records")
     score = [_score(found, row) for row in rows]
     return [text for text in [*speed, *_cost(found), *score] if text]

@@ -17,6 +17,7 @@ from stormsweep.report.tested import Tested, tested
 from stormsweep.results import audit, facts, frames
 from stormsweep.results.summary import Summary, differences, summary
 from stormsweep.results.views import Kept
+from stormsweep.scaling import measured
 from stormsweep.scaling.accounts import Account, account
 from stormsweep.scaling.timings import worker_time
 
@@ -30,7 +31,7 @@ class Material:
     entries : list of Entry
         The journal.
     directory : Path, optional
-        The study's directory, for ``model/`` and ``audit/``.
+        The study's directory, for ``model/``, ``audit/`` and ``scale/``.
     """
 
     entries: Sequence[Entry]
@@ -59,6 +60,11 @@ class Material:
     def audit(self) -> audit.Findings | None:
         """What the protocol flatters, where the study was audited."""
         return None if self.directory is None else audit.read(self.directory)
+
+    @cached_property
+    def scaling(self) -> list[measured.Findings]:
+        """What was measured of the study's layouts, one of each site."""
+        return [] if self.directory is None else measured.read(self.directory)
 
     @property
     def test_audited(self) -> bool:

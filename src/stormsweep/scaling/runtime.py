@@ -54,6 +54,8 @@ _NEAR = 1.25
 #: Groups of runs that are left out, each in turn.
 _GROUPS = 12
 
+#: Of more stretches than that, so many are enough to see how far off a fit is.
+_ENOUGH = 6000
 #: What is done once for a process, and once for a program of it.
 _ONCE = {
     "opens": ("open/worker", "compile/first"),
@@ -95,8 +97,8 @@ class RunTime:
     ranges : dict
         Least and most of ``batch_size``, ``parameters``, ``threads``, ``workers`` that were seen.
     usual : dict
-        What is taken where it is not said: ``patches_per_epoch``, ``validation``, and the share of
-        stretches for which a model was built or restored (``builds``).
+        What is taken where it is not said: ``patches_per_epoch``, ``validation``, ``bundle``, and
+        the share of stretches for which a model was built or restored (``builds``).
     layouts : tuple of tuple
         Workers of a node and threads of each that were seen together.
     """
@@ -137,7 +139,7 @@ class RunTime:
         builds: ArrayLike | None = None,
         epochs: ArrayLike | None = None,
         validation: ArrayLike | None = None,
-        bundle: ArrayLike = 1,
+        bundle: ArrayLike | None = None,
         neighbours: ArrayLike | None = None,
     ) -> Any:
         """Return how long a stretch of training takes on average; arrays in, arrays out.
@@ -156,8 +158,8 @@ class RunTime:
             stretches; `builds` is the usual share unless given.
         epochs, validation : float, optional
             Epochs, and patches scored; as usual unless given.
-        bundle : int
-            Runs trained together; the seconds are one's share.
+        bundle : int, optional
+            Runs trained together; the seconds are one's share. As usual unless given.
         neighbours : float, optional
             Busy threads of the node's other workers, where they are not simply all of them.
 
@@ -179,7 +181,7 @@ class RunTime:
             if epochs is None
             else epochs,
             "validation": self.usual["validation"] if validation is None else validation,
-            "bundle": bundle,
+            "bundle": self.usual["bundle"] if bundle is None else bundle,
             "serial": self.serial,
         }
         if neighbours is None:
@@ -332,6 +334,7 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
             ),
             "validation": float(np.median(told["validation"])),
             "builds": float(told["builds"].mean()),
+            "bundle": float(np.median(told["bundle"])),
         },
         layouts=tuple(layouts),
     )
@@ -341,6 +344,8 @@ def check(
     observed: pd.DataFrame, by: tuple[str, ...] = ("study", "run"), kind: str | None = None
 ) -> Checked:
     """Foretell runs that were left out of the fit, group by group.
+
+    Of very many runs only some are looked at, drawn at random.
 
     Parameters
     ----------
@@ -357,7 +362,7 @@ def check(
     UserError
         If there are fewer than two groups.
     """
-    table = _of_kind(observed, kind)
+    table = _sample(_of_kind(observed, kind))
     group = table.groupby(list(by), sort=False).ngroup().to_numpy()
     count = int(group.max()) + 1
     if count < 2:
@@ -380,6 +385,16 @@ def check(
         float(runs["foretold"].sum() / runs["seconds"].sum() - 1),
         runs,
     )
+
+
+def _sample(table: pd.DataFrame) -> pd.DataFrame:
+    """Return runs drawn at random, about as many as make `_ENOUGH` stretches."""
+    if len(table) <= _ENOUGH:
+        return table
+    run = table.groupby(["study", "run"], sort=False).ngroup().to_numpy()
+    place = np.random.default_rng(0).permutation(int(run.max()) + 1)[run]
+    drawn: pd.DataFrame = table[place < (place.max() + 1) * _ENOUGH / len(table)]
+    return drawn.reset_index(drop=True)
 
 
 def _with_once(found: RunTime, table: pd.DataFrame, whole: RunTime) -> RunTime:

@@ -1,9 +1,9 @@
 """A study in simulated time: the driver's own queue gives tasks to workers that only have clocks.
 
 What is simulated is what the product does: which task a worker gets, bundles, what it keeps in
-memory and has compiled, pauses where no epoch fits before a walltime, jobs after jobs, workers that
-are lost with what they did since their last checkpoint. What it goes by is measured: `Durations`
-for the tasks, `Machine` for the rest.
+memory and has compiled, pauses where no epoch fits before a walltime, jobs after jobs, workers lost
+with what they did since their last checkpoint. What it goes by is measured: `Durations` for the
+tasks, `Machine` for the rest.
 """
 
 from __future__ import annotations

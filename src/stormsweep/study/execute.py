@@ -162,7 +162,11 @@ class Execution:
         return self._reception.devices
 
     def await_first_worker(self) -> None:
-        """Wait until a worker is set up and has found the model.
+        """Wait until a worker is set up and has found the model; see `await_workers`."""
+        self.await_workers(1)
+
+    def await_workers(self, count: int) -> None:
+        """Wait until so many workers are set up; the first of them finds the model.
 
         Raises
         ------
@@ -171,7 +175,7 @@ class Execution:
         StormsweepError
             If workers die before they are set up.
         """
-        self._reception.wait(lambda: bool(self._idle), lambda: self._poll(0.5))
+        self._reception.wait(lambda: len(self._idle) >= count, lambda: self._poll(0.5))
 
     def _poll(self, seconds: float) -> None:
         for event in self._pool.events(seconds):

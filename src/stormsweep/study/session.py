@@ -82,6 +82,8 @@ class About:
         Where workers run; None: on this machine.
     audited : bool
         Whether this is a protocol of an audit: the test part is scored.
+    together : bool
+        Whether training begins when all workers are ready, not when the first is: for measuring.
     """
 
     file: StudyFile
@@ -90,6 +92,7 @@ class About:
     folds: Sequence[FoldRows]
     place: Place | None
     audited: bool
+    together: bool = False
 
 
 class Session:
@@ -146,7 +149,7 @@ class Session:
                 score_test=about.audited,
             )
             try:
-                execution.await_first_worker()
+                execution.await_workers(hired.layout.workers if about.together else 1)
                 watcher.stage("starting workers", 1.0)
                 self._kept.refuse_other_model(execution.model)
             except KeyboardInterrupt:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
+from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import Range, StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
 from stormsweep.files import within_group
@@ -27,12 +29,17 @@ from stormsweep.study.directory import StudyDirectory
 if TYPE_CHECKING:
     import pandas as pd
 
+    from stormsweep.cluster.pool import Pool
     from stormsweep.cluster.scheduler import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.summary import Summary
     from stormsweep.scaling.accounts import Account
+    from stormsweep.scaling.advice import Advice, Budget
+    from stormsweep.scaling.design import Part
+    from stormsweep.scaling.foretold import Foretold
     from stormsweep.study.forecast import Forecast
+    from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
     from stormsweep.study.places import Place
     from stormsweep.study.session import Outcome
@@ -61,6 +68,9 @@ class Study:
         On a site of a cluster: how many nodes at least, and at most; none: as the site says.
     at : Place, optional
         Where workers run, instead of what ``[site]`` says.
+    measured : Part, optional
+        For a measurement of a layout only: the runs that are trained, instead of all; training
+        begins when all workers are ready.
     """
 
     def __init__(
@@ -71,13 +81,14 @@ class Study:
         audited: PreparedData | None = None,
         nodes: tuple[int, int] | None = None,
         at: Place | None = None,
+        measured: Part | None = None,
     ) -> None:
         self.file = file
         self.path = path
         self.directory = directory
         self._nodes, self._at = nodes, at
         self._kept = StudyDirectory(file, path, directory)
-        self._audited = audited
+        self._audited, self._measured = audited, measured
 
     @classmethod
     def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Study:
@@ -114,7 +125,8 @@ class Study:
             update={key: value for key, value in changes.items() if value is not None}
         )
         file = self.file.model_copy(update={"site": site})
-        return Study(file, self.path, self.directory, self._audited, self._nodes, self._at)
+        nodes, at, measured = self._nodes, self._at, self._measured
+        return Study(file, self.path, self.directory, self._audited, nodes, at, measured)
 
     def on_nodes(self, least: int, most: int) -> Study:
         """Return the same study on a number of nodes of its site, each of them a job of its own.
@@ -124,18 +136,22 @@ class Study:
         least, most : int
             Nodes there are whatever there is to do, and nodes at most.
         """
-        return Study(self.file, self.path, self.directory, self._audited, (least, most), self._at)
+        nodes, at, measured = (least, most), self._at, self._measured
+        return Study(self.file, self.path, self.directory, self._audited, nodes, at, measured)
 
     def at(self, place: Place) -> Study:
         """Return the same study with its workers in a place."""
-        return Study(self.file, self.path, self.directory, self._audited, None, place)
+        audited, measured = self._audited, self._measured
+        return Study(self.file, self.path, self.directory, audited, None, place, measured)
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers."""
         search = self.file.search
         space = {name: _values(values) for name, values in search.space.items()}
         proposals = propose(search.strategy, space, search.trials, self.file.study.seed)
-        return make_plan(proposals, dict(self.file.model.parameters), self.file.validation.folds)
+        fixed, folds = dict(self.file.model.parameters), self.file.validation.folds
+        plan = make_plan(proposals, fixed, folds)
+        return plan if self._measured is None else self._measured.of(plan)
 
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
         """Open the study's prepared data, made first where missing.
@@ -281,7 +297,7 @@ class Study:
 
         watcher = watcher or Silent()
         file = self.file
-        self._refuse_unfit_site()
+        self.refuse_unfit_site()
         refuse_if_busy(self.directory)
         self._kept.refuse_edits()
         check_place(file.model.build)
@@ -304,7 +320,8 @@ class Study:
             self._kept.refuse_other_data(begun, data)
             if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
-            about = About(file, plan, data, folds, self._place(), self._audited is not None)
+            audited, together = self._audited is not None, self._measured is not None
+            about = About(file, plan, data, folds, self._place(), audited, together)
             with self._kept.logging():
                 session = Session(about, self._kept, self._staff(plan), watcher, lock)
                 return session.run(retry_failed, leaving or never)
@@ -421,7 +438,7 @@ class Study:
         from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
-        self._refuse_unfit_site()
+        self.refuse_unfit_site()
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):
             return choice
@@ -459,11 +476,109 @@ class Study:
         """Return the study with its layout in numbers; where it is open, one thread a worker."""
         return self._in(self._staff(self.plan()).without_trial())
 
+    @contextlib.contextmanager
+    def workers(self, plan: Plan, layout: Layout, data: PreparedData) -> Iterator[Pool]:
+        """Start workers that train nothing for the study's journal: to find out what they can do.
+
+        Parameters
+        ----------
+        plan : Plan
+            The study's runs.
+        layout : Layout
+            Workers and threads.
+        data : PreparedData
+            What they will read.
+        """
+        with self._kept.logging(), self._staff(plan).pool(layout, [data.path]) as pool:
+            yield pool
+
     def forecast(self) -> Forecast:
         """Foretell how long the rest of the study takes, from journals of this machine."""
         from stormsweep.study.forecast import forecast
 
         return forecast(self.without_trial().file, self.directory, self.plan())
+
+    def simulate(
+        self,
+        *,
+        workers: int | None = None,
+        nodes: int | None = None,
+        threads: int | None = None,
+        site: str | None = None,
+        repeats: int | None = None,
+        whole: bool = False,
+        circumstances: Circumstances | None = None,
+    ) -> Foretold:
+        """Foretell what the study takes in a layout, from its own journal, by simulating it.
+
+        Parameters
+        ----------
+        workers, nodes, threads : int, optional
+            The layout: workers on this machine, or on a site whole nodes of them; threads of each.
+        site : str, optional
+            Instead of ``site.use``.
+        repeats : int, optional
+            Simulations.
+        whole : bool
+            All of the study, also where some of it is on record already. A study that is finished
+            is simulated whole in any case.
+        circumstances : Circumstances, optional
+            Failures, waits in the queue, how fast the site's cores are.
+
+        Returns
+        -------
+        Foretold
+            Percentiles of time, core-hours, GPU-hours, money and utilisation.
+
+        Raises
+        ------
+        UserError
+            If the journal has no finished run, or there is no such layout.
+        """
+        from stormsweep.study.foretelling import Outlook, in_layout
+
+        outlook = Outlook(self, whole, circumstances)
+        return outlook.foretell(in_layout(self, outlook, site, workers, nodes, threads), repeats)
+
+    def advise(
+        self,
+        *,
+        sites: Sequence[str] = (),
+        deadline: float | None = None,
+        budget: Budget | None = None,
+        repeats: int | None = None,
+        most_nodes: int | None = None,
+        whole: bool = False,
+        circumstances: Circumstances | None = None,
+    ) -> Advice:
+        """Compare layouts, numbers of nodes and sites, and choose.
+
+        Parameters
+        ----------
+        sites : sequence of str
+            Instead of ``site.use``.
+        deadline : float, optional
+            Seconds in which it must be done; the cheapest that is is chosen.
+        budget : Budget, optional
+            What it may cost; the fastest that keeps to it is chosen.
+        repeats, whole, circumstances
+            As for `simulate`.
+        most_nodes : int, optional
+            Nodes to try at most.
+
+        Returns
+        -------
+        Advice
+
+        Raises
+        ------
+        UserError
+            If the journal has no finished run, or nothing keeps to deadline and budget.
+        """
+        from stormsweep.study.foretelling import Outlook, advise
+
+        outlook = Outlook(self, whole, circumstances)
+        return advise(self, outlook, sites, deadline, budget, repeats, most_nodes)
 
     def node_script(self) -> str:
         """Return the job script of a node of the study's site.
@@ -475,7 +590,7 @@ class Study:
         """
         if self._place() is None:
             raise UserError("--dry-run: there is no job script on this machine; name a --site")
-        self._refuse_unfit_site()
+        self.refuse_unfit_site()
         return self._staff(self.plan()).script()
 
     def _staff(self, plan: Plan) -> Staff:
@@ -498,9 +613,13 @@ class Study:
 
         if self._at is not None:
             return self._at
-        return place_of(self.file.site.use, self.path, self.directory, self._nodes)
+        site, nodes = self.file.site, self._nodes
+        if nodes is None and site.nodes is not None and site.use != LOCAL:
+            nodes = site.nodes, site.nodes
+        return place_of(site.use, self.path, self.directory, nodes)
 
-    def _refuse_unfit_site(self) -> None:
+    def refuse_unfit_site(self) -> None:
+        """Refuse a site that the study cannot run on: `stormsweep.study.places.refuse_unfit`."""
         from stormsweep.study.places import refuse_unfit
 
         place = self._place()

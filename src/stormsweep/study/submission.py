@@ -70,6 +70,7 @@ def submit(
     dry_run: bool = False,
 ) -> Submission:
     """Submit a study; see `stormsweep.study.study.Study.submit`."""
+    nodes = study.file.site.nodes if nodes is None else nodes
     found = with_nodes(_found(study, site), nodes)
     chosen = study.with_site(use=found.name)
     directory = study.directory.absolute()

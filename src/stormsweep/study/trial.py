@@ -141,8 +141,15 @@ class Crew:
 
         self._reception.wait(lambda: len(self._ready) == self._workers, poll)
 
-    def sample(self, seconds: float) -> list[Sampled]:
+    def sample(self, seconds: float, run: Run | None = None) -> list[Sampled]:
         """Have all workers train at once, each for so many seconds.
+
+        Parameters
+        ----------
+        seconds : float
+            How long.
+        run : Run, optional
+            What, instead of the crew's own run.
 
         Raises
         ------
@@ -153,7 +160,7 @@ class Crew:
         """
         found: list[Sampled] = []
         for who in self.joined:
-            task = Task(self._run, 0, 1)
+            task = Task(run or self._run, 0, 1)
             order = self._orders.order(task, self._reception.model, who.worker, 0)
             self._pool.submit(
                 who.worker, who.pid, _TOKEN, worker.sample_task, Sample(order, seconds)

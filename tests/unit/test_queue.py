@@ -10,8 +10,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormsweep.records import Run, Task
 from stormsweep.search.plan import Queue, cost, structure
+from stormsweep.work import Run, Task
 
 _PATCHES = [100, 130, 90]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from stormsweep.config.sites import Site
 from stormsweep.config.study import EngineTable
-from stormsweep.records import Run, StudyBegun
+from stormsweep.records import StudyBegun
 from stormsweep.results import frames
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
 from stormsweep.scaling.foretold import foretell
@@ -25,6 +25,7 @@ from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, make_plan, structure
 from stormsweep.search.space import grid
 from stormsweep.training import keras_jax, keras_tf
+from stormsweep.work import Run
 
 
 def plan_of(batches: list[int], rates: int = 1, epochs: tuple[int, ...] = (2, 4)) -> Plan:

@@ -62,16 +62,20 @@ def compare(
     made = [side.label for side in found.sides if side.synthetic]
     if made:
         typer.echo(f"The data of {', '.join(made)} are synthetic: no score is one of real storms.")
-    for table in (compare_words.speedup_rows(found), compare_words.cost_rows(found)):
-        typer.echo("")
-        _print(*table, format)
-    typer.echo("")
-    typer.echo(f"Comparison: {page}")
+    for title, table in (
+        (
+            f"Against {found.lines[0].name}" if found.lines else "",
+            compare_words.speedup_rows(found),
+        ),
+        ("What a fit cost", compare_words.cost_rows(found)),
+    ):
+        if table[1]:
+            typer.echo(f"\n{title}:\n")
+            _print(*table, format)
+    typer.echo(f"\nComparison: {page}")
 
 
 def _print(header: list[str], rows: list[list[str]], text: int, format: Format) -> None:
-    if not rows:
-        return
     if format is Format.markdown:
         lines = [header, ["---" if place < text else "---:" for place in range(len(header))], *rows]
         for line in lines:

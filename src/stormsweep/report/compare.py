@@ -151,7 +151,7 @@ def _time(found: Comparison) -> Part:
             *_table(
                 found,
                 "speedups",
-                "Speed-ups",
+                f"Speed-ups against {found.lines[0].name}" if found.lines else "Speed-ups",
                 compare_words.speedup_rows(found),
                 "Of the fits that both sides did, and only where these are the same work: the same "
                 "cases an epoch, models of the same size. Shared training counts once, as it was "

@@ -322,10 +322,6 @@ def _score_legend(
     figure: Any, found: Comparison, values: list[Any], lines: str, apart: bool, among: str
 ) -> None:
     handles, texts = [], []
-    if not apart and lines:
-        for place, value in enumerate(values):
-            handles.append(mpl.lines.Line2D([], [], **_style(place)))
-            texts.append(words.short(words.value(value), 24))
     studies = [side.label for side in found.sides]
     for number, study in enumerate(studies if len(studies) > 1 else []):
         style = _score_style(number, number if apart else 0, apart)
@@ -333,9 +329,13 @@ def _score_legend(
             style |= {"color": "#333333", "marker": "o"}
         handles.append(mpl.lines.Line2D([], [], **style))
         texts.append(words.short(study, 40))
+    if not apart and lines:
+        for place, value in enumerate(values):
+            handles.append(mpl.lines.Line2D([], [], **_style(place)))
+            texts.append(words.short(words.value(value), 24))
     title = words.capital(words.label(lines)) if lines and not apart else ""
     if title and len(studies) > 1:
-        title += " (colour) and study (line)"
+        title = f"Study (line) and {words.label(lines)} (colour)"
     legend_above(figure, handles, texts, title or words.capital(among))
 
 

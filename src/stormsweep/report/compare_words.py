@@ -105,13 +105,13 @@ def speedup_rows(found: Comparison) -> tuple[list[str], list[list[str]], int]:
     table = found.speedups
     name = [words.capital(words.label(found.x))] if found.x else []
     ratios = any(table["remark"] != "") if len(table) else False
-    header = ["Study", "Against", "Measure"] + (["Not the same work"] if ratios else [])
+    header = ["Study", "Measure"] + (["Not the same work"] if ratios else [])
     text = len(header)
     header += [*name, "Fits", "Baseline", "Time", "Speed-up", "Core time ratio"]
     header += ["Ratio of speeds"] if ratios else []
     rows = []
     for row in table.to_dict("records"):
-        cells = [row["line"], row["against"], row["measure"]]
+        cells = [row["line"], row["measure"]]
         cells += [row["remark"]] if ratios else []
         if found.x:
             everything = pd.isna(row[found.x])

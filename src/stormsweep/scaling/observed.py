@@ -43,11 +43,11 @@ def observations(
         ``study``, ``run``, ``kind`` (processor, engine, precision, model and inputs: what makes two
         stretches comparable), ``session``, ``worker``, ``started``, ``stopped``, ``seconds``, the
         phases ``<phase>_seconds``;
-        ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``,
-        ``scores`` (not before a pause), ``validation`` (patches scored), ``opens`` (the first of its process),
-        ``compiles`` and ``builds`` (the program was compiled, the run was not in memory),
-        ``threads``, ``workers`` of a node, ``neighbours`` (threads of other workers of the node
-        that were busy, on average over the stretch). Seconds and sizes of a bundle are shares.
+        ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``;
+        ``scores`` (not before a pause) and ``validation`` (patches scored); ``opens`` (the first of
+        its process), ``compiles`` and ``builds`` (the program was compiled, the run was not in
+        memory); ``threads``, ``workers`` of a node, and ``neighbours`` (threads of other workers of
+        the node that were busy, on average over the stretch). Seconds of a bundle are shares.
     """
     found = frames.tasks(entries)
     about = facts.study(entries)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from stormsweep.report import words
 from stormsweep.report.material import Material
-from stormsweep.report.parts import Part, Table
+from stormsweep.report.parts import Cell, Part, Table
 from stormsweep.report.style import (
     BLUE,
     COLOURS,
@@ -58,18 +58,18 @@ def rows(table: pd.DataFrame) -> list[list[str]]:
     unit = words.time_unit(float(table["high"].max())) if len(table) else ("s", 1.0)
     return [
         [
-            in_words(row),
+            Cell(in_words(row), row["cores"]),
             str(row["repeats"]),
-            seconds(row["seconds"], unit),
+            Cell(seconds(row["seconds"], unit), row["seconds"]),
             _range(seconds(row["low"], unit), seconds(row["high"], unit), row["repeats"]),
-            seconds(row["startup_seconds"]),
-            words.number(row["speedup"], 2),
+            Cell(seconds(row["startup_seconds"]), row["startup_seconds"]),
+            Cell(words.number(row["speedup"], 2), row["speedup"]),
             _range(
                 words.number(row["speedup_low"], 2), words.number(row["speedup_high"], 2), _two(row)
             ),
-            words.percent(row["efficiency"]),
-            words.percent(row["busy"]),
-            words.number(row["core_hours"], 3),
+            Cell(words.percent(row["efficiency"]), row["efficiency"]),
+            Cell(words.percent(row["busy"]), row["busy"]),
+            Cell(words.number(row["core_hours"], 3), row["core_hours"]),
         ]
         for row in table.to_dict("records")
     ]
@@ -271,7 +271,7 @@ def _scaling_figure(
         if law is not None and len(base):
             _draw_law(left, right, law, int(threads), float(base["seconds"].iloc[0]), colour)
         handles.append(mpl.lines.Line2D([], [], linestyle=line or "-", **look))
-        text = _group(int(threads), str(pin), findings)
+        text = f"{words.count(int(threads), 'thread')} a worker"
         texts.append(f"{text} ({_LAWS[law.name]})" if law is not None else text)
     ends = np.array([min(cores), max(cores)])
     left.plot(ends, ends, color=GREY, linestyle=(0, (4, 2)), linewidth=1, zorder=1)
@@ -443,40 +443,48 @@ def section(material: Material) -> Part | None:
 
 
 def tables(findings: Findings) -> list[Table]:
-    """Return the tables of what was measured at one site."""
-    found = [
-        Table(
-            named(findings, "strong"),
-            f"The same work in every layout{_where(findings)}",
-            HEADER,
-            rows(findings.strong),
-            "Times are medians over repeats from the instant at which all workers were ready; "
-            "starting them stands beside. The speed-up is over one worker of one thread, the "
-            "efficiency that divided by the number of cores; core-hours are those held, the start "
-            "included.",
-            frame=findings.strong,
-        )
-    ]
+    """Return the tables of what was measured at one site, as far as there is something to show."""
+    found = [strong_table(findings)]
     if len(findings.weak):
-        found.append(
-            Table(
-                named(findings, "weak"),
-                f"Work in proportion to workers{_where(findings)}",
-                HEADER,
-                rows(findings.weak),
-                frame=findings.weak,
-            )
-        )
-    if laws := law_rows(findings):
-        found.append(
-            Table(
-                named(findings, "laws"),
-                f"Laws of scaling{_where(findings)}",
-                LAWS_HEADER,
-                laws,
-                "Fitted to all repeats; the error is that at numbers of workers that were left out "
-                "of the fit, each in turn. No law holds for sure beyond what was measured.",
-                numeric_from=4,
-            )
-        )
+        found.append(weak_table(findings))
+    if findings.laws or findings.weak_laws:
+        found.append(laws_table(findings))
     return found
+
+
+def strong_table(findings: Findings) -> Table:
+    """Return the table of strong scaling."""
+    return Table(
+        named(findings, "strong"),
+        f"The same work in every layout{_where(findings)}",
+        HEADER,
+        rows(findings.strong),
+        "Times are medians over repeats from the instant at which all workers were ready; starting "
+        "them stands beside. The speed-up is over one worker of one thread, the efficiency that "
+        "divided by the number of cores; core-hours are those held, the start included.",
+        frame=findings.strong,
+    )
+
+
+def weak_table(findings: Findings) -> Table:
+    """Return the table of weak scaling."""
+    return Table(
+        named(findings, "weak"),
+        f"Work in proportion to workers{_where(findings)}",
+        HEADER,
+        rows(findings.weak),
+        frame=findings.weak,
+    )
+
+
+def laws_table(findings: Findings) -> Table:
+    """Return the table of all laws that were fitted."""
+    return Table(
+        named(findings, "laws"),
+        f"Laws{_where(findings)}",
+        LAWS_HEADER,
+        law_rows(findings),
+        "Fitted to all repeats; the error is that at numbers of workers that were left out of the "
+        "fit, each in turn. No law holds for sure beyond what was measured.",
+        numeric_from=4,
+    )

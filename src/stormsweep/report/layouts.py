@@ -8,17 +8,13 @@ from stormsweep import files
 from stormsweep.report.page import Banner, Head
 from stormsweep.report.parts import Part, Section, gather
 from stormsweep.report.scaling import (
-    answer,
     batch_picture,
-    laws_table,
     layouts_picture,
-    named,
     pin_picture,
     speedup_picture,
-    strong_table,
     weak_picture,
-    weak_table,
 )
+from stormsweep.report.scaling_words import answer, laws_table, named, strong_table, weak_table
 from stormsweep.report.write import write_page
 from stormsweep.scaling.measured import Findings
 

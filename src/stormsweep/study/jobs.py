@@ -58,9 +58,10 @@ def cancel(directory: Path) -> list[str]:
         ended += jobs.cancel()
     if driver is not None and alive:
         also = f" ({'; '.join(ended)})" if ended else ""
+        how = f"kill -{driver.get('stop', 'SIGINT')[3:]} {driver['pid']}"
         raise UserError(
             f"{directory}: its driver is process {driver['pid']} on {driver['host']}, in no job of "
-            f"its own; stop it there: kill -{driver.get('stop', 'SIGINT')[3:]} {driver['pid']}{also}"
+            f"its own; stop it there: {how}{also}"
         )
     if trouble is not None:
         if not ended:
@@ -78,9 +79,9 @@ def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> Non
         if time.monotonic() > until:
             also = f" ({'; '.join(ended)})" if ended else ""
             raise StormsweepError(
-                f"{directory}: its driver, process {driver['pid']} on this machine, was told to end "
-                f"{_ENDING_S:.0f} s ago and is still there; kill -KILL {driver['pid']} ends it, and "
-                f"loses nothing that was recorded{also}"
+                f"{directory}: its driver, process {driver['pid']} on this machine, was told to "
+                f"end {_ENDING_S:.0f} s ago and is still there; kill -KILL {driver['pid']} ends "
+                f"it, and loses nothing that was recorded{also}"
             )
         time.sleep(0.1)
 

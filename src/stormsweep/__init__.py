@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     )
     from stormsweep.report import write_report
     from stormsweep.report.compare import write_comparison
+    from stormsweep.scaling.advice import Advice, Budget
     from stormsweep.scaling.compare import compare
     from stormsweep.scaling.comparison import Comparison
+    from stormsweep.scaling.foretold import Foretold
+    from stormsweep.scaling.machine import Wait
     from stormsweep.search.plan import Plan
+    from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.predict import predict
     from stormsweep.study.scale import Scaling, scale
     from stormsweep.study.session import Outcome
@@ -34,8 +38,12 @@ if TYPE_CHECKING:
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
 _HOMES = {
+    "Advice": "stormsweep.scaling.advice",
+    "Budget": "stormsweep.scaling.advice",
+    "Circumstances": "stormsweep.study.foretelling",
     "Comparison": "stormsweep.scaling.comparison",
     "DataError": "stormsweep.errors",
+    "Foretold": "stormsweep.scaling.foretold",
     "JournalError": "stormsweep.errors",
     "ModelError": "stormsweep.errors",
     "Outcome": "stormsweep.study.session",
@@ -51,6 +59,7 @@ _HOMES = {
     "StudyInterrupted": "stormsweep.errors",
     "Submission": "stormsweep.study.submission",
     "UserError": "stormsweep.errors",
+    "Wait": "stormsweep.scaling.machine",
     "compare": "stormsweep.scaling.compare",
     "predict": "stormsweep.study.predict",
     "scale": "stormsweep.study.scale",
@@ -59,8 +68,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Advice",
+    "Budget",
+    "Circumstances",
     "Comparison",
     "DataError",
+    "Foretold",
     "JournalError",
     "ModelError",
     "Outcome",
@@ -76,6 +89,7 @@ __all__ = [
     "StudyInterrupted",
     "Submission",
     "UserError",
+    "Wait",
     "__version__",
     "compare",
     "predict",

@@ -11,7 +11,7 @@ from stormsweep import Study
 from stormsweep.results.journal import read
 from tests.journals import simulate as write_study
 
-from .conftest import called
+from .conftest import called, digits_study, scores, stormsweep
 
 SPACE = "batch_size = [128, 512, 2048]\nlearning_rate = [0.001, 0.005, 0.01]\nepochs = [5, 10]"
 SITES = """
@@ -127,3 +127,21 @@ def test_the_journal_stays_as_it_was(study: Path) -> None:
     before = read(study / "journal.jsonl")
     called(study.parents[1], "advise", study)
     assert read(study / "journal.jsonl") == before
+
+
+def test_a_pilot_trains_one_run_of_each_kind_and_what_it_trains_counts(tmp_path: Path) -> None:
+    space = "batch_size = [32, 64]\nlearning_rate = [0.003, 0.01]\nepochs = [1, 2]"
+    path = digits_study(tmp_path, **{"search__space": space})
+    found = stormsweep(tmp_path, "advise", path, "--pilot", "5")
+    assert found.returncode == 0, found.stderr
+    assert "Advised: local with" in found.stdout
+    directory = tmp_path / "runs" / "digits"
+    plan = Study.from_toml(directory).plan()
+    piloted = {run for run, _ in scores(directory)}
+    kinds = [run.hyperparameters["batch_size"] for run in plan.runs if run.id in piloted]
+    assert sorted(kinds) == [32, 64]
+    left = Study.from_toml(directory).simulate()
+    assert left.runs == len(plan.runs) - 2
+    done = stormsweep(tmp_path, "run", path, "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert len(scores(directory)) == plan.tasks

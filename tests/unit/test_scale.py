@@ -29,6 +29,7 @@ from stormsweep.records import (
     WorkerEvent,
 )
 from stormsweep.report import scaling as drawn
+from stormsweep.report import scaling_words as told_of
 from stormsweep.report import write_report
 from stormsweep.report.layouts import write_scaling
 from stormsweep.report.words import TIMES
@@ -37,16 +38,16 @@ from stormsweep.scaling.design import (
     RUNS_EACH,
     Cell,
     Estimate,
-    Layout,
-    Node,
     Part,
     Work,
     cells,
     choose_work,
     foreseen,
-    layouts,
     spread,
 )
+from stormsweep.scaling.layouts import Layout, Node, layouts
+from stormsweep.scaling.speedups import cell as read_cell
+from stormsweep.scaling.speedups import over
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
 from stormsweep.study.ground import asked
@@ -372,7 +373,7 @@ def test_weak_scaling_counts_the_work_that_there_was(tmp_path: Path) -> None:
 def test_the_fastest_is_named_and_told_apart_only_where_repeats_do(tmp_path: Path) -> None:
     wanted = [Layout(1, 1), Layout(2, 1), Layout(1, 2)]
     sure = scaled(tmp_path / "sure", wanted, lambda one: 1.0 / one.layout.threads**0.5)
-    said = " ".join(drawn.answer(sure))
+    said = " ".join(told_of.answer(sure))
     assert f"Best layout: 2 workers {TIMES} 1 thread" in said
     assert "All its repeats were faster than any of another layout" in said
     assert f"The fewest core-hours takes 1 worker {TIMES} 1 thread" in said
@@ -381,12 +382,12 @@ def test_the_fastest_is_named_and_told_apart_only_where_repeats_do(tmp_path: Pat
         wanted,
         lambda one: (0.55 if one.layout.threads == 2 else 1.0) * (1 + 0.1 * one.repeat),
     )
-    said = " ".join(drawn.answer(near))
+    said = " ".join(told_of.answer(near))
     assert f"It is not told apart from 1 worker {TIMES} 2 threads" in said
     once = scaled(tmp_path / "once", wanted, lambda _: 1.0, repeats=1)
-    assert "measured once only" in " ".join(drawn.answer(once))
+    assert "measured once only" in " ".join(told_of.answer(once))
     none = scaled(tmp_path / "none", wanted, lambda _: 1.0, made=lambda _: False)
-    assert drawn.answer(none) == ["No layout is measured yet."]
+    assert told_of.answer(none) == ["No layout is measured yet."]
     assert drawn.pictures(none) == []
     assert "9 of 9 measurements are not made yet." in none.remarks
 
@@ -428,7 +429,7 @@ def test_a_machine_that_was_shared_is_told(tmp_path: Path) -> None:
 def test_no_law_is_fitted_to_two_numbers_of_workers(tmp_path: Path) -> None:
     two = scaled(tmp_path / "two", [Layout(1, 1), Layout(2, 1)], lambda _: 1.0)
     assert two.laws == {}
-    assert drawn.law_rows(two) == []
+    assert told_of.law_rows(two) == []
     wanted = [Layout(count, 1) for count in (1, 2, 3, 4)]
     four = scaled(
         tmp_path / "four",
@@ -440,8 +441,8 @@ def test_no_law_is_fitted_to_two_numbers_of_workers(tmp_path: Path) -> None:
     assert set(fitted) == {"amdahl", "usl"}
     # A tenth, and what runs that do not divide evenly leave idle.
     assert 0.1 < fitted["amdahl"].parameters["serial_fraction"] < 0.2
-    assert len(drawn.law_rows(four)) == 2
-    assert "Workers of 1 thread follow" in " ".join(drawn.answer(four))
+    assert len(told_of.law_rows(four)) == 2
+    assert "Workers of 1 thread follow" in " ".join(told_of.answer(four))
 
 
 def test_a_damaged_note_of_measurements_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -504,8 +505,8 @@ def test_times_are_from_the_last_workers_start_to_the_last_result() -> None:
         Entry(9.5, done),
         Entry(11.0, SessionEnded(1, "done")),
     ]
-    told = measured.cell(entries)
+    told = read_cell(entries)
     assert (told["seconds"], told["startup_seconds"]) == (5.5, 3.0)
     assert told["busy"] == pytest.approx(5 / (2 * 5.5))
-    assert measured.over(entries)
-    assert not measured.over(entries[:-1])
+    assert over(entries)
+    assert not over(entries[:-1])

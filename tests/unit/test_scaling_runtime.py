@@ -84,6 +84,7 @@ def table(
                     "batch_size": batch,
                     "parameters": parameters,
                     "bundle": 1,
+                    "scores": True,
                     "validation": 850,
                     "threads": threads,
                     "workers": workers,
@@ -247,6 +248,16 @@ def test_threads_never_measured_are_assumed_not_to_divide_all_and_that_is_named(
         ]
 
 
+def test_times_of_layouts_not_measured_are_less_sure_the_further_they_are() -> None:
+    found = runtime.fit(pd.concat([table(1), table(4)], ignore_index=True))
+    assert found.doubt(workers=2, threads=1) == found.doubt(workers=4, threads=1) == 0.0
+    doubts = [found.doubt(workers=n, threads=1) for n in (8, 16, 32)]
+    assert doubts == pytest.approx([0.05, 0.10, 0.15])
+    assert found.doubt(workers=4, threads=2) == pytest.approx(0.1)
+    assert found.doubt(workers=8, threads=2) == pytest.approx(math.hypot(0.05, 0.1))
+    assert runtime.fit(table(4)).doubt(workers=1, threads=1) == pytest.approx(0.1)
+
+
 def test_larger_models_take_longer_where_several_were_seen() -> None:
     models = (4_000, 16_000, 64_000)
     found = runtime.fit(table(models=models, per_parameter=2e-9, noise=0.01))
@@ -294,6 +305,14 @@ def test_what_cannot_be_told_apart_is_not_guessed() -> None:
     assert train_of(found, patches=30_000) == pytest.approx(10 * train_of(found), rel=0.02)
     apart = runtime.fit(table(patches=[1000, 4000, 16_000]))
     assert "train/epoch" in apart.terms
+
+
+def test_scores_count_where_a_journal_does_not_say_of_how_many_patches() -> None:
+    one = table()
+    found = runtime.fit(one.assign(validation=0))
+    assert found.foretold(one.assign(validation=0)).sum() == pytest.approx(
+        one["seconds"].sum(), rel=0.01
+    )
 
 
 def test_batch_sizes_beyond_those_measured_are_named() -> None:
@@ -396,6 +415,7 @@ def test_pauses_change_the_rows_and_not_the_sums(tmp_path: Path) -> None:
     for name in ("seconds", "patches", "updates", "epochs"):
         assert paused[name].sum() == pytest.approx(whole[name].sum(), rel=1e-6)
     # A stretch that ends with a pause is not scored.
+    assert (~paused["scores"]).sum() == len(whole)
     assert (paused["validation"] == 0).sum() == len(whole)
 
 

@@ -111,7 +111,7 @@ def _again() -> str:
 
 def told(findings: Any) -> Iterator[str]:
     """Yield what was found, line by line."""
-    from stormsweep.report.scaling import HEADER, answer, rows
+    from stormsweep.report.scaling_words import HEADER, answer, rows
 
     cells = [HEADER, *rows(findings.strong)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]

@@ -8,6 +8,7 @@ from pathlib import Path
 from stormsweep.errors import UserError
 from stormsweep.files import replacing
 from stormsweep.records import Entry
+from stormsweep.report import style
 from stormsweep.report.material import Material
 from stormsweep.report.timeline import timeline_picture
 
@@ -34,8 +35,11 @@ def write_timeline(entries: Sequence[Entry], path: Path) -> None:
         raise UserError(f"--timeline: given {str(path)!r}; must end in .png, .pdf or .svg")
     if not path.parent.is_dir():
         raise UserError(f"--timeline: given {str(path)!r}; there is no folder {path.parent}")
-    picture = timeline_picture(Material(entries))
-    if picture is None:
-        raise UserError("--timeline: nothing is left to train, so there is nothing to draw")
-    with replacing(path) as beside:
-        picture.figure.savefig(beside, format=form, dpi=200)
+    with style.look():
+        picture = timeline_picture(Material(entries))
+        if picture is None:
+            raise UserError("--timeline: nothing is left to train, so there is nothing to draw")
+        # No study was run for it, and whoever sees it must know.
+        picture.figure.text(0.01, 0.01, "simulated", ha="left", va="bottom", color="#666666")
+        with replacing(path) as beside:
+            picture.figure.savefig(beside, format=form, dpi=300)

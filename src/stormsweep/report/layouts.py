@@ -6,14 +6,44 @@ from pathlib import Path
 
 from stormsweep import files
 from stormsweep.report.page import Banner, Head
-from stormsweep.report.parts import Part, Section
-from stormsweep.report.scaling import answer, named, pictures, tables
+from stormsweep.report.parts import Part, Section, gather
+from stormsweep.report.scaling import (
+    batch_picture,
+    layouts_picture,
+    pin_picture,
+    speedup_picture,
+    weak_picture,
+)
+from stormsweep.report.scaling_words import answer, laws_table, named, strong_table, weak_table
 from stormsweep.report.write import write_page
 from stormsweep.scaling.measured import Findings
 
+
+def _strong(found: Findings) -> Part:
+    shown = gather(found, speedup_picture, layouts_picture, pin_picture)
+    return Part([], shown, [strong_table(found)])
+
+
+def _weak(found: Findings) -> Part | None:
+    shown = gather(found, weak_picture)
+    return Part([], shown, [weak_table(found)]) if len(found.weak) else None
+
+
+def _batch_sizes(found: Findings) -> Part | None:
+    shown = gather(found, batch_picture)
+    return Part([], shown) if shown else None
+
+
+def _laws(found: Findings) -> Part | None:
+    return Part(tables=[laws_table(found)]) if found.laws or found.weak_laws else None
+
+
 _SECTIONS = [
     Section("answer", "The answer", lambda found: Part([*answer(found), *found.remarks])),
-    Section("layouts", "Layouts", lambda found: Part([], pictures(found), tables(found))),
+    Section("strong", "Strong scaling: the same work in every layout", _strong),
+    Section("weak", "Weak scaling: work in proportion to workers", _weak),
+    Section("batch-size", "Batch size", _batch_sizes),
+    Section("laws", "Laws of scaling", _laws),
 ]
 
 

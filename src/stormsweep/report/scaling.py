@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -14,7 +14,16 @@ import pandas as pd
 
 from stormsweep.report import words
 from stormsweep.report.material import Material
-from stormsweep.report.parts import Part, Table
+from stormsweep.report.parts import Part
+from stormsweep.report.scaling_words import (
+    LAW_NAMES,
+    PINNED,
+    answer,
+    in_words,
+    named,
+    tables,
+    where,
+)
 from stormsweep.report.style import (
     BLUE,
     COLOURS,
@@ -28,183 +37,17 @@ from stormsweep.report.style import (
     plain_ticks,
 )
 from stormsweep.scaling.laws import Law
-from stormsweep.scaling.measured import Findings, layout_of, usual
+from stormsweep.scaling.measured import Findings
+from stormsweep.scaling.speedups import layout_of, usual
 
-HEADER = [
-    *("Layout", "Repeats", "Time", "Range", "Start-up", "Speed-up", "Range", "Efficiency"),
-    *("Busy", "Core-hours"),
-]
-LAWS_HEADER = ["Scaling", "Workers", "Law", "Parameters (90 % intervals)", "Error"]
 #: Lines of one figure.
 _MOST_LINES = len(COLOURS)
-_LAWS = {"amdahl": "Amdahl's law", "gustafson": "Gustafson's law", "usl": "universal law"}
-_PINNED = {"within": "within a socket", "across": "across sockets", "none": "not pinned"}
 
 
 def pictures(findings: Findings) -> list[Picture]:
     """Return the figures of what was measured at one site, as far as there is something to show."""
     makers = (speedup_picture, weak_picture, layouts_picture, pin_picture, batch_picture)
     return [made for make in makers if (made := make(findings)) is not None]
-
-
-def rows(table: pd.DataFrame) -> list[list[str]]:
-    """Return the rows of a table of layouts as they are read, in the order of `HEADER`.
-
-    Parameters
-    ----------
-    table : DataFrame
-        `Findings.strong` or `Findings.weak`.
-    """
-    unit = words.time_unit(float(table["high"].max())) if len(table) else ("s", 1.0)
-    return [
-        [
-            in_words(row),
-            str(row["repeats"]),
-            seconds(row["seconds"], unit),
-            _range(seconds(row["low"], unit), seconds(row["high"], unit), row["repeats"]),
-            seconds(row["startup_seconds"]),
-            words.number(row["speedup"], 2),
-            _range(
-                words.number(row["speedup_low"], 2), words.number(row["speedup_high"], 2), _two(row)
-            ),
-            words.percent(row["efficiency"]),
-            words.percent(row["busy"]),
-            words.number(row["core_hours"], 3),
-        ]
-        for row in table.to_dict("records")
-    ]
-
-
-def law_rows(findings: Findings) -> list[list[str]]:
-    """Return all laws that were fitted, as they are read, in the order of `LAWS_HEADER`."""
-    found = []
-    for kind, fitted in (("strong", findings.laws), ("weak", findings.weak_laws)):
-        for (threads, pin), laws in fitted.items():
-            for law in laws:
-                shown = ", ".join(_parameter(law, name, "") for name in law.parameters)
-                group = words.capital(_group(threads, pin, findings))
-                error = words.percent(law.error, 1)
-                found.append([kind.capitalize(), group, _LAWS[law.name], shown, error])
-    return found
-
-
-def _two(row: Mapping[Any, Any]) -> int:
-    """Return how many times a speed-up was measured: that of the baseline over itself never."""
-    return 1 if row["cores"] == 1 else int(row["repeats"])
-
-
-def _range(low: str, high: str, repeats: int) -> str:
-    return f"{low} to {high}" if repeats > 1 else words.NOTHING
-
-
-def in_words(row: Mapping[Any, Any]) -> str:
-    """Return a layout in words, with the sign that multiplies."""
-    return str(layout_of(row)).replace(" x ", f" {words.TIMES} ")
-
-
-def seconds(given: float, unit: tuple[str, float] | None = None) -> str:
-    """Return a time with three or four digits, to be compared with others.
-
-    Parameters
-    ----------
-    given : float
-        Seconds.
-    unit : tuple of str and float, optional
-        As of `words.time_unit`; unless given the one that fits.
-
-    Examples
-    --------
-    >>> seconds(34.123), seconds(341.23), seconds(34123.0), seconds(34.123, ("min", 60.0))
-    ('34.1 s', '5.69 min', '9.48 h', '0.57 min')
-    """
-    if not math.isfinite(given):
-        return words.NOTHING
-    name, size = unit or words.time_unit(given)
-    value = given / size
-    return f"{words.number(value, 2 if value < 10 or name != 's' else 1)} {name}"
-
-
-def answer(findings: Findings) -> list[str]:
-    """Say which layout is best, how sure that is, and which law the layouts follow."""
-    best = findings.best
-    if best is None:
-        return ["No layout is measured yet."]
-    repeats = int(best["repeats"])
-    line = f"Best layout: {in_words(best)}, {seconds(best['seconds'])}"
-    if repeats > 1:
-        low, high = seconds(best["low"]), seconds(best["high"])
-        line += f" (median of {repeats} repeats, {low} to {high})"
-    if best["cores"] > 1 and math.isfinite(best["speedup"]):
-        line += f", {words.number(best['speedup'], 2)} times as fast as one worker of one thread: "
-        line += f"parallel efficiency {words.percent(best['efficiency'])}"
-    return [f"{line}.", *_how_sure(findings), *_least_core_hours(findings), *_law_words(findings)]
-
-
-def _how_sure(findings: Findings) -> Iterator[str]:
-    best, others = findings.best, findings.as_fast
-    assert best is not None
-    if len(findings.strong) < 2:
-        return
-    if best["repeats"] < 2:
-        yield "Each layout was measured once only, so that nothing says how sure that is."
-    elif len(others):
-        named = " and ".join(in_words(row) for row in others.to_dict("records"))
-        yield f"It is not told apart from {named}: some repeat of theirs was as fast as one of its."
-    else:
-        rest: Any = findings.strong.sort_values("seconds").iloc[1]
-        more = words.percent(rest["seconds"] / best["seconds"] - 1)
-        yield (
-            "All its repeats were faster than any of another layout; the next, "
-            f"{in_words(rest)}, takes {more} longer."
-        )
-
-
-def _least_core_hours(findings: Findings) -> Iterator[str]:
-    table, best = findings.strong, findings.best
-    least: Any = table.sort_values("core_hours").iloc[0]
-    if best is not None and layout_of(least) != layout_of(best):
-        share = 1 - least["core_hours"] / best["core_hours"]
-        yield (
-            f"The fewest core-hours takes {in_words(least)}: "
-            f"{words.number(least['core_hours'], 3)}, {words.percent(share)} less than the fastest."
-        )
-
-
-def _law_words(findings: Findings) -> Iterator[str]:
-    table = usual(findings.strong)
-    shown = set(zip(table["threads"], table["pin"], strict=True))
-    for (threads, pin), laws in findings.laws.items():
-        if (threads, pin) not in shown:
-            continue
-        law = laws[0]
-        line = f"Workers of {words.count(threads, 'thread')} follow {_LAWS[law.name]} best: "
-        line += ", ".join(_parameter(law, name) for name in law.parameters)
-        if math.isfinite(law.error):
-            line += f"; it misses numbers of workers left out by {words.percent(law.error, 1)}"
-        yield f"{line}. Beyond {law.measured[1]} workers, which were not measured, it may not hold."
-
-
-def _parameter(law: Law, name: str, what: str = " interval ") -> str:
-    low, high = law.intervals[name]
-    value = law.parameters[name]
-    shown = f"{name.replace('_', ' ')} {value:.2g}"
-    level = f"{words.percent(law.level)}{what}" if what else ""
-    return f"{shown} ({level}{low:.2g} to {high:.2g})"
-
-
-def _group(threads: int, pin: str, findings: Findings) -> str:
-    text = f"{words.count(threads, 'thread')} a worker"
-    several = len(set(findings.strong["pin"])) > 1
-    return f"{text}, {_PINNED[pin]}" if several else text
-
-
-def _where(findings: Findings) -> str:
-    return "" if findings.site == "local" else f" on {findings.site}"
-
-
-def named(findings: Findings, name: str) -> str:
-    """Return what a figure or table of a site is called."""
-    return f"scaling-{name}" if findings.site == "local" else f"scaling-{findings.site}-{name}"
 
 
 def speedup_picture(findings: Findings) -> Picture | None:
@@ -215,7 +58,7 @@ def speedup_picture(findings: Findings) -> Picture | None:
     drawn = ", and the law that fits best, with its interval shaded" if findings.laws else ""
     return Picture(
         named(findings, "speedup"),
-        f"Speed-up and parallel efficiency{_where(findings)}",
+        f"Speed-up and parallel efficiency{where(findings)}",
         "The same runs in every layout. Left, how much faster than one worker of one thread; "
         "right, that divided by the number of cores. Medians, and lines from the least to the "
         f"greatest that repeats allow; dashed, what would be ideal{drawn}. Starting workers is not "
@@ -233,7 +76,7 @@ def weak_picture(findings: Findings) -> Picture | None:
     each = words.count(int(findings.about["weak"]), "run")
     return Picture(
         named(findings, "weak"),
-        f"Weak scaling{_where(findings)}",
+        f"Weak scaling{where(findings)}",
         f"Work in proportion to workers: {each} for each. Left, how much more work is done in the "
         "same time than by one worker of one thread; right, that divided by the number of cores. "
         "Work is counted in the time that the same runs take one worker. Medians, and lines from "
@@ -271,8 +114,8 @@ def _scaling_figure(
         if law is not None and len(base):
             _draw_law(left, right, law, int(threads), float(base["seconds"].iloc[0]), colour)
         handles.append(mpl.lines.Line2D([], [], linestyle=line or "-", **look))
-        text = _group(int(threads), str(pin), findings)
-        texts.append(f"{text} ({_LAWS[law.name]})" if law is not None else text)
+        text = f"{words.count(int(threads), 'thread')} a worker"
+        texts.append(f"{text} ({LAW_NAMES[law.name]})" if law is not None else text)
     ends = np.array([min(cores), max(cores)])
     left.plot(ends, ends, color=GREY, linestyle=(0, (4, 2)), linewidth=1, zorder=1)
     right.axhline(100, color=GREY, linestyle=(0, (4, 2)), linewidth=1, zorder=1)
@@ -329,7 +172,7 @@ def layouts_picture(findings: Findings) -> Picture | None:
     axis.grid(axis="y", visible=False)
     return Picture(
         named(findings, "layouts"),
-        f"Time in each layout{_where(findings)}",
+        f"Time in each layout{where(findings)}",
         "The same runs in every layout: points are medians, strokes single repeats; the fastest in "
         "blue. Starting workers is not counted.",
         figure,
@@ -356,7 +199,7 @@ def pin_picture(findings: Findings) -> Picture | None:
     axis = figure.subplots()
     marks: dict[str, Any] = {}
     for place, (_, own) in enumerate(tried):
-        for index, pin in enumerate(_PINNED):
+        for index, pin in enumerate(PINNED):
             for row in own[own["pin"] == pin].to_dict("records"):
                 at, look = place + 0.2 * (index - 1), {"color": COLOURS[index]}
                 axis.hlines(at, row["low"] / size, row["high"] / size, linewidth=1, **look)
@@ -368,11 +211,11 @@ def pin_picture(findings: Findings) -> Picture | None:
     axis.set_xlabel(f"Time of the runs ({unit})")
     axis.grid(axis="x")
     axis.grid(axis="y", visible=False)
-    kept = [pin for pin in _PINNED if pin in marks]
-    legend_above(figure, [marks[pin] for pin in kept], [_PINNED[pin] for pin in kept])
+    kept = [pin for pin in PINNED if pin in marks]
+    legend_above(figure, [marks[pin] for pin in kept], [PINNED[pin] for pin in kept])
     return Picture(
         named(findings, "pinning"),
-        f"Where the threads of a worker lie{_where(findings)}",
+        f"Where the threads of a worker lie{where(findings)}",
         "The same runs with workers pinned to cores of one socket, to cores of all sockets alike, "
         "and left to the system. Medians, and lines from the least to the greatest of the repeats.",
         figure,
@@ -417,7 +260,7 @@ def batch_picture(findings: Findings) -> Picture | None:
     fastest = f" The {_MOST_LINES} fastest layouts." if len(ordered) > _MOST_LINES else ""
     return Picture(
         named(findings, "batch-size"),
-        f"Batch size in each layout{_where(findings)}",
+        f"Batch size in each layout{where(findings)}",
         "Above, what a worker takes to train an epoch, nothing else counted: medians of tasks, and "
         "shaded their 10th to 90th percentile. Below, patches that all workers of the layout "
         f"together train in a second.{fastest}",
@@ -440,43 +283,3 @@ def section(material: Material) -> Part | None:
         [picture for found in material.scaling for picture in pictures(found)],
         [table for found in material.scaling for table in tables(found)],
     )
-
-
-def tables(findings: Findings) -> list[Table]:
-    """Return the tables of what was measured at one site."""
-    found = [
-        Table(
-            named(findings, "strong"),
-            f"The same work in every layout{_where(findings)}",
-            HEADER,
-            rows(findings.strong),
-            "Times are medians over repeats from the instant at which all workers were ready; "
-            "starting them stands beside. The speed-up is over one worker of one thread, the "
-            "efficiency that divided by the number of cores; core-hours are those held, the start "
-            "included.",
-            frame=findings.strong,
-        )
-    ]
-    if len(findings.weak):
-        found.append(
-            Table(
-                named(findings, "weak"),
-                f"Work in proportion to workers{_where(findings)}",
-                HEADER,
-                rows(findings.weak),
-                frame=findings.weak,
-            )
-        )
-    if laws := law_rows(findings):
-        found.append(
-            Table(
-                named(findings, "laws"),
-                f"Laws of scaling{_where(findings)}",
-                LAWS_HEADER,
-                laws,
-                "Fitted to all repeats; the error is that at numbers of workers that were left out "
-                "of the fit, each in turn. No law holds for sure beyond what was measured.",
-                numeric_from=4,
-            )
-        )
-    return found

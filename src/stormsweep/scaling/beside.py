@@ -132,6 +132,7 @@ def durations(
     threads: int,
     workers: int,
     parameters: Mapping[str, int],
+    bundle: int = 1,
     common: float = 0.0,
     speed: float = 1.0,
 ) -> Durations:
@@ -151,6 +152,8 @@ def durations(
         Threads of a worker; workers of a node, which get in each other's way.
     parameters : mapping of str to int
         Trainable parameters by structure of a run; for structures that are not there, the median.
+    bundle : int
+        Runs that are trained together, about.
     common : float
         How sure the fit is: standard deviation of the logarithm.
     speed : float
@@ -177,6 +180,7 @@ def durations(
             opens=opens,
             scores=scores,
             epochs=epochs,
+            bundle=bundle,
         )
         return np.broadcast_to(np.asarray(found, float), patches.shape) / speed
 
@@ -184,8 +188,9 @@ def durations(
     epoch = np.maximum(seconds(2) - one, 1e-6)
     beside = np.maximum(one - epoch, 0.0)
     ending = np.minimum(np.maximum(one - seconds(1, scores=False), 0.0), beside)
-    compiling = np.maximum(seconds(1, compiles=True) - one, 0.0)
-    opening = np.maximum(seconds(1, opens=True) - one, 0.0)
+    # Seconds are the share of one run; a bundle compiles and opens once.
+    compiling = bundle * np.maximum(seconds(1, compiles=True) - one, 0.0)
+    opening = bundle * np.maximum(seconds(1, opens=True) - one, 0.0)
     return Durations(
         epoch=epoch.tolist(),
         before=(beside - ending).tolist(),

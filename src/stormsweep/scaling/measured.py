@@ -11,16 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from stormsweep.errors import DataError
-from stormsweep.records import Entry, SessionBegun, SessionEnded, WorkerEvent
+from stormsweep.records import Entry
 from stormsweep.results import facts, frames, journal
-from stormsweep.results.journal import of_kind
 from stormsweep.scaling import laws
-from stormsweep.scaling.design import PINS, Layout
 from stormsweep.scaling.laws import Law
+from stormsweep.scaling.speedups import KEYS, cell, layout_of, over, speedups
 
 FOLDER, FILE, _JOURNAL = "scale", "scale.json", "journal.jsonl"
 #: Beside the journal of a measurement on one machine: how many of its cores others used meanwhile.
@@ -29,7 +27,6 @@ LOAD = "load.json"
 MUCH = 0.1
 #: Numbers of workers that a law is fitted to, at least.
 _ENOUGH = 3
-_KEYS = ["workers", "threads", "nodes", "pin"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Findings:
             | {"others_cores": self.loads.get(name, math.nan)}
             for name, entries in self.journals.items()
         ]
-        columns = ["name", *_KEYS, "runs", "repeat", *cell(()), "others_cores"]
+        columns = ["name", *KEYS, "runs", "repeat", *cell(()), "others_cores"]
         table = pd.DataFrame(rows, columns=columns)
         return table.sort_values(["threads", "pin", "workers", "runs", "repeat"], ignore_index=True)
 
@@ -158,8 +155,8 @@ class Findings:
         for row in self.whole.to_dict("records"):
             tasks = frames.tasks(self.journals[row["name"]])
             if "batch_size" in tasks and len(tasks):
-                parts.append(tasks.assign(**{key: row[key] for key in _KEYS}, cell=row["name"]))
-        names = [*_KEYS, "batch_size"]
+                parts.append(tasks.assign(**{key: row[key] for key in KEYS}, cell=row["name"]))
+        names = [*KEYS, "batch_size"]
         columns = [*names, "seconds", "low", "high", "run_seconds", "patches_per_second"]
         if not parts:
             return pd.DataFrame(columns=columns)
@@ -257,12 +254,6 @@ class Findings:
         return told
 
 
-def layout_of(row: Mapping[Any, Any]) -> Layout:
-    """Return the layout of a row of a table."""
-    workers, threads, nodes = (int(row[key]) for key in ("workers", "threads", "nodes"))
-    return Layout(workers, threads, nodes, str(row["pin"]))
-
-
 def read(directory: Path) -> list[Findings]:
     """Read what was measured of a study's layouts: one of each site, ``local`` first.
 
@@ -311,118 +302,6 @@ def over_in(folder: Path) -> bool:
     """Say whether the measurement in a folder came to its end; see `over`."""
     path = folder / _JOURNAL
     return path.is_file() and over(journal.read(path))
-
-
-def over(entries: Sequence[Entry]) -> bool:
-    """Say whether a measurement came to its end at one go: one that was interrupted tells nothing.
-
-    Parameters
-    ----------
-    entries : sequence of Entry
-        Its journal.
-    """
-    ended = of_kind(entries, SessionEnded)
-    whole = len(ended) == 1 and ended[0].outcome in ("done", "failed")
-    return whole and len(of_kind(entries, SessionBegun)) == 1
-
-
-def cell(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return what one measurement says.
-
-    Returns
-    -------
-    dict
-        ``seconds`` from the instant at which all workers were ready until the last task was
-        recorded, ``startup_seconds`` before that, ``train_seconds`` of all workers together,
-        ``busy`` (share of the workers' time in tasks), ``patches``, ``failed`` (runs), ``lost``
-        (workers), and ``hosts`` (names of the machines that workers ran on).
-    """
-    empty: dict[str, Any] = {"seconds": math.nan, "startup_seconds": math.nan, "train_seconds": 0.0}
-    empty |= {"busy": math.nan, "patches": 0, "failed": 0, "lost": 0, "hosts": ()}
-    begun, done = of_kind(entries, SessionBegun), facts.tasks_done(entries)
-    if not begun or not done:
-        return empty
-    # The driver's clock alone: those of nodes may be wrong.
-    opened = next(entry.time for entry in entries if isinstance(entry.record, SessionBegun))
-    joined: dict[str, float] = {}
-    for entry in entries:
-        if isinstance(entry.record, WorkerEvent) and entry.record.event == "ready":
-            joined.setdefault(entry.record.worker, entry.time)
-    ready = max(list(joined.values())[: begun[0].workers], default=opened)
-    last = max(entry.time for entry in entries if entry.record in done[-1:])
-    table, events = frames.tasks(entries), of_kind(entries, WorkerEvent)
-    seconds = last - ready
-    return {
-        "seconds": seconds,
-        "startup_seconds": ready - opened,
-        "train_seconds": float(table["train_seconds"].sum()),
-        "busy": float(table["seconds"].sum()) / (begun[0].workers * seconds),
-        "patches": int(table["patches"].sum()),
-        "failed": len(frames.failures(entries)),
-        "lost": sum(event.event == "lost" for event in events),
-        "hosts": tuple(sorted({event.host for event in events if event.event == "ready"})),
-    }
-
-
-def usual(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows where threads lie as they should: within a socket, where that was measured.
-
-    How they lie otherwise is a question of its own, and would fill every other figure.
-    """
-    order = table["pin"].map(PINS.index)
-    least = order.groupby(table["threads"]).transform("min")
-    return pd.DataFrame(table[order == least])
-
-
-def speedups(table: pd.DataFrame, times: Any = 1) -> pd.DataFrame:
-    """Return how layouts compare with one worker of one thread.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Measurements, as of `Findings.cells`.
-    times : array of int
-        How much work each measurement did, in that of the baseline.
-
-    Returns
-    -------
-    DataFrame
-        One row a layout: ``workers``, ``threads``, ``nodes``, ``pin``, ``cores``, ``repeats``,
-        ``seconds`` (median) with ``low`` and ``high`` (least and greatest), ``startup_seconds``,
-        ``busy`` (medians), ``speedup`` (ratio of the medians) with ``speedup_low`` and
-        ``speedup_high`` (of the least and greatest times on either side), ``efficiency`` (speed-up
-        divided by cores) with the same, ``core_hours`` (cores times time, start-up included).
-        Without the baseline, speed-ups are NaN.
-    """
-    columns = [*_KEYS, "cores", "repeats", "seconds", "low", "high", "startup_seconds", "busy"]
-    columns += [
-        f"{name}{end}" for name in ("speedup", "efficiency") for end in ("", "_low", "_high")
-    ]
-    columns.append("core_hours")
-    if table.empty:
-        return pd.DataFrame(columns=columns)
-    grouped = table.assign(times=times).groupby(_KEYS, sort=False)
-    found: Any = grouped["seconds"].agg(seconds="median", low="min", high="max", repeats="count")
-    for name in ("startup_seconds", "busy", "times"):
-        found[name] = grouped[name].median()
-    found = found.reset_index()
-    found["cores"] = found["workers"] * found["threads"]
-    # Not pinned only where that is all there is.
-    base = found[(found["workers"] == 1) & (found["threads"] == 1)].sort_values("pin").iloc[-1:]
-    first = base.iloc[0] if len(base) else dict.fromkeys(("seconds", "low", "high"), np.nan)
-    found["speedup"] = found["times"] * first["seconds"] / found["seconds"]
-    found["speedup_low"] = found["times"] * first["low"] / found["high"]
-    found["speedup_high"] = found["times"] * first["high"] / found["low"]
-    if len(base):
-        # It is compared with itself.
-        found.loc[base.index, ["speedup_low", "speedup_high"]] = 1.0
-    for end in ("", "_low", "_high"):
-        found[f"efficiency{end}"] = found[f"speedup{end}"] / found["cores"]
-    held = found["seconds"] + found["startup_seconds"]
-    found["core_hours"] = found["cores"] * held / 3600
-    found["_pin"] = found["pin"].map(PINS.index)
-    order = ["_pin", "threads", "workers"]
-    return pd.DataFrame(found.sort_values(order, ignore_index=True)[columns])
 
 
 def _laws(table: pd.DataFrame, scaled: bool) -> dict[tuple[int, str], list[Law]]:

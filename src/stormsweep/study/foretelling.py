@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -122,9 +124,19 @@ class Outlook:
             threads=machine.threads_per_worker,
             workers=machine.workers_per_node,
             parameters=self._parameters,
+            bundle=self._bundle(machine),
             common=self._doubt(machine),
             speed=self._said.speed,
         )
+
+    def _bundle(self, machine: Machine) -> int:
+        """Return how many runs are trained together, about: those alike, shared among workers."""
+        bundling = Bundling(self._study.file.engine)
+        if bundling.structure is None:
+            return 1
+        alike = Counter(bundling.structure(run) for run in self.plan.runs)
+        share = math.ceil(len(self.plan.runs) / machine.workers)
+        return max(1, min(bundling.most, share, round(statistics.median(alike.values()))))
 
     def _doubt(self, machine: Machine) -> float:
         """Return how sure the fit is on a machine."""

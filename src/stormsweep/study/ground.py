@@ -16,18 +16,16 @@ from stormsweep.config.sites import LOCAL, Found
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import JournalError, UserError
 from stormsweep.scaling.design import (
-    PINS,
     RUNS_EACH,
     Cell,
     Estimate,
-    Layout,
-    Node,
     Work,
     cells,
     for_each,
-    layouts,
 )
-from stormsweep.scaling.measured import FILE, FOLDER, layout_of, over_in, read_site
+from stormsweep.scaling.layouts import PINS, Layout, Node, layouts
+from stormsweep.scaling.measured import FILE, FOLDER, over_in, read_site
+from stormsweep.scaling.speedups import layout_of
 from stormsweep.study.places import Place, find
 from stormsweep.study.study import Study
 from stormsweep.work import Run

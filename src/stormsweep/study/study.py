@@ -119,6 +119,11 @@ class Study:
         """The journal's file."""
         return self._kept.journal_path
 
+    @property
+    def recorded(self) -> bool:
+        """Whether anything is recorded of it."""
+        return self._kept.recorded
+
     def with_site(self, **changes: Any) -> Study:
         """Return the same study with other keys of ``[site]``."""
         site = self.file.site.model_copy(
@@ -307,6 +312,9 @@ class Study:
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
             self._kept.refuse_edits()
+            if not self._kept.recorded:
+                # The study may wait for data or in a queue for hours, and be asked after meanwhile.
+                self._write_down()
             self._kept.sweep()
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             left = work_left(plan, before.reached, before.failed, retry_failed)
@@ -323,7 +331,8 @@ class Study:
             audited, together = self._audited is not None, self._measured is not None
             about = About(file, plan, data, folds, self._place(), audited, together)
             with self._kept.logging():
-                session = Session(about, self._kept, self._staff(plan), watcher, lock)
+                staff = self._staff(plan)
+                session = Session(about, self._kept, staff, watcher, lock, self._write_down)
                 return session.run(retry_failed, leaving or never)
 
     @within_group()
@@ -607,6 +616,18 @@ class Study:
 
     def _in(self, layout: Layout) -> Study:
         return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
+
+    def _write_down(self) -> None:
+        """Write down what is run, and where: `run DIR` and all else that is given it know both."""
+        from stormsweep.config.load import dump_study
+        from stormsweep.files import write_text
+        from stormsweep.study.places import remember, was_submitted
+
+        write_text(self.directory / "study.toml", dump_study(self.file))
+        place = self._place()
+        # What `submit` wrote down stays: a job knows less of what was asked for.
+        if place is not None and not (place.inside and was_submitted(self.directory)):
+            remember(place.found, self.directory, place.inside, place.asked)
 
     def _place(self) -> Place | None:
         from stormsweep.study.places import place_of

@@ -90,7 +90,7 @@ def submit(
     id = None
     if not dry_run:
         _refuse_second(directory, commands)
-        id = _submitted(chosen, found, script, commands)
+        id = _submitted(chosen, found, nodes, script, commands)
     return Submission(found.name, script, id, output, error, expected)
 
 
@@ -169,12 +169,14 @@ def _refuse_second(directory: Path, commands: slurm.Slurm) -> None:
     refuse_if_busy(directory)
 
 
-def _submitted(study: Study, found: Found, script: str, commands: slurm.Slurm) -> str:
+def _submitted(
+    study: Study, found: Found, nodes: int | None, script: str, commands: slurm.Slurm
+) -> str:
     directory, key = study.directory, driver_key(study.directory)
     with StudyDirectory(study.file, study.path, directory).made():
         (directory / "logs").mkdir(exist_ok=True)
         write_text(directory / "study.toml", dump_study(study.file))
-        remember(found, directory, submitted=True)
+        remember(found, directory, True, None if nodes is None else (nodes, nodes))
         try:
             return commands.submit(script, Path.cwd(), key)
         except SlurmError as error:

@@ -241,7 +241,7 @@ class Session:
             os.getpid(),
             file.site.use,
             *file.site.layout,
-            self._staff.allotment(hired.layout),
+            self._staff.allotment(hired.layout, self._started),
             opened=time.time(),
         )
         journal.append(begun, when=self._started)

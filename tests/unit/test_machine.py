@@ -1,4 +1,4 @@
-"""Losing this: a study of a hundred workers ends with "too many open files"; a busy machine unseen."""
+"""Losing this: a hundred workers end with "too many open files"; a busy machine goes unseen."""
 
 from __future__ import annotations
 

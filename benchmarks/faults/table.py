@@ -8,12 +8,16 @@ from typing import Any
 
 from .kinds import KINDS, WALLTIME
 
+#: Violations of one study that the table shows.
+_SHOWN = 2
+
 
 def table(told: dict[str, Any]) -> str:
     """Return it in Markdown."""
     studies = told["studies"]
     faults = [fault for study in studies for fault in study["faults"]]
-    known, found = told["facts"], [v for study in studies for v in study["violations"]]
+    known, found = told["facts"], _violations(studies)
+    count = sum(bool(study["violations"]) for study in studies)
     lines = [
         f"{len(faults)} faults at random instants in {len(studies)} studies on a Slurm "
         f"({known['slurm']}) whose nodes are this machine: {known['cores']} cores, "
@@ -40,7 +44,7 @@ def table(told: dict[str, Any]) -> str:
     unmet = sum(not fault["met"] for fault in faults)
     lines += [
         "",
-        f"**Violations: {len(found)}**"
+        f"**Studies with violations: {count}**"
         + (":" if found else " (a score lost, twice or different to the last bit; a journal"),
     ]
     if found:
@@ -73,6 +77,18 @@ def table(told: dict[str, Any]) -> str:
     if told.get("notes"):
         lines += ["", *told["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _violations(studies: list[dict[str, Any]]) -> list[str]:
+    """Return a line for each, of which a study that was not done can have dozens."""
+    lines = []
+    for study in studies:
+        all_ = study["violations"]
+        where = f"seed {study['seed']}, study {study['number']} (`{study['way']}`)"
+        lines += [f"{where}: {' '.join(violation.split())[:160]}" for violation in all_[:_SHOWN]]
+        if len(all_) > _SHOWN:
+            lines.append(f"{where}: {len(all_) - _SHOWN} more, in `faults.json`")
+    return lines
 
 
 def _again(studies: list[dict[str, Any]]) -> list[str]:

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
         UserError,
     )
     from stormsweep.report import write_report
+    from stormsweep.scaling.advice import Advice, Budget
+    from stormsweep.scaling.foretold import Foretold
+    from stormsweep.scaling.machine import Wait
     from stormsweep.search.plan import Plan
+    from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.predict import predict
     from stormsweep.study.scale import Scaling, scale
     from stormsweep.study.session import Outcome
@@ -31,7 +35,11 @@ if TYPE_CHECKING:
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
 _HOMES = {
+    "Advice": "stormsweep.scaling.advice",
+    "Budget": "stormsweep.scaling.advice",
+    "Circumstances": "stormsweep.study.foretelling",
     "DataError": "stormsweep.errors",
+    "Foretold": "stormsweep.scaling.foretold",
     "JournalError": "stormsweep.errors",
     "ModelError": "stormsweep.errors",
     "Outcome": "stormsweep.study.session",
@@ -47,13 +55,18 @@ _HOMES = {
     "StudyInterrupted": "stormsweep.errors",
     "Submission": "stormsweep.study.submission",
     "UserError": "stormsweep.errors",
+    "Wait": "stormsweep.scaling.machine",
     "predict": "stormsweep.study.predict",
     "scale": "stormsweep.study.scale",
     "write_report": "stormsweep.report",
 }
 
 __all__ = [
+    "Advice",
+    "Budget",
+    "Circumstances",
     "DataError",
+    "Foretold",
     "JournalError",
     "ModelError",
     "Outcome",
@@ -69,6 +82,7 @@ __all__ = [
     "StudyInterrupted",
     "Submission",
     "UserError",
+    "Wait",
     "__version__",
     "predict",
     "scale",

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 
 
@@ -146,6 +147,17 @@ class StudyInterrupted(StormsweepError):
     """The user stopped a command; what was finished or downloaded so far is kept."""
 
     exit_code = 130
+
+
+def typed(*words: object) -> str:
+    """Word a command of Stormsweep's for a message, so that a shell reads it back.
+
+    Examples
+    --------
+    >>> typed("cancel", "my runs/x")
+    "stormsweep cancel 'my runs/x'"
+    """
+    return shlex.join(["stormsweep", *map(str, words)])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ One that was killed leaves it behind; whoever writes NAME next, on the same host
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -96,9 +97,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        if path.exists():
-            os.replace(path, old)
-        os.replace(beside, path)
+        if not _exchanged(beside, path):
+            _replace_folder(beside, path, old)
     except BaseException:
         if old.exists() and not path.exists():
             os.replace(old, path)
@@ -106,6 +106,35 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+    # What was replaced is there now, if they changed places.
+    shutil.rmtree(beside, ignore_errors=True)
+
+
+def _exchanged(beside: Path, path: Path) -> bool:
+    """Have two folders change places at once, so that there always is one; False: cannot be done.
+
+    Linux can, on most file systems but NFS.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(beside), here, os.fsencode(path), exchange) == 0)
+
+
+def _replace_folder(beside: Path, path: Path, old: Path) -> None:
+    for more in (True, True, False):
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(path, old)
+        try:
+            os.replace(beside, path)
+            return
+        except OSError:
+            # Another process may have put its own there meanwhile.
+            if not (more and path.exists()):
+                raise
 
 
 def _remove_folder(folder: Path) -> None:

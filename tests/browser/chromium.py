@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -96,7 +97,8 @@ class Chromium:
         end = time.monotonic() + 60
         while not self.named("Page.loadEventFired"):
             self._receive(max(end - time.monotonic(), 0))
-        self.evaluate("new Promise(done => setTimeout(done, 200))")
+        # By our own clock: pages whose scripts are turned off have none.
+        time.sleep(0.2)
 
     def evaluate(self, script: str) -> Any:
         """Return the value of a script in the page."""
@@ -104,6 +106,54 @@ class Chromium:
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
         )
         return result["result"].get("value")
+
+    def until(self, script: str, seconds: float = 10) -> None:
+        """Wait until a script says true, also across pages that load themselves anew."""
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(RuntimeError):
+                if self.evaluate(f"Boolean({script})"):
+                    return
+            if time.monotonic() > end:
+                raise TimeoutError(f"never true: {script}")
+            time.sleep(0.1)
+
+    def prefer(self, scheme: str) -> None:
+        """Have pages be asked for in ``light`` or ``dark``, on a screen."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", media="", features=[feature])
+
+    def fingers(self, used: bool) -> None:
+        """Have the screen be touched instead of pointed at."""
+        self.call("Emulation.setTouchEmulationEnabled", enabled=used)
+
+    def move(self, x: float, y: float) -> None:
+        """Move the mouse to a place of the window."""
+        self._mouse("mouseMoved", x, y, 0)
+
+    def click(self, x: float, y: float) -> None:
+        """Click at a place of the window."""
+        self.drag((x, y), (x, y))
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Press the mouse at one place of the window, move it to another and let it go."""
+        self._mouse("mouseMoved", *start, 0)
+        self._mouse("mousePressed", *start, 1)
+        for step in range(1, 6) if start != end else ():
+            share = step / 5
+            x, y = ((1 - share) * a + share * b for a, b in zip(start, end, strict=True))
+            self._mouse("mouseMoved", x, y, 1)
+        self._mouse("mouseReleased", *end, 0)
+
+    def _mouse(self, kind: str, x: float, y: float, buttons: int) -> None:
+        button = {"button": "left", "clickCount": 1} if kind != "mouseMoved" or buttons else {}
+        self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, buttons=buttons, **button)
+
+    def key(self, name: str) -> None:
+        """Press a key."""
+        code = {"key": name, "code": name, "windowsVirtualKeyCode": 13, "text": "\r"}
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, **code)
 
     def named(self, method: str) -> list[dict[str, Any]]:
         """Return the parameters of the events of one name since the page was opened."""

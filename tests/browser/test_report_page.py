@@ -34,7 +34,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
         yield chromium
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, 390, 360])
 def test_opens_offline_without_complaint_and_fits_its_width(
     browser: Chromium, page: Path, width: int
 ) -> None:
@@ -47,9 +47,10 @@ def test_opens_offline_without_complaint_and_fits_its_width(
 
 def test_every_figure_is_drawn(browser: Chromium, page: Path) -> None:
     browser.open(page, 1280)
-    sizes = browser.evaluate("[...document.images].map(i => [i.naturalWidth, i.clientWidth])")
-    assert len(sizes) >= 6
-    assert all(natural > 100 and shown > 100 for natural, shown in sizes)
+    drawings = "[...document.querySelectorAll('figure:not([data-live]) .still > *')]"
+    sizes = browser.evaluate(f"{drawings}.map(i => [i.clientWidth, i.clientHeight])")
+    assert len(sizes) >= 4
+    assert all(wide > 100 and high > 100 for wide, high in sizes)
 
 
 def test_prints_without_cutting_tables_off(browser: Chromium, page: Path, tmp_path: Path) -> None:

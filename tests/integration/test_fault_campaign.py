@@ -16,6 +16,7 @@ from benchmarks.faults.kinds import KINDS, WALLTIME
 from tests.slurm.cluster import MiniSlurm
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize(
     ("way", "kinds", "faults", "epochs"),
     [

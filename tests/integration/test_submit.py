@@ -113,6 +113,9 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     assert (directory / "report" / "index.html").exists()
     jobs = Slurm().jobs_of(study_key(directory))
     assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]
+    followed = stormsweep(tmp_path, "watch", directory)
+    assert "digits: finished" in followed.stdout
+    assert "2/2 tasks (100%)" in followed.stderr
     entries = read(directory / "journal.jsonl")
     (begun,) = of_kind(entries, SessionBegun)
     assert begun.allotment["inside"]

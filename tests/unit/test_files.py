@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +120,47 @@ def test_a_kill_between_the_two_moves_loses_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two folders at once")
+def test_a_folder_is_there_at_every_moment_while_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "report"
+    write("replacing_folder", path)
+    missing, over = [], threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            if not path.is_dir():
+                missing.append(True)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    for _ in range(200):
+        write("replacing_folder", path)
+    over.set()
+    reader.join()
+    assert missing == []
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
+
+
+def test_two_processes_that_replace_a_folder_do_not_stop_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, move = tmp_path / "report", os.replace
+    write("replacing_folder", path)
+    others = iter(["another's"])
+
+    def meanwhile(source: Path, target: Path) -> None:
+        move(source, target)
+        if target.suffix == ".old" and next(others, None):
+            path.mkdir()
+            (path / "page").write_text("another's")
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    write("replacing_folder", path)
+    assert not (path / "page").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report"]
+
+
 def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +173,7 @@ def test_a_folder_that_cannot_be_moved_into_place_leaves_the_old_one(
         move(source, target)
 
     monkeypatch.setattr(os, "replace", fails)
+    monkeypatch.setattr(files, "_exchanged", lambda *_: False)
     with pytest.raises(OSError, match="Input/output"):
         write("replacing_folder", path)
     assert (path / "whole").read_text() == "whole"

@@ -14,7 +14,7 @@ from stormsweep.config.study import StudyFile
 from stormsweep.records import Entry, TaskDone
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import read
-from stormsweep.search.plan import Plan, Queue, make_plan
+from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
 from stormsweep.study.forecast import (
     Forecast,
@@ -23,7 +23,6 @@ from stormsweep.study.forecast import (
     forecast,
     foretell,
     pace_of,
-    simulate,
 )
 from stormsweep.work import Run
 from tests.journals import GRID_2019, with_pauses
@@ -142,19 +141,3 @@ def test_a_batch_size_never_seen_is_foretold_from_the_others(tmp_path: Path) -> 
     assert seen.seconds is not None
     assert new.seconds is not None
     assert 0.5 * seen.seconds[0] < new.seconds[0] < 2 * seen.seconds[1]
-
-
-def plan_of(batch_sizes: list[int], folds: int) -> Plan:
-    return make_plan(grid({"batch_size": batch_sizes, "epochs": [1, 2]}), {}, folds)
-
-
-@pytest.mark.parametrize("workers", [1, 2, 5, 40])
-def test_a_simulated_queue_is_emptied_without_waste(workers: int) -> None:
-    plan = plan_of([8, 16, 32], 4)
-    left = Queue(plan.runs, {}, (), [100] * 4)
-    seconds = simulate(left, workers, 3.0, lambda task, compiles: 1.0 + 10.0 * compiles)
-    assert not left
-    # Twelve runs of two tasks each, three programs: chains cannot be split, and nobody waits for
-    # longer than the last chain takes.
-    assert seconds >= 3.0 + max(2, plan.tasks / workers) + 10.0
-    assert seconds <= 3.0 + (plan.tasks + 30.0 * workers) / workers + 22.0

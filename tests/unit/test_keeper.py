@@ -34,6 +34,7 @@ class Launcher:
         self.alive: list[str] = []
         self.started: list[str] = []
         self.ends: dict[str, Ended] = {}
+        self.given: dict[str, float] = {}
         self.room = places
         self.trouble: SlurmError | None = None
 
@@ -60,7 +61,8 @@ class Launcher:
         return ends
 
     def granted(self) -> Mapping[str, float]:
-        return {}
+        given, self.given = self.given, {}
+        return given
 
     def stop(self, names: Collection[str]) -> None:
         self.stops += 1
@@ -280,6 +282,24 @@ def test_a_scheduler_that_is_away_for_long_is_waited_for(begin: Callable[..., To
     launcher.trouble = None
     until(lambda: len(launcher.alive) == 1)
     assert not any(isinstance(event, PoolBroken) for event in told.all())
+
+
+def test_that_a_node_was_given_is_told_as_of_then_and_its_length_with_its_end(
+    begin: Callable[..., Told],
+) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 1)
+    until(lambda: launcher.alive == ["1"])
+    launcher.given = {"1": 30.0}
+    until(lambda: not launcher.given)
+    launcher.alive.remove("1")
+    launcher.ends["1"] = Ended("walltime", "over", 77.0)
+    seen: list[NodeChanged] = []
+    until(lambda: bool(seen.extend(told.all()) or [e for e in seen if e.event == "ended"]))
+    events = {event.event: event for event in seen if event.node == "1"}
+    assert 29 < time.time() - events["granted"].when < 35
+    assert events["ended"].seconds == 77.0
+    assert events["asked"].seconds == 0.0
 
 
 def test_no_more_nodes_than_there_are_places(begin: Callable[..., Told]) -> None:

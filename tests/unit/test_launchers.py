@@ -19,6 +19,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.states: dict[str, str] = {}
+        self.seconds: dict[str, float] = {}
         self.cancelled: list[str] = []
 
     def submit(self, script: str, folder: Path, key: str = "") -> str:
@@ -27,7 +28,7 @@ class Queue:
         return id
 
     def jobs(self, ids: Collection[str]) -> dict[str, Job]:
-        return {id: Job(self.states[id], "", "") for id in ids}
+        return {id: Job(self.states[id], "", "", self.seconds.get(id)) for id in ids}
 
     def jobs_of(self, key: str) -> dict[str, Job]:
         return {}
@@ -64,3 +65,26 @@ def test_a_job_that_was_requeued_is_taken_for_lost_and_cancelled(
     assert not more
     assert queue.cancelled == ["1"]
     assert launcher.ended() == {}
+
+
+def test_a_node_is_granted_when_its_scheduler_says_and_once_and_so_is_its_end(
+    queue: Queue, launcher: JobLauncher
+) -> None:
+    launcher.start("1", ["agent"])
+    launcher.start("2", ["agent"])
+    launcher.ended()
+    assert launcher.granted() == {}
+    queue.states["1"], queue.seconds["1"] = "RUNNING", 40.0
+    launcher.ended()
+    (name, ago), *more = launcher.granted().items()
+    assert not more
+    assert name == "1"
+    assert 40.0 <= ago < 42.0, "it ran for 40 s before it was seen to"
+    launcher.ended()
+    assert launcher.granted() == {}
+    queue.states["1"], queue.seconds["1"] = "COMPLETED", 55.0
+    assert launcher.ended()["1"].seconds == 55.0
+    # One that was over before anybody saw it run.
+    queue.states["2"], queue.seconds["2"] = "TIMEOUT", 7.0
+    end = launcher.ended()["2"]
+    assert (end.failure, end.seconds) == ("walltime", 7.0)

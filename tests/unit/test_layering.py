@@ -30,7 +30,7 @@ def test_command_line_and_driver_never_load_tensorflow() -> None:
 def test_help_loads_nothing_numerical() -> None:
     code = (
         "import sys, stormsweep.cli\n"
-        "from stormsweep.cli import audit, begin, data, run, show, verify\n"
+        "from stormsweep.cli import audit, begin, data, foretell, run, show, verify\n"
         "heavy = {'numpy', 'pandas', 'pydantic', 'distributed', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

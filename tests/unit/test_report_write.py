@@ -235,7 +235,7 @@ def test_what_matters_is_what_the_scores_were_made_of(tmp_path: Path) -> None:
 
 
 def test_what_matters_is_not_told_of_half_a_grid(tmp_path: Path) -> None:
-    journals.simulate(tmp_path, SMALL, stops=(50.0,), go_on=False)
+    journals.simulate(tmp_path, SMALL, stops=(90.0,), go_on=False)
     entries = journal.read(tmp_path / "journal.jsonl")
     assert 0 < frames.configurations(entries)["complete"].sum() < 8
     assert interactions.shares(Material(entries)) is None

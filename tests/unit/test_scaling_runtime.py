@@ -84,6 +84,7 @@ def table(
                     "batch_size": batch,
                     "parameters": parameters,
                     "bundle": 1,
+                    "scores": True,
                     "validation": 850,
                     "threads": threads,
                     "workers": workers,
@@ -162,6 +163,19 @@ def test_runs_left_out_are_foretold_about_as_well_as_times_scatter() -> None:
     assert (checked.runs["error"].abs() < 0.3).all()
 
 
+def test_a_large_study_is_checked_on_whole_runs_drawn_from_it() -> None:
+    one = table(8, noise=0.05, repeats=300)
+    assert len(one) == 8100
+    checked = runtime.check(one)
+    assert 1500 < len(checked.runs) < 2100
+    assert checked.median < 0.05
+    # Every run with all its stretches.
+    whole = one.groupby("run")["seconds"].sum()
+    assert checked.runs["seconds"].to_numpy() == pytest.approx(
+        whole[checked.runs["run"]].to_numpy()
+    )
+
+
 def test_a_run_that_is_unlike_the_others_shows_in_the_check() -> None:
     one = table(noise=0.01)
     name = one["run"].iloc[7 * 3]
@@ -234,6 +248,16 @@ def test_threads_never_measured_are_assumed_not_to_divide_all_and_that_is_named(
         ]
 
 
+def test_times_of_layouts_not_measured_are_less_sure_the_further_they_are() -> None:
+    found = runtime.fit(pd.concat([table(1), table(4)], ignore_index=True))
+    assert found.doubt(workers=2, threads=1) == found.doubt(workers=4, threads=1) == 0.0
+    doubts = [found.doubt(workers=n, threads=1) for n in (8, 16, 32)]
+    assert doubts == pytest.approx([0.05, 0.10, 0.15])
+    assert found.doubt(workers=4, threads=2) == pytest.approx(0.1)
+    assert found.doubt(workers=8, threads=2) == pytest.approx(math.hypot(0.05, 0.1))
+    assert runtime.fit(table(4)).doubt(workers=1, threads=1) == pytest.approx(0.1)
+
+
 def test_larger_models_take_longer_where_several_were_seen() -> None:
     models = (4_000, 16_000, 64_000)
     found = runtime.fit(table(models=models, per_parameter=2e-9, noise=0.01))
@@ -281,6 +305,14 @@ def test_what_cannot_be_told_apart_is_not_guessed() -> None:
     assert train_of(found, patches=30_000) == pytest.approx(10 * train_of(found), rel=0.02)
     apart = runtime.fit(table(patches=[1000, 4000, 16_000]))
     assert "train/epoch" in apart.terms
+
+
+def test_scores_count_where_a_journal_does_not_say_of_how_many_patches() -> None:
+    one = table()
+    found = runtime.fit(one.assign(validation=0))
+    assert found.foretold(one.assign(validation=0)).sum() == pytest.approx(
+        one["seconds"].sum(), rel=0.01
+    )
 
 
 def test_batch_sizes_beyond_those_measured_are_named() -> None:
@@ -383,6 +415,7 @@ def test_pauses_change_the_rows_and_not_the_sums(tmp_path: Path) -> None:
     for name in ("seconds", "patches", "updates", "epochs"):
         assert paused[name].sum() == pytest.approx(whole[name].sum(), rel=1e-6)
     # A stretch that ends with a pause is not scored.
+    assert (~paused["scores"]).sum() == len(whole)
     assert (paused["validation"] == 0).sum() == len(whole)
 
 
@@ -410,6 +443,8 @@ def test_runs_of_a_bundle_count_with_their_share(tmp_path: Path) -> None:
     fixed += found.terms["train/compiled"]
     fixed += found.terms["rest/task"]
     assert share[0] - share[1] == pytest.approx(0.75 * fixed)
+    # Unless told, bundles are as large as they were.
+    assert found.seconds(**told, compiles=True) == pytest.approx(share[1])
 
 
 def test_threads_that_work_beside_a_stretch_are_counted(tmp_path: Path) -> None:

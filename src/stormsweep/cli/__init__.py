@@ -41,7 +41,19 @@ def _common(
 def main() -> None:
     """Run the command line and leave with the exit code that the README states."""
     # They add their commands.
-    from stormsweep.cli import audit, begin, data, follow, run, scale, show, submit, verify  # noqa: F401
+    from stormsweep.cli import (  # noqa: F401
+        audit,
+        begin,
+        data,
+        follow,
+        foretell,
+        report,
+        run,
+        scale,
+        show,
+        submit,
+        verify,
+    )
 
     # As `python` itself does: the user's own modules are found from where the command is given.
     here = str(Path.cwd())

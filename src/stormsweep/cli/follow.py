@@ -76,11 +76,9 @@ def _driven(study: Any) -> bool:
 
 def go_on(study: Any) -> str:
     """Say by which command a study that stopped goes on."""
-    from stormsweep.study.places import was_submitted
+    from stormsweep.study.places import going_on
 
-    if was_submitted(study.directory):
-        return f"go on with: stormsweep submit {study.directory} --site {study.file.site.use}"
-    return f"go on with: stormsweep run {study.directory}"
+    return f"go on with: {going_on(study.directory, study.file.site.use)}"
 
 
 def lines(jobs: Mapping[str, Job]) -> list[str]:

@@ -75,6 +75,7 @@ def run(
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
     from stormsweep.errors import UserError
+    from stormsweep.study.places import run_again
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs).with_site(
@@ -93,7 +94,8 @@ def run(
 
     def again() -> str:
         begun = (chosen.directory / "study.toml").exists()
-        return f"stormsweep run {chosen.directory if begun else study}"
+        where = chosen.directory if begun else study
+        return run_again(where, chosen.file.site.use, None if nodes is None else node_counts(nodes))
 
     with stoppable(again, "everything finished so far is kept"), display() as watcher:
         outcome = chosen.run(watcher, retry_failed)

@@ -1,4 +1,4 @@
-"""`status`, `results` and `report`: what a study has done."""
+"""`status` and `results`: what a study has done."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     from stormsweep.results import frames
     from stormsweep.scaling.accounts import account
     from stormsweep.study.lock import driver_of, is_alive
+    from stormsweep.study.places import was_submitted
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
@@ -62,8 +63,14 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         waiting = ["Slurm does not answer: whether jobs run or wait is not known"]
     driver = driver_of(chosen.directory)
     alive = driver is not None and is_alive(chosen.directory, driver)
-    if lines(jobs) and not chosen.journal_path.exists():
-        typer.echo(f"{chosen.file.study.name}: submitted; nothing is on record yet")
+    if not chosen.recorded and (chosen.directory / "study.toml").exists():
+        if driver is not None and alive:
+            doing = f"starting: process {driver['pid']} on {driver['host']}"
+        elif lines(jobs) and was_submitted(chosen.directory):
+            doing = "submitted; nothing is on record yet"
+        else:
+            doing = f"stopped before anything was on record; {go_on(chosen)}"
+        typer.echo(f"{chosen.file.study.name}: {doing}")
         _queue(waiting)
         return
     entries = chosen.entries()
@@ -202,14 +209,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "unknown" if value != value else f"{value:.6g}"
     return "none" if value is None else str(value)
-
-
-@app.command()
-def report(study: StudyArgument, runs: RunsOption = RUNS) -> None:
-    """Write the report anew: HTML, figures (PNG, PDF), tables (CSV, LaTeX)."""
-    from stormsweep.report import write_report
-    from stormsweep.study.study import Study
-
-    chosen = Study.from_toml(study, runs)
-    chosen.entries()
-    typer.echo(f"Report: {write_report(chosen.directory)}")

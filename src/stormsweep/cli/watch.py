@@ -58,7 +58,7 @@ class Plain:
         if state.busy is not None:
             parts.append(f"{state.busy}/{state.workers} workers busy")
         if state.nodes_waiting:
-            parts.append(f"{state.nodes_waiting} nodes wait in the queue")
+            parts.append(_queued(state.nodes_waiting))
         parts += _tail(state)
         self._print(", ".join(parts))
 
@@ -105,7 +105,7 @@ class Live:
         if state.patches_per_second:
             more += f", {state.patches_per_second:,.0f} patches/s"
         if state.nodes_waiting:
-            more += f", {state.nodes_waiting} nodes wait in the queue"
+            more += f", {_queued(state.nodes_waiting)}"
         if state.tasks_done < state.tasks and (left := _left(state)):
             more += f", {left}"
         self._progress.update(self._bar("training"), completed=state.share, more=more)
@@ -197,6 +197,10 @@ class Following(Plain):
                 self.note(line)
         self._said = state.failures
         super().state(state)
+
+
+def _queued(nodes: int) -> str:
+    return "1 node waits in the queue" if nodes == 1 else f"{nodes} nodes wait in the queue"
 
 
 def _left(state: State) -> str:

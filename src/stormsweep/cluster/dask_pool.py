@@ -18,6 +18,7 @@ import dask
 from distributed import Client, LocalCluster, SchedulerPlugin, Security
 
 from stormsweep.cluster import forked, worker_log
+from stormsweep.cluster.dashboard import offer
 from stormsweep.cluster.environment import OWN_MODULES, thread_environment
 from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import allow_open_files, host
@@ -150,6 +151,7 @@ class DaskPool:
             protocol="tls://",
             security=security,
             dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
             worker_dashboard_address=None,
             local_directory=scratch,
             silence_logs=False,
@@ -158,6 +160,7 @@ class DaskPool:
         self._open.callback(_quietly, self._cluster.close, timeout=10)
         self._cluster.scheduler.add_plugin(_Reporter(self))
         beat_rarely(self._cluster.scheduler)
+        offer(self._cluster.scheduler)
         self._client = Client(self._cluster, security=security, set_as_default=False)
         self._open.callback(_quietly, self._client.close, timeout=5)
         self._lines = Lines(self._client, self._names.__contains__)

@@ -403,6 +403,8 @@ class SiteChoice(Table):
     """Keep each worker on cores of its own, of one memory node where possible. ``auto``: where the
     study fills all the cores it may use, so that two smaller studies do not meet on the same.
     ``across``: on cores of all memory nodes alike, only to measure what that costs (`scale`)."""
+    nodes: Count | None = None
+    """Nodes of a site of a cluster, instead of what sites.toml says."""
     memory_gb: Annotated[Real, Field(gt=0)] | None = None
     """Memory a worker may take before it is stopped; none: its share of the machine's memory."""
 

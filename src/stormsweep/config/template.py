@@ -88,6 +88,7 @@ _EXAMPLES = {
     "data.test_from": "2015-01-01",
     "model.parameters": "{filters = [8, 16, 32], dropout = 0.1}",
     "validation.split": '"grouped"',
+    "site.nodes": "2",
     "site.memory_gb": "4.0",
 }
 

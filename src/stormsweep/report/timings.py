@@ -43,7 +43,7 @@ PART_COLOURS = {
     "travel": "#B39DDB",
     "waiting": "#F0E442",
     "idle": "#E2E2E2",
-    "underway": "#F7F7F7",
+    "underway": "#A1887F",
 }
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from stormsweep.config.sites import Site, walltime_seconds
 from stormsweep.config.walltimes import margin
 
+#: Normal quantile of 0.9: one wait in ten is longer than ``median * exp(TENTH * spread)``.
+TENTH = 1.2816
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:

@@ -47,6 +47,9 @@ Reals = NDArray[np.float64]
 _USUAL_CONTENTION = 0.05
 #: The share of what is per patch that threads do not divide, where all workers had as many.
 _USUAL_SERIAL = 0.12
+#: How unsure a time is for each doubling of workers and threads beyond those that were measured, as
+#: a standard deviation of its logarithm: about what such times were off by where they were tried.
+_DOUBT = {"workers": 0.05, "threads": 0.1}
 #: A busy neighbour costs at most this share.
 _MOST_CONTENTION = 2.0
 #: So far outside of what was measured nobody is warned.
@@ -54,6 +57,8 @@ _NEAR = 1.25
 #: Groups of runs that are left out, each in turn.
 _GROUPS = 12
 
+#: Of more stretches than that, so many are enough to see how far off a fit is.
+_ENOUGH = 6000
 #: What is done once for a process, and once for a program of it.
 _ONCE = {
     "opens": ("open/worker", "compile/first"),
@@ -95,8 +100,8 @@ class RunTime:
     ranges : dict
         Least and most of ``batch_size``, ``parameters``, ``threads``, ``workers`` that were seen.
     usual : dict
-        What is taken where it is not said: ``patches_per_epoch``, ``validation``, and the share of
-        stretches for which a model was built or restored (``builds``).
+        What is taken where it is not said: ``patches_per_epoch``, ``validation``, ``bundle``, and
+        the share of stretches for which a model was built or restored (``builds``).
     layouts : tuple of tuple
         Workers of a node and threads of each that were seen together.
     """
@@ -137,7 +142,7 @@ class RunTime:
         builds: ArrayLike | None = None,
         epochs: ArrayLike | None = None,
         validation: ArrayLike | None = None,
-        bundle: ArrayLike = 1,
+        bundle: ArrayLike | None = None,
         neighbours: ArrayLike | None = None,
     ) -> Any:
         """Return how long a stretch of training takes on average; arrays in, arrays out.
@@ -156,8 +161,8 @@ class RunTime:
             stretches; `builds` is the usual share unless given.
         epochs, validation : float, optional
             Epochs, and patches scored; as usual unless given.
-        bundle : int
-            Runs trained together; the seconds are one's share.
+        bundle : int, optional
+            Runs trained together; the seconds are one's share. As usual unless given.
         neighbours : float, optional
             Busy threads of the node's other workers, where they are not simply all of them.
 
@@ -179,7 +184,7 @@ class RunTime:
             if epochs is None
             else epochs,
             "validation": self.usual["validation"] if validation is None else validation,
-            "bundle": bundle,
+            "bundle": self.usual["bundle"] if bundle is None else bundle,
             "serial": self.serial,
         }
         if neighbours is None:
@@ -204,6 +209,26 @@ class RunTime:
         noise = rng.standard_normal(mean.shape) * self.scatter - self.scatter**2 / 2
         drawn = mean * np.exp(noise)
         return drawn if np.ndim(drawn) else float(drawn)
+
+    def doubt(self, *, workers: int, threads: int) -> float:
+        """Return how unsure times are because the layout is not one of those measured.
+
+        Parameters
+        ----------
+        workers, threads : int
+            Of a node, and of each.
+
+        Returns
+        -------
+        float
+            Standard deviation of the logarithm, of all times together; 0 where it was measured.
+        """
+        squares = 0.0
+        for name, asked in (("workers", workers), ("threads", threads)):
+            low, high = self.ranges[name]
+            doublings = math.log2(max(asked / high, low / asked, 1.0))
+            squares += (_DOUBT[name] * doublings) ** 2
+        return math.sqrt(squares)
 
     def beyond(
         self,
@@ -332,6 +357,7 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
             ),
             "validation": float(np.median(told["validation"])),
             "builds": float(told["builds"].mean()),
+            "bundle": float(np.median(told["bundle"])),
         },
         layouts=tuple(layouts),
     )
@@ -341,6 +367,8 @@ def check(
     observed: pd.DataFrame, by: tuple[str, ...] = ("study", "run"), kind: str | None = None
 ) -> Checked:
     """Foretell runs that were left out of the fit, group by group.
+
+    Of very many runs only some are looked at, drawn at random.
 
     Parameters
     ----------
@@ -357,7 +385,7 @@ def check(
     UserError
         If there are fewer than two groups.
     """
-    table = _of_kind(observed, kind)
+    table = _sample(_of_kind(observed, kind))
     group = table.groupby(list(by), sort=False).ngroup().to_numpy()
     count = int(group.max()) + 1
     if count < 2:
@@ -380,6 +408,16 @@ def check(
         float(runs["foretold"].sum() / runs["seconds"].sum() - 1),
         runs,
     )
+
+
+def _sample(table: pd.DataFrame) -> pd.DataFrame:
+    """Return runs drawn at random, about as many as make `_ENOUGH` stretches."""
+    if len(table) <= _ENOUGH:
+        return table
+    run = table.groupby(["study", "run"], sort=False).ngroup().to_numpy()
+    place = np.random.default_rng(0).permutation(int(run.max()) + 1)[run]
+    drawn: pd.DataFrame = table[place < (place.max() + 1) * _ENOUGH / len(table)]
+    return drawn.reset_index(drop=True)
 
 
 def _with_once(found: RunTime, table: pd.DataFrame, whole: RunTime) -> RunTime:

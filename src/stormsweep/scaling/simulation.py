@@ -1,9 +1,9 @@
 """A study in simulated time: the driver's own queue gives tasks to workers that only have clocks.
 
 What is simulated is what the product does: which task a worker gets, bundles, what it keeps in
-memory and has compiled, pauses where no epoch fits before a walltime, jobs after jobs, workers that
-are lost with what they did since their last checkpoint. What it goes by is measured: `Durations`
-for the tasks, `Machine` for the rest.
+memory and has compiled, pauses where no epoch fits before a walltime, jobs after jobs, workers lost
+with what they did since their last checkpoint. What it goes by is measured: `Durations` for the
+tasks, `Machine` for the rest.
 """
 
 from __future__ import annotations
@@ -229,7 +229,7 @@ class _Simulation:
         self._failing = _exponentials(rng, failing) if failing else None
         self._events: list[tuple[float, int]] = []
         self._next = [_READY] * count
-        self._running: dict[int, tuple[list[Task], int, float]] = {}
+        self._running: dict[int, tuple[list[Task], list[int], int, float]] = {}
         self._held: list[Sequence[str]] = [()] * count
         self._programs: list[dict[object, None]] = [{} for _ in range(count)]
         self._fresh, self._opened = [True] * count, [False] * count
@@ -344,14 +344,14 @@ class _Simulation:
             self._ready_at[worker] = now
             self._idle.append(worker)
             return
-        tasks, epoch, started = self._running.pop(worker)
+        tasks, places, epoch, started = self._running.pop(worker)
         spent = now - started
         self._busy[worker] += spent
         self._last = now, worker
         self._fresh[worker] = False
-        share, queue, chain, place = spent / len(tasks), self._queue, self._chain, self._place
-        for task in tasks:
-            chain[place[task.run.id]] += share
+        share, queue = spent / len(tasks), self._queue
+        for place in places:
+            self._chain[place] += share
         if what != _LOST:
             took = self._durations.driver * len(tasks)
             self._driver_free = max(now, self._driver_free) + took
@@ -457,7 +457,7 @@ class _Simulation:
         if self._failing is not None and (lost := next(self._failing)) < seconds:
             end, what, reached = started + lost, _LOST, task.start
         self._next[worker] = what
-        self._running[worker] = tasks, reached, started
+        self._running[worker] = tasks, places, reached, started
         if self._ends:
             self._spans.append(
                 Span(

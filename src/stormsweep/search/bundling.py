@@ -43,6 +43,11 @@ class Bundling:
         return cls(EngineTable())
 
     @property
+    def most(self) -> int:
+        """How many runs a bundle has at most."""
+        return self._most
+
+    @property
     def structure(self) -> Callable[[Run], str] | None:
         """What runs of a bundle have in common; None where there are no bundles."""
         return structure if self._most > 1 else None

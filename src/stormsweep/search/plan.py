@@ -142,28 +142,29 @@ class Queue:
         structure: Callable[[Run], Hashable] | None = None,
         paused: Mapping[str, int] | None = None,
     ) -> None:
-        shut = set(closed)
-        self._patches = patches_per_epoch
+        shut, waits = set(closed), paused or {}
+        self._runs = runs
         self._order = {run.id: index for index, run in enumerate(runs)}
-        #: What an epoch costs, by batch size and fold.
-        self._epoch_costs: dict[tuple[int, int], float] = {}
-        #: The next task of every run that waits, and what the run has left.
-        self._waiting: dict[str, tuple[float, Task]] = {}
+        self._costs = _epoch_costs(runs, patches_per_epoch)
+        #: By place in the plan: the next task of a run that waits, and what the run has left.
+        self._tasks: list[Task | None] = [None] * len(runs)
+        self._left = [0.0] * len(runs)
+        self._count = 0
         self._structure = structure
-        self._structures: dict[str, Hashable] = {}
+        self._structures: dict[int, Hashable] = {}
         #: Waiting runs that may be trained together: of one structure, over one stretch of epochs.
         self._alike: dict[Hashable, _Alike] = {}
-        #: Runs by what they have left, the longest first; entries of runs that no longer wait there
-        #: are passed over when they come up.
-        self._heap: list[tuple[float, int, str, int]] = []
+        #: Places of runs by what they have left, each list a heap, and what there is, the most
+        #: first (negative). Runs that wait there no longer are passed over when they come up.
+        self._by_left: dict[float, list[int]] = {}
+        self._lefts: list[float] = []
         for run in runs:
             epoch = reached.get(run.id, 0)
             if run.id not in shut and epoch < run.milestones[-1]:
-                self._heap.append(self._admit(_next(run, epoch, (paused or {}).get(run.id, -1))))
-        heapq.heapify(self._heap)
+                self._wait(_next(run, epoch, waits.get(run.id, -1)))
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return self._count
 
     def take(self, held: str | None = None) -> Task | None:
         """Take out the next task for a worker.
@@ -178,12 +179,8 @@ class Queue:
         Task or None
             None when nothing waits.
         """
-        if self._structure is not None:
-            bundle = self.take_bundle(() if held is None else (held,), limit=1)
-            return bundle[0] if bundle else None
-        if not self._waiting:
-            return None
-        return self._waiting.pop(self._first(() if held is None else (held,)))[1]
+        bundle = self.take_bundle(() if held is None else (held,), limit=1)
+        return bundle[0] if bundle else None
 
     def take_bundle(
         self,
@@ -207,71 +204,65 @@ class Queue:
         list of Task
             All from the same epoch to the same, and paused at the same; empty when nothing waits.
         """
-        if not self._waiting:
+        if not self._count:
             return []
-        first = self._first(held)
+        order, tasks = self._order, self._tasks
+        known = [order[name] for name in held if name in order and tasks[order[name]] is not None]
+        first = self._first(known)
         if self._structure is None:
-            return [self._waiting.pop(first)[1]]
+            return [self._take(first)]
         least = at_most or {}
-        count = max(1, min(limit, least.get(first, limit)))
-        alike = self._alike[self._kind(first)]
-        return [self._take(name) for name in self._chosen(first, held, alike, count, least)]
+        count = max(1, min(limit, least.get(self._runs[first].id, limit)))
+        return [self._take(place) for place in self._chosen(first, known, count, least)]
 
-    def _first(self, held: Collection[str]) -> str:
+    def _first(self, held: Collection[int]) -> int:
         """Return the run that is next: the longest, or one in memory that is about as long."""
         first = self._longest()
-        own, best = "", (-1.0, 0)
-        for name in held:
-            if name in self._waiting:
-                place = self._waiting[name][0], -self._order[name]
-                if not own or place > best:
-                    own, best = name, place
-        if own and own != first:
-            left, task = self._waiting[own]
-            stretch = (task.to_epoch - task.start) * self._epoch_cost(task.run)
-            if self._waiting[first][0] <= left + stretch:
-                return own
-        return first
+        if not held:
+            return first
+        own = max(held, key=lambda place: (self._left[place], -place))
+        task = self._tasks[own]
+        assert task is not None
+        stretch = (task.to_epoch - task.start) * self._costs[own]
+        return own if self._left[first] <= self._left[own] + stretch else first
 
     def _chosen(
-        self,
-        first: str,
-        held: Collection[str],
-        alike: _Alike,
-        count: int,
-        least: Mapping[str, int],
-    ) -> list[str]:
+        self, first: int, held: Collection[int], count: int, least: Mapping[str, int]
+    ) -> list[int]:
         """Return the first run and others like it: those in memory, then in the plan's order."""
-        bound = least.get(first)
-        own = sorted(
-            {name for name in held if name in alike.names and least.get(name) == bound} - {first},
-            key=self._order.__getitem__,
-        )
-        chosen = dict.fromkeys([first, *own[: count - 1]])
-        others: list[tuple[int, str]] = []
+        alike, runs = self._alike[self._kind(first)], self._runs
+        bound = least.get(runs[first].id)
+        own = {one for one in held if one in alike.places and least.get(runs[one].id) == bound}
+        chosen = dict.fromkeys([first, *sorted(own - {first})[: count - 1]])
+        passed: list[int] = []
         while len(chosen) < count and alike.heap:
             place = heapq.heappop(alike.heap)
-            if place[1] not in alike.names or (others and place == others[-1]):
+            if place not in alike.places or (passed and place == passed[-1]):
                 continue
-            if least.get(place[1]) == bound:
-                chosen[place[1]] = None
-            others.append(place)
-        for place in others:
-            # Those chosen are passed over once they are taken; the rest waits on.
-            if place[1] not in chosen:
+            if least.get(runs[place].id) == bound:
+                chosen[place] = None
+            passed.append(place)
+        for place in passed:
+            if place not in chosen:
                 heapq.heappush(alike.heap, place)
         return list(chosen)
 
-    def _take(self, name: str) -> Task:
-        self._alike[self._kind(name)].names.discard(name)
-        return self._waiting.pop(name)[1]
+    def _take(self, place: int) -> Task:
+        if self._structure is not None:
+            self._alike[self._kind(place)].places.discard(place)
+        task = self._tasks[place]
+        assert task is not None
+        self._tasks[place] = None
+        self._count -= 1
+        return task
 
-    def _kind(self, name: str) -> Hashable:
+    def _kind(self, place: int) -> Hashable:
+        task = self._tasks[place]
         assert self._structure is not None
-        task = self._waiting[name][1]
-        kind = self._structures.get(name)
+        assert task is not None
+        kind = self._structures.get(place)
         if kind is None:
-            kind = self._structures[name] = self._structure(task.run)
+            kind = self._structures[place] = self._structure(task.run)
         return kind, task.from_epoch, task.to_epoch, task.start
 
     def put_back(self, task: Task) -> None:
@@ -288,45 +279,56 @@ class Queue:
             self._wait(_next(task.run, task.to_epoch))
 
     def _wait(self, task: Task) -> None:
-        heapq.heappush(self._heap, self._admit(task))
-
-    def _admit(self, task: Task) -> tuple[float, int, str, int]:
-        """Have a task wait; return its entry for the heap."""
-        run, name = task.run, task.run.id
-        start, order = task.start, self._order[name]
-        left = (run.milestones[-1] - start) * self._epoch_cost(run)
-        self._waiting[name] = left, task
+        run = task.run
+        place = self._order[run.id]
+        left = (run.milestones[-1] - task.start) * self._costs[place]
+        self._count += self._tasks[place] is None
+        self._tasks[place], self._left[place] = task, left
+        if (places := self._by_left.get(left)) is None:
+            self._by_left[left] = [place]
+            heapq.heappush(self._lefts, -left)
+        else:
+            heapq.heappush(places, place)
         if self._structure is not None:
-            alike = self._alike.setdefault(self._kind(name), _Alike())
-            alike.names.add(name)
-            heapq.heappush(alike.heap, (order, name))
-        return -left, order, name, start
+            alike = self._alike.setdefault(self._kind(place), _Alike())
+            alike.places.add(place)
+            heapq.heappush(alike.heap, place)
 
-    def _longest(self) -> str:
-        heap, waiting = self._heap, self._waiting
+    def _longest(self) -> int:
+        tasks, lefts = self._tasks, self._left
         while True:
-            _, _, name, epoch = heap[0]
-            if name in waiting and waiting[name][1].start == epoch:
-                return name
-            heapq.heappop(heap)
+            left = -self._lefts[0]
+            places = self._by_left[left]
+            while places:
+                place = places[0]
+                if tasks[place] is not None and lefts[place] == left:
+                    return place
+                heapq.heappop(places)
+            heapq.heappop(self._lefts)
+            del self._by_left[left]
 
-    def _epoch_cost(self, run: Run) -> float:
-        key = run.hyperparameters["batch_size"], run.fold
-        known = self._epoch_costs.get(key)
-        if known is None:
-            known = self._epoch_costs[key] = cost(1, self._patches[run.fold], key[0])
-        return known
+
+def _epoch_costs(runs: Sequence[Run], patches_per_epoch: Sequence[int]) -> list[float]:
+    """Return what an epoch of each run costs; runs of one batch size and fold cost the same."""
+    known: dict[tuple[int, int], float] = {}
+    costs = []
+    for run in runs:
+        key = batch_size, fold = run.hyperparameters["batch_size"], run.fold
+        if key not in known:
+            known[key] = cost(1, patches_per_epoch[fold], batch_size)
+        costs.append(known[key])
+    return costs
 
 
 @dataclass(slots=True)
 class _Alike:
-    """Runs of one kind that wait, and these in the order of the plan.
+    """Places of runs of one kind that wait, and these in the order of the plan.
 
     The heap may hold runs that are gone, and runs twice: they are passed over when they come up.
     """
 
-    names: set[str] = field(default_factory=set)
-    heap: list[tuple[int, str]] = field(default_factory=list)
+    places: set[int] = field(default_factory=set)
+    heap: list[int] = field(default_factory=list)
 
 
 def _next(run: Run, epoch: int, paused_at: int = -1) -> Task:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stormsweep.config.load import differences, load_study
 from stormsweep.config.study import StudyFile
-from stormsweep.errors import JournalError, SlurmError, StudyInterrupted, UserError
+from stormsweep.errors import JournalError, SlurmError, StudyInterrupted, UserError, typed
 from stormsweep.records import Entry, StudyBegun
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class StudyDirectory:
         """The journal's file."""
         return self._folder / "journal.jsonl"
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the journal has a line."""
+        return self.journal_path.is_file() and self.journal_path.stat().st_size > 0
+
     def entries(self) -> list[Entry]:
         """Read the journal.
 
@@ -78,8 +83,10 @@ class StudyDirectory:
         from stormsweep.results.journal import read
 
         if not self.journal_path.is_file():
+            own = self._path.parent == self._folder
             raise JournalError(
-                f"{self._folder}: the study has not been begun; run `stormsweep run {self._path}`"
+                f"{self._folder}: the study has not been begun; run "
+                f"`{typed('run', self._folder if own else self._path)}`"
             )
         return read(self.journal_path)
 
@@ -102,7 +109,7 @@ class StudyDirectory:
             Naming what changed, and a name that is free.
         """
         recorded = self._folder / "study.toml"
-        if not self.journal_path.is_file() or not self.journal_path.stat().st_size:
+        if not self.recorded:
             return
         if not recorded.is_file():
             raise JournalError(

@@ -28,7 +28,7 @@ from stormsweep.errors import (
 from stormsweep.results.journal import Follower
 from stormsweep.study.chain import MOST_IDLE, Link, tasks_done, was_cancelled, with_nodes
 from stormsweep.study.lock import refuse_if_busy
-from stormsweep.study.places import Place
+from stormsweep.study.places import Place, submit_again
 from stormsweep.study.session import Outcome
 from stormsweep.study.study import Study
 from stormsweep.study.submission import driver_key
@@ -314,7 +314,8 @@ class Drive:
         return commands.submit(script, Path.cwd(), driver_key(link.directory))
 
     def _go_on(self) -> str:
-        return f"; go on with: stormsweep submit {self._link.directory} --site {self._link.site}"
+        link = self._link
+        return f"; go on with: {submit_again(link.directory, link.site, link.nodes)}"
 
 
 def train(

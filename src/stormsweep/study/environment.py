@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.util
+import json
 import os
 import platform
 import subprocess
@@ -107,3 +108,12 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return commit.stdout.strip() or None
+
+
+def sessions_of(directory: Path) -> dict[int, dict[str, Any]]:
+    """Return what ``environment.json`` says of each session; empty where it says nothing."""
+    try:
+        first = json.loads((directory / "environment.json").read_text(encoding="utf-8"))
+        return {int(one["session"]): one for one in (first, *first.get("later", []))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

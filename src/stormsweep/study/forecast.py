@@ -2,17 +2,15 @@
 
 What a task costs is `search.plan.cost`; how fast this machine works that off, and what else a task
 takes, is read from journals of the same processor, engine, precision, model builder, input shape
-and number of threads. The study's own queue then gives out its tasks to as many workers as the
-layout has; a run of a bundle counts with its share.
+and number of threads. A simulation then gives its tasks to as many workers as the layout
+has; a run of a bundle counts with its share.
 """
 
 from __future__ import annotations
 
-import heapq
-import json
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,11 @@ from stormsweep.records import Entry, LayoutTried, SessionBegun, TaskDone, Worke
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
 from stormsweep.results.progress import progress_of
-from stormsweep.search.plan import Plan, Queue, cost, structure
-from stormsweep.work import Task
+from stormsweep.scaling.durations import Durations
+from stormsweep.scaling.machine import Machine
+from stormsweep.scaling.simulation import simulate
+from stormsweep.search.plan import Plan, cost, structure
+from stormsweep.study.environment import sessions_of
 
 #: Journals looked at, the newest first.
 _JOURNALS = 20
@@ -199,41 +200,6 @@ def _starting(entries: Sequence[Entry], sessions: set[int]) -> Iterator[float]:
                 pass
 
 
-def simulate(
-    queue: Queue, workers: int, starting: float, seconds_of: Callable[[Task, bool], float]
-) -> float:
-    """Return how long workers take to empty a queue.
-
-    Parameters
-    ----------
-    queue : Queue
-        What is to be done; empty afterwards.
-    workers : int
-        How many there are.
-    starting : float
-        Seconds until they are ready.
-    seconds_of : callable
-        How long a task takes; told whether its worker has to compile its program first.
-    """
-    now = 0.0
-    coming: list[tuple[float, int, Task | None]] = [(starting, n, None) for n in range(workers)]
-    idle: list[int] = []
-    held: dict[int, str] = {}
-    compiled: set[tuple[int, str]] = set()
-    while coming:
-        now, who, done = heapq.heappop(coming)
-        if done is not None:
-            queue.done(done)
-        idle.append(who)
-        while idle and (task := queue.take(held.get(idle[0]))) is not None:
-            name = idle.pop(0)
-            held[name] = task.run.id
-            program = (name, structure(task.run))
-            heapq.heappush(coming, (now + seconds_of(task, program not in compiled), name, task))
-            compiled.add(program)
-    return now
-
-
 def foretell(
     plan: Plan,
     entries: Sequence[Entry],
@@ -258,12 +224,10 @@ def foretell(
     """
     before = progress_of(entries)
 
-    def left() -> Queue:
-        return Queue(
-            plan.runs, before.reached, before.failed, patches_per_epoch, paused=before.paused
-        )
-
-    if not left():
+    if not any(
+        before.reached.get(run.id, 0) < run.milestones[-1] and run.id not in before.failed
+        for run in plan.runs
+    ):
         return Forecast((0.0, 0.0), "nothing is left to train")
     paces = [pace for pace in paces if pace.speeds]
     if not paces:
@@ -284,13 +248,30 @@ def foretell(
     starting = _median(pace.starting for pace in used.values())
 
     def seconds(share: float) -> float:
-        def of(task: Task, compiles: bool) -> float:
-            size = int(task.run.hyperparameters["batch_size"])
-            whole = cost(task.to_epoch - task.start, patches_per_epoch[task.run.fold], size)
-            speed = speeds[size][round(share * (len(speeds[size]) - 1))]
-            return whole / speed + beside + (compiling if compiles else 0.0)
-
-        return simulate(left(), workers, starting, of)
+        """Simulate the rest, with tasks all as fast as this share of those on record."""
+        speed = {size: own[round(share * (len(own) - 1))] for size, own in speeds.items()}
+        batches = [int(run.hyperparameters["batch_size"]) for run in plan.runs]
+        epochs = [
+            cost(1, patches_per_epoch[run.fold], size) / speed[size]
+            for run, size in zip(plan.runs, batches, strict=True)
+        ]
+        count = len(plan.runs)
+        known = Durations(
+            epoch=epochs,
+            before=[beside] * count,
+            ending=[0.0] * count,
+            compiling=[compiling] * count,
+            program=[structure(run) for run in plan.runs],
+        )
+        return simulate(
+            plan,
+            patches_per_epoch,
+            known,
+            Machine.local(workers, 1, start_up=(starting,)),
+            reached=before.reached,
+            paused=before.paused,
+            closed=before.failed,
+        ).makespan
 
     runs = sum(len(pace.runs) for pace in used.values())
     where = str(next(iter(used))) if len(used) == 1 else f"{len(used)} studies"
@@ -372,15 +353,6 @@ def _paces(directory: Path, kind: Kind) -> Iterator[Pace]:
     journals.sort(key=lambda path: (path.parent.name != directory.name, -path.stat().st_mtime))
     for path in journals[:_JOURNALS]:
         try:
-            yield pace_of(path.parent, read(path), _sessions(path.parent), kind)
+            yield pace_of(path.parent, read(path), sessions_of(path.parent), kind)
         except JournalError:
             continue
-
-
-def _sessions(place: Path) -> dict[int, dict[str, Any]]:
-    """Return what ``environment.json`` says of each session."""
-    try:
-        first = json.loads((place / "environment.json").read_text(encoding="utf-8"))
-        return {int(one["session"]): one for one in (first, *first.get("later", []))}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from stormsweep.cluster import slurm
 from stormsweep.cluster.machine import host, process_space
 from stormsweep.cluster.scheduler import Job
-from stormsweep.errors import SlurmError, UserError
+from stormsweep.errors import SlurmError, StormsweepError, UserError
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of, is_alive
 from stormsweep.study.submission import driver_key
 
 #: Seconds that Slurm may take where its answer is one of several things to show.
 _SHORT = 5.0
+#: Seconds that a driver may take to end its workers and its journal.
+_ENDING_S = 60.0
 #: Looks for jobs that came while others were cancelled.
 _LOOKS = 5
 
@@ -45,22 +48,42 @@ def cancel(directory: Path) -> list[str]:
     alive = driver is not None and not in_job and is_alive(directory, driver)
     if driver is not None and alive and _is_here(driver):
         # Before its jobs, or it would replace them.
-        os.kill(driver["pid"], signal.SIGINT)
-        ended.append(f"process {driver['pid']} on this machine, the driver: interrupted")
+        os.kill(driver["pid"], signal.Signals[driver.get("stop", "SIGINT")])
+        if jobs is not None:
+            ended += jobs.cancel()
+        _await_end(directory, driver, ended)
+        ended.insert(0, f"process {driver['pid']} on this machine, the driver: interrupted")
         alive = False
     if jobs is not None:
         ended += jobs.cancel()
     if driver is not None and alive:
         also = f" ({'; '.join(ended)})" if ended else ""
+        how = f"kill -{driver.get('stop', 'SIGINT')[3:]} {driver['pid']}"
         raise UserError(
             f"{directory}: its driver is process {driver['pid']} on {driver['host']}, in no job of "
-            f"its own; stop it there: kill -INT {driver['pid']}{also}"
+            f"its own; stop it there: {how}{also}"
         )
     if trouble is not None:
         if not ended:
             raise trouble
         ended.append(f"jobs it may have: Slurm does not say ({trouble.said})")
     return ended
+
+
+def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> None:
+    """Wait until a driver of this machine let go of its study, or is gone."""
+    until = time.monotonic() + _ENDING_S
+    while (now := driver_of(directory)) is not None and now["token"] == driver["token"]:
+        if not is_alive(directory, driver):
+            return
+        if time.monotonic() > until:
+            also = f" ({'; '.join(ended)})" if ended else ""
+            raise StormsweepError(
+                f"{directory}: its driver, process {driver['pid']} on this machine, was told to "
+                f"end {_ENDING_S:.0f} s ago and is still there; kill -KILL {driver['pid']} ends "
+                f"it, and loses nothing that was recorded{also}"
+            )
+        time.sleep(0.1)
 
 
 def _is_here(driver: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 import json
 import os
+import signal
 import threading
 import time
 import uuid
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from stormsweep.cluster.machine import host, process_space, process_started
-from stormsweep.errors import StudyBusyError
+from stormsweep.errors import StudyBusyError, typed
 from stormsweep.files import write_json
 
 FILE = "driver.json"
@@ -35,8 +36,8 @@ def driver_of(directory: Path) -> dict[str, Any] | None:
     -------
     dict or None
         ``host``, ``pid``, ``started`` (of the process), ``token``, ``beat``, ``seen`` (ISO time),
-        and, once it has workers, ``dashboard`` (port on that host's loopback) and ``work``: what
-        they are at (`Execution.at_work`).
+        ``stop`` (the signal that ends it) and, once it has workers, ``dashboard`` (port on that
+        host's loopback) and ``work``: what they are at (`Execution.at_work`).
     """
     try:
         said: dict[str, Any] = json.loads((directory / FILE).read_text(encoding="utf-8"))
@@ -62,6 +63,15 @@ def is_alive(directory: Path, driver: dict[str, Any]) -> bool:
     return False
 
 
+def stopping_signal() -> str:
+    """Return the name of the signal that ends this process as Ctrl-C would.
+
+    Shells have what a script starts with ``&`` ignore SIGINT; commands take SIGTERM for the same.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return "SIGTERM" if ignored else "SIGINT"
+
+
 def refuse_if_busy(directory: Path) -> None:
     """Do nothing when no driver is at work on the study.
 
@@ -74,7 +84,8 @@ def refuse_if_busy(directory: Path) -> None:
     if driver is not None and is_alive(directory, driver):
         raise StudyBusyError(
             f"{directory}: another driver is at work on this study: process {driver['pid']} on "
-            f"{driver['host']}, last sign of life {driver['seen']}; wait for it or stop it"
+            f"{driver['host']}, last sign of life {driver['seen']}; wait for it, or end it with "
+            f"`{typed('cancel', directory)}`"
         )
 
 
@@ -99,6 +110,7 @@ class DriverLock:
             "space": process_space(),
             "pid": os.getpid(),
             "started": process_started(os.getpid()) or 0.0,
+            "stop": stopping_signal(),
             "token": uuid.uuid4().hex,
             "beat": 0,
             "seen": _now(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import deque
 from collections.abc import Iterable
 
 #: Factors of the two-sided 90 % t-interval, by degrees of freedom.
@@ -11,7 +12,7 @@ _T90 = (math.inf, 6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
 #: The time so far is cut into so many pieces at most; in each every worker ends so many tasks.
 _PIECES, _TASKS = 10, 2
 #: Results that are kept: of the others the sum is.
-_KEPT = 4096
+_KEPT = 1024
 
 
 class Pace:
@@ -30,9 +31,9 @@ class Pace:
 
     def __init__(self, began: float) -> None:
         self._began = began
-        self._sum = 0.0
+        self._sum, self._count = 0.0, 0
         self._gained: list[tuple[float, float]] = []
-        self._speeds: list[float] = []
+        self._speeds: deque[float] = deque(maxlen=64)
 
     def take(self, when: float, gained: float, seconds: float) -> None:
         """Take in a result.
@@ -47,6 +48,7 @@ class Pace:
             How long a worker was at it.
         """
         self._sum += gained
+        self._count += 1
         self._gained.append((when, gained))
         if len(self._gained) > _KEPT:
             # Two neighbours become one: cheaper, and the pieces are as they were.
@@ -55,7 +57,7 @@ class Pace:
                 for a, b in zip(self._gained[::2], self._gained[1::2], strict=False)
             ]
         if gained > 0 and seconds > 0:
-            self._speeds = [*self._speeds[-63:], gained / seconds]
+            self._speeds.append(gained / seconds)
 
     def left(
         self, now: float, work: float, workers: int, chains: Iterable[float] = ()
@@ -87,7 +89,7 @@ class Pace:
         rate = self._sum / seconds
         longest = max(chains, default=0.0) / statistics.median(self._speeds)
         middle, low, high = work / rate, math.nan, math.nan
-        pieces = min(_PIECES, len(self._gained) // (_TASKS * max(1, workers)))
+        pieces = min(_PIECES, self._count // (_TASKS * max(1, workers)))
         if pieces >= 2:
             sums = [0.0] * pieces
             for when, gained in self._gained:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from stormsweep.cluster.partitions import misfit
 from stormsweep.cluster.scheduler import scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
-from stormsweep.errors import SlurmError, StudyFileError, UserError
+from stormsweep.errors import SlurmError, StudyFileError, UserError, typed
 from stormsweep.files import write_json
 
 #: Where a study's directory keeps which sites file its site stands in.
@@ -53,6 +54,12 @@ class Place:
     found: Found
     nodes: tuple[int, int]
     inside: bool = False
+
+    @property
+    def asked(self) -> tuple[int, int] | None:
+        """How many nodes were asked for; None: as many as the site says."""
+        count = self.found.site.nodes
+        return None if self.inside or self.nodes == (count, count) else self.nodes
 
     @property
     def workers(self) -> int:
@@ -97,7 +104,9 @@ def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") 
         raise
 
 
-def remember(found: Found, directory: Path, submitted: bool) -> None:
+def remember(
+    found: Found, directory: Path, submitted: bool, nodes: tuple[int, int] | None = None
+) -> None:
     """Write down in a study's directory in which sites file its site stands, and how it is run.
 
     From there the site may not be found: ``studies/sites.toml``, say, for ``run runs/taki-2019``.
@@ -110,15 +119,51 @@ def remember(found: Found, directory: Path, submitted: bool) -> None:
         The study's directory.
     submitted : bool
         Whether the driver runs in a job.
+    nodes : tuple of int and int, optional
+        Nodes at least and at most, where others were asked for than the site says.
     """
     assert found.file is not None  # Only `local` stands in no file.
     told = {"site": found.name, "sites_file": str(found.file.absolute())}
-    write_json(directory / _REMEMBERED, told | {"submitted": submitted})
+    write_json(directory / _REMEMBERED, told | {"submitted": submitted, "nodes": nodes})
+
+
+def going_on(directory: Path, use: str) -> str:
+    """Return the command by which a study that stopped goes on where it ran.
+
+    Parameters
+    ----------
+    directory : Path
+        The study's directory.
+    use : str
+        The site that the study names.
+    """
+    nodes = _remembered(directory).get("nodes")
+    if was_submitted(directory):
+        return submit_again(directory, use, nodes and nodes[1])
+    return run_again(directory, use, nodes)
 
 
 def was_submitted(directory: Path) -> bool:
     """Say whether the driver of a study ran, or is to run, in a job."""
     return bool(_remembered(directory).get("submitted"))
+
+
+def submit_again(directory: Path, use: str, nodes: int | None) -> str:
+    """Return the `submit` of a study to a site, with as many nodes for each job."""
+    return typed("submit", directory, "--site", use, *(["--nodes", nodes] if nodes else []))
+
+
+def run_again(study: Path, use: str, nodes: Sequence[int] | None) -> str:
+    """Return the `run` of a study or its file on a site, with as many of its nodes.
+
+    Examples
+    --------
+    >>> run_again(Path("runs/x"), "local", None), run_again(Path("x.toml"), "two", (1, 8))
+    ('stormsweep run runs/x', 'stormsweep run x.toml --site two --nodes 1:8')
+    """
+    where = [] if use == LOCAL else ["--site", use]
+    count = ["--nodes", f"{nodes[0]}:{nodes[1]}"] if where and nodes else []
+    return typed("run", study, *where, *count)
 
 
 def _remembered(directory: Path) -> dict[str, Any]:
@@ -184,7 +229,9 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> None:
     commands.needed()
     site = found.site.model_copy(update={"nodes": place.nodes[1]})
     if isinstance(commands, Slurm) and (wrong := misfit(site, commands.partitions())):
-        raise StudyFileError(f"{found.key(wrong[0])}: {wrong[1]}")
+        key, why = wrong
+        where = "--nodes" if key == "nodes" and place.asked else found.key(key)
+        raise StudyFileError(f"{where}: {why}")
     refuse_setup(found)
     refuse_elsewhere(found, directory)
     if isinstance(commands, Slurm):

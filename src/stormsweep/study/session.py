@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stormsweep import __version__
-from stormsweep.config.load import dump_study
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import JournalError, StudyInterrupted
-from stormsweep.files import write_json, write_text
+from stormsweep.files import write_json
 from stormsweep.records import (
     Record,
     RunFailed,
@@ -31,7 +30,7 @@ from stormsweep.study.directory import StudyDirectory
 from stormsweep.study.environment import describe
 from stormsweep.study.execute import Execution
 from stormsweep.study.lock import DriverLock
-from stormsweep.study.places import Place, remember
+from stormsweep.study.places import Place
 from stormsweep.study.problem import turned_folder
 from stormsweep.study.protocol import FoldRows, flaws, fold_sizes
 from stormsweep.study.staff import Staff
@@ -110,6 +109,8 @@ class Session:
         Shown what goes on.
     lock : DriverLock
         Holds the study for this driver.
+    write_down : callable
+        Writes down what is run, and where.
     """
 
     def __init__(
@@ -119,9 +120,10 @@ class Session:
         staff: Staff,
         watcher: Watcher,
         lock: DriverLock,
+        write_down: Callable[[], None],
     ) -> None:
         self._about, self._kept, self._staff = about, kept, staff
-        self._watcher, self._lock = watcher, lock
+        self._watcher, self._lock, self._write_down = watcher, lock, write_down
         self._started = time.time()
         self._processor = time.process_time()
 
@@ -154,7 +156,7 @@ class Session:
                 self._kept.refuse_other_model(execution.model)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
-            self._write_study()
+            self._write_down()
             with JournalWriter(self._kept.journal_path, execution.recall) as journal:
                 progress = execution.progress
                 session = progress.session + 1
@@ -191,13 +193,6 @@ class Session:
     def _taken(self) -> float:
         """Return the processor seconds that this process took for the session."""
         return round(time.process_time() - self._processor, 3)
-
-    def _write_study(self) -> None:
-        """Write down what is run, and where: `run DIR` knows both."""
-        write_text(self._kept.folder / "study.toml", dump_study(self._about.file))
-        if self._about.place is not None:
-            place = self._about.place
-            remember(place.found, self._kept.folder, submitted=place.inside)
 
     def _begin_study(self, journal: JournalWriter, model: str, progress: Progress) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
+from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import Range, StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
 from stormsweep.files import within_group
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.summary import Summary
     from stormsweep.scaling.accounts import Account
+    from stormsweep.scaling.advice import Advice, Budget
     from stormsweep.scaling.design import Part
+    from stormsweep.scaling.foretold import Foretold
     from stormsweep.study.forecast import Forecast
+    from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
     from stormsweep.study.places import Place
     from stormsweep.study.session import Outcome
@@ -114,6 +118,11 @@ class Study:
     def journal_path(self) -> Path:
         """The journal's file."""
         return self._kept.journal_path
+
+    @property
+    def recorded(self) -> bool:
+        """Whether anything is recorded of it."""
+        return self._kept.recorded
 
     def with_site(self, **changes: Any) -> Study:
         """Return the same study with other keys of ``[site]``."""
@@ -303,6 +312,9 @@ class Study:
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
             self._kept.refuse_edits()
+            if not self._kept.recorded:
+                # The study may wait for data or in a queue for hours, and be asked after meanwhile.
+                self._write_down()
             self._kept.sweep()
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             left = work_left(plan, before.reached, before.failed, retry_failed)
@@ -319,7 +331,8 @@ class Study:
             audited, together = self._audited is not None, self._measured is not None
             about = About(file, plan, data, folds, self._place(), audited, together)
             with self._kept.logging():
-                session = Session(about, self._kept, self._staff(plan), watcher, lock)
+                staff = self._staff(plan)
+                session = Session(about, self._kept, staff, watcher, lock, self._write_down)
                 return session.run(retry_failed, leaving or never)
 
     @within_group()
@@ -494,6 +507,88 @@ class Study:
 
         return forecast(self.without_trial().file, self.directory, self.plan())
 
+    def simulate(
+        self,
+        *,
+        workers: int | None = None,
+        nodes: int | None = None,
+        threads: int | None = None,
+        site: str | None = None,
+        repeats: int | None = None,
+        whole: bool = False,
+        circumstances: Circumstances | None = None,
+    ) -> Foretold:
+        """Foretell what the study takes in a layout, from its own journal, by simulating it.
+
+        Parameters
+        ----------
+        workers, nodes, threads : int, optional
+            The layout: workers on this machine, or on a site whole nodes of them; threads of each.
+        site : str, optional
+            Instead of ``site.use``.
+        repeats : int, optional
+            Simulations.
+        whole : bool
+            All of the study, also where some of it is on record already. A study that is finished
+            is simulated whole in any case.
+        circumstances : Circumstances, optional
+            Failures, waits in the queue, how fast the site's cores are.
+
+        Returns
+        -------
+        Foretold
+            Percentiles of time, core-hours, GPU-hours, money and utilisation.
+
+        Raises
+        ------
+        UserError
+            If the journal has no finished run, or there is no such layout.
+        """
+        from stormsweep.study.foretelling import Outlook, in_layout
+
+        outlook = Outlook(self, whole, circumstances)
+        return outlook.foretell(in_layout(self, outlook, site, workers, nodes, threads), repeats)
+
+    def advise(
+        self,
+        *,
+        sites: Sequence[str] = (),
+        deadline: float | None = None,
+        budget: Budget | None = None,
+        repeats: int | None = None,
+        most_nodes: int | None = None,
+        whole: bool = False,
+        circumstances: Circumstances | None = None,
+    ) -> Advice:
+        """Compare layouts, numbers of nodes and sites, and choose.
+
+        Parameters
+        ----------
+        sites : sequence of str
+            Instead of ``site.use``.
+        deadline : float, optional
+            Seconds in which it must be done; the cheapest that is is chosen.
+        budget : Budget, optional
+            What it may cost; the fastest that keeps to it is chosen.
+        repeats, whole, circumstances
+            As for `simulate`.
+        most_nodes : int, optional
+            Nodes to try at most.
+
+        Returns
+        -------
+        Advice
+
+        Raises
+        ------
+        UserError
+            If the journal has no finished run, or nothing keeps to deadline and budget.
+        """
+        from stormsweep.study.foretelling import Outlook, advise
+
+        outlook = Outlook(self, whole, circumstances)
+        return advise(self, outlook, sites, deadline, budget, repeats, most_nodes)
+
     def node_script(self) -> str:
         """Return the job script of a node of the study's site.
 
@@ -522,12 +617,27 @@ class Study:
     def _in(self, layout: Layout) -> Study:
         return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
 
+    def _write_down(self) -> None:
+        """Write down what is run, and where: `run DIR` and all else that is given it know both."""
+        from stormsweep.config.load import dump_study
+        from stormsweep.files import write_text
+        from stormsweep.study.places import remember, was_submitted
+
+        write_text(self.directory / "study.toml", dump_study(self.file))
+        place = self._place()
+        # What `submit` wrote down stays: a job knows less of what was asked for.
+        if place is not None and not (place.inside and was_submitted(self.directory)):
+            remember(place.found, self.directory, place.inside, place.asked)
+
     def _place(self) -> Place | None:
         from stormsweep.study.places import place_of
 
         if self._at is not None:
             return self._at
-        return place_of(self.file.site.use, self.path, self.directory, self._nodes)
+        site, nodes = self.file.site, self._nodes
+        if nodes is None and site.nodes is not None and site.use != LOCAL:
+            nodes = site.nodes, site.nodes
+        return place_of(site.use, self.path, self.directory, nodes)
 
     def refuse_unfit_site(self) -> None:
         """Refuse a site that the study cannot run on: `stormsweep.study.places.refuse_unfit`."""

@@ -70,6 +70,7 @@ def submit(
     dry_run: bool = False,
 ) -> Submission:
     """Submit a study; see `stormsweep.study.study.Study.submit`."""
+    nodes = study.file.site.nodes if nodes is None else nodes
     found = with_nodes(_found(study, site), nodes)
     chosen = study.with_site(use=found.name)
     directory = study.directory.absolute()
@@ -89,7 +90,7 @@ def submit(
     id = None
     if not dry_run:
         _refuse_second(directory, commands)
-        id = _submitted(chosen, found, script, commands)
+        id = _submitted(chosen, found, nodes, script, commands)
     return Submission(found.name, script, id, output, error, expected)
 
 
@@ -168,12 +169,14 @@ def _refuse_second(directory: Path, commands: slurm.Slurm) -> None:
     refuse_if_busy(directory)
 
 
-def _submitted(study: Study, found: Found, script: str, commands: slurm.Slurm) -> str:
+def _submitted(
+    study: Study, found: Found, nodes: int | None, script: str, commands: slurm.Slurm
+) -> str:
     directory, key = study.directory, driver_key(study.directory)
     with StudyDirectory(study.file, study.path, directory).made():
         (directory / "logs").mkdir(exist_ok=True)
         write_text(directory / "study.toml", dump_study(study.file))
-        remember(found, directory, submitted=True)
+        remember(found, directory, True, None if nodes is None else (nodes, nodes))
         try:
             return commands.submit(script, Path.cwd(), key)
         except SlurmError as error:

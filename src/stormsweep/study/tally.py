@@ -127,7 +127,7 @@ class Tally:
     def _longest_chain(self, now: float) -> float:
         """Return what is left of the run that has most left; looked for every few seconds."""
         if now >= self._look_again:
-            self._look_again = now + _LOOK_SECONDS
+            began = time.monotonic()
             self._chain = max(
                 (
                     self._cost(run, run.milestones[-1] - self.progress.epoch(name))
@@ -136,6 +136,7 @@ class Tally:
                 ),
                 default=0.0,
             )
+            self._look_again = now + max(_LOOK_SECONDS, 100 * (time.monotonic() - began))
         return self._chain
 
     def _cost(self, run: Run, epochs: int) -> float:

@@ -52,15 +52,34 @@
         keep(name, column + " " + way);
       });
     });
-    const before = kept(name);
-    if (before && document.body.dataset.reload) sort(table, ...before.split(" ").map(Number));
+    const chosen = kept(name);
+    if (chosen) sort(table, ...chosen.split(" ").map(Number));
   });
 
+  // Of a study that runs, until its last report: that one comes anew too, and stays.
   const seconds = parseFloat(document.body.dataset.reload || "0");
+  const marks = [...document.querySelectorAll("section[id], figure[id]")];
+  const before = kept(here + "place");
+  if (before) {
+    // The place is kept by what stands there: what is above may have grown, and figures grow late.
+    const [id, top] = before.split(" ");
+    const mark = document.getElementById(id);
+    const back = () => mark && scrollBy(0, mark.getBoundingClientRect().top - top);
+    const growing = new ResizeObserver(back);
+    const leave = () => growing.disconnect();
+    for (const kind of ["wheel", "touchstart", "keydown", "mousedown"]) {
+      addEventListener(kind, leave, { once: true, passive: true });
+    }
+    history.scrollRestoration = "manual";
+    growing.observe(document.body);
+    addEventListener("load", () => { back(); setTimeout(leave, 10000); });
+    keep(here + "place", "");
+  }
   if (seconds > 0) {
-    const place = kept(here + "scroll");
-    if (place) addEventListener("load", () => scrollTo(0, +place));
-    addEventListener("pagehide", () => keep(here + "scroll", scrollY));
+    addEventListener("pagehide", () => {
+      const mark = marks.filter((one) => one.getBoundingClientRect().top <= 0).pop();
+      if (mark) keep(here + "place", mark.id + " " + mark.getBoundingClientRect().top);
+    });
     let due = false;
     const again = () => { if (due && !document.hidden) location.reload(); };
     setTimeout(() => { due = true; again(); }, 1000 * seconds);

@@ -1,0 +1,1 @@
+"""How well simulations foretell: studies measured in several layouts, and simulated from one."""

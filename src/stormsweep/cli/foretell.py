@@ -1,0 +1,286 @@
+"""`simulate` and `advise`: how long a study takes elsewhere, and what to ask for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stormsweep.cli import app
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
+from stormsweep.cli.words import duration
+
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads of each worker, instead of the site's.")
+]
+RepeatsOption = Annotated[
+    int | None, typer.Option(min=1, help="Simulations; default 20, fewer of very large studies.")
+]
+FailuresOption = Annotated[
+    float,
+    typer.Option("--failures-per-hour", min=0, help="How often a worker is lost in an hour."),
+]
+WaitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--queue-wait",
+        metavar="TIME or MEDIAN:HIGH",
+        help="Wait of a job in the queue, such as 10min; or median and what one in ten exceeds.",
+    ),
+]
+SpeedOption = Annotated[
+    float, typer.Option(min=0.01, help="Speed of the site's cores over those measured.")
+]
+WholeOption = Annotated[
+    bool, typer.Option("--whole", help="All of the study, not only what is left of it.")
+]
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Read a time.
+
+    Examples
+    --------
+    >>> seconds_of("2h", ""), seconds_of("1h30min", ""), seconds_of("90s", "")
+    (7200.0, 5400.0, 90.0)
+    """
+    from stormsweep.errors import UserError
+
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)\s*(min|s|h|d)", text)
+    if not parts or "".join(f"{number}{unit}" for number, unit in parts) != text.replace(" ", ""):
+        raise UserError(
+            f"{option}: given {text!r}; must be a time such as 90s, 20min, 2h or 1h30min"
+        )
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def budget_of(text: str) -> Any:
+    """Read a budget.
+
+    Examples
+    --------
+    >>> budget_of("500core-h"), budget_of("12.5")
+    (Budget(amount=500.0, unit='core-h'), Budget(amount=12.5, unit='money'))
+    """
+    from stormsweep.errors import UserError
+    from stormsweep.scaling.advice import Budget
+
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(core-h|gpu-h|)", text.strip())
+    if found is None or float(found[1]) <= 0:
+        raise UserError(
+            f"--budget: given {text!r}; must be hours such as 500core-h or 20gpu-h, or an amount "
+            "at the site's prices such as 12.50"
+        )
+    return Budget(float(found[1]), found[2] or "money")
+
+
+def wait_of(text: str) -> Any:
+    """Read a wait in the queue.
+
+    Examples
+    --------
+    >>> wait_of("10min").median, round(wait_of("10min:1h").spread, 2)
+    (600.0, 1.4)
+    """
+    import math
+
+    from stormsweep.errors import UserError
+    from stormsweep.scaling.machine import TENTH, Wait
+
+    median, colon, high = text.partition(":")
+    first = seconds_of(median, "--queue-wait")
+    if not colon:
+        return Wait(first)
+    second = seconds_of(high, "--queue-wait")
+    if second < first or first <= 0:
+        raise UserError(f"--queue-wait: given {text!r}; the second must be the longer one")
+    return Wait(first, math.log(second / first) / TENTH)
+
+
+def _circumstances(failures: float, wait: str | None, speed: float) -> Any:
+    from stormsweep.study.foretelling import Circumstances
+
+    return Circumstances(failures, None if wait is None else wait_of(wait), speed)
+
+
+@app.command()
+def simulate(
+    study: StudyArgument,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Workers, instead of the study's or the site's.")
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Nodes of the site, instead of its own number.")
+    ] = None,
+    threads: ThreadsOption = None,
+    site: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Where, instead of site.use.")
+    ] = None,
+    repeats: RepeatsOption = None,
+    failures_per_hour: FailuresOption = 0.0,
+    queue_wait: WaitOption = None,
+    speed: SpeedOption = 1.0,
+    whole: WholeOption = False,
+    timeline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw one simulation's timeline (.png, .pdf, .svg)."),
+    ] = None,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Foretell how long a study takes in another layout, or on another site, and what it costs."""
+    from stormsweep.study.foretelling import Outlook, in_layout
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study, runs)
+    said = _circumstances(failures_per_hour, queue_wait, speed)
+    outlook = Outlook(chosen, whole, said)
+    machine = in_layout(chosen, outlook, site, workers, nodes, threads)
+    for line in _told(outlook, outlook.foretell(machine, repeats)):
+        typer.echo(line)
+    if timeline is not None:
+        from stormsweep.report.foretold import write_timeline
+
+        write_timeline(outlook.journal(machine), timeline)
+        typer.echo(f"Timeline: {timeline}")
+
+
+def _told(outlook: Any, found: Any) -> Iterator[str]:
+    """Yield what was foretold."""
+    from stormsweep.scaling.advice import called
+
+    what = "what is left" if outlook.rest else "the whole study, from its beginning"
+    yield (
+        f"{called(found.machine)}: {what}, {found.tasks:,} tasks of {found.runs:,} runs, "
+        f"simulated {found.repeats} times"
+    )
+    rows = [("time", found.makespan, duration), ("core-hours", found.core_hours, _hours)]
+    if found.machine.gpus_per_node:
+        rows.append(("GPU-hours", found.gpu_hours, _hours))
+    if found.cost is not None:
+        rows.append(("cost", found.cost, lambda value: f"{value:,.2f}"))
+    rows.append(("utilisation", found.utilisation, lambda value: f"{value:.0%}"))
+    if found.machine.name != "local":
+        rows.append(("jobs", found.jobs, lambda value: f"{value:.0f}"))
+    for name, values, word in rows:
+        low, median, high = (word(value) for value in values)
+        yield f"  {name:<12}{median:>12}   9 of 10 between {low} and {high}"
+    for line in _parts(found):
+        yield line
+    for line in _trouble(outlook, found):
+        yield f"  Note: {line}."
+
+
+def _parts(found: Any) -> Iterator[str]:
+    parts = found.parts
+    named = [
+        ("in the queue", parts.waiting),
+        ("starting", parts.starting),
+        ("at tasks", parts.busy),
+        ("without work", parts.idle),
+        ("between tasks", parts.overhead),
+    ]
+    whole = sum(seconds for _, seconds in named) or 1.0
+    shares = ", ".join(f"{seconds / whole:.0%} {name}" for name, seconds in named if seconds > 0)
+    longest = duration(found.longest_chain)
+    yield f"  The last worker's time: {shares}; the longest run takes {longest}"
+
+
+def _trouble(outlook: Any, found: Any) -> Iterator[str]:
+    yield from outlook.beyond(found.machine)
+    if found.given_up:
+        yield (
+            f"{len(found.given_up)} runs would fail, since one epoch does not fit into the walltime"
+        )
+    if found.unfinished:
+        yield f"{found.unfinished} of {found.repeats} simulations ran out of jobs (--max-jobs)"
+
+
+def _hours(value: float) -> str:
+    return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
+
+
+@app.command()
+def advise(
+    study: StudyArgument,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When it must be done, such as 2h.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="What it may cost: 500core-h, 20gpu-h, or money."),
+    ] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A site to consider; more than once for several."),
+    ] = None,
+    repeats: RepeatsOption = None,
+    failures_per_hour: FailuresOption = 0.0,
+    queue_wait: WaitOption = None,
+    speed: SpeedOption = 1.0,
+    most_nodes: Annotated[
+        int | None, typer.Option("--most-nodes", min=1, help="Nodes to try at most.")
+    ] = None,
+    whole: WholeOption = False,
+    pilot: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01, metavar="MINUTES", help="First train one run of each kind for so long, here."
+        ),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the layout into the study file.")
+    ] = False,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Say what to ask for: the layout, the nodes and the site that a study is best run with."""
+    from stormsweep.scaling.advice import MONEY, called, cost_of
+    from stormsweep.study import advised, foretelling
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study, runs)
+    latest = None if deadline is None else seconds_of(deadline, "--deadline")
+    most = None if budget is None else budget_of(budget)
+    said = _circumstances(failures_per_hour, queue_wait, speed)
+    if pilot is not None:
+        _pilot(chosen, 60 * pilot)
+    outlook = foretelling.Outlook(chosen, whole, said)
+    found = foretelling.advise(chosen, outlook, site or [], latest, most, repeats, most_nodes)
+    unit = "cost" if found.unit == MONEY else found.unit
+    typer.echo(f"{'':<2}{'layout':<46}{'time':>12}{'19 of 20 by':>14}{unit:>12}{'busy':>7}")
+    for one in found.front:
+        mark = "*" if one is found.chosen else "k" if one is found.knee else " "
+        typer.echo(
+            f"{mark:<2}{called(one.machine):<46}{duration(one.makespan.median):>12}"
+            f"{duration(one.makespan.high):>14}{_hours(cost_of(one, found.unit).median):>12}"
+            f"{one.utilisation.median:>7.0%}"
+        )
+    typer.echo(
+        f"{len(found.candidates)} layouts simulated; shown are those than which none is both "
+        "faster and cheaper (* advised, k the knee)"
+    )
+    for line in found.limits:
+        typer.echo(line)
+    best = found.chosen
+    low, median, high = map(duration, best.makespan)
+    typer.echo(f"Advised: {called(best.machine)}, {found.because}")
+    typer.echo(f"  {median}, 9 of 10 between {low} and {high}")
+    for note in _trouble(outlook, best):
+        typer.echo(f"  Note: {note}.")
+    for line in advised.lines(chosen, best):
+        typer.echo(f"  {line}")
+    if write:
+        typer.echo(f"Wrote {advised.write(chosen, best)}")
+
+
+def _pilot(study: Any, seconds: float) -> None:
+    from stormsweep.cli.stop import stoppable
+    from stormsweep.cli.watch import display
+    from stormsweep.study import advised
+
+    again = f"stormsweep run {study.directory}"
+    with stoppable(lambda: again, "everything finished so far is kept"), display() as watcher:
+        advised.pilot(study, seconds, watcher)

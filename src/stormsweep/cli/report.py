@@ -1,0 +1,86 @@
+"""`report`: the report written anew, once or for as long as the study runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from stormsweep.cli import app
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
+
+#: Seconds between two reports of a study that runs, between looks at whether its driver does, and
+#: between questions to Slurm where it does not.
+_EVERY, _LOOK, _ASK = 30.0, 1.0, 30.0
+
+
+@app.command()
+def report(
+    study: StudyArgument,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Write it again and again until the study is over."),
+    ] = False,
+    every: Annotated[
+        float,
+        typer.Option(
+            min=1, metavar="SECONDS", help="With --watch: how often, where something is new."
+        ),
+    ] = _EVERY,
+    runs: RunsOption = RUNS,
+) -> None:
+    """Write the report anew: HTML, figures (PNG, PDF, CSV), tables (CSV, LaTeX)."""
+    from stormsweep.report import write_report
+    from stormsweep.study.study import Study
+
+    chosen = Study.from_toml(study, runs)
+    chosen.entries()
+    if not watch:
+        typer.echo(f"Report: {write_report(chosen.directory)}")
+        return
+    try:
+        said = _until_over(chosen, every)
+    except KeyboardInterrupt:
+        # The page must not go on loading itself anew: nobody writes it any more.
+        said = "no longer watching; the study goes on"
+        typer.echo("Writing the report a last time ...", err=True)
+    page = write_report(chosen.directory)
+    typer.echo(f"{chosen.file.study.name}: {said}. Report: {page}")
+
+
+def _until_over(study: Any, every: float) -> str:
+    """Write the report whenever something is new, until the study is over; say how it stands."""
+    from stormsweep.cli.follow import go_on
+    from stormsweep.report import write_report
+
+    written, due, ask_at = -1, 0.0, 0.0
+    while True:
+        size = study.journal_path.stat().st_size
+        if not _driven(study) and time.monotonic() >= ask_at:
+            if not _waits(study):
+                return "finished" if study.summary().finished else f"stopped; {go_on(study)}"
+            ask_at = time.monotonic() + _ASK
+        if size != written and time.monotonic() >= due:
+            page = write_report(study.directory, reload_seconds=every)
+            if written < 0:
+                typer.echo(f"Report: {page}; it loads itself anew while the study runs.")
+            # A report that takes long must not take the cores from the study.
+            written, due = size, time.monotonic() + every
+        time.sleep(_LOOK)
+
+
+def _driven(study: Any) -> bool:
+    from stormsweep.study.lock import driver_of, is_alive
+
+    driver = driver_of(study.directory)
+    return driver is not None and is_alive(study.directory, driver)
+
+
+def _waits(study: Any) -> bool:
+    """Tell whether a job of the study runs or waits, or Slurm does not say."""
+    from stormsweep.cli.follow import lines
+    from stormsweep.cluster import slurm
+
+    jobs = study.jobs()
+    return bool(lines(jobs or {})) or (jobs is None and slurm.available())

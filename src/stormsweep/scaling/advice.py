@@ -1,0 +1,344 @@
+"""What to ask for: layouts, nodes and sites, each simulated, and the best among them.
+
+Everything is decided from `Foretold`: the numbers of advice are those of a simulation of the same
+layout.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from stormsweep.errors import UserError
+from stormsweep.scaling.foretold import Foretold, Range
+from stormsweep.scaling.machine import Machine
+
+#: Twice the nodes must take this share off the time to be worth it.
+_WORTH = 0.1
+#: A part of the makespan with so large a share of it is what more nodes would not shorten.
+_MOST = 0.5
+#: Where the driver is busy for such a share of the time that workers work, they wait for it.
+_DRIVER_FULL = 0.75
+CORE_HOURS, MONEY = "core-h", "money"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a study may cost.
+
+    Attributes
+    ----------
+    amount : float
+    unit : str
+        ``core-h``, ``gpu-h`` or ``money``, at the site's prices.
+    """
+
+    amount: float
+    unit: str
+
+    def of(self, foretold: Foretold) -> Range:
+        """Return what a study costs in this unit.
+
+        Raises
+        ------
+        UserError
+            If that is money, and the site has no prices.
+        """
+        return cost_of(foretold, self.unit)
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}" if self.unit != MONEY else f"{self.amount:g}"
+
+
+def cost_of(foretold: Foretold, unit: str) -> Range:
+    """Return a cost in a unit; see `Budget`."""
+    if unit == CORE_HOURS:
+        return foretold.core_hours
+    if unit == "gpu-h":
+        return foretold.gpu_hours
+    if foretold.cost is None:
+        raise UserError(
+            f"site {foretold.machine.name!r} has no prices; set price_per_core_hour (and "
+            "price_per_gpu_hour) in sites.toml, or give the budget in core-h"
+        )
+    return foretold.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Layouts compared.
+
+    Attributes
+    ----------
+    candidates : tuple of Foretold
+        All that were simulated, by site and size.
+    unit : str
+        What cost is in; see `Budget`.
+    front : tuple of Foretold
+        None of the others is both faster and cheaper: the fastest last.
+    knee : Foretold
+        Of the front: from there on, time costs more and more.
+    chosen : Foretold
+        What is advised.
+    because : str
+        Why, in a few words.
+    limits : tuple of str
+        For each site and layout in one line, where more nodes (workers) stop helping, and why.
+    """
+
+    candidates: tuple[Foretold, ...]
+    unit: str
+    front: tuple[Foretold, ...]
+    knee: Foretold
+    chosen: Foretold
+    because: str
+    limits: tuple[str, ...]
+
+
+def advise(
+    families: Iterable[Sequence[Machine]],
+    foretell: Callable[[Machine], Foretold],
+    *,
+    deadline: float | None = None,
+    budget: Budget | None = None,
+) -> Advice:
+    """Simulate candidates and choose among them.
+
+    Parameters
+    ----------
+    families : iterable of sequence of Machine
+        Candidates of one site and one layout of a node, from small to large.
+    foretell : callable
+        Simulates a machine.
+    deadline : float, optional
+        Seconds in which the study must be done, in 19 of 20 cases.
+    budget : Budget, optional
+        What it may cost, in 19 of 20 cases.
+
+    Returns
+    -------
+    Advice
+        The cheapest within the deadline, or the fastest within the budget; with both the cheapest
+        of those that keep to both; with neither the knee.
+
+    Raises
+    ------
+    UserError
+        If nothing meets them; the text names what comes nearest.
+    """
+    made = [[foretell(machine) for machine in family] for family in families]
+    candidates = [one for family in made for one in family]
+    sound = [one for one in candidates if not one.unfinished and not one.given_up]
+    unit = budget.unit if budget is not None else _unit(candidates)
+    if not candidates:
+        raise UserError("there is no layout to try")
+    if not sound:
+        raise UserError(_no_walltime(candidates))
+    front = pareto(sound, unit)
+    knee = knee_of(front, unit)
+    chosen, because = _choose(sound, front, knee, unit, deadline, budget)
+    limits = tuple(limit(family) for family in made)
+    return Advice(tuple(candidates), unit, front, knee, chosen, because, limits)
+
+
+def _unit(candidates: Sequence[Foretold]) -> str:
+    return MONEY if all(one.cost is not None for one in candidates) else CORE_HOURS
+
+
+def _no_walltime(candidates: Sequence[Foretold]) -> str:
+    one = candidates[-1]
+    if one.given_up:
+        return (
+            f"on {one.machine.name} an epoch of {len(one.given_up)} runs does not fit into the "
+            "walltime; ask for a longer walltime"
+        )
+    return f"on {one.machine.name} {one.machine.max_jobs} jobs one after another do not finish it"
+
+
+def pareto(candidates: Sequence[Foretold], unit: str) -> tuple[Foretold, ...]:
+    """Return those that no other is both faster and cheaper than, the cheapest first."""
+    front: list[Foretold] = []
+    best = math.inf
+    order = sorted(candidates, key=lambda one: (cost_of(one, unit).median, one.makespan.median))
+    for one in order:
+        if one.makespan.median < best:
+            front.append(one)
+            best = one.makespan.median
+    return tuple(front)
+
+
+def knee_of(front: Sequence[Foretold], unit: str) -> Foretold:
+    """Return where a front bends most: what has the least product of time and cost.
+
+    To the left of it a percent of time is bought with less than a percent of cost, to the right
+    with more: the same for every unit of either.
+    """
+    return min(
+        front,
+        key=lambda one: (one.makespan.median * cost_of(one, unit).median, one.makespan.median),
+    )
+
+
+def _choose(
+    sound: Sequence[Foretold],
+    front: Sequence[Foretold],
+    knee: Foretold,
+    unit: str,
+    deadline: float | None,
+    budget: Budget | None,
+) -> tuple[Foretold, str]:
+    if deadline is None and budget is None:
+        return knee, "from here on, time costs more than it saves"
+    cheap = [one for one in sound if budget is None or budget.of(one).high <= budget.amount]
+    soon = [one for one in cheap if deadline is None or one.makespan.high <= deadline]
+    if soon and deadline is not None:
+        chosen = min(soon, key=lambda one: (cost_of(one, unit).median, one.makespan.median))
+        within = "the deadline" if budget is None else "the deadline and the budget"
+        return chosen, f"the cheapest within {within}"
+    if soon:
+        chosen = min(soon, key=lambda one: (one.makespan.median, cost_of(one, unit).median))
+        return chosen, "the fastest within the budget"
+    if not cheap:
+        assert budget is not None
+        nearest = min(sound, key=lambda one: budget.of(one).high)
+        raise UserError(
+            f"--budget: nothing keeps to {budget}; the nearest is {called(nearest.machine)} with "
+            f"{budget.of(nearest).high:.3g} {unit if unit != MONEY else 'in money'}"
+        )
+    assert deadline is not None
+    nearest = min(cheap, key=lambda one: one.makespan.high)
+    within = "" if budget is None else " within the budget"
+    raise UserError(
+        f"--deadline: nothing is done{within} in {duration(deadline)}; the nearest is "
+        f"{called(nearest.machine)} with {duration(nearest.makespan.high)}"
+    )
+
+
+def limit(family: Sequence[Foretold]) -> str:
+    """Say where more nodes (workers) of a family stop helping, and why."""
+    noun = "worker" if family[0].machine.name == "local" else "node"
+    what = family[0].machine
+    where = f"{what.name}, {what.threads_per_worker} thread{_s(what.threads_per_worker)} a worker"
+    if noun == "node":
+        where = f"{what.name}, {what.workers_per_node} x {what.threads_per_worker} a node"
+    for before, after in itertools.pairwise(family):
+        more = _size(after) / _size(before)
+        # What doubling must bring, also where the next candidate is not twice as large.
+        expected = (1 - _WORTH) ** math.log2(more)
+        if after.makespan.median > expected * before.makespan.median:
+            count = _size(before)
+            return f"{where}: more than {count} {noun}{_s(count)} hardly help: {why(before, after)}"
+    last = family[-1]
+    return f"{where}: {_size(last)} {noun}{_s(_size(last))}, the most tried, still help"
+
+
+def why(before: Foretold, after: Foretold) -> str:
+    """Say why a larger machine is hardly faster than a smaller one, from what its time went to."""
+    parts, span = after.parts, after.makespan.median
+    if span <= 0:
+        return "nothing is left to share"
+    at_work = span - parts.waiting - parts.starting
+    if after.driver_busy >= _DRIVER_FULL * at_work:
+        share = after.driver_busy / max(at_work, 1e-9)
+        return f"overhead: the driver is busy for {share:.0%} of the time"
+    if parts.overhead >= _MOST * span:
+        return f"overhead: {parts.overhead / span:.0%} of the time passes between tasks"
+    if parts.waiting >= _MOST * span:
+        return f"the queue: {parts.waiting / span:.0%} of the time is waiting in it"
+    if parts.starting >= _MOST * span:
+        return f"start-up: {parts.starting / span:.0%} of the time passes until workers are ready"
+    if before.machine.workers >= before.runs:
+        return (
+            f"nothing left to share: {before.runs} run{_s(before.runs)}, one worker each, and the "
+            f"longest run takes {duration(before.longest_chain)}"
+        )
+    if after.longest_chain >= _MOST * span:
+        return f"the longest run takes {duration(after.longest_chain)} of {duration(span)}"
+    if parts.waiting + parts.starting + parts.overhead >= _MOST * span:
+        return (
+            f"start-up and overhead: {(parts.waiting + parts.starting + parts.overhead) / span:.0%}"
+            " of the time"
+        )
+    return f"workers are idle for {1 - after.utilisation.median:.0%} of their time"
+
+
+def _size(one: Foretold) -> int:
+    return one.machine.workers if one.machine.name == "local" else one.machine.nodes
+
+
+def counts(most: int) -> list[int]:
+    """Return the numbers of nodes (workers) to try: 1, 2, 3, 4, 6, 8, 12, ...
+
+    Examples
+    --------
+    >>> counts(10)
+    [1, 2, 3, 4, 6, 8, 10]
+    """
+    found = {1, most}
+    number = 2
+    while number <= most:
+        found |= {number, number * 3 // 2} if number * 3 // 2 <= most else {number}
+        number *= 2
+    return sorted(found)
+
+
+def sized(machine: Machine, most: int) -> list[Machine]:
+    """Return a machine with 1, 2, 3 and up to `most` nodes."""
+    return [replace(machine, nodes=count) for count in counts(most)]
+
+
+def called(machine: Machine) -> str:
+    """Return a layout in words.
+
+    Examples
+    --------
+    >>> called(Machine.local(2, 1))
+    'local with 2 workers x 1 thread'
+    >>> called(Machine("taki", nodes=3, workers_per_node=16))
+    'taki with 3 nodes of 16 workers x 1 thread'
+    """
+    layout = (
+        f"{machine.workers_per_node} worker{_s(machine.workers_per_node)} x "
+        f"{machine.threads_per_worker} thread{_s(machine.threads_per_worker)}"
+    )
+    if machine.name == "local":
+        return f"local with {layout}"
+    return f"{machine.name} with {machine.nodes} node{_s(machine.nodes)} of {layout}"
+
+
+def walltime_for(foretold: Foretold, longest: float) -> float:
+    """Return the walltime to ask for: what nearly all studies take, to a quarter of an hour.
+
+    Parameters
+    ----------
+    foretold : Foretold
+        Without walltime, or with the site's.
+    longest : float
+        What the site allows.
+    """
+    need = foretold.makespan.high - foretold.parts.waiting
+    need += 2 * max(60.0, 0.1 * need)
+    return min(longest, 900.0 * math.ceil(need / 900.0))
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def duration(seconds: float) -> str:
+    """Word a duration.
+
+    Examples
+    --------
+    >>> duration(7.4), duration(312), duration(7512)
+    ('7 s', '5 min 12 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,169 @@
+"""Advice made usable: the lines to submit with, and the study file that says the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tomlkit
+
+from stormsweep.cluster.jobscript import job_script
+from stormsweep.cluster.partitions import clock
+from stormsweep.config.load import load_study
+from stormsweep.config.sites import LOCAL, Found, Site
+from stormsweep.errors import StudyFileError, UserError
+from stormsweep.files import write_text
+from stormsweep.scaling.advice import walltime_for
+from stormsweep.scaling.foretold import Foretold
+from stormsweep.search.plan import Plan, structure
+from stormsweep.study.chain import Link
+from stormsweep.study.foretelling import choose_site
+from stormsweep.study.study import Study
+
+if TYPE_CHECKING:
+    from stormsweep.study.session import Outcome
+    from stormsweep.study.watching import Watcher
+
+
+def command(study: Study, chosen: Foretold) -> str:
+    """Return the line that carries the study out as foretold."""
+    machine = chosen.machine
+    begun = (study.directory / "study.toml").exists()
+    what = study.directory if begun else study.path
+    if machine.name == LOCAL:
+        return (
+            f"stormsweep run {what} --site local --workers {machine.workers} "
+            f"--threads {machine.threads_per_worker}"
+        )
+    if machine.chain:
+        return f"stormsweep submit {what} --site {machine.name} --nodes {machine.nodes}"
+    return f"stormsweep run {what} --site {machine.name} --nodes {machine.nodes}"
+
+
+def site_as_advised(site: Site, chosen: Foretold) -> Site:
+    """Return a site with the layout and the walltime that are advised."""
+    machine = chosen.machine
+    changes: dict[str, Any] = {
+        "nodes": machine.nodes,
+        "workers_per_node": machine.workers_per_node,
+        "threads_per_worker": machine.threads_per_worker,
+    }
+    if not math.isinf(machine.walltime):
+        changes["walltime"] = clock(round(walltime_for(chosen, machine.walltime)))
+    return site.model_copy(update=changes)
+
+
+def sbatch_lines(study: Study, chosen: Foretold) -> list[str]:
+    """Return the ``#SBATCH`` lines of the job that is advised; none where there is no Slurm job."""
+    found = choose_site(study, chosen.machine.name)
+    if found.name == LOCAL or found.site.scheduler != "slurm":
+        return []
+    site = site_as_advised(found.site, chosen)
+    file = found.file or Path("sites.toml")
+    link = Link(study.directory.absolute(), found.name, file.absolute(), nodes=site.nodes)
+    script = job_script(site, link.order(study.file.study.name, site))
+    return [line for line in script.splitlines() if line.startswith("#SBATCH")]
+
+
+def site_table(study: Study, chosen: Foretold) -> list[str]:
+    """Return what is to stand in sites.toml, as far as it stands there otherwise."""
+    found = choose_site(study, chosen.machine.name)
+    if found.name == LOCAL:
+        return []
+    advised = site_as_advised(found.site, chosen)
+    keys = ("nodes", "walltime", "workers_per_node", "threads_per_worker")
+    lines = [
+        f"{key} = {_toml(getattr(advised, key))}"
+        for key in keys
+        if getattr(advised, key) != getattr(found.site, key)
+    ]
+    return [f"[site.{found.name}]", *lines] if lines else []
+
+
+def _toml(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def write(study: Study, chosen: Foretold) -> Path:
+    """Write advice into the study file, whose comments stay; return its path.
+
+    Raises
+    ------
+    UserError
+        If the file says by then what no study file may.
+    """
+    machine, path = chosen.machine, study.path
+    changes: dict[str, Any] = {"use": machine.name}
+    if machine.name == LOCAL:
+        changes |= {"workers": machine.workers, "threads_per_worker": machine.threads_per_worker}
+    else:
+        _refuse_other_layout(choose_site(study, machine.name), chosen)
+        changes["nodes"] = machine.nodes
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
+    if "site" not in document:
+        document.add("site", tomlkit.table())
+    table: Any = document["site"]
+    for key, value in changes.items():
+        # Set in place: the comment behind a value stays.
+        table[key] = value
+    text = tomlkit.dumps(document)
+    before = path.read_text(encoding="utf-8")
+    write_text(path, text)
+    try:
+        load_study(path)
+    except StudyFileError:
+        write_text(path, before)
+        raise
+    return path
+
+
+def _refuse_other_layout(found: Found, chosen: Foretold) -> None:
+    """Refuse what a study file cannot say: the layout of a node is the site's."""
+    machine, site = chosen.machine, found.site
+    if (machine.workers_per_node, machine.threads_per_worker) == (
+        site.workers_per_node,
+        site.threads_per_worker,
+    ):
+        return
+    raise UserError(
+        f"--write: the layout of a node stands in {found.file}: set workers_per_node = "
+        f"{machine.workers_per_node} and threads_per_worker = {machine.threads_per_worker} of "
+        f"[site.{found.name}] there first"
+    )
+
+
+class _Pilot(Study):
+    """A study of which only one run of each structure is trained."""
+
+    def __init__(self, study: Study) -> None:
+        self.__dict__.update(study.__dict__)
+
+    def plan(self) -> Plan:
+        whole = super().plan()
+        few = {structure(run): run for run in reversed(whole.runs)}
+        # In the order of the plan, so that the same runs are taken in every session.
+        chosen = tuple(run for run in whole.runs if few[structure(run)] is run)
+        return Plan(whole.configurations, whole.folds, chosen)
+
+
+def pilot(study: Study, seconds: float, watcher: Watcher | None = None) -> Outcome:
+    """Train one run of each structure for some time: enough to foretell the rest by.
+
+    What is trained counts: the study goes on from there.
+    """
+    import time
+
+    end = time.monotonic() + seconds
+    return _Pilot(study).run(watcher, leaving=lambda: time.monotonic() >= end)
+
+
+def lines(study: Study, chosen: Foretold) -> Iterator[str]:
+    """Yield what to do to follow advice."""
+    yield command(study, chosen)
+    yield from (f"  {line}" for line in sbatch_lines(study, chosen))
+    table = site_table(study, chosen)
+    if table:
+        yield "or in sites.toml:"
+        yield from (f"  {line}" for line in table)

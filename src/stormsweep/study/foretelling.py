@@ -1,0 +1,382 @@
+"""A study foretold from its own journal: how long it takes in a layout, and what to ask for."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stormsweep.cluster import machine as this_machine
+from stormsweep.config.sites import LOCAL, Found
+from stormsweep.errors import JournalError, StudyFileError, UserError
+from stormsweep.records import Entry, SessionBegun, TaskDone
+from stormsweep.results import facts
+from stormsweep.results.journal import of_kind
+from stormsweep.results.progress import Progress, progress_of
+from stormsweep.scaling import advice, runtime
+from stormsweep.scaling.beside import around, durations, parameters_of
+from stormsweep.scaling.foretold import Foretold, foretell
+from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.scaling.simulation import Simulated, simulate
+from stormsweep.scaling.spans import journal
+from stormsweep.search.bundling import Bundling
+from stormsweep.study.environment import sessions_of
+
+if TYPE_CHECKING:
+    from stormsweep.study.study import Study
+
+#: Nodes to try at most, unless asked otherwise.
+MOST_NODES = 64
+#: How sure a fit is at best, since no machine is quite the same twice; and where nothing could be
+#: left out of it.
+_LEAST_DOUBT, _DOUBT = 0.02, 0.1
+#: What comes to that in a layout that was not measured: what neighbours cost is not known there.
+_ELSEWHERE = 0.05
+#: Start-ups vary about as much as this; few were measured.
+_VARIED = (0.85, 1.0, 1.15)
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What is not known from a journal, and can be said.
+
+    Attributes
+    ----------
+    failures_per_hour : float
+        How often a worker is lost in an hour, through no fault of its run.
+    wait : Wait or None
+        In the queue; None: as measured on the site, or none.
+    speed : float
+        How fast the site's cores are, over those that the journal is of.
+    """
+
+    failures_per_hour: float = 0.0
+    wait: Wait | None = None
+    speed: float = 1.0
+
+
+class Outlook:
+    """What a study's journal says of what the study takes elsewhere.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    whole : bool
+        Foretell all of the study, also where some of it is on record. One that is finished is
+        foretold whole in any case: as if it were run anew.
+    circumstances : Circumstances
+        What the journal does not say.
+
+    Raises
+    ------
+    UserError
+        If the journal has no finished run.
+    """
+
+    def __init__(
+        self, study: Study, whole: bool = False, circumstances: Circumstances | None = None
+    ) -> None:
+        self._study, self._said = study, circumstances or Circumstances()
+        self.plan = study.plan()
+        self._entries = _entries(study)
+        known = progress_of(self._entries)
+        left = any(
+            known.reached.get(run.id, 0) < run.milestones[-1] and run.id not in known.failed
+            for run in self.plan.runs
+        )
+        self.rest = left and not whole
+        self._before = known if self.rest else Progress()
+        sizes = facts.study(self._entries).fold_sizes
+        self._patches = [int(size["epoch_patches"]) for size in sizes]
+        table = runtime.observations(self._entries, sessions_of(study.directory))
+        self.runtime = runtime.fit(table)
+        self._common = _uncertainty(table)
+        self._around = around(self._entries)
+        self._parameters = parameters_of(self._entries)
+
+    def foretell(self, machine: Machine, repeats: int | None = None) -> Foretold:
+        """Simulate the study on a machine, again and again."""
+        known = self._known(machine)
+        seed = self._study.file.study.seed
+        return foretell(self.plan, self._patches, known, machine, seed, repeats, **self._state())
+
+    def simulate(self, machine: Machine) -> Simulated:
+        """Simulate the study once, with all that every worker does."""
+        seed = (self._study.file.study.seed, 0)
+        known = self._known(machine)
+        return simulate(self.plan, self._patches, known, machine, seed, trace=True, **self._state())
+
+    def journal(self, machine: Machine) -> list[Entry]:
+        """Return the journal that the study would have, simulated once; it has no scores."""
+        about, known = facts.study(self._entries), self._known(machine)
+        return journal(about, self.plan, self._patches, known, machine, self.simulate(machine))
+
+    def _known(self, machine: Machine) -> Any:
+        return durations(
+            self.plan,
+            self._patches,
+            self.runtime,
+            self._around,
+            threads=machine.threads_per_worker,
+            workers=machine.workers_per_node,
+            parameters=self._parameters,
+            bundle=self._bundle(machine),
+            common=self._doubt(machine),
+            speed=self._said.speed,
+        )
+
+    def _bundle(self, machine: Machine) -> int:
+        """Return how many runs are trained together, about: those alike, shared among workers."""
+        bundling = Bundling(self._study.file.engine)
+        if bundling.structure is None:
+            return 1
+        alike = Counter(bundling.structure(run) for run in self.plan.runs)
+        share = math.ceil(len(self.plan.runs) / machine.workers)
+        return max(1, min(bundling.most, share, round(statistics.median(alike.values()))))
+
+    def _doubt(self, machine: Machine) -> float:
+        """Return how sure the fit is on a machine."""
+        layout = machine.workers_per_node, machine.threads_per_worker
+        seen = layout in self.runtime.layouts and machine.name == self.site
+        return self._common if seen else math.hypot(self._common, _ELSEWHERE)
+
+    def _state(self) -> dict[str, Any]:
+        engine = self._study.file.engine
+        return {
+            "reached": self._before.reached,
+            "paused": self._before.paused,
+            "closed": list(self._before.failed),
+            "bundling": lambda: Bundling(engine),
+        }
+
+    @property
+    def threads(self) -> set[int]:
+        """Numbers of threads a worker that the journal has tasks of."""
+        by_session = {
+            one.session: one.threads_per_worker for one in of_kind(self._entries, SessionBegun)
+        }
+        done = of_kind(self._entries, TaskDone)
+        return {task.threads or by_session.get(task.session, 1) for task in done}
+
+    @property
+    def site(self) -> str:
+        """The site that the journal's last session was on."""
+        begun = of_kind(self._entries, SessionBegun)
+        return begun[-1].site if begun else LOCAL
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The journal."""
+        return self._entries
+
+    def local(self, workers: int | None, threads: int | None) -> Machine:
+        """Return this machine in a layout; what is not given is as in the study file.
+
+        Raises
+        ------
+        UserError
+            If it has fewer cores.
+        """
+        usual = self._study.without_trial().file.site.layout
+        count, own = workers or usual[0], threads or usual[1]
+        cores = this_machine.cores()
+        if count * own > max(cores, usual[0] * usual[1] if not (workers or threads) else 0):
+            given = " x ".join(
+                word
+                for word in (
+                    f"--workers {count}" if workers else f"{count} workers",
+                    f"--threads {own}" if threads else f"{own} thread{'' if own == 1 else 's'}",
+                )
+            )
+            raise UserError(
+                f"{given}: this machine has {cores} core{'' if cores == 1 else 's'}; "
+                "name a site for more (--site)"
+            )
+        return Machine.local(count, own, **self._shared())
+
+    def on(
+        self,
+        found: Found,
+        nodes: int | None = None,
+        workers: int | None = None,
+        threads: int | None = None,
+    ) -> Machine:
+        """Return nodes of a site; what is not given is as in sites.toml.
+
+        Raises
+        ------
+        UserError
+            If a node does not have the cores, or the workers do not fill nodes.
+        """
+        site = found.site
+        per_node, own = site.workers_per_node, threads or site.threads_per_worker
+        cores = site.cores_per_node or site.cores
+        if own > cores:
+            raise UserError(f"--threads: given {own}; a node of {found.name} has {cores} cores")
+        if threads is not None and threads != site.threads_per_worker:
+            per_node = max(1, cores // own)
+        if workers is not None and nodes is None:
+            if workers <= per_node:
+                nodes, per_node = 1, workers
+            elif workers % per_node:
+                near = per_node * max(1, round(workers / per_node))
+                raise UserError(
+                    f"--workers: given {workers}; nodes of {found.name} have {per_node} workers "
+                    f"each, so that it must be a multiple; the nearest is {near}"
+                )
+            else:
+                nodes = workers // per_node
+        elif workers is not None:
+            raise UserError(f"--workers: is for one node of {found.name}, or give --nodes alone")
+        layout = site.model_copy(update={"workers_per_node": per_node, "threads_per_worker": own})
+        shared = self._shared() | {"wait": self._wait_on(found.name)}
+        return Machine.from_site(found.name, layout, nodes=nodes, **shared)
+
+    def _wait_on(self, name: str) -> Wait:
+        if self._said.wait is not None:
+            return self._said.wait
+        measured = self._around.wait
+        return measured if measured is not None and name == self.site else Wait()
+
+    def _shared(self) -> dict[str, Any]:
+        return {
+            "start_up": tuple(
+                factor * seconds for seconds in self._around.start_up for factor in _VARIED
+            ),
+            "failures_per_worker_hour": self._said.failures_per_hour,
+        }
+
+    def families(self, founds: Sequence[Found], most_nodes: int | None) -> list[list[Machine]]:
+        """Return candidates for advice: for each site and threads a worker, small to large."""
+        made: list[list[Machine]] = []
+        for found in founds:
+            if found.name == LOCAL:
+                cores = this_machine.cores()
+                usual = self._study.without_trial().file.site.layout[1]
+                for own in sorted({one for one in {*self.threads, usual} if one <= cores}):
+                    sizes = advice.counts(cores // own)
+                    made.append([self.local(count, own) for count in sizes])
+                continue
+            options: list[int | None] = [None]
+            if found.site.cores_per_node and not found.site.gres:
+                usual, cores = found.site.threads_per_worker, found.site.cores_per_node
+                options += sorted(one for one in self.threads if one <= cores and one != usual)
+            for threads in options:
+                machine = self.on(found, nodes=1, threads=threads)
+                # One more than there are runs for says that nothing is left to share.
+                useful = math.ceil(len(self.plan.runs) / machine.workers_per_node)
+                most = most_nodes or min(MOST_NODES, max(2, 2 * useful))
+                made.append(advice.sized(machine, most))
+        return made
+
+    def beyond(self, machine: Machine) -> list[str]:
+        """Return in what a machine is outside what was measured, one line each."""
+        sizes = [run.hyperparameters["batch_size"] for run in self.plan.runs]
+        notes = self.runtime.beyond(
+            batch_size=sizes,
+            threads=machine.threads_per_worker,
+            workers=machine.workers_per_node,
+        )
+        if machine.name not in (self.site, LOCAL) and self._said.speed == 1.0:
+            notes.append(
+                f"the timings are of {self.site}: whether cores of {machine.name} are as fast is "
+                "not known (--speed)"
+            )
+        if machine.name != LOCAL and machine.wait.median <= 0:
+            notes.append("waiting in the queue is not counted (--queue-wait)")
+        return notes
+
+
+def _entries(study: Study) -> list[Entry]:
+    """Return the study's journal.
+
+    Raises
+    ------
+    UserError
+        If nothing is on record that one could reckon with.
+    """
+    try:
+        entries = study.entries()
+        facts.study(entries)
+    except JournalError:
+        entries = []
+    if not of_kind(entries, TaskDone):
+        raise UserError(
+            f"{study.directory}: the journal has no finished run to reckon with; run a pilot "
+            f"first: stormsweep advise {study.path} --pilot 5"
+        )
+    return entries
+
+
+def _uncertainty(table: Any) -> float:
+    """Return how sure a fit is: the median error on runs that it has not seen."""
+    try:
+        return max(_LEAST_DOUBT, runtime.check(table).median)
+    except UserError:
+        # Too few runs to leave any out.
+        return _DOUBT
+
+
+def choose_site(study: Study, name: str | None) -> Found:
+    """Return a site by name; none: the study's own.
+
+    Raises
+    ------
+    StudyFileError
+        If there is no such site.
+    """
+    from stormsweep.study.places import find
+
+    asked = "site.use" if name is None else "--site"
+    return find(name or study.file.site.use, study.path, study.directory, asked)
+
+
+def in_layout(
+    study: Study,
+    outlook: Outlook,
+    site: str | None,
+    workers: int | None,
+    nodes: int | None,
+    threads: int | None,
+) -> Machine:
+    """Return the machine that options of `simulate` name."""
+    found = choose_site(study, site)
+    if found.name == LOCAL:
+        if nodes is not None:
+            raise UserError("--nodes: is for sites of a cluster; on this machine use --workers")
+        return outlook.local(workers, threads)
+    if nodes is None and workers is None:
+        nodes = study.file.site.nodes
+    return outlook.on(found, nodes, workers, threads)
+
+
+def advise(
+    study: Study,
+    outlook: Outlook,
+    sites: Sequence[str],
+    deadline: float | None = None,
+    budget: advice.Budget | None = None,
+    repeats: int | None = None,
+    most_nodes: int | None = None,
+) -> advice.Advice:
+    """Compare layouts on sites; see `stormsweep.scaling.advice.advise`."""
+    founds = [choose_site(study, name) for name in dict.fromkeys(sites)] or [
+        choose_site(study, None)
+    ]
+    if budget is not None and budget.unit == advice.MONEY:
+        for found in founds:
+            if not Machine.from_site(found.name, found.site).priced:
+                raise StudyFileError(
+                    f"{found.key('price_per_core_hour')}: is not set, so that a budget in money "
+                    "says nothing; set it, or give the budget in core-h"
+                )
+    return advice.advise(
+        outlook.families(founds, most_nodes),
+        lambda machine: outlook.foretell(machine, repeats),
+        deadline=deadline,
+        budget=budget,
+    )

@@ -1,0 +1,147 @@
+"""`simulate` and `advise`: losing them, one asks for nodes by feel, or for what nobody charges."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stormsweep import Study
+from stormsweep.results.journal import read
+from tests.journals import simulate as write_study
+
+from .conftest import called, digits_study, scores, stormsweep
+
+SPACE = "batch_size = [128, 512, 2048]\nlearning_rate = [0.001, 0.005, 0.01]\nepochs = [5, 10]"
+SITES = """
+[site.cheap]
+scheduler = "slurm"
+partition = "batch"
+walltime = "04:00:00"
+nodes = 2
+exclusive = true
+cores_per_node = 8
+workers_per_node = 4
+price_per_core_hour = 0.01
+
+[site.plain]
+scheduler = "slurm"
+walltime = "01:00:00"
+cores_per_node = 4
+workers_per_node = 4
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Write the directory of a study with a whole journal of two workers, and sites beside it."""
+    directory = tmp_path / "runs" / "taki-2019"
+    space = {"batch_size": [128, 512, 2048], "learning_rate": [0.001, 0.005, 0.01]}
+    sizes = [{"epoch_patches": 38_000, "validation": 9_000}] * 3
+    write_study(directory, {**space, "epochs": [5, 10]}, fold_sizes=sizes)
+    path = directory / "study.toml"
+    more = f"\n[search.space]\n{SPACE}\n\n[site]  # where it runs\nuse = 'local'  # this machine\n"
+    path.write_text(path.read_text() + more)
+    (tmp_path / "sites.toml").write_text(SITES)
+    return directory
+
+
+def test_more_workers_are_foretold_to_be_faster_and_sites_to_cost(study: Path) -> None:
+    folder = study.parents[1]
+    one = called(folder, "simulate", study, "--workers", "1")
+    assert one.returncode == 0, one.stderr
+    assert "local with 1 worker x 1 thread: " in one.stdout
+    picture = folder / "timeline.png"
+    many = called(
+        *(folder, "simulate", study, "--nodes", "3", "--site", "cheap", "--timeline", picture),
+        *("--queue-wait", "10min:1h", "--failures-per-hour", "0.1", "--repeats", "5"),
+    )
+    assert many.returncode == 0, many.stderr
+    assert "cheap with 3 nodes of 4 workers x 1 thread" in many.stdout
+    assert "simulated 5 times" in many.stdout
+    assert "in the queue" in many.stdout
+    assert picture.stat().st_size > 10_000
+    for name in ("time", "core-hours", "cost", "utilisation", "jobs"):
+        assert f"\n  {name} " in many.stdout
+
+
+def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: Path) -> None:
+    folder = study.parents[1]
+    shutil.copy(study / "study.toml", folder / "mine.toml")
+    found = called(folder, "advise", "mine.toml", "--site", "cheap", "--deadline", "3h", "--write")
+    assert found.returncode == 0, found.stderr
+    assert "Advised: cheap with" in found.stdout
+    assert "#SBATCH --nodes=" in found.stdout
+    assert "[site.cheap]" in found.stdout
+    text = (folder / "mine.toml").read_text()
+    assert 'use = "cheap"  # this machine' in text
+    assert "# where it runs" in text
+    # The Python interface gives the same numbers, by either way.
+    chosen = Study.from_toml(folder / "mine.toml", folder / "runs")
+    advice = chosen.advise(sites=["cheap"], deadline=3 * 3600.0)
+    again = chosen.simulate(nodes=advice.chosen.machine.nodes, site="cheap")
+    assert again == advice.chosen
+    assert f"nodes = {again.machine.nodes}\n" in text
+    # `submit` and `simulate` take from now on what the file says.
+    assert chosen.simulate().machine.nodes == again.machine.nodes
+    assert again.cost is not None
+
+
+def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:
+    found = called(study.parents[1], "advise", study)
+    assert found.returncode == 0, found.stderr
+    assert "stormsweep run" in found.stdout
+    assert "--workers" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("simulate STUDY --workers 4096", "--workers 4096 x 1 thread: this machine has"),
+        ("simulate STUDY --nodes 2", "--nodes: is for sites of a cluster"),
+        ("simulate STUDY --site chaep", "given 'chaep' (did you mean 'cheap'?)"),
+        ("simulate STUDY --site cheap --workers 6", "the nearest is 8"),
+        ("simulate STUDY --site cheap --threads 9", "a node of cheap has 8 cores"),
+        ("simulate STUDY --queue-wait soon", "--queue-wait: given 'soon'; must be a time"),
+        ("simulate STUDY --timeline x.gif", "must end in .png, .pdf or .svg"),
+        ("advise STUDY --site plain --budget 12", "price_per_core_hour: is not set"),
+        ("advise STUDY --budget 12hours", "--budget: given '12hours'; must be hours such as"),
+        ("advise STUDY --site cheap --deadline 10s", "the nearest is cheap with"),
+        ("advise STUDY --site cheap --budget 0.01core-h", "--budget: nothing keeps to 0.01 core-h"),
+        ("simulate empty.toml", "no finished run to reckon with; run a pilot first: stormsweep"),
+    ],
+)
+def test_wrong_use_is_told_in_one_line(study: Path, arguments: str, said: str) -> None:
+    folder = study.parents[1]
+    text = (study / "study.toml").read_text().replace("taki-2019", "empty")
+    (folder / "empty.toml").write_text(text)
+    words = [str(study) if word == "STUDY" else word for word in arguments.split()]
+    done = called(folder, *words)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_journal_stays_as_it_was(study: Path) -> None:
+    before = read(study / "journal.jsonl")
+    called(study.parents[1], "advise", study)
+    assert read(study / "journal.jsonl") == before
+
+
+def test_a_pilot_trains_one_run_of_each_kind_and_what_it_trains_counts(tmp_path: Path) -> None:
+    space = "batch_size = [32, 64]\nlearning_rate = [0.003, 0.01]\nepochs = [1, 2]"
+    path = digits_study(tmp_path, **{"search__space": space})
+    found = stormsweep(tmp_path, "advise", path, "--pilot", "5")
+    assert found.returncode == 0, found.stderr
+    assert "Advised: local with" in found.stdout
+    directory = tmp_path / "runs" / "digits"
+    plan = Study.from_toml(directory).plan()
+    piloted = {run for run, _ in scores(directory)}
+    kinds = [run.hyperparameters["batch_size"] for run in plan.runs if run.id in piloted]
+    assert sorted(kinds) == [32, 64]
+    left = Study.from_toml(directory).simulate()
+    assert left.runs == len(plan.runs) - 2
+    done = stormsweep(tmp_path, "run", path, "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert len(scores(directory)) == plan.tasks

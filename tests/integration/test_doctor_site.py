@@ -64,10 +64,11 @@ def test_a_site_that_is_not_as_the_file_says(
 
 
 def test_a_job_that_dies_says_its_last_line(slurm: MiniSlurm, tmp_path: Path) -> None:
-    write(tmp_path, 'setup = ["echo no such licence; exit 3"]')
+    write(tmp_path, 'setup = ["source /nowhere/bin/activate", "true"]')
     done = called(tmp_path, "doctor", "--site", "mine")
     assert done.returncode == 1, (done.stdout, done.stderr)
-    assert "FAILED without an answer; its last line: no such licence" in done.stdout
+    said = "stormsweep: set-up line failed (exit code 1): source /nowhere/bin/activate"
+    assert f"FAILED without an answer; its last line: {said}" in done.stdout
 
 
 def test_no_slurm_and_no_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

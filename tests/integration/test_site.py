@@ -217,7 +217,7 @@ constraint = "hpcf1913"
             ("--site", "elsewhere"),
             "site.elsewhere.shared_folder: given '/nonexistent'; there is no folder",
         ),
-        (("--site", "two", "--nodes", "9"), "site.two.nodes: given 9"),
+        (("--site", "two", "--nodes", "9"), "--nodes: given 9"),
         (("--site", "two", "--nodes", "3:2"), "--nodes: given '3:2'"),
         (("--site", "two", "--workers", "3"), "--workers: is for this machine"),
         (("--nodes", "2"), "--nodes: is for sites of a cluster"),

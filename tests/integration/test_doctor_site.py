@@ -71,6 +71,23 @@ def test_a_job_that_dies_says_its_last_line(slurm: MiniSlurm, tmp_path: Path) ->
     assert f"FAILED without an answer; its last line: {said}" in done.stdout
 
 
+def test_a_site_beside_the_study_is_found_and_what_is_not_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "own"))
+    (tmp_path / "studies").mkdir()
+    write(tmp_path / "studies")
+    (tmp_path / "studies" / "a.toml").touch()
+    done = called(tmp_path, "doctor", "studies/a.toml", "--site", "mine")
+    assert "there is no Slurm here" in done.stderr
+    done = called(tmp_path, "doctor", "--site", "mine")
+    assert f"looked at {tmp_path}/sites.toml (not there), {tmp_path}/own/" in done.stderr
+    write(tmp_path, '[site.local]\nscheduler = "slurm"')
+    done = called(tmp_path, "doctor", "--site", "mine")
+    assert f"{tmp_path}/sites.toml: site.local: is this machine" in done.stderr
+
+
 def test_no_slurm_and_no_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -274,8 +274,17 @@ def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_p
     again = called(tmp_path, "submit", "runs/digits", "--site", "mine")
     assert again.returncode == 2
     assert f"job {job} of this study is in the queue already: PENDING" in again.stderr
-    assert f"driver {job}, PENDING: cancelled" in called(tmp_path, "cancel", study).stdout
-    assert list(queue(slurm)) == [blocker]
+    ahead = Slurm().submit(
+        "#!/bin/bash\n#SBATCH --begin=now+1hour -o /dev/null\n",
+        tmp_path,
+        driver_key(tmp_path / "runs" / "digits"),
+    )
+    slurm.run("scancel", blocker)
+    until(lambda: queue(slurm).get(job) == "RUNNING", tmp_path / "runs" / "digits")
+    again = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert f"job {job} of this study is in the queue already: RUNNING" in again.stderr, ahead
+    assert f"driver {job}, " in called(tmp_path, "cancel", study).stdout
+    until(lambda: not queue(slurm), tmp_path / "runs" / "digits")
 
 
 def test_watch_follows_from_the_queue_to_the_end(slurm: MiniSlurm, tmp_path: Path) -> None:
@@ -293,7 +302,7 @@ def test_a_dry_run_prints_the_script_and_does_nothing(slurm: MiniSlurm, tmp_path
     study = digits_study(tmp_path, **TINY)
     done = called(tmp_path, "submit", study, "--site", "mine", "--dry-run", "--max-jobs", "7")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=stormsweep-digits\n")
+    assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=digits-stormsweep\n")
     assert f"-m stormsweep drive {tmp_path}/runs/digits --site mine" in done.stdout
     assert "--signal=B:USR1@120" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -16,7 +16,7 @@ from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.partitions import misfit
 from stormsweep.config.load import dump_study
 from stormsweep.config.sites import LOCAL, Found
-from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError
+from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError, typed
 from stormsweep.files import write_text
 from stormsweep.study.chain import Link, with_nodes
 from stormsweep.study.directory import StudyDirectory, study_key
@@ -158,13 +158,15 @@ def _expected(line: str) -> str:
 def _refuse_second(directory: Path, commands: slurm.Slurm) -> None:
     from stormsweep.study.lock import refuse_if_busy
 
-    for id, job in commands.jobs_of(study_key(directory)).items():
-        if not job.over:
-            where = f" on {job.nodes}" if job.nodes else f" ({job.reason})" if job.reason else ""
-            raise StudyBusyError(
-                f"{directory}: job {id} of this study is in the queue already: {job.state}{where}; "
-                f"wait for it, or end it with `stormsweep cancel {directory}`"
-            )
+    jobs = commands.jobs_of(study_key(directory)).items()
+    left = [(job.state == "PENDING", id, job) for id, job in jobs if not job.over]
+    # What runs is named before what waits for it to end.
+    for _, id, job in sorted(left, key=lambda one: one[0]):
+        where = f" on {job.nodes}" if job.nodes else f" ({job.reason})" if job.reason else ""
+        raise StudyBusyError(
+            f"{directory}: job {id} of this study is in the queue already: {job.state}{where}; "
+            f"wait for it, or end it with `{typed('cancel', directory)}`"
+        )
     refuse_if_busy(directory)
 
 

@@ -230,6 +230,9 @@ constraint = "hpcf1913"
     assert not (tmp_path / "runs").exists()
     shown = called(tmp_path, "run", study, "--site", "two", "--dry-run")
     assert "#SBATCH --partition=batch" in shown.stdout
+    unfit = called(tmp_path, "run", study, "--site", "long", "--dry-run")
+    assert (unfit.returncode, "--partition=gpu" in unfit.stdout) == (2, True)
+    assert "site.long.walltime: given 05:00:00" in unfit.stderr
     assert not (tmp_path / "runs").exists()
     assert slurm.run("squeue", "--noheader") == ""
 

@@ -381,7 +381,22 @@ def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     dry = called(tmp_path, "submit", study, "--site", "mine", "--dry-run")
     assert dry.returncode == 0
     assert dry.stdout.startswith("#!/bin/bash")
-    assert "no Slurm here that would know" in dry.stderr
+    assert "not checked: there is no Slurm here" in dry.stderr
+    dry = called(tmp_path, "run", study, "--site", "mine", "--dry-run")
+    assert (dry.returncode, dry.stdout[:11]) == (0, "#!/bin/bash")
+    # Slurm's commands, and nobody who answers them.
+    trouble = "Unable to contact slurm controller (connect failure)"
+    for name in ("sbatch", "squeue", "scancel", "sinfo"):
+        text = f"#!/bin/sh\necho '{name}: error: first' >&2\necho '{name}: error: {trouble}' >&2\n"
+        (tmp_path / name).write_text(f"{text}exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    said = f"Slurm does not answer: {trouble}"
+    for verb in ("submit", "run"):
+        dry = called(tmp_path, verb, study, "--site", "mine", "--dry-run")
+        assert (dry.returncode, dry.stdout[:11]) == (0, "#!/bin/bash"), dry.stderr
+        assert dry.stderr == f"stormsweep: not checked: {said}\n"
+    done = called(tmp_path, "submit", study, "--site", "mine")
+    assert (done.returncode, done.stderr) == (1, f"stormsweep: {said}\n")
     assert not (tmp_path / "runs").exists()
     assert called(tmp_path, "drive", "runs/x", "--site", "m", "--sites", "s").returncode == 2
 

@@ -45,6 +45,8 @@ class Submission:
         Where the job writes what it says, and what went wrong.
     expected : str
         When and where Slurm expects it to start; empty where it does not say.
+    doubt : Exception or None
+        Where the script alone was asked for: why it may not do.
     """
 
     site: str
@@ -53,6 +55,7 @@ class Submission:
     output: Path
     error: Path
     expected: str
+    doubt: Exception | None = None
 
 
 def driver_key(directory: Path) -> str:
@@ -76,21 +79,24 @@ def submit(
     assert found.file is not None  # Only `local` stands in no file.
     link = Link(directory, found.name, found.file.absolute(), 1, max_jobs, nodes, retry_failed)
     script = job_script(found.site, link.order(study.file.study.name, found.site))
-    _check(chosen, retry_failed)
-    refuse_elsewhere(found, directory)
-    refuse_setup(found)
-    expected, commands = "", slurm.Slurm()
-    if not dry_run:
+    expected, commands, doubt = "", slurm.Slurm(), None
+    try:
+        _check(chosen, retry_failed)
+        refuse_elsewhere(found, directory)
+        refuse_setup(found)
         slurm.needed()
-    if slurm.available():
         expected = _asked(found, nodes, script, commands)
+    except (UserError, SlurmError) as error:
+        if not dry_run:
+            raise
+        doubt = error
     logs = directory / "logs"
     output, error = (logs / f"slurm-{found.name}.{end}" for end in ("out", "err"))
     id = None
     if not dry_run:
         _refuse_second(directory, commands)
         id = _submitted(chosen, found, nodes, script, commands)
-    return Submission(found.name, script, id, output, error, expected)
+    return Submission(found.name, script, id, output, error, expected, doubt)
 
 
 def _check(study: Study, retry_failed: bool) -> None:

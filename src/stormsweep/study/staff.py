@@ -273,7 +273,10 @@ class Staff:
         site = self._place.found.site
         if self._place.inside:
             return StepLauncher(*own_job(), site.cores, self._logs)
-        name = f"stormsweep-{self._file.study.name}-workers"
+        # Of the name squeue shows eight characters, and qstat ten; to PBS it begins with a letter.
+        study = self._file.study.name
+        number = site.scheduler == "pbs" and study[0].isdigit()
+        name = f"{'study-' * number}{study}-stormsweep-workers"
         return JobLauncher(
             site, name, f"{study_key(self._directory)}-workers", self._logs, Path.cwd()
         )

@@ -9,9 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help study test test-cluster test-others test-slow check system slurm lock clean
+.PHONY: help install study test test-cluster test-others test-slow check system slurm lock clean
 
 help:
+	@echo "make install    a virtual environment with the locked packages, and nothing else"
 	@echo "make study      the main job: synthetic storms, a small grid, a report (minutes)"
 	@echo "make test       lint, types, layering and all tests but the slow ones"
 	@echo "make test-slow  the slow tests"
@@ -35,6 +36,8 @@ $(VENV)/.run: requirements/run.lock pyproject.toml | $(BIN)/python
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
 	$(PIP) --require-hashes -r requirements/dev.lock
 	@touch $@
+
+install: $(VENV)/.run
 
 study: $(VENV)/.run
 	$(BIN)/stormsweep run studies/quickstart.toml

@@ -236,7 +236,8 @@ class ModelTable(Table):
     build: StrictStr = "stormsweep.models:storm_cnn"
     """``package.module:function`` or ``file.py:function``, relative to the study file."""
     parameters: dict[StrictStr, Choice] = {}
-    """Hyperparameters that are not searched; ``batch_size`` and ``epochs`` may stand here too."""
+    """Hyperparameters that are not searched; ``batch_size`` and ``epochs`` may stand here too:
+    unless they do, or are searched, they are 128 and 10."""
 
     @field_validator("build")
     @classmethod
@@ -365,7 +366,7 @@ class EngineTable(Table):
 
     use: Literal["tensorflow", "jax"] = "tensorflow"
     """``tensorflow`` trains on the processor, ``jax`` on a GPU, each worker on one of its own; it
-    comes with ``pip install 'stormsweep[gpu]'``."""
+    comes with ``pip install -e '.[gpu]'`` in the checkout."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16`` computes in mixed precision; weights stay float32."""
     packing: StrictBool = True

@@ -47,7 +47,7 @@ def template(name: str) -> str:
     """
     parts = [
         f"# The study {name!r}: run it with `stormsweep run {name}/study.toml`.",
-        "# Every key stands here with its default; a line that begins with '#' is not set.",
+        "# A working example with every key; a line that begins with '#' is not set.",
         "",
     ]
     for table, field in StudyFile.model_fields.items():

@@ -70,7 +70,8 @@ def export(
         raise DataError(f"format: given {format!r}; must be one of {', '.join(FORMATS)}")
     if format == "zarr" and find_spec("zarr") is None:
         raise DataError(
-            'format: "zarr" needs the package zarr; install it with: pip install "stormsweep[zarr]"'
+            'format: "zarr" needs the package zarr; install it in the checkout: '
+            'pip install -e ".[zarr]"'
         )
     if destination.exists():
         raise DataError(f"{destination}: exists already; name a folder that does not")

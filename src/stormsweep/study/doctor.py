@@ -127,7 +127,7 @@ def _tensorflow() -> Finding:
 def _jax() -> Finding:
     said, _ = _import("jax")
     if said is None:
-        meaning = "needed for engine.use = \"jax\" only: pip install 'stormsweep[gpu]'"
+        meaning = "needed for engine.use = \"jax\" only: pip install -e '.[gpu]' in the checkout"
         return Finding("JAX", "not installed", meaning)
     devices = ", ".join(said["devices"])
     meaning = 'engine.use = "jax" trains on GPUs here'

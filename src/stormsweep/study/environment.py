@@ -84,7 +84,7 @@ def check_engine(study: StudyFile) -> None:
     if study.engine.use == "jax" and importlib.util.find_spec("jax") is None:
         raise StudyFileError(
             "engine.use: given 'jax', which is not installed here; "
-            "pip install 'stormsweep[gpu]', or engine.use = \"tensorflow\""
+            "pip install -e '.[gpu]' in the checkout, or engine.use = \"tensorflow\""
         )
 
 

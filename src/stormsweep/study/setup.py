@@ -15,7 +15,7 @@ from stormsweep.training.engine import Engine
 from stormsweep.work import TaskOrder
 
 _NO_GPU = (
-    "JAX sees no GPU on {node}, although the site asks for some (gres): install stormsweep[gpu] "
+    "JAX sees no GPU on {node}, although the site asks for some (gres): install '.[gpu]' "
     "there, see what nvidia-smi says in a job, or choose a site without GPUs"
 )
 

@@ -84,6 +84,7 @@ def table(
                     "batch_size": batch,
                     "parameters": parameters,
                     "bundle": 1,
+                    "scores": True,
                     "validation": 850,
                     "threads": threads,
                     "workers": workers,
@@ -296,6 +297,14 @@ def test_what_cannot_be_told_apart_is_not_guessed() -> None:
     assert "train/epoch" in apart.terms
 
 
+def test_scores_count_where_a_journal_does_not_say_of_how_many_patches() -> None:
+    one = table()
+    found = runtime.fit(one.assign(validation=0))
+    assert found.foretold(one.assign(validation=0)).sum() == pytest.approx(
+        one["seconds"].sum(), rel=0.01
+    )
+
+
 def test_batch_sizes_beyond_those_measured_are_named() -> None:
     found = runtime.fit(table())
     assert found.beyond(batch_size=[64, 512, 1024]) == []
@@ -396,6 +405,7 @@ def test_pauses_change_the_rows_and_not_the_sums(tmp_path: Path) -> None:
     for name in ("seconds", "patches", "updates", "epochs"):
         assert paused[name].sum() == pytest.approx(whole[name].sum(), rel=1e-6)
     # A stretch that ends with a pause is not scored.
+    assert (~paused["scores"]).sum() == len(whole)
     assert (paused["validation"] == 0).sum() == len(whole)
 
 

@@ -43,11 +43,11 @@ def observations(
         ``study``, ``run``, ``kind`` (processor, engine, precision, model and inputs: what makes two
         stretches comparable), ``session``, ``worker``, ``started``, ``stopped``, ``seconds``, the
         phases ``<phase>_seconds``;
-        ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``,
-        ``validation`` (patches scored; 0 before a pause), ``opens`` (the first of its process),
-        ``compiles`` and ``builds`` (the program was compiled, the run was not in memory),
-        ``threads``, ``workers`` of a node, ``neighbours`` (threads of other workers of the node
-        that were busy, on average over the stretch). Seconds and sizes of a bundle are shares.
+        ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``;
+        ``scores`` (not before a pause) and ``validation`` (patches scored); ``opens`` (the first of
+        its process), ``compiles`` and ``builds`` (the program was compiled, the run was not in
+        memory); ``threads``, ``workers`` of a node, and ``neighbours`` (threads of other workers of
+        the node that were busy, on average over the stretch). Seconds of a bundle are shares.
     """
     found = frames.tasks(entries)
     about = facts.study(entries)
@@ -65,7 +65,7 @@ def observations(
         if run not in plans or not plain["patches"][place]:
             continue
         fold = plain["fold"][place]
-        validation = int(sizes[fold]["validation"]) if 0 <= fold < len(sizes) else 0
+        validation = int(sizes[fold].get("validation", 0)) if 0 <= fold < len(sizes) else 0
         process = (session, worker, processes(session, worker, plain["started"][place]))
         opens = process not in seen
         seen.add(process)
@@ -77,6 +77,7 @@ def observations(
                 "kind": kinds.get(session, ""),
                 "epochs": plain["to_epoch"][place] - plain["from_epoch"][place],
                 "batch_size": int(plans[run].hyperparameters["batch_size"]),
+                "scores": not plain["paused"][place],
                 "validation": 0 if plain["paused"][place] else validation,
                 "opens": opens,
                 "compiles": plain["compile_seconds"][place] * bundle > _AT_ONCE,
@@ -94,7 +95,17 @@ _TAKEN = [
     *(f"{phase}_seconds" for phase in facts.PHASES),
     *("patches", "updates", "parameters", "bundle", "threads"),
 ]
-_FOUND = ["study", "kind", "epochs", "batch_size", "validation", "opens", "compiles", "builds"]
+_FOUND = [
+    "study",
+    "kind",
+    "epochs",
+    "batch_size",
+    "scores",
+    "validation",
+    "opens",
+    "compiles",
+    "builds",
+]
 _FOUND += ["host"]
 
 

@@ -75,10 +75,9 @@ def told_of(table: pd.DataFrame, serial: float) -> dict[str, Reals]:
         See `columns_of`.
     """
     names = ["patches", "updates", "batch_size", "parameters", "threads", "compiles", "opens"]
-    names += ["builds", "epochs", "validation", "bundle"]
+    names += ["builds", "epochs", "scores", "validation", "bundle"]
     told = {name: table[name].to_numpy(float) for name in names}
-    scores = (told["validation"] > 0).astype(float)
-    return told | {"scores": scores, "serial": np.full(len(table), serial)}
+    return told | {"serial": np.full(len(table), serial)}
 
 
 def columns_of(told: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def identified(told: Mapping[str, Reals]) -> list[str]:
         "threads": len(np.unique(told["threads"])) > 1,
         "steps": _spread(told["patches"] / updates),
         "epochs": _spread(told["patches"] / epochs),
-        "scores": _spread(scored),
+        "scores": _spread(scored) or not len(scored),
     }
     return [name for name in UNITS if all(apart[each] for each in _TELLING.get(name, ()))]
 

@@ -184,8 +184,10 @@ def durations(
     epoch = np.maximum(seconds(2) - one, 1e-6)
     beside = np.maximum(one - epoch, 0.0)
     ending = np.minimum(np.maximum(one - seconds(1, scores=False), 0.0), beside)
-    compiling = np.maximum(seconds(1, compiles=True) - one, 0.0)
-    opening = np.maximum(seconds(1, opens=True) - one, 0.0)
+    # Seconds are shares of a bundle; what is done once for it is done whole.
+    bundle = runtime.usual["bundle"]
+    compiling = np.maximum(seconds(1, compiles=True) - one, 0.0) * bundle
+    opening = np.maximum(seconds(1, opens=True) - one, 0.0) * bundle
     return Durations(
         epoch=epoch.tolist(),
         before=(beside - ending).tolist(),

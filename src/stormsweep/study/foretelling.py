@@ -92,7 +92,7 @@ class Outlook:
         self._patches = [int(size["epoch_patches"]) for size in sizes]
         table = runtime.observations(self._entries, sessions_of(study.directory))
         self.runtime = runtime.fit(table)
-        self._common = _uncertainty(table)
+        self._common = uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
 
@@ -300,7 +300,7 @@ def _entries(study: Study) -> list[Entry]:
     return entries
 
 
-def _uncertainty(table: Any) -> float:
+def uncertainty(table: Any) -> float:
     """Return how sure a fit is: the median error on runs that it has not seen."""
     try:
         return max(_LEAST_DOUBT, runtime.check(table).median)

@@ -248,6 +248,16 @@ def test_threads_never_measured_are_assumed_not_to_divide_all_and_that_is_named(
         ]
 
 
+def test_times_of_layouts_not_measured_are_less_sure_the_further_they_are() -> None:
+    found = runtime.fit(pd.concat([table(1), table(4)], ignore_index=True))
+    assert found.doubt(workers=2, threads=1) == found.doubt(workers=4, threads=1) == 0.0
+    doubts = [found.doubt(workers=n, threads=1) for n in (8, 16, 32)]
+    assert doubts == pytest.approx([0.05, 0.10, 0.15])
+    assert found.doubt(workers=4, threads=2) == pytest.approx(0.1)
+    assert found.doubt(workers=8, threads=2) == pytest.approx(math.hypot(0.05, 0.1))
+    assert runtime.fit(table(4)).doubt(workers=1, threads=1) == pytest.approx(0.1)
+
+
 def test_larger_models_take_longer_where_several_were_seen() -> None:
     models = (4_000, 16_000, 64_000)
     found = runtime.fit(table(models=models, per_parameter=2e-9, noise=0.01))

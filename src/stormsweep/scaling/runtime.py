@@ -47,6 +47,9 @@ Reals = NDArray[np.float64]
 _USUAL_CONTENTION = 0.05
 #: The share of what is per patch that threads do not divide, where all workers had as many.
 _USUAL_SERIAL = 0.12
+#: How unsure a time is for each doubling of workers and threads beyond those that were measured, as
+#: a standard deviation of its logarithm: about what such times were off by where they were tried.
+_DOUBT = {"workers": 0.05, "threads": 0.1}
 #: A busy neighbour costs at most this share.
 _MOST_CONTENTION = 2.0
 #: So far outside of what was measured nobody is warned.
@@ -206,6 +209,26 @@ class RunTime:
         noise = rng.standard_normal(mean.shape) * self.scatter - self.scatter**2 / 2
         drawn = mean * np.exp(noise)
         return drawn if np.ndim(drawn) else float(drawn)
+
+    def doubt(self, *, workers: int, threads: int) -> float:
+        """Return how unsure times are because the layout is not one of those measured.
+
+        Parameters
+        ----------
+        workers, threads : int
+            Of a node, and of each.
+
+        Returns
+        -------
+        float
+            Standard deviation of the logarithm, of all times together; 0 where it was measured.
+        """
+        squares = 0.0
+        for name, asked in (("workers", workers), ("threads", threads)):
+            low, high = self.ranges[name]
+            doublings = math.log2(max(asked / high, low / asked, 1.0))
+            squares += (_DOUBT[name] * doublings) ** 2
+        return math.sqrt(squares)
 
     def beyond(
         self,

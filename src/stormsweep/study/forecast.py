@@ -7,6 +7,7 @@ are left to as many workers as the layout has, again and again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,11 +211,11 @@ def foretell(
         telling = [pace for pace in paces if size in pace.sizes][:1]
         used |= {pace.place: pace for pace in telling or paces}
     table = pd.concat([pace.observed for pace in used.values()], ignore_index=True)
-    first, (workers, threads) = next(iter(used.values())), layout
+    model, first, (workers, threads) = runtime.fit(table), next(iter(used.values())), layout
     known = durations(
         plan,
         patches_per_epoch,
-        runtime.fit(table),
+        model,
         first.around,
         threads=threads,
         workers=workers,
@@ -223,7 +224,7 @@ def foretell(
             for pace in reversed(used.values())
             for name, count in pace.parameters.items()
         },
-        common=uncertainty(table),
+        common=math.hypot(uncertainty(table), model.doubt(workers=workers, threads=threads)),
     )
     found = simulated(
         plan,

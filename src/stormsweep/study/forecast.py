@@ -224,6 +224,8 @@ def foretell(
             for pace in reversed(used.values())
             for name, count in pace.parameters.items()
         },
+        # Runs are simulated one by one, each with its share of a bundle as large as they were.
+        bundle=round(model.usual["bundle"]),
         common=math.hypot(uncertainty(table), model.doubt(workers=workers, threads=threads)),
     )
     found = simulated(

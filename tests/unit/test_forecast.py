@@ -100,12 +100,11 @@ def test_runs_of_bundles_count_with_their_shares_and_for_their_engine_only(tmp_p
         return replace(entry, record=replace(task, submitted=submitted, stopped=stopped, bundle=4))
 
     alone = paces(entries, {"engine": "jax"})
-    assert alone.speeds
-    assert not paces(entries, {}).speeds
+    assert len(alone.observed)
+    assert not len(paces(entries, {}).observed)
     together = paces([bundled(entry) for entry in entries], {"engine": "jax"})
-    assert together.speeds == alone.speeds
-    assert together.beside == pytest.approx(alone.beside, abs=1e-5)
-    assert together.compiling == pytest.approx([4 * seconds for seconds in alone.compiling])
+    shares = together.observed["seconds"].to_numpy()
+    assert shares == pytest.approx(alone.observed["seconds"].to_numpy(), abs=1e-5)
 
 
 def test_a_paused_run_takes_what_is_left_of_it_and_tells_how_fast_it_was(tmp_path: Path) -> None:
@@ -119,15 +118,19 @@ def test_a_paused_run_takes_what_is_left_of_it_and_tells_how_fast_it_was(tmp_pat
     said = {1: {"processor": "a", "precision": "float32"}}
     paused = with_pauses(entries)
     paces = [pace_of(tmp_path, each, said, kind) for each in (entries, paused)]
-    for size, speeds in paces[0].speeds.items():
-        assert min(paces[1].speeds[size]) == pytest.approx(min(speeds), rel=1e-3)
-        assert max(paces[1].speeds[size]) == pytest.approx(max(speeds), rel=1e-3)
-        assert len(paces[1].speeds[size]) > len(speeds)
+    assert paces[0].sizes == paces[1].sizes == {128, 512, 2048}
+    rates = [pace.observed.groupby("batch_size")[["patches", "seconds"]].sum() for pace in paces]
+    for rate in rates:
+        rate["speed"] = rate["patches"] / rate["seconds"]
+    assert rates[1]["speed"].to_numpy() == pytest.approx(rates[0]["speed"].to_numpy(), rel=1e-3)
+    assert len(paces[1].observed) > len(paces[0].observed)
     # The last task alone is left, of which the half is done.
     last = max(number for number, one in enumerate(paused) if isinstance(one.record, TaskDone))
     left = [paused[: last - 1], paused[:last]]
     plan = Plan((), 3, tuple(runs))
-    first, second = (foretell(plan, each, [38_000] * 3, 1, [paces[0]]).seconds for each in left)
+    first, second = (
+        foretell(plan, each, [38_000] * 3, (1, 1), [paces[0]]).seconds for each in left
+    )
     assert first is not None
     assert second is not None
     assert 0 < second[1] < first[1]
@@ -141,3 +144,45 @@ def test_a_batch_size_never_seen_is_foretold_from_the_others(tmp_path: Path) -> 
     assert seen.seconds is not None
     assert new.seconds is not None
     assert 0.5 * seen.seconds[0] < new.seconds[0] < 2 * seen.seconds[1]
+
+
+def test_a_larger_model_is_foretold_to_take_longer(tmp_path: Path) -> None:
+    # Models of as many parameters as there are in the journals, of which one takes twice as long.
+    space = {**SPACE, "batch_size": [128, 512], "filters": [[8, 16], [32, 64]]}
+    whole = study(tmp_path / "whole", space)
+    entries = [
+        replace(one, record=larger(one.record)) if isinstance(one.record, TaskDone) else one
+        for one in (read(whole / "journal.jsonl"))
+    ]
+    runs = facts.planned_runs(entries)
+    entries = [
+        replace(one, record=heavier(one.record))
+        if isinstance(one.record, TaskDone) and large(runs[one.record.run])
+        else one
+        for one in entries
+    ]
+    about = facts.study(entries)
+    build, inputs = about.model["build"], tuple(about.data["inputs"])
+    kind = Kind("a", "tensorflow", "float32", False, build, inputs, (), threads=1)
+    pace = pace_of(tmp_path, entries, {1: {"processor": "a", "precision": "float32"}}, kind)
+    took = []
+    for filters in ([8, 16], [32, 64]):
+        plan = make_plan(grid({**space, "filters": [filters]}), {}, 3)
+        found = foretell(plan, [entries[0]], [38_000] * 3, (1, 1), [pace]).seconds
+        assert found is not None
+        took.append(sum(found))
+    assert took[1] > 1.7 * took[0]
+
+
+def large(run: Any) -> bool:
+    return bool(run.hyperparameters["filters"] == [32, 64])
+
+
+def larger(task: TaskDone) -> TaskDone:
+    return replace(task, parameters=5_000)
+
+
+def heavier(task: TaskDone) -> TaskDone:
+    phases = {phase: 2 * seconds for phase, seconds in task.phases.items()}
+    stopped = task.started + 2 * (task.stopped - task.started)
+    return replace(task, parameters=60_000, phases=phases, stopped=stopped)

@@ -1,40 +1,41 @@
 """How long a study will take, from the journals of earlier ones on the same machine.
 
-What a task costs is `search.plan.cost`; how fast this machine works that off, and what else a task
-takes, is read from journals of the same processor, engine, precision, model builder, input shape
-and number of threads. A simulation then gives its tasks to as many workers as the layout
-has; a run of a bundle counts with its share.
+What training takes is fitted (`scaling.runtime`) to journals of the same processor, engine,
+precision, model builder, input shape and number of threads. A simulation then gives the tasks that
+are left to as many workers as the layout has, again and again.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import DataError, JournalError
-from stormsweep.records import Entry, LayoutTried, SessionBegun, TaskDone, WorkerEvent
+from stormsweep.records import Entry
 from stormsweep.results import facts
-from stormsweep.results.journal import of_kind, read
+from stormsweep.results.journal import read
 from stormsweep.results.progress import progress_of
-from stormsweep.scaling.durations import Durations
+from stormsweep.scaling import runtime
+from stormsweep.scaling.beside import Around, around, durations, parameters_of
+from stormsweep.scaling.foretold import foretell as simulated
 from stormsweep.scaling.machine import Machine
-from stormsweep.scaling.simulation import simulate
-from stormsweep.search.plan import Plan, cost, structure
+from stormsweep.search.plan import Plan
 from stormsweep.study.environment import sessions_of
+from stormsweep.study.foretelling import uncertainty
 
 #: Journals looked at, the newest first.
 _JOURNALS = 20
-#: So many tasks of a batch size say how fast it is; with fewer, those of all sizes are taken.
+#: So many tasks of a batch size say how fast it is; with fewer, other journals are taken too.
 _ENOUGH = 3
-#: The range is that of speeds between these shares of the tasks.
-_SLOW, _FAST = 0.1, 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,28 +92,30 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast the tasks of one journal went.
+    """What one journal says of tasks of a kind.
 
     Attributes
     ----------
     place : Path
         The study's directory.
-    runs : set of str
-        The runs that this is read from.
-    speeds : dict of int to list of float
-        For each batch size: `search.plan.cost` per second of training, one value a task.
-    beside, compiling : list of float
-        Seconds of a task beside training and compiling; those of compiling, where it did.
-    starting : list of float
-        Seconds from the begin of a session until a worker was ready.
+    observed : DataFrame
+        From `scaling.runtime.observations`: one row a stretch of training.
+    around : Around
+        Start-up, and what is between tasks.
+    parameters : dict of str to int
+        Trainable parameters by structure.
     """
 
     place: Path
-    runs: set[str] = field(default_factory=set)
-    speeds: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    beside: list[float] = field(default_factory=list)
-    compiling: list[float] = field(default_factory=list)
-    starting: list[float] = field(default_factory=list)
+    observed: pd.DataFrame
+    around: Around
+    parameters: dict[str, int]
+
+    @property
+    def sizes(self) -> set[int]:
+        """The batch sizes of which it tells enough."""
+        sizes, counts = np.unique(self.observed["batch_size"], return_counts=True)
+        return {int(size) for size in sizes[counts >= _ENOUGH]}
 
 
 def packs(engine: str, packing: bool) -> bool:
@@ -136,8 +139,7 @@ def pace_of(
     kind : Kind
         Which tasks count.
     """
-    pace, known, runs = Pace(place), _known(entries), facts.planned_runs(entries)
-    threads = {one.session: one.threads_per_worker for one in of_kind(entries, SessionBegun)}
+    known = _known(entries)
 
     def counts(session: int, own_threads: int) -> bool:
         said = sessions.get(session, {})
@@ -154,24 +156,13 @@ def pace_of(
             )
         )
 
-    for task in facts.stretches(entries):
-        run = runs.get(task.run)
-        train, epochs = task.phases.get("train", 0.0), task.to_epoch - task.start
-        ours = counts(task.session, task.threads or threads.get(task.session, 1))
-        if run is None or not ours or train <= 0 or not epochs:
-            continue
-        batch = int(run.hyperparameters["batch_size"])
-        pace.runs.add(task.run)
-        pace.speeds[batch].append(cost(epochs, task.patches // epochs, batch) / train)
-        compiling = task.phases.get("compile", 0.0)
-        if compiling > 0:
-            # The runs of a bundle share the seconds of one program, which is compiled once.
-            pace.compiling.append(compiling * task.bundle)
-        if isinstance(task, TaskDone):
-            waited = max(0.0, task.started - task.submitted) / task.bundle
-            pace.beside.append(max(0.0, task.seconds - train - compiling) + waited)
-    pace.starting.extend(_starting(entries, {n for n in threads if counts(n, threads[n])}))
-    return pace
+    table = runtime.observations(entries, sessions, str(place))
+    ours = [
+        counts(session, threads)
+        for session, threads in zip(table["session"], table["threads"], strict=True)
+    ]
+    table = table[np.array(ours, bool)].assign(kind="of this machine")
+    return Pace(place, table, around(entries), parameters_of(entries))
 
 
 def _known(entries: Sequence[Entry]) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
@@ -183,28 +174,11 @@ def _known(entries: Sequence[Entry]) -> tuple[str, tuple[str, ...], tuple[int, .
     )
 
 
-def _starting(entries: Sequence[Entry], sessions: set[int]) -> Iterator[float]:
-    """Yield how long each worker took until it was ready, trials of layouts left out."""
-    begun, tried, seen = 0.0, 0.0, set[str]()
-    for entry in entries:
-        match entry.record:
-            case SessionBegun():
-                begun, tried, seen = entry.time, 0.0, set()
-            case LayoutTried(seconds=seconds):
-                tried = seconds
-            case WorkerEvent(event="ready") as who:
-                if who.session in sessions and who.worker not in seen:
-                    yield max(0.0, entry.time - begun - tried)
-                seen.add(who.worker)
-            case _:
-                pass
-
-
 def foretell(
     plan: Plan,
     entries: Sequence[Entry],
     patches_per_epoch: Sequence[int],
-    workers: int,
+    layout: tuple[int, int],
     paces: Sequence[Pace],
 ) -> Forecast:
     """Foretell how long the rest of a study takes.
@@ -217,8 +191,8 @@ def foretell(
         Its journal so far.
     patches_per_epoch : sequence of int
         Patches of the balanced training fold, for each fold.
-    workers : int
-        Of the layout.
+    layout : tuple of int
+        Workers, and threads of each.
     paces : sequence of Pace
         What earlier journals say, the most telling first.
     """
@@ -229,59 +203,44 @@ def foretell(
         for run in plan.runs
     ):
         return Forecast((0.0, 0.0), "nothing is left to train")
-    paces = [pace for pace in paces if pace.speeds]
+    paces = [pace for pace in paces if len(pace.observed)]
     if not paces:
         return Forecast(None, "no earlier journal of this machine has such tasks")
-    sizes = {int(run.hyperparameters["batch_size"]) for run in plan.runs}
     used: dict[Path, Pace] = {}
-    speeds: dict[int, list[float]] = {}
-    for size in sorted(sizes):
-        telling = [pace for pace in paces if len(pace.speeds.get(size, ())) >= _ENOUGH][:1]
-        chosen = telling or paces
-        own = [pace.speeds[size] for pace in telling] or [
-            values for pace in paces for values in pace.speeds.values()
-        ]
-        speeds[size] = sorted(value for values in own for value in values)
-        used |= {pace.place: pace for pace in chosen}
-    beside = _median(pace.beside for pace in used.values())
-    compiling = _median(pace.compiling for pace in used.values())
-    starting = _median(pace.starting for pace in used.values())
-
-    def seconds(share: float) -> float:
-        """Simulate the rest, with tasks all as fast as this share of those on record."""
-        speed = {size: own[round(share * (len(own) - 1))] for size, own in speeds.items()}
-        batches = [int(run.hyperparameters["batch_size"]) for run in plan.runs]
-        epochs = [
-            cost(1, patches_per_epoch[run.fold], size) / speed[size]
-            for run, size in zip(plan.runs, batches, strict=True)
-        ]
-        count = len(plan.runs)
-        known = Durations(
-            epoch=epochs,
-            before=[beside] * count,
-            ending=[0.0] * count,
-            compiling=[compiling] * count,
-            program=[structure(run) for run in plan.runs],
-        )
-        return simulate(
-            plan,
-            patches_per_epoch,
-            known,
-            Machine.local(workers, 1, start_up=(starting,)),
-            reached=before.reached,
-            paused=before.paused,
-            closed=before.failed,
-        ).makespan
-
-    runs = sum(len(pace.runs) for pace in used.values())
-    where = str(next(iter(used))) if len(used) == 1 else f"{len(used)} studies"
+    for size in sorted({int(run.hyperparameters["batch_size"]) for run in plan.runs}):
+        telling = [pace for pace in paces if size in pace.sizes][:1]
+        used |= {pace.place: pace for pace in telling or paces}
+    table = pd.concat([pace.observed for pace in used.values()], ignore_index=True)
+    model, first, (workers, threads) = runtime.fit(table), next(iter(used.values())), layout
+    known = durations(
+        plan,
+        patches_per_epoch,
+        model,
+        first.around,
+        threads=threads,
+        workers=workers,
+        parameters={
+            name: count
+            for pace in reversed(used.values())
+            for name, count in pace.parameters.items()
+        },
+        # Runs are simulated one by one, each with its share of a bundle as large as they were.
+        bundle=round(model.usual["bundle"]),
+        common=math.hypot(uncertainty(table), model.doubt(workers=workers, threads=threads)),
+    )
+    found = simulated(
+        plan,
+        patches_per_epoch,
+        known,
+        Machine.local(workers, threads, start_up=first.around.start_up),
+        reached=before.reached,
+        paused=before.paused,
+        closed=before.failed,
+    )
+    runs = len(table[["study", "run"]].drop_duplicates())
+    where = str(first.place) if len(used) == 1 else f"{len(used)} studies"
     basis = f"from {runs} run{'' if runs == 1 else 's'} of {where} on this machine"
-    return Forecast((seconds(_FAST), seconds(_SLOW)), basis)
-
-
-def _median(lists: Iterable[list[float]]) -> float:
-    values = [value for values in lists for value in values]
-    return statistics.median(values) if values else 0.0
+    return Forecast((found.makespan.low, found.makespan.high), basis)
 
 
 def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
@@ -316,7 +275,7 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
         shape,
         threads,
     )
-    found = foretell(plan, entries, patches, workers, list(_paces(directory, kind)))
+    found = foretell(plan, entries, patches, (workers, threads), list(_paces(directory, kind)))
     if found.seconds is not None:
         return found
     asked = f"{file.model.build} on {engine.use} in {kind.precision} with {threads} thread"

@@ -33,7 +33,7 @@ MOST_NODES = 64
 #: How sure a fit is at best, since no machine is quite the same twice; and where nothing could be
 #: left out of it.
 _LEAST_DOUBT, _DOUBT = 0.02, 0.1
-#: What comes to that in a layout that was not measured: what neighbours cost is not known there.
+#: What comes to that on another site.
 _ELSEWHERE = 0.05
 #: Start-ups vary about as much as this; few were measured.
 _VARIED = (0.85, 1.0, 1.15)
@@ -94,7 +94,7 @@ class Outlook:
         self._patches = [int(size["epoch_patches"]) for size in sizes]
         table = runtime.observations(self._entries, sessions_of(study.directory))
         self.runtime = runtime.fit(table)
-        self._common = _uncertainty(table)
+        self._common = uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
 
@@ -140,9 +140,11 @@ class Outlook:
 
     def _doubt(self, machine: Machine) -> float:
         """Return how sure the fit is on a machine."""
-        layout = machine.workers_per_node, machine.threads_per_worker
-        seen = layout in self.runtime.layouts and machine.name == self.site
-        return self._common if seen else math.hypot(self._common, _ELSEWHERE)
+        layout = self.runtime.doubt(
+            workers=machine.workers_per_node, threads=machine.threads_per_worker
+        )
+        site = 0.0 if machine.name == self.site else _ELSEWHERE
+        return math.hypot(self._common, layout, site)
 
     def _state(self) -> dict[str, Any]:
         engine = self._study.file.engine
@@ -312,7 +314,7 @@ def _entries(study: Study) -> list[Entry]:
     return entries
 
 
-def _uncertainty(table: Any) -> float:
+def uncertainty(table: Any) -> float:
     """Return how sure a fit is: the median error on runs that it has not seen."""
     try:
         return max(_LEAST_DOUBT, runtime.check(table).median)

@@ -8,6 +8,7 @@ import http.client
 import logging
 import os
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ from stormsweep.cluster import line
 from stormsweep.cluster.dask_pool import dask_logs
 from stormsweep.cluster.local import LocalPool
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
+
+from .memory_group import memory_group
 
 
 class Kept(logging.Handler):
@@ -213,3 +216,37 @@ def http_status(port: int, path: str, sent: bytes | None = None) -> int | None:
         return error.code
     except (OSError, http.client.HTTPException):
         return None
+
+
+def test_a_worker_that_the_system_kills_for_memory_is_called_so(tmp_path: Path) -> None:
+    """Its own budget would allow more; what all processes of the group may take does not."""
+    code = f"""
+import os
+from pathlib import Path
+from stormsweep.cluster.local import LocalPool
+from stormsweep.cluster.pool import WorkerLost, WorkerReady
+from tests.integration.test_remote_pool import hoarded
+
+pool = LocalPool(1, 1, 8.0, Path({str(tmp_path)!r}), [{str(Path(__file__).parents[2])!r}])
+lost = []
+while not lost:
+    for event in pool.events(0.1):
+        if isinstance(event, WorkerReady):
+            pool.submit(event.worker, event.pid, "t", hoarded, 900)
+        lost += [event] if isinstance(event, WorkerLost) else []
+print(lost[0].failure, lost[0].token, lost[0].reason)
+pool.close()
+"""
+    with memory_group(700) as group:
+        script = 'echo $$ >"$0/tasks" && exec "$@"'
+        done = subprocess.run(
+            ["bash", "-c", script, group, sys.executable, "-c", code],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+    assert done.stdout == (
+        "out-of-memory t the system killed the worker, because the memory of this machine was used "
+        "up (0.68 GiB)\n"
+    ), done.stderr

@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from stormsweep.cluster import machine
 from stormsweep.records import (
     Entry,
     RunPlanned,
@@ -72,6 +72,7 @@ def main() -> None:
 
 def report(directory: Path) -> dict[str, float]:
     """Report a study in this process; say what that took, imports included in the memory."""
+    load = os.getloadavg()[0]
     begun, processor = time.perf_counter(), time.process_time()
     from stormsweep.report import write_report
 
@@ -83,17 +84,20 @@ def report(directory: Path) -> dict[str, float]:
         "page_mb": page.stat().st_size / 1e6,
         "folder_mb": sum(path.stat().st_size for path in page.parent.rglob("*")) / 1e6,
         "journal_mb": (directory / "journal.jsonl").stat().st_size / 1e6,
+        "load_before": load,
     }
 
 
 def table(found: dict[str, list[dict[str, float]]], configurations: int, folds: int) -> str:
     lines = [
-        f"The report of a study of {configurations:,} configurations x {folds} folds, one process "
-        f"of {platform.machine()}, {os.cpu_count()} cores; median and range of "
-        f"{len(next(iter(found.values())))} rounds.",
+        f"The report of a study of {configurations:,} configurations x {folds} folds, in one "
+        f"process on {machine.processor()}, {os.cpu_count()} cores; median and range of "
+        f"{len(next(iter(found.values())))} rounds. Where the load before is not near 0, others "
+        "had the cores too, and only the processor's seconds tell.",
         "",
-        "| study | journal, MB | s | of processor, s | peak memory, MB | page, MB | folder, MB |",
-        "| " + "--- | " * 7,
+        "| study | journal, MB | s | of processor, s | peak memory, MB | page, MB | folder, MB "
+        "| load before |",
+        "| " + "--- | " * 8,
     ]
     for name, rounds in found.items():
         cells = [name, f"{rounds[0]['journal_mb']:.0f}"]
@@ -102,6 +106,7 @@ def table(found: dict[str, list[dict[str, float]]], configurations: int, folds: 
             middle = own[len(own) // 2]
             cells.append(f"{middle:{form}} ({own[0]:{form}} to {own[-1]:{form}})")
         cells += [f"{rounds[0]['page_mb']:.1f}", f"{rounds[0]['folder_mb']:.1f}"]
+        cells.append(f"{max(each['load_before'] for each in rounds):.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -130,7 +130,8 @@ class Scale:
             plain_ticks(axes.xaxis, places[::step], texts)
             self._tilt(axes, texts)
         elif self.kind in ("log2", "log"):
-            self._log_ticks(axes, min(places), max(places))
+            powers = self.log_ticks()
+            plain_ticks(axes.xaxis, powers, [f"{value:.6g}" for value in powers])
         else:
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5))
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
@@ -146,15 +147,16 @@ class Scale:
             for text in axes.get_xticklabels():
                 text.set(ha="right", rotation_mode="anchor")
 
-    def _log_ticks(self, axes: Any, low: float, high: float) -> None:
+    def log_ticks(self) -> list[float]:
+        """Return where a logarithmic axis of many values has its ticks."""
+        low, high = float(min(self.values)), float(max(self.values))
         base = 2 if self.kind == "log2" else 10
         first, last = math.ceil(math.log(low, base) - 1e-9), math.floor(math.log(high, base) + 1e-9)
         powers = [float(base) ** power for power in range(first, last + 1)]
         if base == 10 and len(powers) < 3:
             powers = [m * 10.0**p for p in range(first - 1, last + 1) for m in (1, 2, 5)]
             powers = [value for value in powers if low * 0.9 <= value <= high * 1.1]
-        powers = powers[:: math.ceil(len(powers) / 6) or 1]
-        plain_ticks(axes.xaxis, powers, [f"{value:.6g}" for value in powers])
+        return powers[:: math.ceil(len(powers) / 6) or 1]
 
 
 def scale_of(material: Material, name: str, values: pd.Series[Any]) -> Scale:

@@ -121,14 +121,13 @@ def _draw(axis: Any, one: _Cut, other: _Cut, means: Any, norm: Any) -> Any:
     # A picture keeps its colours on a dark page, on which numbers in cells could not be read.
     drawn = axis.pcolormesh(np.ma.masked_invalid(means), cmap="viridis", norm=norm, rasterized=True)
     if means.size <= _MOST_NUMBERS:
-        size = 6.5 if means.shape[1] <= 6 else 5.0
+        size = 6.5 if means.shape[1] <= 4 else 5.0
         for (row, column), value in np.ndenumerate(means):
             if np.isfinite(value):
                 colour = "black" if norm(value) > 0.55 else "white"
                 at = column + 0.5, row + 0.5
-                axis.text(
-                    *at, f"{value:.3f}", ha="center", va="center", color=colour, fontsize=size
-                )
+                text = f"{value:.3f}".replace("0.", ".")
+                axis.text(*at, text, ha="center", va="center", color=colour, fontsize=size)
     for which, cut in ((axis.xaxis, one), (axis.yaxis, other)):
         plain_ticks(which, [place + 0.5 for place in range(len(cut.texts))], cut.texts)
         which.set_label_text(words.capital(words.short(words.label(cut.name), 28)))

@@ -21,7 +21,6 @@ from bokeh.models import (
     ColumnDataSource,
     FixedTicker,
     HoverTool,
-    LogTicker,
     PanTool,
     PlainText,
     Range1d,
@@ -183,7 +182,11 @@ def axis(plot: Any, which: Any, scale: Scale) -> None:
     """Put ticks at a scale's values with their texts, where they are few."""
     if len(scale.values) > 9 and scale.kind != "steps":
         if scale.kind in ("log", "log2"):
-            which.ticker = LogTicker(base=2 if scale.kind == "log2" else 10, desired_num_ticks=5)
+            at = scale.log_ticks()
+            which.ticker = FixedTicker(ticks=at)
+            which.major_label_overrides = {
+                _tick(place): PlainText(text=f"{place:.6g}") for place in at
+            }
         return
     step = -(-len(scale.values) // 9)
     shown = scale.values[::step]

@@ -101,19 +101,32 @@ def _learning(material: Material) -> Part | None:
     return Part(pictures=pictures) if pictures else None
 
 
-def _time(material: Material) -> Part:
-    return Part(
-        pictures=gather(
-            material,
-            timeline.timeline_picture,
-            timings.breakdown_picture,
-            timings.train_time_picture,
-        ),
-        more={
-            "time_rows": tables.time_rows(material),
-            "sessions": provenance.sessions(material),
-        },
+def _time(material: Material) -> Part | None:
+    pictures = gather(
+        material,
+        timeline.timeline_picture,
+        timings.breakdown_picture,
+        timings.train_time_picture,
     )
+    return Part(pictures=pictures) if pictures else None
+
+
+def _cost(material: Material) -> Part:
+    header = ["Session", "Begun", "Length", "Host (site)", "Workers", "Tasks", "Busy", "Outcome"]
+    times, sessions = tables.time_rows(material), provenance.sessions(material)
+    known = [
+        Table(
+            "worker-time",
+            "Where the time went",
+            ["Part", "Worker time", "Share"],
+            times,
+            style="total",
+            files=False,
+        ),
+        Table("sessions", "Sessions", header, sessions, numeric_from=99, files=False),
+    ]
+    said = [] if sessions else ["No session is on record."]
+    return Part(said, tables=[table for table in known if table.rows])
 
 
 def _failures(material: Material) -> Part:
@@ -159,8 +172,9 @@ SECTIONS: list[Section] = [
     Section("scores", "Scores over the space", _scores),
     Section("configurations", "Configurations", _configurations, "configurations.html"),
     Section("learning", "Learning curves", _learning),
-    Section("time", "Workers and time", _time, "time.html"),
+    Section("time", "Workers and time", _time),
     Section("scaling", "Scaling", scaling.section),
+    Section("cost", "Cost", _cost),
     Section("failures", "Failures", _failures, "failures.html"),
     Section("data", "Data", _data, "data.html"),
     Section("provenance", "Environment and provenance", _provenance, "provenance.html"),

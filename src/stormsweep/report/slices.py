@@ -55,7 +55,7 @@ def slice_picture(material: Material, table: pd.DataFrame) -> Picture:
     for axis in grid.flat[len(names) :]:
         axis.set_visible(False)
     for row in grid:
-        row[0].set(ylabel=words.capital(material.metric_label), ylim=limits(pd.Series(heights)))
+        row[0].set(ylabel=words.capital(material.metric_label), ylim=_heights(material, table))
     line = mpl.lines.Line2D
     handles = [line([], [], ls="", marker="o", color=BLUE, alpha=0.65, mew=0)]
     texts = ["configuration"]
@@ -89,6 +89,15 @@ def _caption(material: Material, bars: bool) -> str:
         "hyperparameters differ from point to point, so a trend across a panel may be theirs."
         + (f" Not shown: {', '.join(left_out)}." if left_out else "")
     )
+
+
+def _heights(material: Material, table: pd.DataFrame) -> tuple[float, float]:
+    """Return the limits of the vertical axis: all scores, with their spread where it is drawn."""
+    heights = table[f"{material.metric}_mean"]
+    if len(table) > MOST_BARS:
+        return limits(heights)
+    sd = table[f"{material.metric}_sd"].fillna(0.0)
+    return limits(pd.concat([heights - sd, heights + sd]))
 
 
 def _side_by_side(scale: Scale, values: pd.Series[Any]) -> tuple[Any, Any]:
@@ -174,7 +183,7 @@ def _live(material: Material, table: pd.DataFrame) -> Any:
     }
     for number, (name, scale) in enumerate(scales.items()):
         data[f"x{number}"] = live.numbers(_side_by_side(scale, table[material.columns[name]])[0])
-    source, heads = live.source(**data), Range1d(*limits(pd.Series(heights)))
+    source, heads = live.source(**data), Range1d(*_heights(material, table))
     panels = []
     for number, (name, scale) in enumerate(scales.items()):
         log = scale.kind in ("log", "log2")

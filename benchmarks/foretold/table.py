@@ -53,3 +53,5 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         "",
         "Errors are those of the median of 20 simulations.",
     )
+    if "note" in found:
+        yield from ("", found["note"])

@@ -18,7 +18,7 @@ FITTED = (4, 16)
 def main() -> None:
     """Measure each case in a process of its own, then foretell all, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.foretold", description=__doc__)
-    parser.add_argument("--only", nargs="+", type=int, choices=SLEEPING, help="workers that sleep")
+    parser.add_argument("--only", nargs="*", type=int, choices=SLEEPING, help="workers that sleep")
     parser.add_argument(
         "--studies",
         nargs="+",
@@ -29,6 +29,7 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for the studies' data")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--note", help="what readers must know of how this was measured")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
@@ -47,6 +48,8 @@ def main() -> None:
         found["sleeping"] = sleeping.foretold(asked.work, FITTED, list(SLEEPING))
     if asked.studies:
         found["real"] = real.foretold(asked.studies)
+    if asked.note:
+        found["note"] = asked.note
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     text = table.of(found)
     (asked.output / "foretold.md").write_text(text, encoding="utf-8")

@@ -23,7 +23,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             "",
             "| workers | tasks | measured, s | foretold, s | 9 of 10 between | error "
             "| busy, measured | busy, foretold |",
-            "| " + "--- | " * 8,
+            "| " + " | ".join(["---"] * 8) + " |",
         )
         for row in found["sleeping"]:
             low, median, high = row["foretold"]
@@ -40,7 +40,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             "",
             "| study | tasks | fitted to | foretold for | measured, s | foretold, s "
             "| 9 of 10 between | error |",
-            "| " + "--- | " * 8,
+            "| " + " | ".join(["---"] * 8) + " |",
         )
         for row in found["real"]:
             low, median, high = row["foretold"]
@@ -53,3 +53,5 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         "",
         "Errors are those of the median of 20 simulations.",
     )
+    if "note" in found:
+        yield from ("", found["note"])

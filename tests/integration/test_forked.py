@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -66,3 +67,42 @@ def test_workers_begin_with_what_they_need_and_the_words_of_their_driver(
         assert until(Finished).result == wanted
     finally:
         pool.close()
+
+
+def test_no_worker_has_tracebacks_for_what_ends_its_driver(tmp_path: Path) -> None:
+    """Ctrl-C while the workers' process imports; a driver that is killed while they start."""
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\npathlib.Path('on').touch()\ntime.sleep(1)"
+    )
+    (tmp_path / "driver.py").write_text(
+        "import _multiprocessing, multiprocessing, os, pathlib, signal, sys, time\n"
+        "from stormsweep.cluster import forked\n"
+        "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, lambda *_: None)\n"
+        "    forked.prepare(['slow'], {})\n"
+        "    while not pathlib.Path('on').exists():\n"
+        "        time.sleep(0.01)\n"
+        "    os.killpg(0, signal.SIGINT)\n"
+        "    context = multiprocessing.get_context(forked.METHOD)\n"
+        "    lock = context.Lock()\n"
+        "    _multiprocessing.sem_unlink(lock._semlock.name)\n"
+        "    for argument in (lock, 'one'):\n"
+        "        process = context.Process(target=int, args=(argument,))\n"
+        "        process.start()\n"
+        "        process.join()\n"
+        "        print(process.exitcode)\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "driver.py"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{':'.join(sys.path)}"},
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=60,
+    )
+    assert done.stdout == "1\n1\n", done.stderr
+    # What is wrong with a worker itself is said all the same.
+    assert done.stderr.count("Traceback") == 1
+    assert "ValueError: invalid literal" in done.stderr

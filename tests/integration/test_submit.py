@@ -308,9 +308,12 @@ def test_watch_follows_from_the_queue_to_the_end(slurm: MiniSlurm, tmp_path: Pat
     job = submit(tmp_path, digits_study(tmp_path, **TINY))
     watched = stormsweep(tmp_path, "watch", "runs/digits")
     assert watched.returncode == 0, watched.stderr
-    assert watched.stdout == "digits: finished\n"
+    report = "runs/digits/report/index.html"
+    assert watched.stdout == f"digits: finished\nReport: {report}\n"
+    assert (tmp_path / report).exists()
     assert f"job {job} " in watched.stderr
-    assert "2/2 tasks (100%), " in watched.stderr.splitlines()[-1]
+    assert watched.stderr.splitlines()[-1] == "writing the report ..."
+    assert "2/2 tasks (100%), " in watched.stderr.splitlines()[-2]
 
 
 def test_a_dry_run_prints_the_script_and_does_nothing(slurm: MiniSlurm, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at the journal, and between questions to Slurm: the first, and at most.
 _LOOK, _ASK, _ASK_LONGEST = 1.0, 5.0, 60.0
+#: Seconds that a report is waited for.
+_REPORT = 120.0
 
 
 @app.command()
@@ -34,10 +37,13 @@ def watch(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     try:
         with full_display() as watcher:
             said = _until_over(chosen, following, watcher)
+            report = _report(chosen, watcher) if following.finished else None
     except KeyboardInterrupt:
         typer.echo("No longer watching; the study goes on.", err=True)
         return
     typer.echo(f"{chosen.file.study.name}: {said}")
+    if report is not None:
+        typer.echo(f"Report: {report}")
 
 
 def _until_over(study: Any, following: Any, watcher: Any) -> str:
@@ -65,6 +71,23 @@ def _until_over(study: Any, following: Any, watcher: Any) -> str:
             pause = min(1.5 * pause, _ASK_LONGEST) if now == queue else _ASK
             queue, ask_at = now, time.monotonic() + pause
         time.sleep(_LOOK)
+
+
+def _report(study: Any, watcher: Any) -> Path | None:
+    """Wait until who trained the study has written its report, or is gone; return where it is."""
+    from stormsweep.study.jobs import at_work_still, last_driver
+
+    page = study.directory / "report" / "index.html"
+
+    def written() -> bool:
+        return page.is_file() and page.stat().st_mtime >= study.journal_path.stat().st_mtime
+
+    driver, until = last_driver(study.directory), time.monotonic() + _REPORT
+    while not written() and time.monotonic() < until and at_work_still(study.directory, driver):
+        watcher.stage("writing the report", 0.0)
+        for _ in range(round(_ASK / _LOOK)):
+            time.sleep(0.0 if written() else _LOOK)
+    return page if written() else None
 
 
 def _driven(study: Any) -> bool:

@@ -25,6 +25,7 @@ from stormsweep.cluster.machine import allow_open_files, host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
 from stormsweep.cluster.quiet import QUIET, beat_rarely
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
+from stormsweep.errors import StudyInterrupted
 
 _DASK_LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
 #: Settings of Dask's in the driver and wherever workers are started.
@@ -74,6 +75,10 @@ def dask_logs(handler: logging.Handler) -> Iterator[None]:
         logger.propagate = False
     try:
         yield
+    except (KeyboardInterrupt, StudyInterrupted):
+        # A thread of Dask's may still start what is not wanted any more, and would tell all of it.
+        before = [([logging.NullHandler()], False)] * len(loggers)
+        raise
     finally:
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers[:] = handlers

@@ -11,11 +11,14 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 
 #: Dask's word for this way of starting a process.
 METHOD = "forkserver"
+#: Imported before anything else in the process that workers are forked from.
+_FIRST = "stormsweep.cluster.forking"
 
 
 def prepare(modules: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -33,9 +36,16 @@ def prepare(modules: Sequence[str], environment: Mapping[str, str]) -> None:
     """
     # Dask sees to it that all workers have the same seed; those that are forked have this one.
     environment = {"PYTHONHASHSEED": "6640"} | {**environment}
-    multiprocessing.get_context(METHOD).set_forkserver_preload(list(modules))
-    with _environment(environment):
-        forkserver.ensure_running()
+    multiprocessing.get_context(METHOD).set_forkserver_preload([_FIRST, *modules])
+    # Else it would be started below, and lift the mask.
+    resource_tracker.ensure_running()
+    # Ctrl-C reaches every process of a terminal, and is for the driver: the child keeps the mask.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with _environment(environment):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -8,10 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from stormsweep.cluster import slurm
 from stormsweep.cluster.machine import host, process_space
 from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import SlurmError, StormsweepError, UserError
+from stormsweep.records import SessionBegun
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of, is_alive
 from stormsweep.study.submission import driver_key
@@ -32,6 +35,35 @@ def jobs_of(directory: Path) -> dict[str, Job] | None:
         return slurm.Slurm(_SHORT).jobs_of(study_key(directory))
     except SlurmError:
         return None
+
+
+def last_driver(directory: Path) -> tuple[float, SessionBegun] | None:
+    """Return the last session of a study's journal, and when it began."""
+    from stormsweep.results.journal import each
+
+    found = None
+    for entry in each(directory / "journal.jsonl"):
+        if isinstance(entry.record, SessionBegun):
+            found = entry.time, entry.record
+    return found
+
+
+def at_work_still(directory: Path, driver: tuple[float, SessionBegun] | None) -> bool:
+    """Say whether a driver is there, though it may have let go of the study.
+
+    It has its report to write. On its own machine its process tells, elsewhere its job.
+    """
+    if driver is None:
+        return False
+    when, session = driver
+    if session.host != host():
+        return any(not job.over for job in (jobs_of(directory) or {}).values())
+    try:
+        process = psutil.Process(session.pid)
+        # One that began later has only the number.
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < when
+    except psutil.Error:
+        return False
 
 
 def cancel(directory: Path) -> list[str]:

@@ -77,7 +77,7 @@ def _report(study: Any, watcher: Any) -> Path | None:
     """Wait until who trained the study has written its report, or is gone; return where it is."""
     from stormsweep.study.jobs import at_work_still, last_driver
 
-    page = study.directory / "report" / "index.html"
+    page: Path = study.directory / "report" / "index.html"
 
     def written() -> bool:
         recorded: float = study.journal_path.stat().st_mtime

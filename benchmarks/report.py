@@ -91,13 +91,13 @@ def report(directory: Path) -> dict[str, float]:
 def table(found: dict[str, list[dict[str, float]]], configurations: int, folds: int) -> str:
     lines = [
         f"The report of a study of {configurations:,} configurations x {folds} folds, in one "
-        f"process on {machine.processor()}, {os.cpu_count()} cores; median and range of "
-        f"{len(next(iter(found.values())))} rounds. Where the load before is not near 0, others "
+        f"process on {machine.processor()}, {os.cpu_count()} cores; median and range, rounds: "
+        f"{len(next(iter(found.values())))}. Where the load before is not near 0, others "
         "had the cores too, and only the processor's seconds tell.",
         "",
         "| study | journal, MB | s | of processor, s | peak memory, MB | page, MB | folder, MB "
         "| load before |",
-        "| " + "--- | " * 8,
+        "|" + " --- |" * 8,
     ]
     for name, rounds in found.items():
         cells = [name, f"{rounds[0]['journal_mb']:.0f}"]

@@ -206,8 +206,8 @@ class Queue:
         """
         if not self._count:
             return []
-        order, tasks = self._order, self._tasks
-        known = [order[name] for name in held if name in order and tasks[order[name]] is not None]
+        places, tasks = map(self._order.get, held), self._tasks
+        known = [place for place in places if place is not None and tasks[place] is not None]
         first = self._first(known)
         if self._structure is None:
             return [self._take(first)]

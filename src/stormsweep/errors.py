@@ -9,7 +9,8 @@
     │   ├── JournalError       a journal that cannot be read or does not fit the study file
     │   │   └── DiskError      it cannot be written: a full disk, say, which passes
     │   ├── ModelError         the model builder cannot be found or does not take the space
-    │   └── StudyBusyError     another driver is at work on the study
+    │   ├── StudyBusyError     another driver is at work on the study
+    │   └── NoSchedulerError   the commands of a cluster's scheduler are not here
     ├── SchedulerError         a command of a cluster's scheduler failed: shows all of it
     │   ├── SlurmError
     │   └── PbsError
@@ -64,6 +65,10 @@ class StudyBusyError(UserError):
     """Another driver is at work on the same study."""
 
 
+class NoSchedulerError(UserError):
+    """The commands of a cluster's scheduler are not on this machine."""
+
+
 class SchedulerError(StormsweepError):
     """A command of a cluster's scheduler failed, hung, or said what cannot be understood.
 
@@ -82,6 +87,9 @@ class SchedulerError(StormsweepError):
         reached), so that the same command may succeed later; and what was killed may have been
         done all the same.
     """
+
+    #: What the scheduler is called.
+    scheduler = "the scheduler"
 
     def __init__(
         self,
@@ -110,6 +118,13 @@ class SchedulerError(StormsweepError):
         return not self.refused
 
     @property
+    def short(self) -> str:
+        """What there is to say to somebody who waits for an answer, in one line."""
+        if not self.passing:
+            return str(self)
+        return f"{self.scheduler} does not answer: {self.said.rpartition('; ')[2]}"
+
+    @property
     def said(self) -> str:
         """The scheduler's own words, in one line, without the name of its command."""
         lines = (self.err.strip() or self.out.strip() or str(self)).splitlines()
@@ -120,9 +135,13 @@ class SchedulerError(StormsweepError):
 class SlurmError(SchedulerError):
     """A command of Slurm failed."""
 
+    scheduler = "Slurm"
+
 
 class PbsError(SchedulerError):
     """A command of PBS failed."""
+
+    scheduler = "PBS"
 
 
 class RunError(StormsweepError):

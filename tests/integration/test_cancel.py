@@ -44,6 +44,8 @@ def test_a_driver_that_a_script_started_in_the_background_ends(
         time.sleep(0.02)
     status = called(tmp_path, "status", "runs/digits")
     assert f"digits: starting: process {driver['pid']} on " in status.stdout, status.stderr
+    second = called(tmp_path, "run", "digits.toml")
+    assert "wait for it, or end it with `stormsweep cancel runs/digits`" in second.stderr
     process = psutil.Process(driver["pid"])
     done = called(tmp_path, "cancel", "runs/digits")
     assert done.returncode == 0, done.stderr

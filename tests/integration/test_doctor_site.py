@@ -64,10 +64,28 @@ def test_a_site_that_is_not_as_the_file_says(
 
 
 def test_a_job_that_dies_says_its_last_line(slurm: MiniSlurm, tmp_path: Path) -> None:
-    write(tmp_path, 'setup = ["echo no such licence; exit 3"]')
+    write(tmp_path, 'setup = ["source /nowhere/bin/activate", "true"]')
     done = called(tmp_path, "doctor", "--site", "mine")
     assert done.returncode == 1, (done.stdout, done.stderr)
-    assert "FAILED without an answer; its last line: no such licence" in done.stdout
+    said = "stormsweep: set-up line failed (exit code 1): source /nowhere/bin/activate"
+    assert f"FAILED without an answer; its last line: {said}" in done.stdout
+
+
+def test_a_site_beside_the_study_is_found_and_what_is_not_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "own"))
+    (tmp_path / "studies").mkdir()
+    write(tmp_path / "studies")
+    (tmp_path / "studies" / "a.toml").touch()
+    done = called(tmp_path, "doctor", "studies/a.toml", "--site", "mine")
+    assert "there is no Slurm here" in done.stderr
+    done = called(tmp_path, "doctor", "--site", "mine")
+    assert f"looked at {tmp_path}/sites.toml (not there), {tmp_path}/own/" in done.stderr
+    write(tmp_path, '[site.local]\nscheduler = "slurm"')
+    done = called(tmp_path, "doctor", "--site", "mine")
+    assert f"{tmp_path}/sites.toml: site.local: is this machine" in done.stderr
 
 
 def test_no_slurm_and_no_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -13,10 +14,14 @@ import pytest
 
 from stormsweep import Study
 from stormsweep.cluster import machine
+from stormsweep.config.load import load_study
+from stormsweep.errors import JournalError
 from stormsweep.records import LayoutTried, SessionBegun, TaskDone
+from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
+from stormsweep.study.directory import StudyDirectory
 
-from .conftest import SHARED, Finished, called, digits_study, scores, stormsweep
+from .conftest import MODELS, SHARED, Finished, called, digits_study, scores, stormsweep
 
 HAIL = SHARED / "data" / "hagelslag-ssef-2015"
 
@@ -261,3 +266,27 @@ def test_doctor_says_what_this_machine_has(tmp_path: Path) -> None:
     for name in ("Python", "cores", "memory", "instruction sets", "TensorFlow", "Slurm", "disk"):
         assert f"{name} " in said.stdout
     assert said.returncode == 0, said.stdout
+
+
+@pytest.mark.slow
+def test_a_model_that_nothing_could_be_trained_with_is_mended_and_goes_on(tmp_path: Path) -> None:
+    wrong = "def net(input_shape):\n    raise RuntimeError('no such layer')\n"
+    right = "from small_models import dense\ndef net(input_shape):\n    return dense(input_shape)\n"
+    (tmp_path / "model.py").write_text(wrong)
+    space = "batch_size = [64]\nepochs = [1]"
+    model = 'build = "model.py:net"'
+    study = digits_study(tmp_path, model=model, search__space=space, site="workers = 1")
+    failed = stormsweep(tmp_path, "run", study, "--no-report")
+    assert failed.returncode == 1, failed.stderr
+    assert "no such layer" in failed.stdout
+    shutil.copy(MODELS, tmp_path)
+    (tmp_path / "model.py").write_text(right)
+    mended = stormsweep(tmp_path, "run", "runs/digits", "--retry-failed", "--no-report")
+    assert mended.returncode == 0, mended.stderr
+    directory = tmp_path / "runs" / "digits"
+    assert len(scores(directory)) == 2
+    about = facts.study(read(directory / "journal.jsonl"))
+    assert about.model["sha256"] == hashlib.sha256(right.encode()).hexdigest()
+    kept = StudyDirectory(load_study(study), study, directory)
+    with pytest.raises(JournalError, match="what was trained with it is on record"):
+        kept.refuse_other_model("another")

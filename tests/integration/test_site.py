@@ -240,7 +240,7 @@ constraint = "hpcf1913"
             ("--site", "elsewhere"),
             "site.elsewhere.shared_folder: given '/nonexistent'; there is no folder",
         ),
-        (("--site", "two", "--nodes", "9"), "site.two.nodes: given 9"),
+        (("--site", "two", "--nodes", "9"), "--nodes: given 9"),
         (("--site", "two", "--nodes", "3:2"), "--nodes: given '3:2'"),
         (("--site", "two", "--workers", "3"), "--workers: is for this machine"),
         (("--nodes", "2"), "--nodes: is for sites of a cluster"),
@@ -253,6 +253,9 @@ constraint = "hpcf1913"
     assert not (tmp_path / "runs").exists()
     shown = called(tmp_path, "run", study, "--site", "two", "--dry-run")
     assert "#SBATCH --partition=batch" in shown.stdout
+    unfit = called(tmp_path, "run", study, "--site", "long", "--dry-run")
+    assert (unfit.returncode, "--partition=gpu" in unfit.stdout) == (2, True)
+    assert "site.long.walltime: given 05:00:00" in unfit.stderr
     assert not (tmp_path / "runs").exists()
     assert slurm.run("squeue", "--noheader") == ""
 

@@ -290,8 +290,17 @@ def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_p
     again = called(tmp_path, "submit", "runs/digits", "--site", "mine")
     assert again.returncode == 2
     assert f"job {job} of this study is in the queue already: PENDING" in again.stderr
-    assert f"driver {job}, PENDING: cancelled" in called(tmp_path, "cancel", study).stdout
-    assert list(queue(slurm)) == [blocker]
+    ahead = Slurm().submit(
+        "#!/bin/bash\n#SBATCH --begin=now+1hour -o /dev/null\n",
+        tmp_path,
+        driver_key(tmp_path / "runs" / "digits"),
+    )
+    slurm.run("scancel", blocker)
+    until(lambda: queue(slurm).get(job) == "RUNNING", tmp_path / "runs" / "digits")
+    again = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert f"job {job} of this study is in the queue already: RUNNING" in again.stderr, ahead
+    assert f"driver {job}, " in called(tmp_path, "cancel", study).stdout
+    until(lambda: not queue(slurm), tmp_path / "runs" / "digits")
 
 
 def test_watch_follows_from_the_queue_to_the_end(slurm: MiniSlurm, tmp_path: Path) -> None:
@@ -309,7 +318,7 @@ def test_a_dry_run_prints_the_script_and_does_nothing(slurm: MiniSlurm, tmp_path
     study = digits_study(tmp_path, **TINY)
     done = called(tmp_path, "submit", study, "--site", "mine", "--dry-run", "--max-jobs", "7")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=stormsweep-digits\n")
+    assert done.stdout.startswith("#!/bin/bash\n#SBATCH --job-name=digits-stormsweep\n")
     assert f"-m stormsweep drive {tmp_path}/runs/digits --site mine" in done.stdout
     assert "--signal=B:USR1@120" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -388,7 +397,22 @@ def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     dry = called(tmp_path, "submit", study, "--site", "mine", "--dry-run")
     assert dry.returncode == 0
     assert dry.stdout.startswith("#!/bin/bash")
-    assert "no Slurm here that would know" in dry.stderr
+    assert "not checked: there is no Slurm here" in dry.stderr
+    dry = called(tmp_path, "run", study, "--site", "mine", "--dry-run")
+    assert (dry.returncode, dry.stdout[:11]) == (0, "#!/bin/bash")
+    # Slurm's commands, and nobody who answers them.
+    trouble = "Unable to contact slurm controller (connect failure)"
+    for name in ("sbatch", "squeue", "scancel", "sinfo"):
+        text = f"#!/bin/sh\necho '{name}: error: first' >&2\necho '{name}: error: {trouble}' >&2\n"
+        (tmp_path / name).write_text(f"{text}exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    said = f"Slurm does not answer: {trouble}"
+    for verb in ("submit", "run"):
+        dry = called(tmp_path, verb, study, "--site", "mine", "--dry-run")
+        assert (dry.returncode, dry.stdout[:11]) == (0, "#!/bin/bash"), dry.stderr
+        assert dry.stderr == f"stormsweep: not checked: {said}\n"
+    done = called(tmp_path, "submit", study, "--site", "mine")
+    assert (done.returncode, done.stderr) == (1, f"stormsweep: {said}\n")
     assert not (tmp_path / "runs").exists()
     assert called(tmp_path, "drive", "runs/x", "--site", "m", "--sites", "s").returncode == 2
 

@@ -183,7 +183,7 @@ LINES = st.lists(
 
 @given(lines=LINES)
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_set_up_lines_are_refused_or_leave_the_command_alone(
+def test_set_up_lines_are_refused_or_end_the_job_or_leave_the_command_alone(
     tmp_path: Path, lines: list[str]
 ) -> None:
     try:
@@ -197,7 +197,34 @@ def test_set_up_lines_are_refused_or_leave_the_command_alone(
     done = subprocess.run(
         ["bash"], input=text.encode(), cwd=tmp_path, capture_output=True, timeout=20
     )
+    if done.returncode:
+        assert b"stormsweep: set-up line failed" in done.stderr, (lines, done.stderr)
+        return
     assert done.stdout == b"it's done; $HOME", (lines, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("line", "goes_on"),
+    [
+        ("source /nowhere/bin/activate", False),
+        ("conda-that-is-not-there activate storm", False),
+        ("[ -d /nowhere ] && cd /nowhere", True),
+        ("ulimit -s nonsense || true", True),
+        # As the start files of modules and conda are written: what fails inside is their affair.
+        ("a() { false; true; }; a", True),
+        ("source ./benign", True),
+    ],
+)
+def test_a_job_does_not_train_after_a_set_up_line_that_failed(
+    tmp_path: Path, line: str, goes_on: bool
+) -> None:
+    (tmp_path / "benign").write_text("false\ntrue\n")
+    text = job_script(Site(scheduler="slurm", setup=[line, "true"]), Order("try", ["id"], "/o"))
+    (tmp_path / "script").write_text(text)
+    done = subprocess.run(["bash", "script"], cwd=tmp_path, capture_output=True, text=True)
+    assert bool(done.stdout) == goes_on, done.stderr
+    if not goes_on:
+        assert done.stderr.splitlines()[-1].endswith(f": {line}")
 
 
 @given(lines=LINES)

@@ -50,7 +50,7 @@ from stormsweep.scaling.speedups import cell as read_cell
 from stormsweep.scaling.speedups import over
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
-from stormsweep.study.ground import asked
+from stormsweep.study.ground import asked, with_cells
 from stormsweep.work import Run
 from tests import journals
 
@@ -414,6 +414,23 @@ def test_what_was_interrupted_is_no_measurement(tmp_path: Path) -> None:
     stopped = journals.simulate(tmp_path / "stopped", SPACE, stops=(60.0,), go_on=False)
     assert not measured.over_in(stopped)
     assert not measured.over_in(tmp_path)
+
+
+def test_more_layouts_train_the_same_runs_and_what_was_measured_stays(tmp_path: Path) -> None:
+    runs = plan_of(SPACE).runs
+    narrow = [Layout(1, 1), Layout(2, 1)]
+    found = scaled(tmp_path, narrow, lambda _: 1.0, repeats=3, made=lambda one: one.repeat < 3)
+    more = with_cells(found.about, runs, [*narrow, Layout(4, 1)], 2, True, ["x"], found.folder)
+    assert more["runs"] == found.about["runs"]
+    assert more["weak"] == 2
+    assert {"4x1.12-runs.1", "4x1.8-runs.2", "2x1.12-runs.2"} <= set(more["cells"])
+    # The third repeat was asked for before, and neither made nor asked for now.
+    assert "2x1.12-runs.3" not in more["cells"]
+    one = with_cells(found.about, runs, [Layout(1, 1)], 1, False, [], found.folder)
+    assert set(one["cells"]) == set(found.journals)
+    few = {**found.about, "runs": dict(list(found.about["runs"].items())[:6])}
+    with pytest.raises(UserError, match="was begun with 6 of 12 runs, too few for so many"):
+        with_cells(few, runs, [*narrow, Layout(4, 1)], 1, False, [], found.folder)
 
 
 def test_a_machine_that_was_shared_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from stormsweep import __version__
-from stormsweep.errors import StormsweepError
+from stormsweep.errors import SchedulerError, StormsweepError
 
 app = typer.Typer(
     name="stormsweep",
@@ -65,7 +65,7 @@ def main() -> None:
         if code == 130:  # Typer's word for Ctrl-C
             _say("interrupted")
     except StormsweepError as error:
-        _say(str(error))
+        _say(error.short if isinstance(error, SchedulerError) else str(error))
         code = error.exit_code
     except typer.TyperException as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)

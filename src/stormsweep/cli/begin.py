@@ -31,6 +31,12 @@ def init(
 
 @app.command()
 def doctor(
+    study: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[STUDY]", help="With --site: the study beside whose file sites.toml lies."
+        ),
+    ] = None,
     tensorflow: Annotated[
         bool, typer.Option(help="Import TensorFlow and JAX in a process of their own.")
     ] = True,
@@ -40,11 +46,17 @@ def doctor(
     ] = None,
 ) -> None:
     """Say what this machine has, or whether a site is ready, and what that means for a study."""
+    from stormsweep.errors import UserError
     from stormsweep.study.doctor import examine
     from stormsweep.study.doctor_site import examine_site
 
+    if study is not None and site is None:
+        raise UserError(f"doctor: given {str(study)!r}; a study is for --site NAME only")
+    if study is not None and not study.exists():
+        raise UserError(f"{study}: there is no such file")
     ok = True
-    for finding in examine(tensorflow) if site is None else examine_site(site, Path.cwd()):
+    found = examine(tensorflow) if site is None else examine_site(site, Path.cwd(), study=study)
+    for finding in found:
         ok = ok and finding.ok
         mark = "ok " if finding.ok else "NO "
         typer.echo(f"{mark}{finding.name:<18}{finding.value}")

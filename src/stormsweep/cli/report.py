@@ -58,8 +58,10 @@ def _until_over(study: Any, every: float) -> str:
     while True:
         size = study.journal_path.stat().st_size
         if not _driven(study) and time.monotonic() >= ask_at:
+            if study.summary().finished:
+                return "finished"
             if not _waits(study):
-                return "finished" if study.summary().finished else f"stopped; {go_on(study)}"
+                return f"stopped; {go_on(study)}"
             ask_at = time.monotonic() + _ASK
         if size != written and time.monotonic() >= due:
             page = write_report(study.directory, reload_seconds=every)
@@ -78,9 +80,11 @@ def _driven(study: Any) -> bool:
 
 
 def _waits(study: Any) -> bool:
-    """Tell whether a job of the study runs or waits, or Slurm does not say."""
+    """Tell whether a job of the study runs or waits; also where it has some and Slurm is silent."""
     from stormsweep.cli.follow import lines
     from stormsweep.cluster import slurm
+    from stormsweep.study.places import was_submitted
 
     jobs = study.jobs()
-    return bool(lines(jobs or {})) or (jobs is None and slurm.available())
+    on_cluster = study.file.site.use != "local" or was_submitted(study.directory)
+    return bool(lines(jobs or {})) or (jobs is None and on_cluster and slurm.available())

@@ -74,7 +74,7 @@ def run(
     """Train what is not on record yet, then write the report; goes on where it stopped."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
-    from stormsweep.errors import UserError
+    from stormsweep.errors import StormsweepError, UserError
     from stormsweep.study.places import run_again
     from stormsweep.study.study import Study
 
@@ -90,6 +90,10 @@ def run(
         chosen = chosen.on_nodes(*node_counts(nodes))
     if dry_run:
         typer.echo(chosen.node_script(), nl=False)
+        try:
+            chosen.check_site()
+        except StormsweepError as error:
+            doubt(error)
         return
 
     def again() -> str:
@@ -108,6 +112,20 @@ def run(
     if outcome.failed:
         typer.echo("Try them again with --retry-failed.")
         raise typer.Exit(1)
+
+
+def doubt(error: Exception | None) -> None:
+    """Say why a job script that was printed may not do; a mistake ends the command as always."""
+    from stormsweep.errors import NoSchedulerError, SchedulerError
+
+    if error is None:
+        return
+    if isinstance(error, SchedulerError) and error.passing:
+        typer.echo(f"stormsweep: not checked: {error.short}", err=True)
+    elif isinstance(error, NoSchedulerError):
+        typer.echo(f"stormsweep: not checked: {error}", err=True)
+    else:
+        raise error
 
 
 def told(study: Any, report: bool) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
-from stormsweep.cli.run import RUNS, RunsOption, StudyArgument, told
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument, doubt, told
 from stormsweep.cli.watch import Plain
 
 #: As the Python interface has it, which is not imported for `--help`.
@@ -41,7 +41,6 @@ def submit(
     runs: RunsOption = RUNS,
 ) -> None:
     """Run a study as a Slurm job, and in further jobs until it is done."""
-    from stormsweep.cluster import slurm
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
@@ -49,8 +48,7 @@ def submit(
     made = chosen.submit(site, dry_run=dry_run, **options)
     if dry_run:
         typer.echo(made.script, nl=False)
-        if not slurm.available():
-            typer.echo("There is no Slurm here that would know whether it takes it.", err=True)
+        doubt(made.doubt)
         return
     expected = f"; Slurm expects it {made.expected}" if made.expected else ""
     typer.echo(f"Job {made.job} on {made.site}{expected}")

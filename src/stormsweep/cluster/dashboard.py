@@ -31,6 +31,8 @@ class _Unseen:
 
     def find_handler(self, request: Any, **arguments: Any) -> Any:
         """Make the dashboard, and pass the request on to it; in the event loop."""
+        if request.method != "GET":
+            return None
         scheduler = self._scheduler
         application, port = scheduler.http_application, scheduler.http_server.port
         application.applications.remove(self)

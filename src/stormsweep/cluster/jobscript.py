@@ -26,6 +26,14 @@ from stormsweep.errors import UserError
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 #: What slurmctld takes by default is 4 MiB; what nobody means to send is much less.
 _LONGEST = 1 << 16
+#: Ends a job whose set-up line fails; what fails inside a file or function that such a line calls
+#: counts only if the line as a whole does.
+_GUARD = (
+    "stormsweep_depth=${#BASH_SOURCE[@]}\n"
+    """trap 'stormsweep_code=$?; [ "${#BASH_SOURCE[@]}" -gt "$stormsweep_depth" ] || { """
+    """echo "stormsweep: set-up line failed (exit code $stormsweep_code): $BASH_COMMAND" >&2; """
+    """exit 1; }' ERR"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,12 @@ def job_script(site: Site, order: Order) -> str:
         lines += [f"module load {shlex.quote(module)} || exit 1" for module in site.modules]
     if site.setup:
         # A command before them: sbatch and qsub would read options from their comments otherwise.
-        lines += ["true  # set-up lines of the site, as they are:", *site.setup]
+        lines += [
+            _GUARD,
+            "true  # set-up lines of the site, as they are:",
+            *site.setup,
+            "trap - ERR",
+        ]
     lines += [f"exec {command_line(order.command)}", ""]
     script = "\n".join(lines)
     if len(script.encode()) > _LONGEST:

@@ -27,7 +27,7 @@ from stormsweep.cluster import commands
 from stormsweep.cluster.commands import PATIENCE
 from stormsweep.cluster.pbs_jobs import VARIABLE, job_of, mark_of, read_jobs
 from stormsweep.cluster.scheduler import Job
-from stormsweep.errors import PbsError, UserError
+from stormsweep.errors import NoSchedulerError, PbsError
 
 JOB_ID = re.compile(r"[0-9]{1,12}\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 #: Seconds after which a job that a lost qsub may have submitted is looked for, again and again.
@@ -66,7 +66,7 @@ def needed() -> None:
         If qsub or another of its commands is not on the path.
     """
     if not all(shutil.which(name) for name in _COMMANDS):
-        raise UserError(
+        raise NoSchedulerError(
             "there is no PBS here (qsub, qstat, qselect and qdel are not all on the PATH); "
             "log in to a node of the cluster that has them, or use the site local"
         )

@@ -23,7 +23,7 @@ from stormsweep.cluster import commands
 from stormsweep.cluster.commands import PATIENCE
 from stormsweep.cluster.partitions import SINFO, Partition, read_partitions, read_time
 from stormsweep.cluster.scheduler import Job
-from stormsweep.errors import SlurmError, UserError
+from stormsweep.errors import NoSchedulerError, SlurmError
 
 #: Seconds after which a job that a lost sbatch may have submitted is looked for, again and again.
 _LOOK_AGAIN = (0.0, 1.0, 3.0)
@@ -64,7 +64,7 @@ def needed() -> None:
         If sbatch or another of its commands is not on the path.
     """
     if not available():
-        raise UserError(
+        raise NoSchedulerError(
             "there is no Slurm here (sbatch, squeue, scancel and sinfo are not all on the PATH); "
             "log in to a node of the cluster that has them, or use the site local"
         )

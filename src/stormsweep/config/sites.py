@@ -256,10 +256,14 @@ def sites_files(study_file: Path | None) -> list[Path]:
     Beside the study file, then the current folder, then the user's configuration folder
     (``$XDG_CONFIG_HOME/stormsweep`` or ``~/.config/stormsweep``).
     """
+    return [path for path in _looked_for(study_file) if path.is_file()]
+
+
+def _looked_for(study_file: Path | None) -> list[Path]:
     configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     folders = [] if study_file is None else [study_file.resolve().parent]
     folders += [Path.cwd(), configuration / "stormsweep"]
-    return [path for folder in dict.fromkeys(folders) if (path := folder / "sites.toml").is_file()]
+    return [folder / "sites.toml" for folder in dict.fromkeys(folders)]
 
 
 def locate_sites(study_file: Path | None) -> dict[str, Found]:
@@ -273,6 +277,11 @@ def locate_sites(study_file: Path | None) -> dict[str, Found]:
     sites: dict[str, Found] = {}
     for path in reversed(sites_files(study_file)):
         here = parse(path, read_toml(path), SitesFile).site
+        if LOCAL in here:
+            raise StudyFileError(
+                f"{path}: site.{LOCAL}: is this machine, and is built in; choose another name, or "
+                "set workers and threads_per_worker in [site] of the study file"
+            )
         sites |= {name: Found(name, site, path) for name, site in here.items()}
     return sites | {LOCAL: Found(LOCAL, Site(scheduler="local"), None)}
 
@@ -307,8 +316,12 @@ def locate_site(name: str, study_file: Path | None, asked: str = "site.use") -> 
     """
     sites = locate_sites(study_file)
     if name not in sites:
+        files = ", ".join(
+            f"{path}{'' if path.is_file() else ' (not there)'}" for path in _looked_for(study_file)
+        )
         raise StudyFileError(
-            f"{asked}: given {name!r}{nearest(name, sites)}; known sites are {', '.join(sites)}"
+            f"{asked}: given {name!r}{nearest(name, sites)}; known sites are {', '.join(sites)}; "
+            f"looked at {files}"
         )
     return sites[name]
 

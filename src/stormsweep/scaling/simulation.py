@@ -240,6 +240,7 @@ class _Simulation:
         self._alive = [0] * machine.nodes
         self._until = [math.inf] * machine.nodes
         self._leave = math.inf
+        self._ending = not math.isinf(machine.walltime)
         # By worker, for what the makespan went to.
         self._waited, self._started = [0.0] * count, [0.0] * count
         self._busy, self._unused = [0.0] * count, [0.0] * count
@@ -348,7 +349,7 @@ class _Simulation:
         spent = now - started
         self._busy[worker] += spent
         self._last = now, worker
-        self._fresh[worker] = False
+        fresh, self._fresh[worker] = self._fresh[worker], False
         share, queue = spent / len(tasks), self._queue
         for place in places:
             self._chain[place] += share
@@ -364,16 +365,16 @@ class _Simulation:
             return
         if what == _PAUSED:
             for task in tasks:
-                if not self._stands(task, epoch, now - spent, worker, len(tasks) == 1):
+                judged = fresh and epoch == task.start
+                if not (judged and self._stands(task, started, worker, len(tasks) == 1)):
                     queue.paused(task, epoch)
             self._dismiss(now, worker)
             return
         self._wasted += spent
         self._bundling.lost(tasks, "walltime" if what == _OVER else "node-failure")
         for task in tasks:
-            if what == _LOST or not self._stands(
-                task, task.start, now - spent, worker, len(tasks) == 1
-            ):
+            judged = what == _OVER
+            if not (judged and self._stands(task, started, worker, len(tasks) == 1)):
                 queue.put_back(task)
         if what == _OVER:
             self._dismiss(now, worker)
@@ -384,15 +385,15 @@ class _Simulation:
         start = float(self._rng.choice(self._machine.start_up))
         self._come(worker, now, start)
 
-    def _stands(self, task: Task, epoch: int, began: float, worker: int, alone: bool) -> bool:
+    def _stands(self, task: Task, began: float, worker: int, alone: bool) -> bool:
         """Give a run up for which too often not even an epoch fitted."""
         node = worker // self._machine.workers_per_node
         whole = self._machine.walltime - self._machine.margin
         had = (self._until[node] - began) / whole if whole > 0 else 1.0
-        if epoch != task.start or had < _MUCH:
+        if had < _MUCH:
             return False
-        self._standing[task.run.id, epoch] += 1
-        if self._standing[task.run.id, epoch] < _STANDSTILLS or not alone:
+        self._standing[task.run.id, task.start] += 1
+        if self._standing[task.run.id, task.start] < _STANDSTILLS or not alone:
             return False
         self._given_up.append(task.run.id)
         return True
@@ -439,8 +440,9 @@ class _Simulation:
         before = known.compiling[first] if compiles else 0.0
         if opens:
             before += known.opening
-        epoch = ending = 0.0
-        for index in places:
+        epoch, ending = known.epoch[first], known.ending[first]
+        before += known.before[first]
+        for index in places[1:]:
             epoch += known.epoch[index]
             ending += known.ending[index]
             before += known.before[index]
@@ -449,11 +451,12 @@ class _Simulation:
         seconds = factor * (before + epochs * epoch + ending)
         started = now + known.dispatch
         end, what, reached = started + seconds, _DONE, task.to_epoch
-        until = self._until[worker // self._machine.workers_per_node]
-        if until - started <= needed(seconds, ending) * 2:
-            parts = factor * before, factor * epoch, factor * ending
-            seconds, what, reached = self._cut(worker, task, until - started, epoch, parts)
-            end = started + seconds
+        if self._ending:
+            left = self._until[worker // self._machine.workers_per_node] - started
+            if left <= 2 * needed(seconds, ending):
+                parts = factor * before, factor * epoch, factor * ending
+                seconds, what, reached = self._cut(worker, task, left, epoch, parts)
+                end = started + seconds
         if self._failing is not None and (lost := next(self._failing)) < seconds:
             end, what, reached = started + lost, _LOST, task.start
         self._next[worker] = what

@@ -90,7 +90,8 @@ class Link:
         """
         output, error = driver_logs(self.directory / "logs", self.site)
         return Order(
-            f"stormsweep-{study}"[:100],
+            # squeue shows eight characters.
+            f"{study}-stormsweep",
             self.command(),
             output,
             error,

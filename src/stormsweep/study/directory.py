@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from stormsweep.config.load import differences, load_study
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import JournalError, SlurmError, StudyInterrupted, UserError, typed
-from stormsweep.records import Entry, StudyBegun
+from stormsweep.records import Entry, StudyBegun, TaskDone, TaskPaused
 
 if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
@@ -92,13 +92,23 @@ class StudyDirectory:
 
     def begun(self) -> StudyBegun | None:
         """Return what the journal says the study is; None where none is begun."""
-        if not self.journal_path.is_file():
-            return None
+        return self._begun_and_trained()[0]
+
+    def _begun_and_trained(self) -> tuple[StudyBegun | None, bool]:
+        """Return what the journal says the study is, and whether anything was trained for it."""
         from stormsweep.results.journal import each
 
-        # It is the first line: no more of a long journal is read.
-        kept = (entry.record for entry in each(self.journal_path))
-        return next((record for record in kept if isinstance(record, StudyBegun)), None)
+        begun: StudyBegun | None = None
+        # It is said again only while nothing is trained: no more of a long journal is read.
+        for entry in each(self.journal_path) if self.recorded else ():
+            match entry.record:
+                case StudyBegun() as begun:
+                    pass
+                case TaskDone() | TaskPaused():
+                    return begun, True
+                case _:
+                    pass
+        return begun, False
 
     def refuse_edits(self) -> None:
         """Refuse a study file that no longer fits what was begun under its name.
@@ -139,7 +149,9 @@ class StudyDirectory:
             )
 
     def refuse_other_model(self, model: str) -> None:
-        """Refuse a builder whose file is not the one the study was begun with.
+        """Refuse a builder whose file is not the one that scores on record come from.
+
+        A model that nothing could be trained with may be mended.
 
         Parameters
         ----------
@@ -151,11 +163,12 @@ class StudyDirectory:
         JournalError
             If the checksums differ.
         """
-        begun = self.begun()
-        if begun and begun.model["sha256"] != model:
+        begun, trained = self._begun_and_trained()
+        if begun and trained and begun.model["sha256"] != model:
             raise JournalError(
-                f"{self._file.model.build}: the file was edited since {self._folder} was begun; "
-                f"undo that, or begin another study with study.name = {self._free_name()!r}"
+                f"{self._file.model.build}: the file was edited since {self._folder} was begun, "
+                "and what was trained with it is on record; undo that, or begin another study "
+                f"with study.name = {self._free_name()!r}"
             )
 
     def _free_name(self) -> str:

@@ -19,7 +19,7 @@ from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
 from stormsweep.errors import SchedulerError, StudyFileError, UserError
 from stormsweep.study.doctor import Finding
-from stormsweep.study.places import refuse_setup
+from stormsweep.study.places import find, refuse_setup
 
 #: The probe job asks for a minute, and is waited for so long, in seconds.
 _PROBE_S, _PATIENCE_S = 60, 300.0
@@ -38,7 +38,9 @@ os.rename(sys.argv[1] + ".part", sys.argv[1])
 """
 
 
-def examine_site(name: str, folder: Path, patience: float = _PATIENCE_S) -> Iterator[Finding]:
+def examine_site(
+    name: str, folder: Path, patience: float = _PATIENCE_S, study: Path | None = None
+) -> Iterator[Finding]:
     """Yield what a site is found to be, one finding at a time; a job is submitted at the end.
 
     Parameters
@@ -49,6 +51,8 @@ def examine_site(name: str, folder: Path, patience: float = _PATIENCE_S) -> Iter
         Where studies would lie: the probe reports there. Of the site's shared folder if it has one.
     patience : float
         Seconds to wait for the probe job; then it is cancelled.
+    study : Path, optional
+        A study file or a study's directory: its site is meant where several have that name.
 
     Raises
     ------
@@ -57,7 +61,11 @@ def examine_site(name: str, folder: Path, patience: float = _PATIENCE_S) -> Iter
         walltime, memory or number of nodes that the cluster does not have (as far as its scheduler
         tells), a folder that cannot be used.
     """
-    found = locate_site(name, None, "--site")
+    if study is None:
+        found = locate_site(name, None, "--site")
+    else:
+        inside = study.is_dir()
+        found = find(name, study / "study.toml" if inside else study, study, "--site")
     if name == LOCAL:
         raise UserError("--site: given 'local', which is this machine; doctor alone examines it")
     commands = scheduler_of(found.site)

@@ -225,6 +225,8 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> None:
         site's shared folder, and whatever else Slurm refuses.
     """
     found = place.found
+    refuse_setup(found)
+    refuse_elsewhere(found, directory)
     commands = scheduler_of(found.site)
     commands.needed()
     site = found.site.model_copy(update={"nodes": place.nodes[1]})
@@ -232,8 +234,6 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> None:
         key, why = wrong
         where = "--nodes" if key == "nodes" and place.asked else found.key(key)
         raise StudyFileError(f"{where}: {why}")
-    refuse_setup(found)
-    refuse_elsewhere(found, directory)
     if isinstance(commands, Slurm):
         try:
             commands.test_only(script, Path.cwd())

@@ -117,7 +117,7 @@ def scale(
     folder, kept = ground.folder, ground.kept()
     refuse_if_busy(study.directory)
     for layout in {(one.nodes, one.cores): one for one in wanted}.values():
-        ground.study(layout).refuse_unfit_site()
+        ground.study(layout).check_site()
     for line in left_out:
         watcher.note(f"left out: {line}")
     plan, seed = study.plan(), study.file.study.seed

@@ -198,7 +198,9 @@ class Session:
         """Write down what the study is, as far as the journal does not have it yet."""
         file, data = self._about.file, self._about.data
         records: list[Record] = []
-        if not progress.begun:
+        known = self._kept.begun()
+        # Also where the builder was mended before anything could be trained with it.
+        if known is None or known.model["sha256"] != model:
             begun = StudyBegun(
                 name=file.study.name,
                 seed=file.study.seed,
@@ -241,7 +243,7 @@ class Session:
             os.getpid(),
             file.site.use,
             *file.site.layout,
-            self._staff.allotment(hired.layout),
+            self._staff.allotment(hired.layout, self._started),
             opened=time.time(),
         )
         journal.append(begun, when=self._started)

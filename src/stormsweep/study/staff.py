@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,8 +94,16 @@ class Staff:
             return on_devices(site, self._room.cores, len(self._gpus), self._earlier)
         return decided(site, self._room, self._earlier)
 
-    def allotment(self, layout: Layout) -> dict[str, Any]:
-        """Return what is asked of the site; see `SessionBegun.allotment`."""
+    def allotment(self, layout: Layout, began: float) -> dict[str, Any]:
+        """Return what is asked of the site; see `SessionBegun.allotment`.
+
+        Parameters
+        ----------
+        layout : Layout
+            Of the workers.
+        began : float
+            When the session began.
+        """
         place = self._place
         if place is None:
             told: dict[str, Any] = {
@@ -121,7 +128,7 @@ class Staff:
             }
             if place.inside:
                 # The job's shell became this process, so that the job is as old as this is.
-                age = time.time() - psutil.Process().create_time()
+                age = began - psutil.Process().create_time()
                 told |= {"inside": True, "held_seconds": round(max(0.0, age), 3)}
         told["threads_per_worker"] = layout.threads
         return {name: value for name, value in told.items() if value is not None}
@@ -266,7 +273,10 @@ class Staff:
         site = self._place.found.site
         if self._place.inside:
             return StepLauncher(*own_job(), site.cores, self._logs)
-        name = f"stormsweep-{self._file.study.name}-workers"
+        # Of the name squeue shows eight characters, and qstat ten; to PBS it begins with a letter.
+        study = self._file.study.name
+        number = site.scheduler == "pbs" and study[0].isdigit()
+        name = f"{'study-' * number}{study}-stormsweep-workers"
         return JobLauncher(
             site, name, f"{study_key(self._directory)}-workers", self._logs, Path.cwd()
         )

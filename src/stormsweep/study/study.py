@@ -302,7 +302,7 @@ class Study:
 
         watcher = watcher or Silent()
         file = self.file
-        self.refuse_unfit_site()
+        self.check_site()
         refuse_if_busy(self.directory)
         self._kept.refuse_edits()
         check_place(file.model.build)
@@ -447,7 +447,7 @@ class Study:
         from stormsweep.study.watching import Silent
 
         watcher = watcher or Silent()
-        self.refuse_unfit_site()
+        self.check_site()
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):
             return choice
@@ -590,16 +590,15 @@ class Study:
         return advise(self, outlook, sites, deadline, budget, repeats, most_nodes)
 
     def node_script(self) -> str:
-        """Return the job script of a node of the study's site.
+        """Return the job script of a node of the study's site; see `check_site`.
 
         Raises
         ------
         UserError
-            If the study runs on this machine, or the site is not as the cluster.
+            If the study runs on this machine.
         """
         if self._place() is None:
             raise UserError("--dry-run: there is no job script on this machine; name a --site")
-        self.refuse_unfit_site()
         return self._staff(self.plan()).script()
 
     def _staff(self, plan: Plan) -> Staff:
@@ -639,8 +638,16 @@ class Study:
             nodes = site.nodes, site.nodes
         return place_of(site.use, self.path, self.directory, nodes)
 
-    def refuse_unfit_site(self) -> None:
-        """Refuse a site that the study cannot run on: `stormsweep.study.places.refuse_unfit`."""
+    def check_site(self) -> None:
+        """See whether the study can run on its site, as far as can be seen before it does.
+
+        Raises
+        ------
+        UserError
+            If the site is not as the cluster, or the cluster is not to be seen from here.
+        SchedulerError
+            If its scheduler is in trouble.
+        """
         from stormsweep.study.places import refuse_unfit
 
         place = self._place()

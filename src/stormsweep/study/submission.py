@@ -16,7 +16,7 @@ from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.partitions import misfit
 from stormsweep.config.load import dump_study
 from stormsweep.config.sites import LOCAL, Found
-from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError
+from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError, typed
 from stormsweep.files import write_text
 from stormsweep.study.chain import Link, with_nodes
 from stormsweep.study.directory import StudyDirectory, study_key
@@ -45,6 +45,8 @@ class Submission:
         Where the job writes what it says, and what went wrong.
     expected : str
         When and where Slurm expects it to start; empty where it does not say.
+    doubt : Exception or None
+        Where the script alone was asked for: why it may not do.
     """
 
     site: str
@@ -53,6 +55,7 @@ class Submission:
     output: Path
     error: Path
     expected: str
+    doubt: Exception | None = None
 
 
 def driver_key(directory: Path) -> str:
@@ -77,21 +80,24 @@ def submit(
     assert found.file is not None  # Only `local` stands in no file.
     link = Link(directory, found.name, found.file.absolute(), 1, max_jobs, nodes, retry_failed)
     script = job_script(found.site, link.order(study.file.study.name, found.site))
-    _check(chosen, retry_failed)
-    refuse_elsewhere(found, directory)
-    refuse_setup(found)
-    expected, commands = "", slurm.Slurm()
-    if not dry_run:
+    expected, commands, doubt = "", slurm.Slurm(), None
+    try:
+        _check(chosen, retry_failed)
+        refuse_elsewhere(found, directory)
+        refuse_setup(found)
         slurm.needed()
-    if slurm.available():
         expected = _asked(found, nodes, script, commands)
+    except (UserError, SlurmError) as trouble:
+        if not dry_run:
+            raise
+        doubt = trouble
     logs = directory / "logs"
     output, error = (logs / f"slurm-{found.name}.{end}" for end in ("out", "err"))
     id = None
     if not dry_run:
         _refuse_second(directory, commands)
         id = _submitted(chosen, found, nodes, script, commands)
-    return Submission(found.name, script, id, output, error, expected)
+    return Submission(found.name, script, id, output, error, expected, doubt)
 
 
 def _check(study: Study, retry_failed: bool) -> None:
@@ -159,13 +165,15 @@ def _expected(line: str) -> str:
 def _refuse_second(directory: Path, commands: slurm.Slurm) -> None:
     from stormsweep.study.lock import refuse_if_busy
 
-    for id, job in commands.jobs_of(study_key(directory)).items():
-        if not job.over:
-            where = f" on {job.nodes}" if job.nodes else f" ({job.reason})" if job.reason else ""
-            raise StudyBusyError(
-                f"{directory}: job {id} of this study is in the queue already: {job.state}{where}; "
-                f"wait for it, or end it with `stormsweep cancel {directory}`"
-            )
+    jobs = commands.jobs_of(study_key(directory)).items()
+    left = [(job.state == "PENDING", id, job) for id, job in jobs if not job.over]
+    # What runs is named before what waits for it to end.
+    for _, id, job in sorted(left, key=lambda one: one[0]):
+        where = f" on {job.nodes}" if job.nodes else f" ({job.reason})" if job.reason else ""
+        raise StudyBusyError(
+            f"{directory}: job {id} of this study is in the queue already: {job.state}{where}; "
+            f"wait for it, or end it with `{typed('cancel', directory)}`"
+        )
     refuse_if_busy(directory)
 
 

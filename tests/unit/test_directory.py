@@ -1,0 +1,36 @@
+"""A study's directory keeps scores of two versions of a model apart, and no more than that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stormsweep.errors import JournalError
+from stormsweep.study.directory import StudyDirectory
+from tests import journals
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_builder_may_be_mended_until_something_is_trained_with_it(
+    tmp_path: Path, trained: bool
+) -> None:
+    space = {"batch_size": [128], "epochs": [5]}
+    runs = journals.plan(journals.points_of(space), 1, [5])
+    with journals.writer(tmp_path / "journal.jsonl") as write:
+        write(0.0, journals.about(space, 1, model={"build": "m.py:net", "sha256": "old"}))
+        write(1.0, runs[0])
+        if trained:
+            write(2.0, journals.task(runs[0], 0, 5))
+    file: Any = SimpleNamespace(
+        model=SimpleNamespace(build="m.py:net"), study=SimpleNamespace(name="x")
+    )
+    kept = StudyDirectory(file, tmp_path / "study.toml", tmp_path)
+    kept.refuse_other_model("old")
+    if not trained:
+        kept.refuse_other_model("mended")
+        return
+    with pytest.raises(JournalError, match="what was trained with it is on record"):
+        kept.refuse_other_model("mended")

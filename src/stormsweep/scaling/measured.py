@@ -241,7 +241,7 @@ class Findings:
                 "a machine that is shared, and layouts that leave cores free look better than they "
                 "are."
             )
-        machines = sorted({name for names in table["hosts"] for name in names})
+        machines = sorted({name for names in table["hosts"] for name in names.split()})
         if self.site == "local" and len(machines) > 1:
             told.append(f"Measured on {' and '.join(machines)}: they may not be equally fast.")
         if self.different_scores:

@@ -49,7 +49,7 @@ def cell(entries: Sequence[Entry]) -> dict[str, Any]:
         (workers), and ``hosts`` (names of the machines that workers ran on).
     """
     empty: dict[str, Any] = {"seconds": math.nan, "startup_seconds": math.nan, "train_seconds": 0.0}
-    empty |= {"busy": math.nan, "patches": 0, "failed": 0, "lost": 0, "hosts": ()}
+    empty |= {"busy": math.nan, "patches": 0, "failed": 0, "lost": 0, "hosts": ""}
     begun, done = of_kind(entries, SessionBegun), facts.tasks_done(entries)
     if not begun or not done:
         return empty
@@ -71,7 +71,7 @@ def cell(entries: Sequence[Entry]) -> dict[str, Any]:
         "patches": int(table["patches"].sum()),
         "failed": len(frames.failures(entries)),
         "lost": sum(event.event == "lost" for event in events),
-        "hosts": tuple(sorted({event.host for event in events if event.event == "ready"})),
+        "hosts": " ".join(sorted({event.host for event in events if event.event == "ready"})),
     }
 
 

@@ -419,11 +419,11 @@ def test_only_a_comparison_is_replaced(page: Path, runs: Path) -> None:
 
 def test_the_2019_figures_hold_the_published_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read back from the drawing: every line of the figure of 15 epochs, and of the times."""
-    from stormsweep.report import compare_figures, style
+    from stormsweep.report import compare_figures, compare_times, style
 
     found = compare(PAPER)
     with style.look():
-        times = compare_figures.time_picture(found)
+        times = compare_times.time_picture(found)
         figures = compare_figures.score_pictures(found)
     assert times is not None
     top = times.figure.axes[0]

@@ -12,7 +12,7 @@ import pandas as pd
 import stormsweep
 from stormsweep import files
 from stormsweep.errors import UserError
-from stormsweep.report import compare_figures, compare_words, words
+from stormsweep.report import compare_figures, compare_times, compare_words, words
 from stormsweep.report.page import Banner, Head
 from stormsweep.report.parts import Part, Section, Table, gather
 from stormsweep.report.write import write_page
@@ -146,7 +146,7 @@ def _answer(found: Comparison) -> Part:
 def _time(found: Comparison) -> Part:
     published = any(side.published for side in found.sides)
     return Part(
-        pictures=gather(found, compare_figures.time_picture, compare_figures.cost_picture),
+        pictures=gather(found, compare_times.time_picture, compare_times.cost_picture),
         tables=[
             *_table(
                 found,
@@ -170,15 +170,18 @@ def _time(found: Comparison) -> Part:
     )
 
 
-def _scores(found: Comparison) -> Part | None:
-    label = words.score_label(found.score)
+def _scores(found: Comparison) -> Part:
+    label, most = words.score_label(found.score), compare_words.MOST_SCORES
+    header, rows, text = compare_words.score_rows(found)
+    note = f"The first {most} of {len(rows)}; the CSV has all." if len(rows) > most else ""
     return Part(
         pictures=compare_figures.score_pictures(found),
         tables=_table(
             found,
             "scores",
             f"All means (standard deviations) of {label}",
-            compare_words.score_rows(found),
+            (header, rows[:most], text),
+            note,
         ),
     )
 

@@ -11,7 +11,8 @@ from stormsweep.report import words
 from stormsweep.report.parts import Cell
 from stormsweep.scaling.comparison import Comparison
 
-MOST_DIFFERENCES = 60
+#: So many rows stand on the page; the CSV has all.
+MOST_DIFFERENCES, MOST_SCORES = 60, 200
 
 
 def answer(found: Comparison) -> list[str]:

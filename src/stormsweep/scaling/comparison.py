@@ -12,61 +12,12 @@ import pandas as pd
 from stormsweep.config.study import METRICS
 from stormsweep.scaling import differences
 from stormsweep.scaling.differences import Estimate
+from stormsweep.scaling.lines import Fit, Line, by_x
 from stormsweep.scaling.sides import Side, point_name
 
 #: Work that differs by less than this share is the same.
 SAME_WORK = 0.01
-Fit = tuple[str, int, int]
 _UNKNOWN = Estimate(float("nan"), float("nan"), 0.0)
-
-
-@dataclass(frozen=True)
-class Line:
-    """A study on one kind of nodes: a line of the figures of time.
-
-    Attributes
-    ----------
-    name, study, kind : str
-        What it is called, and of what it is.
-    timed : DataFrame
-        `Side.timed` of that kind; ``point`` holds the hyperparameters that all sides have, ``x``
-        the value that times are drawn against.
-    """
-
-    name: str
-    study: str
-    kind: str
-    timed: pd.DataFrame
-
-    @cached_property
-    def fits(self) -> set[Fit]:
-        """Its fits: point, epochs, fold."""
-        columns = (self.timed[name] for name in ("point", "epochs", "fold"))
-        return set(zip(*columns, strict=True))
-
-    def within(self, fits: set[Fit]) -> set[Fit]:
-        """Return those of some fits whose time is known: of a whole block all or none."""
-        own = self.timed
-        inside = _inside(own, fits)
-        torn = set(own.loc[own["whole"].to_numpy(bool) & ~inside, "block"])
-        kept = own[inside & ~own["block"].isin(torn).to_numpy()]
-        return set(zip(kept["point"], kept["epochs"], kept["fold"], strict=True))
-
-    def spent(self, fits: set[Fit]) -> dict[str, float]:
-        """Return what some fits took, all shared training counted once, and what they asked for."""
-        own = self.timed[_inside(self.timed, fits)]
-        sums = ("seconds", "node_seconds", "core_seconds")
-        blocks = own.groupby("block")[list(sums)].max()
-        return {
-            "fits": float(len(own)),
-            "asked": float(own["asked"].sum(skipna=False)),
-            **{name: float(blocks[name].sum()) for name in sums},
-        }
-
-
-def _inside(table: pd.DataFrame, fits: set[Fit]) -> Any:
-    keys = zip(table["point"], table["epochs"], table["fold"], strict=True)
-    return np.array([key in fits for key in keys], dtype=bool)
 
 
 @dataclass(frozen=True)
@@ -323,7 +274,7 @@ class Comparison:
             shared = base.fits & line.fits
             parts: list[tuple[Any, set[Fit]]] = []
             if self.x:
-                by_value = _by_x(base, shared)
+                by_value = by_x(base, shared)
                 parts = [(value, by_value[value]) for value in sorted(by_value)]
             # Of fits that were timed together all or none count, on either side.
             parts = [(value, line.within(base.within(fits))) for value, fits in parts]
@@ -457,12 +408,3 @@ class Comparison:
 
 def _sd(values: Any) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
-def _by_x(line: Line, fits: set[Fit]) -> dict[Any, set[Fit]]:
-    """Return the fits by their value of x."""
-    value_of = dict(zip(line.timed["point"], line.timed["x"], strict=True))
-    found: dict[Any, set[Fit]] = {}
-    for fit in fits:
-        found.setdefault(value_of[fit[0]], set()).add(fit)
-    return found

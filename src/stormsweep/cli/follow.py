@@ -73,10 +73,11 @@ def _report(study: Any, watcher: Any) -> Path | None:
     """Wait until who trained the study has written its report, or is gone; return where it is."""
     from stormsweep.study.jobs import at_work_still, last_driver
 
-    page = study.directory / "report" / "index.html"
+    page: Path = study.directory / "report" / "index.html"
 
     def written() -> bool:
-        return page.is_file() and page.stat().st_mtime >= study.journal_path.stat().st_mtime
+        recorded: float = study.journal_path.stat().st_mtime
+        return page.is_file() and page.stat().st_mtime >= recorded
 
     driver, until = last_driver(study.directory), time.monotonic() + _REPORT
     while not written() and time.monotonic() < until and at_work_still(study.directory, driver):

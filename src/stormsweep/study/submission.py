@@ -79,17 +79,18 @@ def submit(
     assert found.file is not None  # Only `local` stands in no file.
     link = Link(directory, found.name, found.file.absolute(), 1, max_jobs, nodes, retry_failed)
     script = job_script(found.site, link.order(study.file.study.name, found.site))
-    expected, commands, doubt = "", slurm.Slurm(), None
+    expected, commands = "", slurm.Slurm()
+    doubt: UserError | SlurmError | None = None
     try:
         _check(chosen, retry_failed)
         refuse_elsewhere(found, directory)
         refuse_setup(found)
         slurm.needed()
         expected = _asked(found, nodes, script, commands)
-    except (UserError, SlurmError) as error:
+    except (UserError, SlurmError) as found_out:
         if not dry_run:
             raise
-        doubt = error
+        doubt = found_out
     logs = directory / "logs"
     output, error = (logs / f"slurm-{found.name}.{end}" for end in ("out", "err"))
     id = None

@@ -87,10 +87,10 @@ def submit(
         refuse_setup(found)
         slurm.needed()
         expected = _asked(found, nodes, script, commands)
-    except (UserError, SlurmError) as found_out:
+    except (UserError, SlurmError) as trouble:
         if not dry_run:
             raise
-        doubt = found_out
+        doubt = trouble
     logs = directory / "logs"
     output, error = (logs / f"slurm-{found.name}.{end}" for end in ("out", "err"))
     id = None

@@ -80,7 +80,8 @@ def submit(
     assert found.file is not None  # Only `local` stands in no file.
     link = Link(directory, found.name, found.file.absolute(), 1, max_jobs, nodes, retry_failed)
     script = job_script(found.site, link.order(study.file.study.name, found.site))
-    expected, commands, doubt = "", slurm.Slurm(), None
+    expected, commands = "", slurm.Slurm()
+    doubt: UserError | SlurmError | None = None
     try:
         _check(chosen, retry_failed)
         refuse_elsewhere(found, directory)

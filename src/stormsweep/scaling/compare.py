@@ -190,11 +190,14 @@ def _x(sides: Sequence[Side], common: Sequence[str]) -> str:
 
 
 def _refuse_strangers(found: Comparison) -> None:
-    """Refuse a study that has nothing in common with the baseline: no configuration, no x."""
+    """Refuse a study that has nothing in common with the baseline.
+
+    That is no configuration, and nothing on which its times depend.
+    """
     base, scores = found.baseline, found.scores
     for side in found.sides[1:]:
         own = scores[scores["study"] == side.label]
-        if found.x or pd.Series(own["shared"]).any():
+        if found.x not in ("", "learning_rate") or pd.Series(own["shared"]).any():
             continue
         spaces = [
             ", ".join(sorted({name for point in one.points.values() for name in point})) or "none"

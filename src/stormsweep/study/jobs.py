@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -23,6 +24,8 @@ from stormsweep.study.submission import driver_key
 _SHORT = 5.0
 #: Seconds that a driver may take to end its workers and its journal.
 _ENDING_S = 60.0
+#: How long until it is told again.
+_AGAIN_S = 15.0
 #: Looks for jobs that came while others were cancelled.
 _LOOKS = 5
 
@@ -80,7 +83,7 @@ def cancel(directory: Path) -> list[str]:
     alive = driver is not None and not in_job and is_alive(directory, driver)
     if driver is not None and alive and _is_here(driver):
         # Before its jobs, or it would replace them.
-        os.kill(driver["pid"], signal.Signals[driver.get("stop", "SIGINT")])
+        _tell(driver)
         if jobs is not None:
             ended += jobs.cancel()
         _await_end(directory, driver, ended)
@@ -103,8 +106,13 @@ def cancel(directory: Path) -> list[str]:
 
 
 def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> None:
-    """Wait until a driver of this machine let go of its study, or is gone."""
+    """Wait until a driver of this machine let go of its study, or is gone.
+
+    It is told again now and then: Python drops what a signal raises where it comes in the middle of
+    an import, which a driver that has just begun is full of.
+    """
     until = time.monotonic() + _ENDING_S
+    again = time.monotonic() + _AGAIN_S
     while (now := driver_of(directory)) is not None and now["token"] == driver["token"]:
         if not is_alive(directory, driver):
             return
@@ -115,7 +123,15 @@ def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> Non
                 f"end {_ENDING_S:.0f} s ago and is still there; kill -KILL {driver['pid']} ends "
                 f"it, and loses nothing that was recorded{also}"
             )
+        if time.monotonic() > again:
+            _tell(driver)
+            again += _AGAIN_S
         time.sleep(0.1)
+
+
+def _tell(driver: dict[str, Any]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(driver["pid"], signal.Signals[driver.get("stop", "SIGINT")])
 
 
 def _is_here(driver: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-cluster test-others test-slow check system slurm lock clean
+.PHONY: help install study test test-first test-second test-slow check system slurm lock clean
 
 help:
 	@echo "make install    a virtual environment with the locked packages, and nothing else"
@@ -52,21 +52,22 @@ check: $(VENV)/.dev
 system:
 	@sh tests/install-system-packages.sh
 
-# Tests on Slurm wait most of their time, so they run beside the others; what they print comes last.
+# Two halves beside each other: most of the one waits for Slurm, most of the other for workers. What the
+# first prints comes when it is over.
 ifeq ($(PYTEST_ARGS),)
 test: check system
-	@$(MAKE) --no-print-directory -j2 test-cluster test-others
+	@$(MAKE) --no-print-directory -j2 test-first test-second
 else
 test: check system
 	$(BIN)/pytest -m "not slow" --durations=15 $(PYTEST_ARGS)
 endif
 
-test-cluster:
-	@log=$$(mktemp); $(BIN)/pytest -m "cluster and not slow" --durations=15 >$$log 2>&1; code=$$?; \
+test-first:
+	@log=$$(mktemp); $(BIN)/pytest -m "not slow and (cluster or not integration)" --durations=15 >$$log 2>&1; code=$$?; \
 	  cat $$log; rm -f $$log; exit $$code
 
-test-others:
-	@$(BIN)/pytest -m "not cluster and not slow" --durations=15
+test-second:
+	@$(BIN)/pytest -m "not slow and integration and not cluster" --durations=15
 
 test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)

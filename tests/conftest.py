@@ -21,8 +21,10 @@ settings.load_profile("ci")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on Slurm, which wait more than they compute."""
+    """Mark the tests on Slurm, and those through the command line: they make the halves."""
     for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker("integration")
         if "slurm_daemons" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
 

@@ -11,6 +11,7 @@ from .conftest import called, digits_study, stormsweep
 from .test_wrong_use import refused
 
 
+@pytest.mark.slow
 def test_one_worker_or_two_is_no_difference_in_scores(digits: Path, tmp_path: Path) -> None:
     """Part of the grid of the session's study, on one worker: named by its study file."""
     space = "batch_size = [16, 32]\nlearning_rate = [0.01]\nepochs = [6, 12]"

@@ -54,7 +54,7 @@ def opened(folder, name, format):
 
 def test_without_zarr_one_line_says_how_to_get_it(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(export_module, "find_spec", lambda _name: None)
-    with pytest.raises(DataError, match=r'install it with: pip install "stormsweep\[zarr\]"'):
+    with pytest.raises(DataError, match=r'install it in the checkout: pip install -e "\.\[zarr\]"'):
         export(prepared, tmp_path / "out", "zarr")
     assert not (tmp_path / "out").exists()
 

@@ -159,6 +159,7 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
+    chosen.check(source=True)
     made = chosen.plan()
     file = chosen.file
     space = {

@@ -26,6 +26,7 @@ def audit(
     """Train one configuration under this protocol and leaky ones; compare with the test years."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
+    from stormsweep.errors import typed
     from stormsweep.report.audit import HEADER, rows, write_audit
     from stormsweep.results.audit import read
     from stormsweep.study.audit import audit
@@ -33,7 +34,7 @@ def audit(
 
     chosen = Study.from_toml(study, runs).with_site(workers=workers)
     with (
-        stoppable(lambda: f"stormsweep audit {study}", "everything finished so far is kept"),
+        stoppable(lambda: typed("audit", study), "everything finished so far is kept"),
         display() as watcher,
     ):
         found = audit(chosen, configuration, watcher)

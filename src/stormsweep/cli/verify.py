@@ -47,15 +47,16 @@ def verify(
     """Train the best configuration on all training cases; score it on the test part, once."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
+    from stormsweep.errors import typed
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs).with_site(use=site)
     before = chosen.last_look()
-    options = " --again" * again + " --unfinished" * unfinished
-    options += "" if site is None else f" --site {site}"
+    options = ["--again"] * again + ["--unfinished"] * unfinished
+    options += [] if site is None else ["--site", site]
     with (
         stoppable(
-            lambda: f"stormsweep verify {chosen.directory}{options}",
+            lambda: typed("verify", chosen.directory, *options),
             "what was trained so far is kept",
         ),
         display() as watcher,

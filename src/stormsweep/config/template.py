@@ -46,7 +46,7 @@ def template(name: str) -> str:
         TOML that loads as it is.
     """
     parts = [
-        f"# The study {name!r}: run it with `stormsweep run {name}/study.toml`.",
+        f"# The study {name!r}: run it with `stormsweep run` and the path of this file.",
         "# A working example with every key; a line that begins with '#' is not set.",
         "",
     ]

@@ -1,0 +1,33 @@
+"""Losing these: a printed command that does something else, or nothing, when it is typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import stormsweep
+from stormsweep.cli.begin import init
+
+
+def test_init_prints_a_command_that_a_shell_reads_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    init(Path("my study"))
+    line = capsys.readouterr().out.strip().rpartition(": ")[2]
+    assert shlex.split(line) == ["stormsweep", "run", "my study/study.toml"]
+
+
+def test_no_command_is_worded_with_a_path_as_it_stands() -> None:
+    """`errors.typed` quotes; a path put into a text by hand breaks at its first space."""
+    bare = re.compile(r"stormsweep( [a-z-]+)+ \{(?!typed|shlex)")
+    found = [
+        f"{path.name}: {hit.group()}"
+        for path in Path(stormsweep.__file__).parent.rglob("*.py")
+        for hit in bare.finditer(path.read_text(encoding="utf-8"))
+        if "import" not in hit.group()
+    ]
+    assert not found

@@ -10,6 +10,8 @@ import pytest
 
 import stormsweep
 from stormsweep.cli.begin import init
+from stormsweep.cli.words import failures
+from stormsweep.records import RunFailed
 
 
 def test_init_prints_a_command_that_a_shell_reads_back(
@@ -31,3 +33,21 @@ def test_no_command_is_worded_with_a_path_as_it_stands() -> None:
         if "import" not in hit.group()
     ]
     assert not found
+
+
+def failed(run: str, reason: str, detail: str = "") -> RunFailed:
+    return RunFailed(run, 0, 5, "error", reason, "worker-1", 1, detail)
+
+
+def test_a_reason_is_said_once_for_all_runs_that_failed_for_it() -> None:
+    """Losing this: 54 lines of one mistake in a builder, and nothing seen of the other."""
+    many = [failed(f"a-f{fold}", "net raised ValueError (m.py:2)", "...") for fold in range(5)]
+    assert list(failures([*many, failed("b-f0", "diverged")], Path("runs/x"))) == [
+        "Failed: 5 runs (error): net raised ValueError (m.py:2)",
+        "  a-f0, a-f1, a-f2 and 2 more",
+        "Failed: run b-f0 (error): diverged",
+        "Traceback: runs/x/logs/driver.log",
+    ]
+    assert list(failures([failed("b-f0", "diverged")], Path("runs/x"))) == [
+        "Failed: run b-f0 (error): diverged"
+    ]

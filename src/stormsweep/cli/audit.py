@@ -8,7 +8,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import hyperparameters
+from stormsweep.cli.words import failures, hyperparameters
 
 
 @app.command()
@@ -48,7 +48,7 @@ def audit(
     if material.about["synthetic"]:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")
     typer.echo(f"Figure: {write_audit(chosen.directory)}")
-    for failure in found.failed:
-        typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
+    for line in failures(found.failed):
+        typer.echo(line)
     if found.failed:
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
-from stormsweep.cli.words import duration, hours, hyperparameters
+from stormsweep.cli.words import duration, failures, hours, hyperparameters
 
 StudyArgument = Annotated[
     Path, typer.Argument(metavar="STUDY", help="A study file, or the directory of a study.")
@@ -107,8 +107,8 @@ def run(
         typer.echo("Nothing was left to train.")
     for line in told(chosen, report):
         typer.echo(line)
-    for failure in outcome.failed:
-        typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
+    for line in failures(outcome.failed, chosen.directory):
+        typer.echo(line)
     if outcome.failed:
         typer.echo("Try them again with --retry-failed.")
         raise typer.Exit(1)

@@ -141,8 +141,8 @@ def told(study: Any, report: bool) -> Iterator[str]:
     account = study.account()
     yield (
         f"Cost: {duration(account.wall_seconds)} of wall time, "
-        f"{hours(account.core_hours_granted)} core-hours; {summary.epochs_trained} epochs trained "
-        f"instead of {summary.epochs_separate}"
+        f"{hours(account.core_hours_granted)} core-hours; "
+        f"{_trained(summary.epochs_trained, summary.epochs_separate)}"
     )
     if summary.synthetic:
         yield "The data are synthetic (the twin): no score is one of real storms."
@@ -214,6 +214,18 @@ def _layout_and_time(study: Any) -> Iterator[str]:
         low, high = map(duration, forecast.seconds)
         span = low if low == high else f"{low} to {high}"
         yield f"time: {span}, {forecast.basis}"
+
+
+def _trained(epochs: int, separate: int) -> str:
+    """Word the epochs that were trained, and those of fits on their own where these are more.
+
+    Examples
+    --------
+    >>> _trained(45, 90), _trained(3, 3)
+    ('45 epochs trained instead of 90', '3 epochs trained')
+    """
+    saved = f" instead of {separate}" if separate > epochs else ""
+    return f"{epochs} epochs trained{saved}"
 
 
 def _saving(epochs: int, unshared: int) -> str:

@@ -148,7 +148,10 @@ def test_a_validation_fold_with_one_class(tmp_path: Path) -> None:
 def test_an_unknown_group(tmp_path: Path) -> None:
     study = digits_study(tmp_path, validation='folds = 2\ngroup_by = "run_date"')
     message = refused(tmp_path, "run", study)
-    assert "validation.group_by: given 'run_date'; the data have none" in message
+    assert (
+        "validation.group_by: is 'run_date', the default; must be one that the data have: none"
+        in message
+    )
 
 
 def test_an_edited_study_file_no_longer_fits_the_journal(digits: Path, tmp_path: Path) -> None:

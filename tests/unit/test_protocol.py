@@ -1,5 +1,7 @@
 """The protocol of a study: if these fail, flaws go unnoticed, or 2019's folds are not theirs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -165,3 +167,18 @@ def test_a_study_that_says_nothing_gets_the_honest_protocol():
     assert plain.group_by == "none"
     tables = protocol_of(study(data={"source": "npz", "path": "x.npz"}))
     assert (tables.split, tables.group_by) == ("stratified", "none")
+
+
+@pytest.mark.parametrize(
+    ("group_by", "words"),
+    [
+        ("run_date", r"is 'run_date', the default; must be one that the data have: day, none"),
+        ("dai", r"given 'dai' \(did you mean 'day'\?\); must be one"),
+    ],
+)
+def test_a_group_that_nobody_asked_for_is_said_to_be_the_default(group_by, words):
+    # Else a user whose groups are called otherwise looks for a key that is not in the file.
+    data = part([0, 1] * 6, range(12))
+    data = replace(data, groups={"day": data.groups["run_date"]})
+    with pytest.raises(DataError, match=words):
+        fold_rows(data, protocol(group_by=group_by))

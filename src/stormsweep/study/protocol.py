@@ -13,8 +13,8 @@ from stormsweep.config.study import STORM_SOURCES, AugmentTable, StudyFile
 from stormsweep.data.balance import balance
 from stormsweep.data.folds import Split, folds
 from stormsweep.data.prepared import Part
-from stormsweep.data.split import as_date
-from stormsweep.errors import DataError, nearest
+from stormsweep.data.split import as_date, unknown_group
+from stormsweep.errors import DataError
 from stormsweep.work import Augmentation, Protocol
 
 #: Metrics that cases of one class alone can be scored with.
@@ -124,11 +124,7 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
     groups = None
     if protocol.group_by != "none":
         if protocol.group_by not in part.groups:
-            known = [*part.groups, "none"]
-            raise DataError(
-                f"validation.group_by: given {protocol.group_by!r}"
-                f"{nearest(protocol.group_by, known)}; the data have {', '.join(known)}"
-            )
+            raise unknown_group(protocol.group_by, part.groups)
         groups = part.groups[protocol.group_by]
         if protocol.split == "chronological":
             groups = _in_time(groups, part.group_labels[protocol.group_by], protocol.group_by)

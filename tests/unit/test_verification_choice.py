@@ -139,6 +139,19 @@ def test_the_report_says_where_the_threshold_comes_from(tmp_path, folds, says):
     assert says in " ".join(tested_words.remarks(material, material.tested))
 
 
+@pytest.mark.parametrize("method", ["none", "oversample"])
+def test_the_report_says_why_balanced_training_costs_skill(tmp_path, method):
+    directory, _ = begun(tmp_path)
+    scores = looked(1).scores | {"brier_skill_score": [-2.0, -2.1, -1.9]}
+    with (directory / "study.toml").open("a", encoding="utf-8") as file:
+        file.write(f"[balance]\nmethod = '{method}'\n")
+    with journal.JournalWriter(directory / "journal.jsonl") as writer:
+        writer.append(looked(1, scores=scores))
+    material = Material(journal.read(directory / "journal.jsonl"), directory)
+    text = " ".join(tested_words.remarks(material, material.tested))
+    assert ("balanced for training" in text) == (method == "oversample")
+
+
 def test_an_unfinished_study_is_verified_on_request_only(tmp_path):
     directory, entries = begun(tmp_path, stops=(90.0,), go_on=False)
     look = summary(entries)

@@ -81,6 +81,40 @@ def flaws(study: StudyFile) -> list[str]:
     return found
 
 
+def why_no_skill(
+    study: StudyFile, cases: int, events: int, skill: float, on_test: bool = False
+) -> str:
+    """Say why probabilities are worse than climatology, where balancing is a reason.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    cases, events : int
+        Of the training part, before balancing.
+    skill : float
+        The Brier skill score.
+    on_test : bool
+        It is that of the test part, else of the validation folds.
+
+    Returns
+    -------
+    str
+        Empty where there is skill, or training gave events no more weight than they have.
+    """
+    table = study.balance
+    flattered = table.scope == "before-split" and not on_test
+    rare = table.method == "repeat" or events < table.ratio * (cases - events)
+    # Not a number is not below 0 either.
+    if table.method == "none" or flattered or not rare or 2 * events >= cases or not skill < 0:
+        return ""
+    return (
+        f"The Brier skill score is below 0. A reason: the classes were balanced for training "
+        f"(balance.method = {table.method!r}), which makes the probability of the event higher "
+        "than it is frequent. Scores of rank alone (ROC AUC, average precision) do not mind."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FoldRows:
     """One fold, as row numbers of the training part.

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -154,6 +155,7 @@ def test_a_space_that_does_not_fit_is_one_clear_line(function, names, words):
         ("def nett(wide): ...", "has no function 'net' (did you mean 'nett'?)"),
         ("from os import *\ndef net(width): ...", "does not take 'wide'"),
         ("def net(wide:", ".py:1: SyntaxError"),
+        ("\0", "SyntaxError"),
     ],
 )
 def test_a_builder_is_refused_by_its_source_alone(tmp_path, source, words):
@@ -169,6 +171,7 @@ def test_a_builder_is_refused_by_its_source_alone(tmp_path, source, words):
     [
         "def net(input_shape, wide=3, deep=(1, 2), *, l2=0.0): ...",
         "def net(width, **others): ...",
+        "r = '\\d'\ndef net(wide): ...",
         "import functools\n@functools.cache\ndef net(width): ...",
         "def net(width): ...\nnet = some(net)",
         "if True:\n    def net(width): ...",
@@ -186,7 +189,9 @@ def test_a_builder_is_refused_by_its_source_alone(tmp_path, source, words):
 def test_a_builder_that_its_source_does_not_tell_enough_of_is_let_through(tmp_path, source):
     # A worker, which imports it, knows; a refusal here would stop a study that could run.
     path = write(tmp_path / "mine.py", source + "\n")
-    check_source(f"{path}:net", ["wide"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_source(f"{path}:net", ["wide"])
 
 
 def test_a_builder_in_a_package_is_read_without_importing_the_package(tmp_path, monkeypatch):

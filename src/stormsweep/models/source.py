@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -68,10 +69,14 @@ def check_source(spec: str, names: Iterable[str]) -> None:
 
 def _file(path: Path) -> _Source | None:
     try:
-        return _Source(path, "", ast.parse(path.read_bytes()))
+        with warnings.catch_warnings():
+            # Of escapes in texts, say: a worker that imports the file gives them.
+            warnings.simplefilter("ignore")
+            return _Source(path, "", ast.parse(path.read_bytes()))
     except SyntaxError as error:
-        raise ModelError(f"model.build: {path}:{error.lineno}: SyntaxError: {error.msg}") from None
-    except (OSError, ValueError):
+        line = f":{error.lineno}" if error.lineno else ""
+        raise ModelError(f"model.build: {path}{line}: SyntaxError: {error.msg}") from None
+    except (OSError, ValueError, MemoryError):
         return None
 
 
@@ -114,7 +119,7 @@ def _definition(
     other = _module(full) if full.partition(".")[0] == module.name.partition(".")[0] else None
     if other is None:
         return None
-    (original,) = (alias.name for alias in one.names if (alias.asname or alias.name) == name)
+    original = [alias.name for alias in one.names if (alias.asname or alias.name) == name][-1]
     return _definition(other, original, _bound(other.tree, original), depth + 1)
 
 

@@ -74,7 +74,7 @@ def run(
     """Train what is not on record yet, then write the report; goes on where it stopped."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
-    from stormsweep.errors import StormsweepError, UserError
+    from stormsweep.errors import StormsweepError, UserError, typed
     from stormsweep.study.places import run_again
     from stormsweep.study.study import Study
 
@@ -109,6 +109,8 @@ def run(
         typer.echo(line)
     for line in failures(outcome.failed, chosen.directory):
         typer.echo(line)
+    if chosen.awaits_verification():
+        typer.echo(f"Next, the score on the test part, once: {typed('verify', chosen.directory)}")
     if outcome.failed:
         typer.echo("Try them again with --retry-failed.")
         raise typer.Exit(1)

@@ -176,6 +176,13 @@ def stops(epochs: int, most: int = 8) -> tuple[int, ...]:
     return tuple(sorted({math.ceil(epochs * k / most) for k in range(1, most + 1)}))
 
 
+def awaits_look(entries: Sequence[Entry]) -> bool:
+    """Tell whether the search is done, and there is a test part that nobody has looked at."""
+    look = summary(entries)
+    whole = look.finished and look.best is not None and look.best.complete
+    return whole and bool(facts.study(entries).data.get("test")) and not of_kind(entries, Verified)
+
+
 def _nothing(directory: Path, look: Summary) -> str:
     if look.runs_failed and look.finished:
         return f"{directory}: all {look.runs_failed} runs failed; there is no model to verify"

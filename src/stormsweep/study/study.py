@@ -290,6 +290,12 @@ class Study:
         looks = of_kind(self.entries(), Verified)
         return looks[-1] if looks else None
 
+    def awaits_verification(self) -> bool:
+        """Tell whether the search is done, and there is a test part that nobody has looked at."""
+        from stormsweep.study.choice import awaits_look
+
+        return awaits_look(self.entries())
+
     def summary(self) -> Summary:
         """Return the study in one look, finished or not."""
         from stormsweep.results.summary import summary

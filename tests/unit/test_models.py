@@ -201,7 +201,7 @@ def test_a_builder_in_a_package_is_read_without_importing_the_package(tmp_path, 
     write(folder / "__init__.py", "from .nets import net as mine\nraise RuntimeError('imported')\n")
     write(folder / "nets.py", "def net(width): ...\n")
     for spec in ("package_never_imported:mine", "package_never_imported.nets:net"):
-        check_source(spec, ["width"])
+        assert check_source(spec, ["width"]) == folder / "nets.py"
         with pytest.raises(ModelError, match="does not take 'wide'"):
             check_source(spec, ["wide"])
     assert "package_never_imported" not in sys.modules

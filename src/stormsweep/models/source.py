@@ -34,7 +34,7 @@ class _Source:
     tree: ast.Module
 
 
-def check_source(spec: str, names: Iterable[str]) -> None:
+def check_source(spec: str, names: Iterable[str]) -> Path | None:
     """Refuse a builder whose source shows that it cannot be found or does not take the space.
 
     Parameters
@@ -43,6 +43,11 @@ def check_source(spec: str, names: Iterable[str]) -> None:
         ``package.module:function`` or ``/path/file.py:function``.
     names : iterable of str
         Names of all hyperparameters, searched and fixed.
+
+    Returns
+    -------
+    Path or None
+        The file that the function stands in, where that is certain.
 
     Raises
     ------
@@ -53,7 +58,7 @@ def check_source(spec: str, names: Iterable[str]) -> None:
     try:
         module = _file(Path(place)) if place.endswith(".py") else _module(place)
         if module is None:
-            return
+            return None
         bound = _bound(module.tree, function)
         if not bound and not _hides(module.tree):
             known = [node.name for node in module.tree.body if isinstance(node, _Definition)]
@@ -62,9 +67,13 @@ def check_source(spec: str, names: Iterable[str]) -> None:
             )
         found = _definition(module, function, bound)
     except RecursionError:
-        return
-    if found is not None and found.args.kwarg is None:
-        check_parameters(function, dict(_parameters(found.args)), False, names)
+        return None
+    if found is None:
+        return None
+    path, definition = found
+    if definition.args.kwarg is None:
+        check_parameters(function, dict(_parameters(definition.args)), False, names)
+    return path
 
 
 def _file(path: Path) -> _Source | None:
@@ -101,13 +110,13 @@ def _module(name: str) -> _Source | None:
 
 def _definition(
     module: _Source, name: str, bound: list[ast.AST], depth: int = 0
-) -> _Definition | None:
-    """Return the function that a name stands for; None where that is not certain."""
+) -> tuple[Path, _Definition] | None:
+    """Return the function that a name stands for, and its file; None where that is not certain."""
     if len(bound) != 1 or bound[0] not in module.tree.body or depth > _DEEPEST:
         return None
     (one,) = bound
     if isinstance(one, ast.FunctionDef):
-        return None if one.decorator_list else one
+        return None if one.decorator_list else (module.path, one)
     if not isinstance(one, ast.ImportFrom) or not one.module or not module.name:
         return None
     package = module.name if module.path.name == "__init__.py" else module.name.rpartition(".")[0]

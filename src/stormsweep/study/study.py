@@ -12,7 +12,7 @@ from stormsweep.config.load import load_study
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import Range, StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
-from stormsweep.files import within_group
+from stormsweep.files import sha256, within_group
 from stormsweep.records import (
     Entry,
     LayoutTried,
@@ -170,8 +170,8 @@ class Study:
         Raises
         ------
         UserError
-            If the study file no longer fits what was begun under its name, or there is no such
-            engine or builder, or it does not take the hyperparameters.
+            If the study file or the builder is no longer what scores on record come from, or there
+            is no such engine or builder, or it does not take the hyperparameters.
         """
         from stormsweep.models.build import check_place
         from stormsweep.results.journal import each
@@ -192,7 +192,9 @@ class Study:
         from stormsweep.models.source import check_source
 
         names = {name for values in plan.configurations for name in values}
-        check_source(self.file.model.build, sorted(names))
+        path = check_source(self.file.model.build, sorted(names))
+        if path is not None:
+            self._kept.refuse_other_model(sha256(path))
 
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
         """Open the study's prepared data, made first where missing.

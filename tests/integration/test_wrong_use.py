@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,16 +71,42 @@ def test_a_builder_that_is_not_there(tmp_path: Path, build: str, said: str) -> N
     assert said in refused(tmp_path, "run", study)
 
 
-def test_a_builder_that_does_not_fit_the_space(tmp_path: Path) -> None:
-    """A worker finds it out; what else it may find is in the unit tests of the models."""
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_misspelt_hyperparameter_is_refused_before_data_are_prepared(
+    tmp_path: Path, command: str
+) -> None:
     study = digits_study(
         tmp_path,
+        data=f'source = "twin"\ncache = "{tmp_path}/data"',
         model=f'build = "{MODELS}:dense"',
         search__space="learning_rat = [0.01]\nepochs = [1]",
+    )
+    message = refused(tmp_path, command, study)
+    assert "dense does not take 'learning_rat' (did you mean 'learning_rate'?)" in message
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_builder_that_only_a_worker_finds_out_about(tmp_path: Path) -> None:
+    """Its source alone does not tell; what else a worker may find is in the models' unit tests."""
+    (tmp_path / "mine.py").write_text("def net(width): ...\n\n\nnet = [net][0]\n")
+    study = digits_study(
+        tmp_path,
+        model='build = "mine.py:net"',
+        search__space="wide = [1]\nepochs = [1]",
         site="workers = 1",
     )
     message = refused(tmp_path, "run", study, by=stormsweep)
-    assert "dense does not take 'learning_rat'" in message
+    assert "net does not take 'wide'" in message
+
+
+def test_a_plan_refuses_a_study_that_was_edited(tmp_path: Path) -> None:
+    """Losing this: "nothing is left to train" for a study that `run` refuses."""
+    study = digits_study(tmp_path)
+    begun = tmp_path / "runs" / tomllib.loads(study.read_text())["study"]["name"]
+    begun.mkdir(parents=True)
+    (begun / "study.toml").write_text(study.read_text().replace("seed = ", "seed = 1"))
+    (begun / "journal.jsonl").write_text("begun\n")
+    assert "study.seed" in refused(tmp_path, "plan", study)
 
 
 def table(folder: Path, groups: list[int], labels: list[int]) -> None:
@@ -121,7 +148,10 @@ def test_a_validation_fold_with_one_class(tmp_path: Path) -> None:
 def test_an_unknown_group(tmp_path: Path) -> None:
     study = digits_study(tmp_path, validation='folds = 2\ngroup_by = "run_date"')
     message = refused(tmp_path, "run", study)
-    assert "validation.group_by: given 'run_date'; the data have none" in message
+    assert (
+        "validation.group_by: is 'run_date', the default; must be one that the data have: none"
+        in message
+    )
 
 
 def test_an_edited_study_file_no_longer_fits_the_journal(digits: Path, tmp_path: Path) -> None:

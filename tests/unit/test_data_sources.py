@@ -18,7 +18,7 @@ from stormsweep.data.folds import folds
 from stormsweep.data.functions import prepare_function
 from stormsweep.data.prepared import sources_changed
 from stormsweep.data.source import destination, request
-from stormsweep.data.tables import prepare_csv, prepare_npz
+from stormsweep.data.tables import input_blocks, prepare_csv, prepare_npz
 from stormsweep.errors import DataError
 
 HAIL = Path(__file__).parents[3] / "shared" / "data" / "hagelslag-ssef-2015"
@@ -236,6 +236,12 @@ def test_a_damaged_table_is_named(tables, tmp_path, damage, message, monkeypatch
     file.write_text(text)
     with one_line(re.escape(str(file)) + ".*" + message):
         prepare_csv(csv(tables), 0, tmp_path / "a")
+
+
+def test_an_array_file_given_as_a_table_is_said_to_be_none(tmp_path):
+    path = digits(tmp_path / "digits.npz")
+    with one_line(re.escape(f"{path}: is no text in UTF-8; a CSV table is expected")):
+        list(input_blocks(path, ["a"]))
 
 
 def digits(path, **change):

@@ -10,7 +10,32 @@ import pytest
 
 from stormsweep.errors import JournalError
 from stormsweep.study.directory import StudyDirectory
+from stormsweep.study.study import Study
 from tests import journals
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_an_edited_builder_is_refused_before_workers_are_started(
+    tmp_path: Path, trained: bool
+) -> None:
+    """`plan` says so too; data are not prepared for nothing."""
+    builder = tmp_path / "m.py"
+    builder.write_text("def net(input_shape): ...\n", encoding="utf-8")
+    space = {"batch_size": [128], "epochs": [5]}
+    run = journals.plan(journals.points_of(space), 1, [5, 10])[0]
+    with journals.writer(tmp_path / "journal.jsonl") as write:
+        write(0.0, journals.about(space, 1, model={"build": "m.py:net", "sha256": "old"}))
+        write(1.0, run)
+        if trained:
+            write(2.0, journals.task(run, 0, 5))
+    text = f'[study]\nname = "x"\n[model]\nbuild = "{builder}:net"\n'
+    (tmp_path / "study.toml").write_text(text, encoding="utf-8")
+    study = Study.from_toml(tmp_path)
+    if not trained:
+        study.check(source=True)
+        return
+    with pytest.raises(JournalError, match="what was trained with it is on record"):
+        study.check(source=True)
 
 
 @pytest.mark.parametrize("trained", [False, True])

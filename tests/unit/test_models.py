@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 
 from stormsweep.errors import ModelError
 from stormsweep.models import storm_cnn
 from stormsweep.models.build import check_builder, find_builder
+from stormsweep.models.source import check_source
 
 
 def one_line(caught):
@@ -141,3 +143,73 @@ def test_a_space_that_does_not_fit_is_one_clear_line(function, names, words):
     with pytest.raises(ModelError) as caught:
         check_builder(function, names)
     assert words in one_line(caught)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def net(input_shape, width=3): ...", "does not take 'wide' (did you mean 'width'?)"),
+        ("def net(input_shape, *, wide, depth): ...", "needs 'depth'"),
+        ("def net(wide, /): ...", "does not take 'wide'"),
+        ("def net(wide, epochs=1): ...", "must not depend on it"),
+        ("def nett(wide): ...", "has no function 'net' (did you mean 'nett'?)"),
+        ("from os import *\ndef net(width): ...", "does not take 'wide'"),
+        ("def net(wide:", ".py:1: SyntaxError"),
+        ("\0", "SyntaxError"),
+    ],
+)
+def test_a_builder_is_refused_by_its_source_alone(tmp_path, source, words):
+    # Else data are prepared and workers started for nothing; and the driver must not import it.
+    path = write(tmp_path / "mine.py", f"{source}\nraise RuntimeError('imported')\n")
+    with pytest.raises(ModelError) as caught:
+        check_source(f"{path}:net", ["wide", "batch_size", "learning_rate", "epochs"])
+    assert words in one_line(caught)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def net(input_shape, wide=3, deep=(1, 2), *, l2=0.0): ...",
+        "def net(width, **others): ...",
+        "r = '\\d'\ndef net(wide): ...",
+        "import functools\n@functools.cache\ndef net(width): ...",
+        "def net(width): ...\nnet = some(net)",
+        "if True:\n    def net(width): ...",
+        "def net(width): ...\nnet.__signature__ = 1",
+        "def net(width): ...\nfrom os import *",
+        "def change():\n    global net\n    net = 1\ndef net(width): ...",
+        "class net:\n    def __init__(self, width): ...",
+        "from helper import net",
+        "from helper import *",
+        "def __getattr__(name): ...",
+        "globals()['net'] = 1",
+        "try:\n    import net\nexcept ImportError:\n    net = None",
+    ],
+)
+def test_a_builder_that_its_source_does_not_tell_enough_of_is_let_through(tmp_path, source):
+    # A worker, which imports it, knows; a refusal here would stop a study that could run.
+    path = write(tmp_path / "mine.py", source + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_source(f"{path}:net", ["wide"])
+
+
+def test_a_builder_in_a_package_is_read_without_importing_the_package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "package_never_imported").mkdir()
+    folder = tmp_path / "package_never_imported"
+    write(folder / "__init__.py", "from .nets import net as mine\nraise RuntimeError('imported')\n")
+    write(folder / "nets.py", "def net(width): ...\n")
+    for spec in ("package_never_imported:mine", "package_never_imported.nets:net"):
+        assert check_source(spec, ["width"]) == folder / "nets.py"
+        with pytest.raises(ModelError, match="does not take 'wide'"):
+            check_source(spec, ["wide"])
+    assert "package_never_imported" not in sys.modules
+
+
+def test_the_shipped_builders_are_checked_and_what_is_no_python_is_let_through():
+    check_source("stormsweep.models:storm_cnn", ["filters", "learning_rate", "epochs"])
+    with pytest.raises(ModelError, match="did you mean 'learning_rate'"):
+        check_source("stormsweep.models:storm_cnn", ["learningrate"])
+    for spec in ("math:sin", "sys:exit", "stormsweep.none.at_all:net"):
+        check_source(spec, ["width"])

@@ -1,5 +1,7 @@
 """The protocol of a study: if these fail, flaws go unnoticed, or 2019's folds are not theirs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -8,7 +10,14 @@ from hypothesis import strategies as st
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError
-from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of, whole_rows
+from stormsweep.study.protocol import (
+    check_metric,
+    flaws,
+    fold_rows,
+    protocol_of,
+    whole_rows,
+    why_no_skill,
+)
 from stormsweep.work import Protocol
 
 
@@ -165,3 +174,56 @@ def test_a_study_that_says_nothing_gets_the_honest_protocol():
     assert plain.group_by == "none"
     tables = protocol_of(study(data={"source": "npz", "path": "x.npz"}))
     assert (tables.split, tables.group_by) == ("stratified", "none")
+
+
+@pytest.mark.parametrize(
+    ("group_by", "words"),
+    [
+        ("run_date", r"is 'run_date', the default; must be one that the data have: day, none"),
+        ("dai", r"given 'dai' \(did you mean 'day'\?\); must be one"),
+    ],
+)
+def test_a_group_that_nobody_asked_for_is_said_to_be_the_default(group_by, words):
+    # Else a user whose groups are called otherwise looks for a key that is not in the file.
+    data = part([0, 1] * 6, range(12))
+    data = replace(data, groups={"day": data.groups["run_date"]})
+    with pytest.raises(DataError, match=words):
+        fold_rows(data, protocol(group_by=group_by))
+
+
+@pytest.mark.parametrize(
+    ("balance", "events", "skill", "on_test", "said"),
+    [
+        ({"method": "oversample"}, 50, -2.0, False, True),
+        ({"method": "class-weight"}, 50, -2.0, True, True),
+        ({"method": "repeat", "scope": "before-split"}, 50, -2.0, True, True),
+        # Otherwise balancing is not why: the validation is balanced too, nothing was balanced, the
+        # classes are as alike as asked for, or events are the common class.
+        ({"method": "repeat", "scope": "before-split"}, 50, -2.0, False, False),
+        ({"method": "none"}, 50, -2.0, False, False),
+        ({"method": "undersample", "ratio": 0.05}, 50, -2.0, False, False),
+        ({"method": "oversample"}, 950, -2.0, False, False),
+        ({"method": "oversample"}, 50, 0.1, False, False),
+        ({"method": "oversample"}, 50, float("nan"), False, False),
+    ],
+)
+def test_a_score_below_zero_has_its_reason_where_it_is_one(balance, events, skill, on_test, said):
+    # Else "the best" has a skill score of -2, and nobody knows what to make of it.
+    why = why_no_skill(study(balance=balance), 1000, events, skill, on_test)
+    assert bool(why) == said
+
+
+def test_balanced_training_makes_probabilities_too_high_and_leaves_ranks_alone():
+    """What `why_no_skill` says is so, by a model whose probabilities are known to be sound."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    event = rng.random(20_000) < 0.05
+    x = (rng.normal(size=20_000) + event).reshape(-1, 1)
+    plain = LogisticRegression().fit(x, event).predict_proba(x)[:, 1]
+    balanced = LogisticRegression(class_weight="balanced").fit(x, event).predict_proba(x)[:, 1]
+    climate = np.mean((event - event.mean()) ** 2)
+    assert np.mean((plain - event) ** 2) < climate < np.mean((balanced - event) ** 2)
+    assert balanced.mean() > 4 * event.mean()
+    assert roc_auc_score(event, balanced) == pytest.approx(roc_auc_score(event, plain))

@@ -397,6 +397,15 @@ def test_missing_values_are_told_where_they_are_allowed(new):
     assert np.flatnonzero(~block.complete).tolist() == [31, 58]
 
 
+def test_a_pattern_that_nothing_matches_is_no_damaged_file(tmp_path):
+    # The shell hands it on as it stands.
+    with (
+        pytest.raises(DataError, match=r"\*\.nc: there is no such file"),
+        PatchFile(tmp_path / "*.nc", INPUTS),
+    ):
+        pass
+
+
 def test_how_a_file_is_cut_into_chunks_does_not_matter(new, run, monkeypatch):
     """The archive's files have chunks of part of a patch; some tools write one chunk a file."""
     import stormsweep.storms.patches as module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from stormsweep.config.load import differences, dump_study, load_study
 from stormsweep.config.sites import find_site, load_sites
-from stormsweep.config.study import METRICS
+from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.config.template import template
 from stormsweep.errors import StudyFileError
 
@@ -203,3 +204,15 @@ def test_the_reference_page_says_what_the_code_checks() -> None:
     namespace = runpy.run_path(os.fspath(ROOT / "docs" / "generate_reference.py"))
     written = namespace["PAGE"].read_text(encoding="utf-8")
     assert written == namespace["page"](), "run python docs/generate_reference.py"
+
+
+def test_the_template_says_the_default_where_it_sets_another_value(tmp_path: Path) -> None:
+    """Losing this: values taken for defaults that are none."""
+    text = template("mine")
+    mine = load_study(write(tmp_path, text))
+    default = StudyFile.model_validate({"study": {"name": "mine"}}).model_dump()
+    for table, content in mine.model_dump().items():
+        for key, value in content.items():
+            other = f"# Default: {json.dumps(default[table][key], default=str)}.\n{key} = "
+            differs = value != default[table][key] and key not in ("cache", "space")
+            assert (other in text) == differs, f"{table}.{key}"

@@ -378,7 +378,7 @@ def own_rate():
 @pytest.mark.parametrize(
     ("builder", "run", "words"),
     [
-        (raises, {}, "raises raised ValueError: two lines"),
+        (raises, {}, r"raises raised ValueError: two lines \(test_training_keras\.py:\d+\)$"),
         (no_model, {}, "returned int; must be a Keras model"),
         (two_outputs, {}, r"output has shape \('n', 2\); must be \(n, 1\) or \(n,\)"),
         (no_loss, {}, "cannot be trained: .*loss"),

@@ -8,7 +8,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import hyperparameters
+from stormsweep.cli.words import failures, hyperparameters
 
 
 @app.command()
@@ -26,6 +26,7 @@ def audit(
     """Train one configuration under this protocol and leaky ones; compare with the test years."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
+    from stormsweep.errors import typed
     from stormsweep.report.audit import HEADER, rows, write_audit
     from stormsweep.results.audit import read
     from stormsweep.study.audit import audit
@@ -33,7 +34,7 @@ def audit(
 
     chosen = Study.from_toml(study, runs).with_site(workers=workers)
     with (
-        stoppable(lambda: f"stormsweep audit {study}", "everything finished so far is kept"),
+        stoppable(lambda: typed("audit", study), "everything finished so far is kept"),
         display() as watcher,
     ):
         found = audit(chosen, configuration, watcher)
@@ -47,7 +48,7 @@ def audit(
     if material.about["synthetic"]:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")
     typer.echo(f"Figure: {write_audit(chosen.directory)}")
-    for failure in found.failed:
-        typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
+    for line in failures(found.failed):
+        typer.echo(line)
     if found.failed:
         raise typer.Exit(1)

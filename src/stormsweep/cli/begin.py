@@ -17,7 +17,7 @@ def init(
 ) -> None:
     """Write a study of one's own, every key commented."""
     from stormsweep.config.template import template
-    from stormsweep.errors import UserError
+    from stormsweep.errors import UserError, typed
     from stormsweep.files import write_text
 
     file = folder / "study.toml"
@@ -26,7 +26,7 @@ def init(
     name = folder.resolve().name
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip("._-")
     write_text(file, template(safe or "study"))
-    typer.echo(f"Wrote {file}; run it with: stormsweep run {file}")
+    typer.echo(f"Wrote {file}; run it with: {typed('run', file)}")
 
 
 @app.command()

@@ -94,7 +94,7 @@ def prepare(
 ) -> None:
     """Turn a study's data into scaled, memory-mapped arrays; goes on where it was interrupted."""
     from stormsweep.cli.watch import display
-    from stormsweep.errors import StudyInterrupted
+    from stormsweep.errors import StudyInterrupted, typed
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study)
@@ -103,7 +103,7 @@ def prepare(
             data = chosen.prepare(watcher, again)
     except KeyboardInterrupt:
         raise StudyInterrupted(
-            f"interrupted; go on with: stormsweep data prepare {study}"
+            f"interrupted; go on with: {typed('data', 'prepare', study)}"
         ) from None
     typer.echo(f"Prepared: {data.path}")
 

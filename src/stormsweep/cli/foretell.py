@@ -279,8 +279,9 @@ def advise(
 def _pilot(study: Any, seconds: float) -> None:
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
+    from stormsweep.errors import typed
     from stormsweep.study import advised
 
-    again = f"stormsweep run {study.directory}"
+    again = typed("run", study.directory)
     with stoppable(lambda: again, "everything finished so far is kept"), display() as watcher:
         advised.pilot(study, seconds, watcher)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
-from stormsweep.cli.words import duration, hours, hyperparameters
+from stormsweep.cli.words import duration, failures, hours, hyperparameters
 
 StudyArgument = Annotated[
     Path, typer.Argument(metavar="STUDY", help="A study file, or the directory of a study.")
@@ -74,7 +74,7 @@ def run(
     """Train what is not on record yet, then write the report; goes on where it stopped."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
-    from stormsweep.errors import StormsweepError, UserError
+    from stormsweep.errors import StormsweepError, UserError, typed
     from stormsweep.study.places import run_again
     from stormsweep.study.study import Study
 
@@ -107,8 +107,10 @@ def run(
         typer.echo("Nothing was left to train.")
     for line in told(chosen, report):
         typer.echo(line)
-    for failure in outcome.failed:
-        typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
+    for line in failures(outcome.failed, chosen.directory):
+        typer.echo(line)
+    if chosen.awaits_verification():
+        typer.echo(f"Next, the score on the test part, once: {typed('verify', chosen.directory)}")
     if outcome.failed:
         typer.echo("Try them again with --retry-failed.")
         raise typer.Exit(1)
@@ -141,8 +143,8 @@ def told(study: Any, report: bool) -> Iterator[str]:
     account = study.account()
     yield (
         f"Cost: {duration(account.wall_seconds)} of wall time, "
-        f"{hours(account.core_hours_granted)} core-hours; {summary.epochs_trained} epochs trained "
-        f"instead of {summary.epochs_separate}"
+        f"{hours(account.core_hours_granted)} core-hours; "
+        f"{_trained(summary.epochs_trained, summary.epochs_separate)}"
     )
     if summary.synthetic:
         yield "The data are synthetic (the twin): no score is one of real storms."
@@ -159,6 +161,7 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
+    chosen.check(source=True)
     made = chosen.plan()
     file = chosen.file
     space = {
@@ -213,6 +216,18 @@ def _layout_and_time(study: Any) -> Iterator[str]:
         low, high = map(duration, forecast.seconds)
         span = low if low == high else f"{low} to {high}"
         yield f"time: {span}, {forecast.basis}"
+
+
+def _trained(epochs: int, separate: int) -> str:
+    """Word the epochs that were trained, and those of fits on their own where these are more.
+
+    Examples
+    --------
+    >>> _trained(45, 90), _trained(3, 3)
+    ('45 epochs trained instead of 90', '3 epochs trained')
+    """
+    saved = f" instead of {separate}" if separate > epochs else ""
+    return f"{epochs} epochs trained{saved}"
 
 
 def _saving(epochs: int, unshared: int) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
+from stormsweep.cli.words import failures
 
 
 def numbers(text: str, option: str) -> list[int]:
@@ -94,8 +95,8 @@ def scale(
     for line in told(found.findings):
         typer.echo(line)
     typer.echo(f"Report: {write_scaling(found.findings)}")
-    for failure in found.failed:
-        typer.echo(f"Failed: run {failure.run} ({failure.failure}): {failure.reason}")
+    for line in failures(found.failed):
+        typer.echo(line)
     if found.failed:
         typer.echo("Measure these layouts again with --retry-failed.")
     if found.failed or found.findings.different_scores:

@@ -41,6 +41,7 @@ def submit(
     runs: RunsOption = RUNS,
 ) -> None:
     """Run a study as a Slurm job, and in further jobs until it is done."""
+    from stormsweep.errors import typed
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
@@ -54,7 +55,7 @@ def submit(
     typer.echo(f"Job {made.job} on {made.site}{expected}")
     typer.echo(f"Log: {made.output}, and {made.error.name} for what goes wrong")
     for word in ("watch", "status", "cancel"):
-        typer.echo(f"  stormsweep {word} {chosen.directory}")
+        typer.echo(f"  {typed(word, chosen.directory)}")
 
 
 @app.command()

@@ -47,15 +47,16 @@ def verify(
     """Train the best configuration on all training cases; score it on the test part, once."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
+    from stormsweep.errors import typed
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs).with_site(use=site)
     before = chosen.last_look()
-    options = " --again" * again + " --unfinished" * unfinished
-    options += "" if site is None else f" --site {site}"
+    options = ["--again"] * again + ["--unfinished"] * unfinished
+    options += [] if site is None else ["--site", site]
     with (
         stoppable(
-            lambda: f"stormsweep verify {chosen.directory}{options}",
+            lambda: typed("verify", chosen.directory, *options),
             "what was trained so far is kept",
         ),
         display() as watcher,
@@ -70,7 +71,9 @@ def verify(
 
 def _tell(study: Any, look: Any, recorded: bool) -> None:
     from stormsweep.results.audit import looked
+    from stormsweep.results.facts import study as study_facts
     from stormsweep.study.choice import threshold_source
+    from stormsweep.study.protocol import why_no_skill
 
     if recorded:
         typer.echo("Verified before; nothing was scored again (--again would, and be counted).")
@@ -92,6 +95,10 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
     else:
         typer.echo(f"  {look.blocks} {what}s: too few for intervals")
     typer.echo(f"  yes-or-no scores at probability {look.threshold:.4f}, {threshold_source(look)}")
+    about, skill = study_facts(study.entries()).data, look.scores["brier_skill_score"][0]
+    counts = int(about["train"]), int(about["train_positives"])
+    if why := why_no_skill(study.file, *counts, skill, on_test=True):
+        typer.echo(why)
     if look.look > 1:
         typer.echo(
             f"The test set has been looked at {look.look} times: its score is no longer that of "

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stormsweep.records import RunFailed
     from stormsweep.scaling.accounts import Account
+
+#: Runs that failed for one reason and are named in its line; `status` and the report name all.
+_NAMED = 3
 
 
 def duration(seconds: float) -> str:
@@ -60,6 +65,32 @@ def percent(share: float) -> str:
     ('97 %', 'unknown')
     """
     return "unknown" if math.isnan(share) else f"{100 * share:.0f} %"
+
+
+def failures(failed: Iterable[RunFailed], directory: Path | None = None) -> Iterator[str]:
+    """Yield a line for each reason that runs failed for, and where their tracebacks are.
+
+    Parameters
+    ----------
+    failed : iterable of RunFailed
+        What failed.
+    directory : Path, optional
+        Of the study; the log of its driver holds the tracebacks.
+    """
+    runs: dict[tuple[str, str], list[str]] = {}
+    traced = False
+    for one in failed:
+        runs.setdefault((one.failure, one.reason), []).append(one.run)
+        traced = traced or bool(one.detail)
+    for (kind, reason), names in runs.items():
+        if len(names) == 1:
+            yield f"Failed: run {names[0]} ({kind}): {reason}"
+            continue
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        yield f"Failed: {len(names):,} runs ({kind}): {reason}"
+        yield f"  {', '.join(names[:_NAMED])}{more}"
+    if traced and directory is not None:
+        yield f"Traceback: {directory / 'logs' / 'driver.log'}"
 
 
 def accounts(account: Account) -> Iterator[tuple[str, str]]:

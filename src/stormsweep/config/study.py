@@ -110,13 +110,16 @@ class DataTable(Table):
     """How many storm patches the twin has."""
     inputs: Annotated[list[StrictStr], Field(min_length=1)] | None = None
     """Storms: weather fields, or else columns of the tables, by name or pattern (``*_mean``).
-    csv: columns or patterns of columns; npz: one array."""
+    csv: columns or patterns of columns; npz: one array. Unset: ``REFL_COM_curr``, ``U10_curr`` and
+    ``V10_curr`` for storms, ``inputs`` for npz; csv needs it."""
     target: StrictStr | None = None
-    """The variable, column or array that is predicted."""
+    """The variable, column or array that is predicted. Unset: ``RVORT1_MAX_future`` for storms,
+    ``labels`` for npz; csv needs it."""
     label_from: Literal["mask", "patch"] = "mask"
     """Storms: greatest target value over the storm's own cells (as in 2019) or the whole patch."""
     threshold: Real | None = None
-    """The event is a target above this; none: the target is 0 or 1 already."""
+    """The event is a target above this. Unset: 0.005 for storms; else the target is 0 or 1
+    already."""
     event: Literal[">", ">="] = ">"
     """Whether a target equal to the threshold is an event (``>=``) or not (``>``)."""
     first_date: Annotated[dt.date, BeforeValidator(_date)] | None = None
@@ -131,7 +134,8 @@ class DataTable(Table):
     """Images of npz and functions: pairs of channels that are the x and y components of a vector;
     where patches are turned, these turn with them."""
     test_from: Annotated[dt.date, BeforeValidator(_date)] | None = None
-    """Cases of this date and later are the test set, not touched by the search."""
+    """Cases of this date and later are the test set, not touched by the search. Unset: 2015-01-01
+    for storms; else `test_fraction` says what is kept."""
     test_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.0
     """Without dates: share of the cases (whole groups of ``group_by``) kept as the test set."""
     cache: Path = Path("data")
@@ -306,7 +310,8 @@ class SearchTable(Table):
     trials: Count = 20
     """How many configurations a random search draws."""
     space: dict[StrictStr, list[Choice] | Range] = {}
-    """Hyperparameters: a list of values each, or a range for random search."""
+    """Hyperparameters: a list of values each, or a range for random search. Once a study has begun
+    its space cannot change: more values need a study of another name, which trains all anew."""
 
     @field_validator("metric")
     @classmethod

@@ -16,8 +16,6 @@ from stormsweep.config.study import StudyFile
 _FILLED: dict[str, Any] = {
     "data.patches": 2000,
     "balance.method": "oversample",
-    "validation.folds": 3,
-    "validation.group_by": "run_date",
 }
 _SPACE = """\
 # [search.space]: one line a hyperparameter, each a list of values. Those that the model's builder
@@ -46,8 +44,9 @@ def template(name: str) -> str:
         TOML that loads as it is.
     """
     parts = [
-        f"# The study {name!r}: run it with `stormsweep run {name}/study.toml`.",
-        "# A working example with every key; a line that begins with '#' is not set.",
+        f"# The study {name!r}: run it with `stormsweep run` and the path of this file.",
+        "# A working example with every key. A line that begins with '#' is not set. The default",
+        "# stands above a value that is another.",
         "",
     ]
     for table, field in StudyFile.model_fields.items():
@@ -70,7 +69,9 @@ def _key(table: str, key: str, field: FieldInfo, name: str) -> list[str]:
     default = field.get_default(call_default_factory=True)
     value = name if dotted == "study.name" else _FILLED.get(dotted, default)
     lines = [f"# {_one_line(field.description or '')}"]
-    if value is None or isinstance(value, dict):
+    if dotted in _FILLED:
+        lines.append(f"# Default: {_toml(default)}.")
+    if value in (None, "") or isinstance(value, dict):
         return [*lines, f"# {key} = {_EXAMPLES[dotted]}"]
     return [*lines, f"{key} = {_toml(value)}"]
 
@@ -88,6 +89,7 @@ _EXAMPLES = {
     "data.test_from": "2015-01-01",
     "model.parameters": "{filters = [8, 16, 32], dropout = 0.1}",
     "validation.split": '"grouped"',
+    "validation.group_by": '"run_date"',
     "site.nodes": "2",
     "site.memory_gb": "4.0",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,14 +55,22 @@ def choose_test(
         return np.zeros(len(labels), bool), {"test_fraction": 0.0}
     if groups and group_by != "none":
         if group_by not in groups:
-            raise DataError(
-                f"validation.group_by: given {group_by!r}{nearest(group_by, groups)}; must be one "
-                f"of {', '.join([*groups, 'none'])}"
-            )
+            raise unknown_group(group_by, groups)
         chosen = _whole_groups(groups[group_by], config.test_fraction, seed)
         return chosen, {"test_fraction": config.test_fraction, "group": group_by}
     chosen = _stratified(labels, config.test_fraction, seed)
     return chosen, {"test_fraction": config.test_fraction}
+
+
+def unknown_group(group_by: str, groups: Iterable[str]) -> DataError:
+    """Return the refusal of a ``validation.group_by`` that the data do not have."""
+    known = [*groups, "none"]
+    # It may as well have been given; a study written out has every default in it.
+    given = "is 'run_date', the default" if group_by == "run_date" else f"given {group_by!r}"
+    return DataError(
+        f"validation.group_by: {given}{nearest(group_by, known)}; must be one that the data have: "
+        f"{', '.join(known)}"
+    )
 
 
 def as_date(label: str) -> dt.date | None:

@@ -421,6 +421,8 @@ def _read(path: Path, **options: Any) -> Iterator[pd.DataFrame]:
         else:
             with table:
                 yield from table
-    except (OSError, ValueError) as error:  # pandas' parser errors and UnicodeDecodeError are these
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: is no text in UTF-8; a CSV table is expected") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are these
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as a table ({reason})") from None

@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -156,9 +156,31 @@ def check_builder(function: Builder, names: Iterable[str]) -> None:
         the builder asks for ``epochs``: one training serves all numbers of epochs, so the model
         must not depend on it.
     """
+    check_parameters(_label(function), *_parameters(function), names)
+
+
+def check_parameters(
+    label: str, taken: Mapping[str, inspect.Parameter], any_name: bool, names: Iterable[str]
+) -> None:
+    """See whether parameters fit the hyperparameters of a study; see `check_builder`.
+
+    Parameters
+    ----------
+    label : str
+        What the builder is called.
+    taken : mapping
+        Its parameters that can be given by name.
+    any_name : bool
+        Whether it takes any other name as well.
+    names : iterable of str
+        Names of all hyperparameters.
+
+    Raises
+    ------
+    ModelError
+        If they do not.
+    """
     names = [name for name in names if name != "epochs"]
-    label = _label(function)
-    taken, any_name = _parameters(function)
     if "epochs" in taken:
         raise ModelError(
             f"model.build: {label} has a parameter 'epochs'; the same training is scored at every "
@@ -167,8 +189,9 @@ def check_builder(function: Builder, names: Iterable[str]) -> None:
     for name in names:
         if name not in taken and name not in SHARED and not any_name:
             allowed = [known for known in taken if known not in GIVEN]
+            meant = nearest(name, [*allowed, *SHARED, "epochs"])
             raise ModelError(
-                f"model.build: {label} does not take {name!r}{nearest(name, allowed)}; "
+                f"model.build: {label} does not take {name!r}{meant}; "
                 f"it takes {', '.join(allowed) or 'no hyperparameters'}"
             )
     for name, parameter in taken.items():

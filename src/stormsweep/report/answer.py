@@ -116,6 +116,14 @@ def _rivals(material: Material) -> str:
     )
 
 
+def no_skill(material: Material) -> str:
+    """Say why the best configuration's probabilities have no skill, where that is known."""
+    best = material.summary.best
+    if best is None or "brier_skill_score" not in best.scores:
+        return ""
+    return material.why_no_skill(best.scores["brier_skill_score"][0])
+
+
 def costs(material: Material) -> list[tuple[str, str, str]]:
     """Return what the study cost: what, how much, and a remark."""
     look, account = material.summary, material.account

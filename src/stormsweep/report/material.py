@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from stormsweep.config.load import load_study
+from stormsweep.errors import StudyFileError
 from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
 from stormsweep.report.tested import Tested, tested
@@ -70,6 +72,19 @@ class Material:
     def test_audited(self) -> bool:
         """Whether an audit, finished or not, scored the test set."""
         return self.directory is not None and audit.looked(self.directory)
+
+    def why_no_skill(self, skill: float, on_test: bool = False) -> str:
+        """Say why probabilities are worse than climatology, where balancing is a reason."""
+        from stormsweep.study.protocol import why_no_skill
+
+        data = self.study.data
+        try:
+            file = load_study((self.directory or Path()) / "study.toml")
+            counts = int(data["train"]), int(data["train_positives"])
+        except (StudyFileError, KeyError):
+            # Of another version, or taken away: the journal alone does not tell.
+            return ""
+        return why_no_skill(file, *counts, skill, on_test)
 
     @cached_property
     def fits(self) -> pd.DataFrame:

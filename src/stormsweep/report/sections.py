@@ -37,6 +37,7 @@ def _answer(material: Material) -> Part:
             "score": value,
             "interval": interval,
             "sure": answer.how_sure(material),
+            "no_skill": answer.no_skill(material),
             "costs": answer.costs(material),
             "scores": tables.score_rows(material),
         },

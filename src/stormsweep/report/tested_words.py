@@ -112,6 +112,9 @@ def remarks(material: Material, found: Tested) -> list[str]:
             f"{words.number(record.resamples)} resamples of whole {block}s "
             f"({words.number(record.blocks)} of them), because cases of one are alike."
         )
+    skill = record.scores["brier_skill_score"][0]
+    if why := material.why_no_skill(skill, on_test=True):
+        texts.append(why)
     texts.append(_decision(record))
     if found.audited:
         texts.append("An audit of this study has scored the test part too, under every protocol.")

@@ -106,6 +106,8 @@ def _opened(path: Path) -> netCDF4.Dataset:
     try:
         return netCDF4.Dataset(path)
     except OSError as error:
+        if not path.exists():
+            raise DataError(f"{path}: there is no such file") from None
         raise DataError(
             f"{path}: cannot be read as NetCDF; damaged or cut short ({error.strerror or error})"
         ) from None

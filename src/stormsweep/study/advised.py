@@ -13,7 +13,7 @@ from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.partitions import clock
 from stormsweep.config.load import load_study
 from stormsweep.config.sites import LOCAL, Found, Site
-from stormsweep.errors import StudyFileError, UserError
+from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.files import write_text
 from stormsweep.scaling.advice import walltime_for
 from stormsweep.scaling.foretold import Foretold
@@ -33,13 +33,10 @@ def command(study: Study, chosen: Foretold) -> str:
     begun = (study.directory / "study.toml").exists()
     what = study.directory if begun else study.path
     if machine.name == LOCAL:
-        return (
-            f"stormsweep run {what} --site local --workers {machine.workers} "
-            f"--threads {machine.threads_per_worker}"
-        )
-    if machine.chain:
-        return f"stormsweep submit {what} --site {machine.name} --nodes {machine.nodes}"
-    return f"stormsweep run {what} --site {machine.name} --nodes {machine.nodes}"
+        layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
+        return typed("run", what, "--site", LOCAL, *layout)
+    begin = "submit" if machine.chain else "run"
+    return typed(begin, what, "--site", machine.name, "--nodes", machine.nodes)
 
 
 def site_as_advised(site: Site, chosen: Foretold) -> Site:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stormsweep.errors import UserError
+from stormsweep.errors import UserError, typed
 from stormsweep.records import Entry, Verified
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
@@ -98,7 +98,7 @@ def choose(
         raise UserError(_nothing(directory, look))
     if not (look.finished and best.complete) and not unfinished:
         raise UserError(
-            f"{directory}: {_open(look)}; finish it with `stormsweep run {directory}`, or verify "
+            f"{directory}: {_open(look)}; finish it with `{typed('run', directory)}`, or verify "
             "the best so far with --unfinished"
         )
     threshold, folds = decision_threshold(entries, best.configuration)
@@ -176,12 +176,19 @@ def stops(epochs: int, most: int = 8) -> tuple[int, ...]:
     return tuple(sorted({math.ceil(epochs * k / most) for k in range(1, most + 1)}))
 
 
+def awaits_look(entries: Sequence[Entry]) -> bool:
+    """Tell whether the search is done, and there is a test part that nobody has looked at."""
+    look = summary(entries)
+    whole = look.finished and look.best is not None and look.best.complete
+    return whole and bool(facts.study(entries).data.get("test")) and not of_kind(entries, Verified)
+
+
 def _nothing(directory: Path, look: Summary) -> str:
     if look.runs_failed and look.finished:
         return f"{directory}: all {look.runs_failed} runs failed; there is no model to verify"
     return (
         f"{directory}: no configuration has a score yet; run the study first: "
-        f"`stormsweep run {directory}`"
+        f"`{typed('run', directory)}`"
     )
 
 

@@ -15,7 +15,7 @@ from stormsweep import __version__
 from stormsweep.config.study import STORM_SOURCES, StudyFile
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.scaling import unscale
-from stormsweep.errors import DataError
+from stormsweep.errors import DataError, typed
 from stormsweep.files import sha256, write_json
 from stormsweep.records import Verified
 from stormsweep.verification.forecasts import CASE
@@ -121,8 +121,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         file, known = folder / said["model"], said["model_sha256"]
     except FileNotFoundError:
         raise DataError(
-            f"{path}: there is no verified model here; make one with `stormsweep verify "
-            f"{folder.parent}`"
+            f"{path}: there is no verified model here; make one with "
+            f"`{typed('verify', folder.parent)}`"
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path}: damaged; {_again(folder)}") from None
@@ -135,7 +135,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def _again(folder: Path) -> str:
-    return f"make it again with `stormsweep verify {folder.parent}`"
+    return f"make it again with `{typed('verify', folder.parent)}`"
 
 
 def is_of(folder: Path, look: Verified) -> bool:

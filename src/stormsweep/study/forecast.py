@@ -261,7 +261,7 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
     entries = read(own) if own.is_file() else []
     about = _own(file, entries)
     if about is None:
-        return Forecast(None, "the data are not prepared yet (`stormsweep data prepare`)")
+        return Forecast(None, "the data are not prepared yet (`stormsweep data prepare STUDY`)")
     workers, threads = file.site.layout
     inputs, shape, patches = about
     engine = file.engine

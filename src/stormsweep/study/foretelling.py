@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine as this_machine
 from stormsweep.config.sites import LOCAL, Found
-from stormsweep.errors import JournalError, StudyFileError, UserError
+from stormsweep.errors import JournalError, StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
@@ -309,7 +309,7 @@ def _entries(study: Study) -> list[Entry]:
     if not of_kind(entries, TaskDone):
         raise UserError(
             f"{study.directory}: the journal has no finished run to reckon with; run a pilot "
-            f"first: stormsweep advise {study.path} --pilot 5"
+            f"first: {typed('advise', study.path, '--pilot', 5)}"
         )
     return entries
 

@@ -13,8 +13,8 @@ from stormsweep.config.study import STORM_SOURCES, AugmentTable, StudyFile
 from stormsweep.data.balance import balance
 from stormsweep.data.folds import Split, folds
 from stormsweep.data.prepared import Part
-from stormsweep.data.split import as_date
-from stormsweep.errors import DataError, nearest
+from stormsweep.data.split import as_date, unknown_group
+from stormsweep.errors import DataError
 from stormsweep.work import Augmentation, Protocol
 
 #: Metrics that cases of one class alone can be scored with.
@@ -81,6 +81,40 @@ def flaws(study: StudyFile) -> list[str]:
     return found
 
 
+def why_no_skill(
+    study: StudyFile, cases: int, events: int, skill: float, on_test: bool = False
+) -> str:
+    """Say why probabilities are worse than climatology, where balancing is a reason.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    cases, events : int
+        Of the training part, before balancing.
+    skill : float
+        The Brier skill score.
+    on_test : bool
+        It is that of the test part, else of the validation folds.
+
+    Returns
+    -------
+    str
+        Empty where there is skill, or training gave events no more weight than they have.
+    """
+    table = study.balance
+    flattered = table.scope == "before-split" and not on_test
+    rare = table.method == "repeat" or events < table.ratio * (cases - events)
+    # Not a number is not below 0 either.
+    if table.method == "none" or flattered or not rare or 2 * events >= cases or not skill < 0:
+        return ""
+    return (
+        f"The Brier skill score is below 0. A reason: the classes were balanced for training "
+        f"(balance.method = {table.method!r}), which makes the probability of the event higher "
+        "than it is frequent. Scores of rank alone (ROC AUC, average precision) do not mind."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FoldRows:
     """One fold, as row numbers of the training part.
@@ -124,11 +158,7 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
     groups = None
     if protocol.group_by != "none":
         if protocol.group_by not in part.groups:
-            known = [*part.groups, "none"]
-            raise DataError(
-                f"validation.group_by: given {protocol.group_by!r}"
-                f"{nearest(protocol.group_by, known)}; the data have {', '.join(known)}"
-            )
+            raise unknown_group(protocol.group_by, part.groups)
         groups = part.groups[protocol.group_by]
         if protocol.split == "chronological":
             groups = _in_time(groups, part.group_labels[protocol.group_by], protocol.group_by)

@@ -105,6 +105,7 @@ def scale(
         On Ctrl-C; the same call goes on with the next measurement.
     """
     from stormsweep.models.build import check_place
+    from stormsweep.models.source import check_source
     from stormsweep.study.environment import check_engine
     from stormsweep.study.lock import DriverLock, refuse_if_busy
     from stormsweep.study.watching import Silent
@@ -112,6 +113,9 @@ def scale(
     watcher = _Once(watcher or Silent())
     check_engine(study.file)
     check_place(study.file.model.build)
+    plan = study.plan()
+    names = {name for values in plan.configurations for name in values}
+    check_source(study.file.model.build, sorted(names))
     ground = Ground.of(study)
     wanted, left_out = asked(ground.node, workers, threads, pins, nodes)
     folder, kept = ground.folder, ground.kept()
@@ -120,7 +124,7 @@ def scale(
         ground.study(layout).check_site()
     for line in left_out:
         watcher.note(f"left out: {line}")
-    plan, seed = study.plan(), study.file.study.seed
+    seed = study.file.study.seed
     # A study that is too small is refused before anything is prepared or measured.
     choose_work(
         plan.runs,

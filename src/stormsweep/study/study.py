@@ -12,7 +12,7 @@ from stormsweep.config.load import load_study
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import Range, StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
-from stormsweep.files import within_group
+from stormsweep.files import sha256, within_group
 from stormsweep.records import (
     Entry,
     LayoutTried,
@@ -158,6 +158,44 @@ class Study:
         plan = make_plan(proposals, fixed, folds)
         return plan if self._measured is None else self._measured.of(plan)
 
+    def check(self, source: bool = False) -> None:
+        """Refuse what can be seen before data are prepared and workers are started.
+
+        Parameters
+        ----------
+        source : bool
+            Read the builder's source too, where there is anything left to train; `run` does in any
+            case.
+
+        Raises
+        ------
+        UserError
+            If the study file or the builder is no longer what scores on record come from, or there
+            is no such engine or builder, or it does not take the hyperparameters.
+        """
+        from stormsweep.models.build import check_place
+        from stormsweep.results.journal import each
+        from stormsweep.results.progress import progress_of
+        from stormsweep.study.environment import check_engine
+
+        self._kept.refuse_edits()
+        check_place(self.file.model.build)
+        check_engine(self.file)
+        if not source:
+            return
+        plan = self.plan()
+        before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
+        if work_left(plan, before.reached, before.failed, retry_failed=True):
+            self._check_source(plan)
+
+    def _check_source(self, plan: Plan) -> None:
+        from stormsweep.models.source import check_source
+
+        names = {name for values in plan.configurations for name in values}
+        path = check_source(self.file.model.build, sorted(names))
+        if path is not None:
+            self._kept.refuse_other_model(sha256(path))
+
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
         """Open the study's prepared data, made first where missing.
 
@@ -254,6 +292,12 @@ class Study:
         looks = of_kind(self.entries(), Verified)
         return looks[-1] if looks else None
 
+    def awaits_verification(self) -> bool:
+        """Tell whether the search is done, and there is a test part that nobody has looked at."""
+        from stormsweep.study.choice import awaits_look
+
+        return awaits_look(self.entries())
+
     def summary(self) -> Summary:
         """Return the study in one look, finished or not."""
         from stormsweep.results.summary import summary
@@ -290,10 +334,8 @@ class Study:
         StudyInterrupted
             On Ctrl-C; everything finished is kept.
         """
-        from stormsweep.models.build import check_place
         from stormsweep.results.journal import each
         from stormsweep.results.progress import progress_of
-        from stormsweep.study.environment import check_engine
         from stormsweep.study.execute import never
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
@@ -304,9 +346,7 @@ class Study:
         file = self.file
         self.check_site()
         refuse_if_busy(self.directory)
-        self._kept.refuse_edits()
-        check_place(file.model.build)
-        check_engine(file)
+        self.check()
         plan = self.plan()
         for flaw in flaws(file) if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
@@ -319,6 +359,7 @@ class Study:
             before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
             left = work_left(plan, before.reached, before.failed, retry_failed)
             if left:
+                self._check_source(plan)
                 self._staff(plan).prepare()
             data = self._audited or self.prepare(watcher)
             part = data.part("train")

@@ -103,16 +103,12 @@ def submit(
 
 def _check(study: Study, retry_failed: bool) -> None:
     """Refuse what the job would end with, as far as it can be seen without data and workers."""
-    from stormsweep.models.build import check_place
     from stormsweep.results.journal import each
     from stormsweep.results.progress import progress_of
-    from stormsweep.study.environment import check_engine
     from stormsweep.study.study import work_left
 
     file, directory = study.file, study.directory
-    StudyDirectory(file, study.path, directory).refuse_edits()
-    check_place(file.model.build)
-    check_engine(file)
+    study.check(source=True)
     path = file.data.path
     if path is not None and not path.exists() and not file.data.cache.exists():
         raise StudyFileError(f"{study.path}: data.path: given {str(path)!r}; there is none")

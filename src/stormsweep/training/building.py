@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -85,7 +87,8 @@ def build_model(
         raise
     except Exception as error:
         text = " ".join(str(error).split())
-        raise RunError(f"{label} raised {type(error).__name__}: {text[:400]}") from error
+        said = f"{label} raised {type(error).__name__}: {text[:400]}"
+        raise RunError(said + _place(builder, error)) from error
     if not isinstance(model, keras.Model):
         raise RunError(f"{label} returned {type(model).__name__}; must be a Keras model")
     if model.compiled and model.optimizer is None:
@@ -104,6 +107,17 @@ def build_model(
             "take it as a parameter, or return the model uncompiled"
         )
     return model
+
+
+def _place(builder: Callable[..., Any], error: Exception) -> str:
+    """Word where in the builder's own file an exception came up; else where it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    if not frames:
+        return ""
+    code = getattr(inspect.unwrap(builder), "__code__", None)
+    own = [frame for frame in frames if code is not None and frame.filename == code.co_filename]
+    frame = (own or frames)[-1]
+    return f" ({Path(frame.filename).name}:{frame.lineno})"
 
 
 def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:

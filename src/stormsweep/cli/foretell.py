@@ -190,6 +190,15 @@ def _parts(found: Any) -> Iterator[str]:
 
 
 def _trouble(outlook: Any, found: Any) -> Iterator[str]:
+    from stormsweep.scaling.foretold import ENOUGH
+
+    if found.repeats < ENOUGH:
+        yield (
+            f"of {found.repeats} simulations the interval shows "
+            f"chance, such as queues and failures, too narrow (--repeats {ENOUGH} or more)"
+            if found.repeats > 1
+            else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
+        )
     yield from outlook.beyond(found.machine)
     if found.given_up:
         yield (

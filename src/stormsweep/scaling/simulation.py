@@ -155,6 +155,7 @@ def simulate(
     closed: Iterable[str] = (),
     bundling: Callable[[], Bundling] = Bundling.none,
     trace: bool = False,
+    common: float | None = None,
 ) -> Simulated:
     """Simulate a study.
 
@@ -176,12 +177,15 @@ def simulate(
         Makes what decides which tasks go together.
     trace : bool
         Whether to keep what every worker did, for a timeline.
+    common : float, optional
+        By how many standard deviations everything together is off what is foreseen
+        (`Durations.common`); drawn at random unless given.
     """
     together = bundling()
     queue = Queue(
         plan.runs, reached or {}, closed, patches_per_epoch, together.structure, paused or {}
     )
-    simulation = _Simulation(plan, queue, together, durations, machine, seed, trace)
+    simulation = _Simulation(plan, queue, together, durations, machine, seed, trace, common)
     with _uncollected():
         return simulation.run()
 
@@ -215,13 +219,15 @@ class _Simulation:
         machine: Machine,
         seed: int | Sequence[int],
         trace: bool,
+        common: float | None,
     ) -> None:
         self._queue, self._bundling = queue, bundling
         self._durations, self._machine = durations, machine
         rng = np.random.default_rng(seed)
         self._rng = rng
         self._place = {run.id: index for index, run in enumerate(plan.runs)}
-        count, common = machine.workers, float(rng.standard_normal())
+        count, drawn = machine.workers, float(rng.standard_normal())
+        common = drawn if common is None else common
         own = rng.standard_normal(count) * durations.workers + common * durations.common
         self._pace: list[float] = np.exp(own).tolist()
         self._scatter = _factors(rng, durations.scatter)

@@ -33,6 +33,8 @@ MOST_NODES = 64
 #: How sure a fit is at best, since no machine is quite the same twice; and where nothing could be
 #: left out of it.
 _LEAST_DOUBT, _DOUBT = 0.02, 0.1
+#: A standard deviation over the median of normal errors' sizes.
+_SIGMA = 1.4826
 #: What comes to that on another site.
 _ELSEWHERE = 0.05
 #: Start-ups vary about as much as this; few were measured.
@@ -315,9 +317,9 @@ def _entries(study: Study) -> list[Entry]:
 
 
 def uncertainty(table: Any) -> float:
-    """Return how sure a fit is: the median error on runs that it has not seen."""
+    """Return how sure a fit is, as a standard deviation: from errors on runs it has not seen."""
     try:
-        return max(_LEAST_DOUBT, runtime.check(table).median)
+        return max(_LEAST_DOUBT, _SIGMA * runtime.check(table).median)
     except UserError:
         # Too few runs to leave any out.
         return _DOUBT

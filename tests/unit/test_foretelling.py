@@ -1,0 +1,85 @@
+"""Losing this: what one site does is foretold of another, and nobody is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from stormsweep import Study
+from stormsweep.records import Entry, NodeEvent, SessionBegun, WorkerEvent
+from stormsweep.scaling import runtime
+from stormsweep.scaling.beside import around
+from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.study.foretelling import Outlook, uncertainty
+from tests.journals import simulate as write_study
+
+SPACE = {"batch_size": [128, 512], "learning_rate": [0.001, 0.005], "epochs": [5, 10]}
+
+
+def study_in(folder: Path, more: str = "") -> Study:
+    """Return a study with a whole journal of this machine."""
+    directory = folder / "runs" / "taki-2019"
+    sizes = [{"epoch_patches": 38_000, "validation": 9_000}] * 3
+    write_study(directory, SPACE, fold_sizes=sizes)
+    space = "".join(f"{name} = {json.dumps(values)}\n" for name, values in SPACE.items())
+    file = directory / "study.toml"
+    file.write_text(f"{file.read_text()}\n[search.space]\n{space}{more}")
+    return Study.from_toml(directory)
+
+
+def begun(number: int, site: str) -> SessionBegun:
+    return SessionBegun(number, "host", 1, site, 1, 1)
+
+
+def test_the_queue_of_a_site_is_foretold_of_that_site_alone() -> None:
+    records: list[Any] = [
+        (0.0, begun(1, "slow")),
+        (0.0, NodeEvent(1, "1", "asked")),
+        (3600.0, NodeEvent(1, "1", "granted")),
+        (3660.0, WorkerEvent(1, "w-1-0", "ready", "n", 1)),
+        (9000.0, begun(2, "quick")),
+        (9000.0, NodeEvent(2, "1", "asked")),
+        (9005.0, NodeEvent(2, "1", "granted")),
+        (9010.0, WorkerEvent(2, "w-1-0", "ready", "n", 1)),
+    ]
+    known = around([Entry(when, record) for when, record in records])
+    assert known.waits == {"slow": Wait(3600.0), "quick": Wait(5.0)}
+    assert known.starts == {"slow": (60.0,), "quick": (5.0,)}
+
+
+def test_a_clusters_journal_taken_home_is_said_to_be_of_other_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_in(tmp_path)
+    entries = [
+        dataclasses.replace(one, record=dataclasses.replace(one.record, site="taki"))
+        if isinstance(one.record, SessionBegun)
+        else one
+        for one in study.entries()
+    ]
+    monkeypatch.setattr(study, "entries", lambda: entries)
+    outlook = Outlook(study)
+    home = outlook.beyond(Machine.local(2, 1))
+    assert any("timings are of taki" in note and "local" in note for note in home)
+    there = outlook.beyond(Machine("taki", workers_per_node=2, wait=Wait(1.0)))
+    assert not any("timings are of" in note for note in there)
+
+
+def test_models_that_were_never_trained_are_named(tmp_path: Path) -> None:
+    study = study_in(tmp_path, more="filters = [8, 16]\n")
+    assert any("models" in note for note in Outlook(study).beyond(Machine.local(2, 1)))
+    plain = study_in(tmp_path / "plain")
+    assert not any("models" in note for note in Outlook(plain).beyond(Machine.local(2, 1)))
+
+
+def test_a_median_error_is_two_thirds_of_a_standard_deviation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked = runtime.Checked(0.1, 0.2, 0.0, pd.DataFrame())
+    monkeypatch.setattr(runtime, "check", lambda _: checked)
+    assert uncertainty(None) == pytest.approx(0.148, abs=0.001)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from stormsweep.config.sites import Site
 from stormsweep.config.study import EngineTable
+from stormsweep.errors import UserError
 from stormsweep.records import StudyBegun
 from stormsweep.results import frames
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
@@ -276,6 +277,15 @@ def test_percentiles_hold_the_median_and_widen_with_what_is_not_known() -> None:
     widths = [one.makespan.high - one.makespan.low for one in made]
     assert widths[0] == pytest.approx(0.0)
     assert widths[1] > 0.3 * made[1].makespan.median
+
+
+def test_a_study_that_failures_never_let_end_is_said_to_be_one() -> None:
+    with pytest.raises(UserError, match="60 failures an hour the study never ends: run"):
+        simulated(
+            plan_of([128]),
+            Machine("mine", failures_per_worker_hour=60.0),
+            epoch=[1500.0] * 3,
+        )
 
 
 @pytest.mark.parametrize("repeats", [3, 8, 20, 50])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pandas as pd
 import pytest
 
 from stormsweep import Study
+from stormsweep.cli.foretell import simulate
+from stormsweep.config.sites import Found, Site
+from stormsweep.errors import UserError
 from stormsweep.records import Entry, NodeEvent, SessionBegun, WorkerEvent
 from stormsweep.scaling import runtime
 from stormsweep.scaling.beside import around
 from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.study import advised, foretelling
 from stormsweep.study.foretelling import Outlook, uncertainty
 from tests.journals import simulate as write_study
 
@@ -83,3 +88,50 @@ def test_a_median_error_is_two_thirds_of_a_standard_deviation(
     checked = runtime.Checked(0.1, 0.2, 0.0, pd.DataFrame())
     monkeypatch.setattr(runtime, "check", lambda _: checked)
     assert uncertainty(None) == pytest.approx(0.148, abs=0.001)
+
+
+def site(folder: Path, **values: Any) -> Found:
+    return Found("mine", Site.model_validate({"scheduler": "slurm", **values}), folder / "s.toml")
+
+
+def test_no_more_workers_than_gpus_come_of_fewer_threads(tmp_path: Path) -> None:
+    outlook = Outlook(study_in(tmp_path))
+    known = {"cores_per_node": 64, "workers_per_node": 4, "threads_per_worker": 16}
+    assert outlook.on(site(tmp_path, **known), threads=2).workers_per_node == 32
+    gpus = site(tmp_path, **known, gres="gpu:4")
+    assert outlook.on(gpus, threads=2).workers_per_node == 4
+
+
+def test_what_the_command_cannot_say_is_set_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_in(tmp_path / "my studies")
+    sites = tmp_path / "my studies" / "sites.toml"
+    keys = 'scheduler = "slurm"\nwalltime = "01:00:00"\ncores_per_node = 8\n'
+    sites.write_text(f"[site.mine]\n{keys}workers_per_node = 4\nthreads_per_worker = 1\n")
+    monkeypatch.chdir(sites.parent)
+    outlook = Outlook(study)
+    found = foretelling.choose_site(study, "mine")
+    other = list(advised.lines(study, outlook.foretell(outlook.on(found, 2, threads=2), 2)))
+    assert other[0].startswith("first set in ")
+    command = next(n for n, line in enumerate(other) if line.startswith("stormsweep submit"))
+    assert other.index("  threads_per_worker = 2") < other.index("then:") < command
+    assert shlex.split(other[command])[2] == str(study.directory)
+
+
+def test_advice_never_edits_the_record_of_a_study(tmp_path: Path) -> None:
+    study = study_in(tmp_path)
+    before = study.path.read_text()
+    with pytest.raises(UserError, match="is the record of what the study was begun with"):
+        advised.refuse_record(study)
+    outlook = Outlook(study)
+    chosen = outlook.foretell(outlook.local(1, 1), 1)
+    with pytest.raises(UserError, match="is the record"):
+        advised.write(study, chosen)
+    assert study.path.read_text() == before
+
+
+def test_a_picture_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    for name in ("x.gif", "nowhere/x.png"):
+        with pytest.raises(UserError, match="--timeline: given"):
+            simulate(tmp_path / "none.toml", timeline=tmp_path / name)

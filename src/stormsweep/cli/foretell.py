@@ -135,6 +135,10 @@ def simulate(
     from stormsweep.study.foretelling import Outlook, in_layout
     from stormsweep.study.study import Study
 
+    if timeline is not None:
+        from stormsweep.report.foretold import form_of
+
+        form_of(timeline)
     chosen = Study.from_toml(study, runs)
     said = _circumstances(failures_per_hour, queue_wait, speed)
     outlook = Outlook(chosen, whole, said)
@@ -205,7 +209,11 @@ def _trouble(outlook: Any, found: Any) -> Iterator[str]:
             f"{len(found.given_up)} runs would fail, since one epoch does not fit into the walltime"
         )
     if found.unfinished:
-        yield f"{found.unfinished} of {found.repeats} simulations ran out of jobs (--max-jobs)"
+        yield (
+            f"{found.unfinished} of {found.repeats} simulations were not done with "
+            f"{found.machine.max_jobs} jobs, as many as follow each other; ask for more nodes or a "
+            "longer walltime, or submit again"
+        )
 
 
 def _hours(value: float) -> str:
@@ -251,6 +259,8 @@ def advise(
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
+    if write:
+        advised.refuse_record(chosen)
     latest = None if deadline is None else seconds_of(deadline, "--deadline")
     most = None if budget is None else budget_of(budget)
     said = _circumstances(failures_per_hour, queue_wait, speed)
@@ -288,8 +298,9 @@ def advise(
 def _pilot(study: Any, seconds: float) -> None:
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
+    from stormsweep.errors import typed
     from stormsweep.study import advised
 
-    again = f"stormsweep run {study.directory}"
+    again = typed("run", study.directory)
     with stoppable(lambda: again, "everything finished so far is kept"), display() as watcher:
         advised.pilot(study, seconds, watcher)

@@ -13,7 +13,7 @@ from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.partitions import clock
 from stormsweep.config.load import load_study
 from stormsweep.config.sites import LOCAL, Found, Site
-from stormsweep.errors import StudyFileError, UserError
+from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.files import write_text
 from stormsweep.scaling.advice import walltime_for
 from stormsweep.scaling.foretold import Foretold
@@ -33,13 +33,10 @@ def command(study: Study, chosen: Foretold) -> str:
     begun = (study.directory / "study.toml").exists()
     what = study.directory if begun else study.path
     if machine.name == LOCAL:
-        return (
-            f"stormsweep run {what} --site local --workers {machine.workers} "
-            f"--threads {machine.threads_per_worker}"
-        )
-    if machine.chain:
-        return f"stormsweep submit {what} --site {machine.name} --nodes {machine.nodes}"
-    return f"stormsweep run {what} --site {machine.name} --nodes {machine.nodes}"
+        layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
+        return typed("run", what, "--site", "local", *layout)
+    verb = "submit" if machine.chain else "run"
+    return typed(verb, what, "--site", machine.name, "--nodes", machine.nodes)
 
 
 def site_as_advised(site: Site, chosen: Foretold) -> Site:
@@ -68,12 +65,15 @@ def sbatch_lines(study: Study, chosen: Foretold) -> list[str]:
 
 
 def site_table(study: Study, chosen: Foretold) -> list[str]:
-    """Return what is to stand in sites.toml, as far as it stands there otherwise."""
+    """Return what must stand in sites.toml before the command, as far as it does not yet.
+
+    The number of nodes is not among it: the command says it.
+    """
     found = choose_site(study, chosen.machine.name)
     if found.name == LOCAL:
         return []
     advised = site_as_advised(found.site, chosen)
-    keys = ("nodes", "walltime", "workers_per_node", "threads_per_worker")
+    keys = ("walltime", "workers_per_node", "threads_per_worker")
     lines = [
         f"{key} = {_toml(getattr(advised, key))}"
         for key in keys
@@ -86,14 +86,30 @@ def _toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+def refuse_record(study: Study) -> None:
+    """Refuse to write advice into what a study was begun with.
+
+    Raises
+    ------
+    UserError
+        If the study was named by its directory, whose study file is a record.
+    """
+    if study.path.resolve() == (study.directory / "study.toml").resolve():
+        raise UserError(
+            f"--write: {study.path} is the record of what the study was begun with; name the study "
+            "file that you wrote, or follow the command that is printed"
+        )
+
+
 def write(study: Study, chosen: Foretold) -> Path:
     """Write advice into the study file, whose comments stay; return its path.
 
     Raises
     ------
     UserError
-        If the file says by then what no study file may.
+        If the file says by then what no study file may, or is a study's record.
     """
+    refuse_record(study)
     machine, path = chosen.machine, study.path
     changes: dict[str, Any] = {"use": machine.name}
     if machine.name == LOCAL:
@@ -160,10 +176,13 @@ def pilot(study: Study, seconds: float, watcher: Watcher | None = None) -> Outco
 
 
 def lines(study: Study, chosen: Foretold) -> Iterator[str]:
-    """Yield what to do to follow advice."""
-    yield command(study, chosen)
-    yield from (f"  {line}" for line in sbatch_lines(study, chosen))
+    """Yield what to do to follow advice, in its order."""
     table = site_table(study, chosen)
     if table:
-        yield "or in sites.toml:"
+        # No option of the command says these; without them it does something else.
+        file = choose_site(study, chosen.machine.name).file or "sites.toml"
+        yield f"first set in {file}:"
         yield from (f"  {line}" for line in table)
+        yield "then:"
+    yield command(study, chosen)
+    yield from (f"  {line}" for line in sbatch_lines(study, chosen))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine as this_machine
 from stormsweep.config.sites import LOCAL, Found
-from stormsweep.errors import JournalError, StudyFileError, UserError
+from stormsweep.errors import JournalError, StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
@@ -19,7 +19,7 @@ from stormsweep.results.progress import Progress, progress_of
 from stormsweep.scaling import advice, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
 from stormsweep.scaling.foretold import Foretold, foretell
-from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.scaling.machine import Machine, Wait, gpus_of
 from stormsweep.scaling.simulation import Simulated, simulate
 from stormsweep.scaling.spans import journal
 from stormsweep.search.bundling import Bundling
@@ -222,6 +222,9 @@ class Outlook:
             raise UserError(f"--threads: given {own}; a node of {found.name} has {cores} cores")
         if threads is not None and threads != site.threads_per_worker:
             per_node = max(1, cores // own)
+            if gpus := gpus_of(site.gres):
+                # A GPU is shared by no more workers than the site says.
+                per_node = min(per_node, max(gpus, site.workers_per_node))
         if workers is not None and nodes is None:
             if workers <= per_node:
                 nodes, per_node = 1, workers
@@ -326,7 +329,7 @@ def _entries(study: Study) -> list[Entry]:
     if not of_kind(entries, TaskDone):
         raise UserError(
             f"{study.directory}: the journal has no finished run to reckon with; run a pilot "
-            f"first: stormsweep advise {study.path} --pilot 5"
+            f"first: {typed('advise', study.path, '--pilot', 5)}"
         )
     return entries
 

@@ -131,6 +131,18 @@ def test_advice_never_edits_the_record_of_a_study(tmp_path: Path) -> None:
     assert study.path.read_text() == before
 
 
+def test_a_pilots_time_runs_from_its_first_task_until_one_is_done() -> None:
+    now, done = [1000.0], [False]
+    left = advised._Time(60.0, lambda: done[0], lambda: now[0])
+    now[0] = 5000.0
+    done[0] = True
+    assert not left.over(), "data and workers took longer than the pilot"
+    now[0], done[0] = 5061.0, False
+    assert not left.over(), "nothing to reckon with"
+    done[0] = True
+    assert left.over()
+
+
 def test_a_picture_that_cannot_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     for name in ("x.gif", "nowhere/x.png"):
         with pytest.raises(UserError, match="--timeline: given"):

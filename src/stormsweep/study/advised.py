@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from stormsweep.config.load import load_study
 from stormsweep.config.sites import LOCAL, Found, Site
 from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.files import write_text
+from stormsweep.records import TaskDone
+from stormsweep.results.journal import each
 from stormsweep.scaling.advice import walltime_for
 from stormsweep.scaling.foretold import Foretold
 from stormsweep.search.plan import Plan, structure
@@ -157,11 +160,44 @@ class _Pilot(Study):
         self.__dict__.update(study.__dict__)
 
     def plan(self) -> Plan:
-        whole = super().plan()
+        whole = self._whole()
         few = {structure(run): run for run in reversed(whole.runs)}
         # In the order of the plan, so that the same runs are taken in every session.
         chosen = tuple(run for run in whole.runs if few[structure(run)] is run)
         return Plan(whole.configurations, whole.folds, chosen)
+
+    def _whole(self) -> Plan:
+        return super().plan()
+
+
+class _Time:
+    """Says when a pilot's time is over.
+
+    Its time runs from when the first tasks can be given out: data, workers and a queue may take
+    longer than all of it. And it is not over before a task is done, since there is nothing to
+    reckon with then.
+
+    Parameters
+    ----------
+    seconds : float
+        That tasks are given out for.
+    done : callable
+        Whether a task was done; asked when the time is over.
+    clock : callable
+        What time it is.
+    """
+
+    def __init__(
+        self, seconds: float, done: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds, self._done, self._clock = seconds, done, clock
+        self._end: float | None = None
+
+    def over(self) -> bool:
+        """Tell it; asked again and again from the first task on."""
+        if self._end is None:
+            self._end = self._clock() + self._seconds
+        return self._clock() >= self._end and self._done()
 
 
 def pilot(study: Study, seconds: float, watcher: Watcher | None = None) -> Outcome:
@@ -169,10 +205,15 @@ def pilot(study: Study, seconds: float, watcher: Watcher | None = None) -> Outco
 
     What is trained counts: the study goes on from there.
     """
-    import time
+    before = _tasks_done(study)
+    left = _Time(seconds, lambda: _tasks_done(study) > before)
+    return _Pilot(study).run(watcher, leaving=left.over)
 
-    end = time.monotonic() + seconds
-    return _Pilot(study).run(watcher, leaving=lambda: time.monotonic() >= end)
+
+def _tasks_done(study: Study) -> int:
+    if not study.journal_path.is_file():
+        return 0
+    return sum(isinstance(entry.record, TaskDone) for entry in each(study.journal_path))
 
 
 def lines(study: Study, chosen: Foretold) -> Iterator[str]:

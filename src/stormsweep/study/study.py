@@ -158,6 +158,10 @@ class Study:
         plan = make_plan(proposals, fixed, folds)
         return plan if self._measured is None else self._measured.of(plan)
 
+    def _whole(self) -> Plan | None:
+        """Return all that the study is to train, where `plan` is only a part of it."""
+        return None
+
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
         """Open the study's prepared data, made first where missing.
 
@@ -329,7 +333,8 @@ class Study:
             if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
             audited, together = self._audited is not None, self._measured is not None
-            about = About(file, plan, data, folds, self._place(), audited, together)
+            whole = self._whole()
+            about = About(file, plan, data, folds, self._place(), audited, together, whole)
             with self._kept.logging():
                 staff = self._staff(plan)
                 session = Session(about, self._kept, staff, watcher, lock, self._write_down)

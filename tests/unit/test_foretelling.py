@@ -15,12 +15,13 @@ from stormsweep import Study
 from stormsweep.cli.foretell import simulate
 from stormsweep.config.sites import Found, Site
 from stormsweep.errors import UserError
-from stormsweep.records import Entry, NodeEvent, SessionBegun, WorkerEvent
+from stormsweep.records import Entry, NodeEvent, SessionBegun, SessionEnded, WorkerEvent
 from stormsweep.scaling import runtime
 from stormsweep.scaling.beside import around
 from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.study import advised, foretelling
 from stormsweep.study.foretelling import Outlook, uncertainty
+from tests.journals import plan, task
 from tests.journals import simulate as write_study
 
 SPACE = {"batch_size": [128, 512], "learning_rate": [0.001, 0.005], "epochs": [5, 10]}
@@ -55,6 +56,23 @@ def test_the_queue_of_a_site_is_foretold_of_that_site_alone() -> None:
     known = around([Entry(when, record) for when, record in records])
     assert known.waits == {"slow": Wait(3600.0), "quick": Wait(5.0)}
     assert known.starts == {"slow": (60.0,), "quick": (5.0,)}
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds", "each"),
+    [(4.0, 20.0, 0.01), (0.0, 20.0, 0.002), (4.0, 2000.0, 0.002)],
+)
+def test_a_busy_drivers_cost_is_its_tasks_without_its_start(
+    start: float, seconds: float, each: float
+) -> None:
+    run = plan([{"batch_size": 128}], 1, [5])[0]
+    # Between two tasks of a worker there is far more than the driver's part.
+    tasks = [task(run, 0, 5, started=100.0 * n) for n in range(1000)]
+    opened = dataclasses.replace(begun(1, "local"), opened=1.0, driver_seconds=start)
+    records: list[Any] = [(0.0, opened), *((1.0, one) for one in tasks)]
+    records.append((1.0 + seconds, SessionEnded(1, "done", start + 10.0)))
+    known = around([Entry(when, record) for when, record in records])
+    assert known.driver == pytest.approx(each)
 
 
 def test_a_clusters_journal_taken_home_is_said_to_be_of_other_cores(

@@ -245,7 +245,9 @@ def advise(
     pilot: Annotated[
         float | None,
         typer.Option(
-            min=0.01, metavar="MINUTES", help="First train one run of each kind for so long, here."
+            min=0.01,
+            metavar="MINUTES",
+            help="First train one run of each kind for so long, where the study file says.",
         ),
     ] = None,
     write: Annotated[

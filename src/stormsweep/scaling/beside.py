@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +32,8 @@ from stormsweep.work import Run
 
 #: What the driver takes for a task where no journal says it, in seconds.
 _DRIVER_SECONDS = 0.001
+#: A driver that is busy for such a share of its time is so with tasks.
+_AT_WORK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,24 @@ def _gaps(entries: Sequence[Entry]) -> list[float]:
 
 
 def _driver_seconds(entries: Sequence[Entry]) -> float:
-    spent = [float(getattr(one, "driver_seconds", 0.0)) for one in of_kind(entries, SessionEnded)]
-    tasks = len(of_kind(entries, TaskDone))
-    # Of a short study most is the driver's own start, which is no task's.
-    return min(sum(spent) / tasks, 2 * _DRIVER_SECONDS) if tasks and any(spent) else _DRIVER_SECONDS
+    """Return what a task costs the driver, its start and its looking around left out."""
+    begun = {one.session: one for one in of_kind(entries, SessionBegun)}
+    done = Counter(task.session for task in of_kind(entries, TaskDone))
+    spent, tasks = 0.0, 0
+    for entry in entries:
+        ended = entry.record
+        if not isinstance(ended, SessionEnded) or not ended.driver_seconds:
+            continue
+        start, count = begun.get(ended.session), done[ended.session]
+        if start is None or not count:
+            continue
+        took = max(0.0, ended.driver_seconds - start.driver_seconds)
+        if not start.driver_seconds or took < _AT_WORK * (entry.time - start.opened):
+            # Its start is not known, or most of it is looking whether anything happened: neither
+            # is the tasks'.
+            took = min(took, 2 * _DRIVER_SECONDS * count)
+        spent, tasks = spent + took, tasks + count
+    return spent / tasks if tasks else _DRIVER_SECONDS
 
 
 def _starts(entries: Sequence[Entry]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:

@@ -171,11 +171,6 @@ class Outlook:
         done = of_kind(self._entries, TaskDone)
         return {task.threads or by_session.get(task.session, 1) for task in done}
 
-    @property
-    def entries(self) -> list[Entry]:
-        """The journal."""
-        return self._entries
-
     def local(self, workers: int | None, threads: int | None) -> Machine:
         """Return this machine in a layout; what is not given is as in the study file.
 

@@ -261,6 +261,7 @@ class Session:
             *file.site.layout,
             self._staff.allotment(hired.layout, self._started),
             opened=time.time(),
+            driver_seconds=self._taken(),
         )
         journal.append(begun, when=self._started)
         if hired.record is not None:

@@ -171,7 +171,8 @@ def _told(outlook: Any, found: Any) -> Iterator[str]:
         rows.append(("jobs", found.jobs, lambda value: f"{value:.0f}"))
     for name, values, word in rows:
         low, median, high = (word(value) for value in values)
-        yield f"  {name:<12}{median:>12}   9 of 10 between {low} and {high}"
+        between = f"   9 of 10 between {low} and {high}" if found.repeats > 1 else ""
+        yield f"  {name:<12}{median:>12}{between}"
     for line in _parts(found):
         yield line
     for line in _trouble(outlook, found):

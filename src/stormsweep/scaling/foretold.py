@@ -111,8 +111,8 @@ def strata(repeats: int) -> list[float]:
 
     Examples
     --------
-    >>> [round(one, 3) for one in strata(3)]
-    [-1.645, 0.0, 1.645]
+    >>> [round(one, 3) for one in strata(2)]
+    [-1.645, 1.645]
     """
     if repeats >= ENOUGH:
         places = np.arange(1, repeats + 1) / (repeats + 1)

@@ -73,6 +73,8 @@ class SessionBegun:
         journals of 0.1.
     opened : float
         When the first tasks could be given out; 0 in journals of 0.1.
+    driver_seconds : float
+        Processor seconds that the driver took until then; 0: not known.
     """
 
     kind: ClassVar[str] = "session"
@@ -84,6 +86,7 @@ class SessionBegun:
     threads_per_worker: int
     allotment: dict[str, Any] = field(default_factory=dict)
     opened: float = 0.0
+    driver_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ def test_following_advice_takes_what_was_foretold(slurm: MiniSlurm, tmp_path: Pa
     pilot = Study.from_toml(directory)
     one, two = (pilot.simulate(nodes=nodes, site="mine") for nodes in (1, 2))
     assert one.tasks == two.tasks == pilot.plan().tasks - done
-    between = (one.makespan.median + two.makespan.high) / 2
+    # Two nodes keep to it and one does not, however unsure both are.
+    between = (one.makespan.high + two.makespan.high) / 2
     assert two.makespan.high < between < one.makespan.high
     advice = pilot.advise(sites=["mine"], most_nodes=2, deadline=between)
     assert advice.chosen == two

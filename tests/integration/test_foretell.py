@@ -125,7 +125,8 @@ def test_wrong_use_is_told_in_one_line(study: Path, arguments: str, said: str) -
 
 def test_the_journal_stays_as_it_was(study: Path) -> None:
     before = read(study / "journal.jsonl")
-    called(study.parents[1], "advise", study)
+    done = called(study.parents[1], "advise", study)
+    assert done.returncode == 0, done.stderr
     assert read(study / "journal.jsonl") == before
 
 
@@ -140,6 +141,9 @@ def test_a_pilot_trains_one_run_of_each_kind_and_what_it_trains_counts(tmp_path:
     piloted = {run for run, _ in scores(directory)}
     kinds = [run.hyperparameters["batch_size"] for run in plan.runs if run.id in piloted]
     assert sorted(kinds) == [32, 64]
+    summary = Study.from_toml(directory).summary()
+    assert summary.runs_planned == len(plan.runs)
+    assert not summary.finished, "a study of which most is to be trained is called finished"
     left = Study.from_toml(directory).simulate()
     assert left.runs == len(plan.runs) - 2
     done = stormsweep(tmp_path, "run", path, "--no-report")

@@ -155,3 +155,19 @@ def test_the_numbers_are_those_of_a_simulation_of_the_same_layout() -> None:
     for one in found.candidates:
         again: Foretold = tell(one.machine)
         assert again == one
+
+
+def test_costs_that_nothing_compares_are_refused_before_anything_is_simulated() -> None:
+    def never(machine: Machine) -> Foretold:
+        raise AssertionError(machine)
+
+    fast = dataclasses.replace(NODE, name="fast", gpus_per_node=4)
+    with pytest.raises(UserError, match="fast has GPUs and mine has none"):
+        advice.advise([[NODE], [fast]], never)
+    with pytest.raises(UserError, match="mine has no GPUs"):
+        advice.advise([[NODE]], never, budget=Budget(20.0, "gpu-h"))
+
+
+def test_a_gpu_site_without_prices_is_ranked_by_gpu_hours() -> None:
+    found = advised(plan_of(4), 4, dataclasses.replace(NODE, gpus_per_node=4))
+    assert found.unit == "gpu-h"

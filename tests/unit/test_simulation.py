@@ -8,16 +8,18 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormsweep.config.sites import Site
 from stormsweep.config.study import EngineTable
+from stormsweep.errors import UserError
 from stormsweep.records import StudyBegun
 from stormsweep.results import frames
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
-from stormsweep.scaling.foretold import foretell
+from stormsweep.scaling.foretold import Range, foretell
 from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.scaling.simulation import Simulated, simulate
 from stormsweep.scaling.spans import journal
@@ -275,6 +277,31 @@ def test_percentiles_hold_the_median_and_widen_with_what_is_not_known() -> None:
     widths = [one.makespan.high - one.makespan.low for one in made]
     assert widths[0] == pytest.approx(0.0)
     assert widths[1] > 0.3 * made[1].makespan.median
+
+
+def test_a_study_that_failures_never_let_end_is_said_to_be_one() -> None:
+    with pytest.raises(UserError, match="60 failures an hour the study never ends: run"):
+        simulated(
+            plan_of([128]),
+            Machine("mine", failures_per_worker_hour=60.0),
+            epoch=[1500.0] * 3,
+        )
+
+
+@pytest.mark.parametrize("repeats", [3, 8, 20, 50])
+def test_the_range_is_what_the_doubt_about_the_fit_says(repeats: int) -> None:
+    plan = plan_of([128], 4)
+    made = foretell(
+        plan, [1000] * 3, lasting(plan, common=0.2), Machine("mine"), 5, repeats
+    ).makespan
+    assert made.low / made.median == pytest.approx(math.exp(-1.645 * 0.2), rel=1e-2)
+    assert made.high / made.median == pytest.approx(math.exp(1.645 * 0.2), rel=1e-2)
+
+
+def test_nine_of_ten_further_studies_lie_in_a_range_of_twenty() -> None:
+    draws = np.random.default_rng(3).lognormal(size=(4000, 21))
+    held = [low <= one[-1] <= high for one in draws for low, _, high in [Range.of(one[:-1])]]
+    assert sum(held) / len(held) == pytest.approx(0.9, abs=0.015)
 
 
 def test_a_site_charges_what_its_jobs_take() -> None:

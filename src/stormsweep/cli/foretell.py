@@ -135,6 +135,10 @@ def simulate(
     from stormsweep.study.foretelling import Outlook, in_layout
     from stormsweep.study.study import Study
 
+    if timeline is not None:
+        from stormsweep.report.foretold import form_of
+
+        form_of(timeline)
     chosen = Study.from_toml(study, runs)
     said = _circumstances(failures_per_hour, queue_wait, speed)
     outlook = Outlook(chosen, whole, said)
@@ -167,7 +171,8 @@ def _told(outlook: Any, found: Any) -> Iterator[str]:
         rows.append(("jobs", found.jobs, lambda value: f"{value:.0f}"))
     for name, values, word in rows:
         low, median, high = (word(value) for value in values)
-        yield f"  {name:<12}{median:>12}   9 of 10 between {low} and {high}"
+        between = f"   9 of 10 between {low} and {high}" if found.repeats > 1 else ""
+        yield f"  {name:<12}{median:>12}{between}"
     for line in _parts(found):
         yield line
     for line in _trouble(outlook, found):
@@ -190,13 +195,26 @@ def _parts(found: Any) -> Iterator[str]:
 
 
 def _trouble(outlook: Any, found: Any) -> Iterator[str]:
+    from stormsweep.scaling.foretold import ENOUGH
+
+    if found.repeats < ENOUGH:
+        yield (
+            f"of {found.repeats} simulations the interval shows "
+            f"chance, such as queues and failures, too narrow (--repeats {ENOUGH} or more)"
+            if found.repeats > 1
+            else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
+        )
     yield from outlook.beyond(found.machine)
     if found.given_up:
         yield (
             f"{len(found.given_up)} runs would fail, since one epoch does not fit into the walltime"
         )
     if found.unfinished:
-        yield f"{found.unfinished} of {found.repeats} simulations ran out of jobs (--max-jobs)"
+        yield (
+            f"{found.unfinished} of {found.repeats} simulations were not done with "
+            f"{found.machine.max_jobs} jobs, as many as follow each other; ask for more nodes or a "
+            "longer walltime, or submit again"
+        )
 
 
 def _hours(value: float) -> str:
@@ -228,7 +246,9 @@ def advise(
     pilot: Annotated[
         float | None,
         typer.Option(
-            min=0.01, metavar="MINUTES", help="First train one run of each kind for so long, here."
+            min=0.01,
+            metavar="MINUTES",
+            help="First train one run of each kind for so long, where the study file says.",
         ),
     ] = None,
     write: Annotated[
@@ -242,6 +262,8 @@ def advise(
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
+    if write:
+        advised.refuse_record(chosen)
     latest = None if deadline is None else seconds_of(deadline, "--deadline")
     most = None if budget is None else budget_of(budget)
     said = _circumstances(failures_per_hour, queue_wait, speed)

@@ -15,6 +15,22 @@ from stormsweep.report.timeline import timeline_picture
 _FORMS = ("png", "pdf", "svg")
 
 
+def form_of(path: Path) -> str:
+    """Return the form of a picture by its name, also before there is anything to draw.
+
+    Raises
+    ------
+    UserError
+        If the form is unknown, or there is no such folder.
+    """
+    form = path.suffix.lstrip(".").lower()
+    if form not in _FORMS:
+        raise UserError(f"--timeline: given {str(path)!r}; must end in .png, .pdf or .svg")
+    if not path.parent.is_dir():
+        raise UserError(f"--timeline: given {str(path)!r}; there is no folder {path.parent}")
+    return form
+
+
 def write_timeline(entries: Sequence[Entry], path: Path) -> None:
     """Draw the timeline of a journal that was simulated.
 
@@ -30,11 +46,7 @@ def write_timeline(entries: Sequence[Entry], path: Path) -> None:
     UserError
         If the form is unknown, or nothing was simulated.
     """
-    form = path.suffix.lstrip(".").lower()
-    if form not in _FORMS:
-        raise UserError(f"--timeline: given {str(path)!r}; must end in .png, .pdf or .svg")
-    if not path.parent.is_dir():
-        raise UserError(f"--timeline: given {str(path)!r}; there is no folder {path.parent}")
+    form = form_of(path)
     with style.look():
         picture = timeline_picture(Material(entries))
         if picture is None:

@@ -21,7 +21,7 @@ _WORTH = 0.1
 _MOST = 0.5
 #: Where the driver is busy for such a share of the time that workers work, they wait for it.
 _DRIVER_FULL = 0.75
-CORE_HOURS, MONEY = "core-h", "money"
+CORE_HOURS, GPU_HOURS, MONEY = "core-h", "gpu-h", "money"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def cost_of(foretold: Foretold, unit: str) -> Range:
     """Return a cost in a unit; see `Budget`."""
     if unit == CORE_HOURS:
         return foretold.core_hours
-    if unit == "gpu-h":
+    if unit == GPU_HOURS:
         return foretold.gpu_hours
     if foretold.cost is None:
         raise UserError(
@@ -126,12 +126,13 @@ def advise(
     Raises
     ------
     UserError
-        If nothing meets them; the text names what comes nearest.
+        If nothing meets them; the text names what comes nearest. If costs cannot be compared.
     """
-    made = [[foretell(machine) for machine in family] for family in families]
+    asked = [list(family) for family in families]
+    unit = _unit([machine for family in asked for machine in family], budget)
+    made = [[foretell(machine) for machine in family] for family in asked]
     candidates = [one for family in made for one in family]
     sound = [one for one in candidates if not one.unfinished and not one.given_up]
-    unit = budget.unit if budget is not None else _unit(candidates)
     if not candidates:
         raise UserError("there is no layout to try")
     if not sound:
@@ -143,8 +144,31 @@ def advise(
     return Advice(tuple(candidates), unit, front, knee, chosen, because, limits)
 
 
-def _unit(candidates: Sequence[Foretold]) -> str:
-    return MONEY if all(one.cost is not None for one in candidates) else CORE_HOURS
+def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
+    """Return what costs are compared in: what is asked, money, or what all machines charge.
+
+    Raises
+    ------
+    UserError
+        If there is nothing that they have in common.
+    """
+    gpus = {machine.gpus_per_node > 0: machine.name for machine in machines}
+    if budget is not None:
+        if budget.unit == GPU_HOURS and False in gpus:
+            raise UserError(
+                f"--budget: given {budget}; {gpus[False]} has no GPUs, so that it takes none of "
+                "them however long; give a budget in core-h or in money"
+            )
+        return budget.unit
+    if all(machine.priced for machine in machines):
+        return MONEY
+    if len(gpus) > 1:
+        raise UserError(
+            f"{gpus[True]} has GPUs and {gpus[False]} has none, and without prices nothing "
+            "compares their costs; set price_per_core_hour and price_per_gpu_hour of both in "
+            "sites.toml, or ask for one of them (--site)"
+        )
+    return GPU_HOURS if True in gpus else CORE_HOURS
 
 
 def _no_walltime(candidates: Sequence[Foretold]) -> str:

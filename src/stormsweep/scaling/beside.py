@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from stormsweep.config.sites import LOCAL
 from stormsweep.records import (
     Entry,
     LayoutTried,
@@ -31,6 +32,8 @@ from stormsweep.work import Run
 
 #: What the driver takes for a task where no journal says it, in seconds.
 _DRIVER_SECONDS = 0.001
+#: A driver that is busy for such a share of its time is so with tasks.
+_AT_WORK = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,17 @@ class Around:
     start_up : tuple of float
         Seconds until a worker was ready, from the begin of its session, or from when its node was
         granted; the first process of each worker.
-    wait : Wait or None
-        How long nodes waited in the queue; None where none did.
+    starts : mapping of str to tuple of float
+        The same, for each site where any was ready.
+    waits : mapping of str to Wait
+        How long nodes waited in the queue, for each site where any did.
     dispatch, driver : float
         Seconds between two tasks of a worker, without what the driver itself takes; that.
     """
 
     start_up: tuple[float, ...]
-    wait: Wait | None
+    starts: Mapping[str, tuple[float, ...]]
+    waits: Mapping[str, Wait]
     dispatch: float
     driver: float
 
@@ -60,12 +66,19 @@ def around(entries: Sequence[Entry]) -> Around:
     gaps = _gaps(entries)
     gap = statistics.median(gaps) if gaps else driver
     starts, waits = _starts(entries)
-    wait = None
-    if waits:
-        logs = [math.log(max(1.0, seconds)) for seconds in waits]
-        spread = statistics.stdev(logs) if len(logs) > 1 else 0.0
-        wait = Wait(statistics.median(waits), spread)
-    return Around(tuple(starts) or (0.0,), wait, max(0.0, gap - driver), min(driver, gap))
+    every = tuple(itertools.chain.from_iterable(starts.values()))
+    return Around(
+        every or (0.0,),
+        {site: tuple(seconds) for site, seconds in starts.items()},
+        {site: _waiting(seconds) for site, seconds in waits.items()},
+        max(0.0, gap - driver),
+        min(driver, gap),
+    )
+
+
+def _waiting(waits: Sequence[float]) -> Wait:
+    logs = [math.log(max(1.0, seconds)) for seconds in waits]
+    return Wait(statistics.median(waits), statistics.stdev(logs) if len(logs) > 1 else 0.0)
 
 
 def _gaps(entries: Sequence[Entry]) -> list[float]:
@@ -82,23 +95,38 @@ def _gaps(entries: Sequence[Entry]) -> list[float]:
 
 
 def _driver_seconds(entries: Sequence[Entry]) -> float:
-    spent = [float(getattr(one, "driver_seconds", 0.0)) for one in of_kind(entries, SessionEnded)]
-    tasks = len(of_kind(entries, TaskDone))
-    # Of a short study most is the driver's own start, which is no task's.
-    return min(sum(spent) / tasks, 2 * _DRIVER_SECONDS) if tasks and any(spent) else _DRIVER_SECONDS
+    """Return what a task costs the driver, its start and its looking around left out."""
+    begun = {one.session: one for one in of_kind(entries, SessionBegun)}
+    done = Counter(task.session for task in of_kind(entries, TaskDone))
+    spent, tasks = 0.0, 0
+    for entry in entries:
+        ended = entry.record
+        if not isinstance(ended, SessionEnded) or not ended.driver_seconds:
+            continue
+        start, count = begun.get(ended.session), done[ended.session]
+        if start is None or not count:
+            continue
+        took = max(0.0, ended.driver_seconds - start.driver_seconds)
+        if not start.driver_seconds or took < _AT_WORK * (entry.time - start.opened):
+            # Its start is not known, or most of it is looking whether anything happened: neither
+            # is the tasks'.
+            took = min(took, 2 * _DRIVER_SECONDS * count)
+        spent, tasks = spent + took, tasks + count
+    return spent / tasks if tasks else _DRIVER_SECONDS
 
 
-def _starts(entries: Sequence[Entry]) -> tuple[list[float], list[float]]:
-    """Return how long workers took to be ready, and how long nodes waited in the queue."""
+def _starts(entries: Sequence[Entry]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return how long workers took to be ready, and nodes waited in the queue, site by site."""
     begun = tried = 0.0
+    site = LOCAL
     asked: dict[str, float] = {}
     granted: dict[str, float] = {}
     seen: set[str] = set()
-    starts: list[float] = []
-    waits: list[float] = []
+    starts: dict[str, list[float]] = defaultdict(list)
+    waits: dict[str, list[float]] = defaultdict(list)
     for entry in entries:
         match entry.record:
-            case SessionBegun():
+            case SessionBegun(site=site):
                 begun, tried = entry.time, 0.0
                 asked, granted, seen = {}, {}, set()
             case LayoutTried(seconds=seconds):
@@ -107,11 +135,11 @@ def _starts(entries: Sequence[Entry]) -> tuple[list[float], list[float]]:
                 asked[node] = entry.time
             case NodeEvent(event="granted", node=node):
                 granted[node] = entry.time
-                waits.append(max(0.0, entry.time - asked.get(node, begun)))
+                waits[site].append(max(0.0, entry.time - asked.get(node, begun)))
             case WorkerEvent(event="ready", worker=worker) if worker not in seen:
                 seen.add(worker)
                 since = granted.get(_node_of(worker), begun + tried)
-                starts.append(max(0.0, entry.time - since))
+                starts[site].append(max(0.0, entry.time - since))
             case _:
                 pass
     return starts, waits

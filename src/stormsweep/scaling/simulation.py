@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stormsweep.config.walltimes import UNMEASURED, needed
+from stormsweep.errors import UserError
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
 from stormsweep.scaling.machine import Machine
 from stormsweep.search.bundling import Bundling
@@ -29,6 +30,8 @@ from stormsweep.work import Task
 #: As in `study.patience`: how often a worker's time may be over before a run has got on by an
 #: epoch, and the share of a job's time that a worker must have had for that to count.
 _STANDSTILLS, _MUCH = 3, 0.5
+#: A task that lost its worker so often is never done.
+_MOST_LOSSES = 500
 #: What a worker takes to find that no epoch fits.
 _LOOK = 0.05
 
@@ -155,6 +158,7 @@ def simulate(
     closed: Iterable[str] = (),
     bundling: Callable[[], Bundling] = Bundling.none,
     trace: bool = False,
+    common: float | None = None,
 ) -> Simulated:
     """Simulate a study.
 
@@ -176,12 +180,20 @@ def simulate(
         Makes what decides which tasks go together.
     trace : bool
         Whether to keep what every worker did, for a timeline.
+    common : float, optional
+        By how many standard deviations everything together is off what is foreseen
+        (`Durations.common`); drawn at random unless given.
+
+    Raises
+    ------
+    UserError
+        If workers fail so often that a task is never done.
     """
     together = bundling()
     queue = Queue(
         plan.runs, reached or {}, closed, patches_per_epoch, together.structure, paused or {}
     )
-    simulation = _Simulation(plan, queue, together, durations, machine, seed, trace)
+    simulation = _Simulation(plan, queue, together, durations, machine, seed, trace, common)
     with _uncollected():
         return simulation.run()
 
@@ -215,13 +227,15 @@ class _Simulation:
         machine: Machine,
         seed: int | Sequence[int],
         trace: bool,
+        common: float | None,
     ) -> None:
         self._queue, self._bundling = queue, bundling
         self._durations, self._machine = durations, machine
         rng = np.random.default_rng(seed)
         self._rng = rng
         self._place = {run.id: index for index, run in enumerate(plan.runs)}
-        count, common = machine.workers, float(rng.standard_normal())
+        count, drawn = machine.workers, float(rng.standard_normal())
+        common = drawn if common is None else common
         own = rng.standard_normal(count) * durations.workers + common * durations.common
         self._pace: list[float] = np.exp(own).tolist()
         self._scatter = _factors(rng, durations.scatter)
@@ -248,6 +262,7 @@ class _Simulation:
         self._ready_at: list[float] = [math.nan] * count
         self._chain = [0.0] * len(plan.runs)
         self._standing: Counter[tuple[str, int]] = Counter()
+        self._losses: Counter[tuple[str, int]] = Counter()
         self._given_up: list[str] = []
         self._node_seconds = self._available = self._wasted = self._driver_busy = 0.0
         self._done = self._lost = self._jobs = 0
@@ -380,6 +395,14 @@ class _Simulation:
             self._dismiss(now, worker)
             return
         self._lost += 1
+        first = tasks[0]
+        self._losses[first.run.id, first.start] += 1
+        if self._losses[first.run.id, first.start] >= _MOST_LOSSES:
+            raise UserError(
+                f"with {self._machine.failures_per_worker_hour:g} failures an hour the study never "
+                f"ends: run {first.run.id} lost its worker {_MOST_LOSSES} times before epoch "
+                f"{first.to_epoch}"
+            )
         self._gone(worker, now)
         self._next[worker], self._fresh[worker] = _READY, True
         start = float(self._rng.choice(self._machine.start_up))

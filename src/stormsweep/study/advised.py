@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from stormsweep.config.load import load_study
 from stormsweep.config.sites import LOCAL, Found, Site
 from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.files import write_text
+from stormsweep.records import TaskDone
+from stormsweep.results.journal import each
 from stormsweep.scaling.advice import walltime_for
 from stormsweep.scaling.foretold import Foretold
 from stormsweep.search.plan import Plan, structure
@@ -34,9 +37,9 @@ def command(study: Study, chosen: Foretold) -> str:
     what = study.directory if begun else study.path
     if machine.name == LOCAL:
         layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
-        return typed("run", what, "--site", LOCAL, *layout)
-    begin = "submit" if machine.chain else "run"
-    return typed(begin, what, "--site", machine.name, "--nodes", machine.nodes)
+        return typed("run", what, "--site", "local", *layout)
+    verb = "submit" if machine.chain else "run"
+    return typed(verb, what, "--site", machine.name, "--nodes", machine.nodes)
 
 
 def site_as_advised(site: Site, chosen: Foretold) -> Site:
@@ -65,12 +68,15 @@ def sbatch_lines(study: Study, chosen: Foretold) -> list[str]:
 
 
 def site_table(study: Study, chosen: Foretold) -> list[str]:
-    """Return what is to stand in sites.toml, as far as it stands there otherwise."""
+    """Return what must stand in sites.toml before the command, as far as it does not yet.
+
+    The number of nodes is not among it: the command says it.
+    """
     found = choose_site(study, chosen.machine.name)
     if found.name == LOCAL:
         return []
     advised = site_as_advised(found.site, chosen)
-    keys = ("nodes", "walltime", "workers_per_node", "threads_per_worker")
+    keys = ("walltime", "workers_per_node", "threads_per_worker")
     lines = [
         f"{key} = {_toml(getattr(advised, key))}"
         for key in keys
@@ -83,14 +89,30 @@ def _toml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+def refuse_record(study: Study) -> None:
+    """Refuse to write advice into what a study was begun with.
+
+    Raises
+    ------
+    UserError
+        If the study was named by its directory, whose study file is a record.
+    """
+    if study.path.resolve() == (study.directory / "study.toml").resolve():
+        raise UserError(
+            f"--write: {study.path} is the record of what the study was begun with; name the study "
+            "file that you wrote, or follow the command that is printed"
+        )
+
+
 def write(study: Study, chosen: Foretold) -> Path:
     """Write advice into the study file, whose comments stay; return its path.
 
     Raises
     ------
     UserError
-        If the file says by then what no study file may.
+        If the file says by then what no study file may, or is a study's record.
     """
+    refuse_record(study)
     machine, path = chosen.machine, study.path
     changes: dict[str, Any] = {"use": machine.name}
     if machine.name == LOCAL:
@@ -138,11 +160,44 @@ class _Pilot(Study):
         self.__dict__.update(study.__dict__)
 
     def plan(self) -> Plan:
-        whole = super().plan()
+        whole = self._whole()
         few = {structure(run): run for run in reversed(whole.runs)}
         # In the order of the plan, so that the same runs are taken in every session.
         chosen = tuple(run for run in whole.runs if few[structure(run)] is run)
         return Plan(whole.configurations, whole.folds, chosen)
+
+    def _whole(self) -> Plan:
+        return super().plan()
+
+
+class _Time:
+    """Says when a pilot's time is over.
+
+    Its time runs from when the first tasks can be given out: data, workers and a queue may take
+    longer than all of it. And it is not over before a task is done, since there is nothing to
+    reckon with then.
+
+    Parameters
+    ----------
+    seconds : float
+        That tasks are given out for.
+    done : callable
+        Whether a task was done; asked when the time is over.
+    clock : callable
+        What time it is.
+    """
+
+    def __init__(
+        self, seconds: float, done: Callable[[], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._seconds, self._done, self._clock = seconds, done, clock
+        self._end: float | None = None
+
+    def over(self) -> bool:
+        """Tell it; asked again and again from the first task on."""
+        if self._end is None:
+            self._end = self._clock() + self._seconds
+        return self._clock() >= self._end and self._done()
 
 
 def pilot(study: Study, seconds: float, watcher: Watcher | None = None) -> Outcome:
@@ -150,17 +205,25 @@ def pilot(study: Study, seconds: float, watcher: Watcher | None = None) -> Outco
 
     What is trained counts: the study goes on from there.
     """
-    import time
+    before = _tasks_done(study)
+    left = _Time(seconds, lambda: _tasks_done(study) > before)
+    return _Pilot(study).run(watcher, leaving=left.over)
 
-    end = time.monotonic() + seconds
-    return _Pilot(study).run(watcher, leaving=lambda: time.monotonic() >= end)
+
+def _tasks_done(study: Study) -> int:
+    if not study.journal_path.is_file():
+        return 0
+    return sum(isinstance(entry.record, TaskDone) for entry in each(study.journal_path))
 
 
 def lines(study: Study, chosen: Foretold) -> Iterator[str]:
-    """Yield what to do to follow advice."""
-    yield command(study, chosen)
-    yield from (f"  {line}" for line in sbatch_lines(study, chosen))
+    """Yield what to do to follow advice, in its order."""
     table = site_table(study, chosen)
     if table:
-        yield "or in sites.toml:"
+        # No option of the command says these; without them it does something else.
+        file = choose_site(study, chosen.machine.name).file or "sites.toml"
+        yield f"first set in {file}:"
         yield from (f"  {line}" for line in table)
+        yield "then:"
+    yield command(study, chosen)
+    yield from (f"  {line}" for line in sbatch_lines(study, chosen))

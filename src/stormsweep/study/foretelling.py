@@ -19,20 +19,24 @@ from stormsweep.results.progress import Progress, progress_of
 from stormsweep.scaling import advice, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
 from stormsweep.scaling.foretold import Foretold, foretell
-from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.scaling.machine import Machine, Wait, gpus_of
 from stormsweep.scaling.simulation import Simulated, simulate
 from stormsweep.scaling.spans import journal
 from stormsweep.search.bundling import Bundling
+from stormsweep.search.plan import structure
 from stormsweep.study.environment import sessions_of
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
+    from stormsweep.work import Run
 
 #: Nodes to try at most, unless asked otherwise.
 MOST_NODES = 64
 #: How sure a fit is at best, since no machine is quite the same twice; and where nothing could be
 #: left out of it.
 _LEAST_DOUBT, _DOUBT = 0.02, 0.1
+#: A standard deviation over the median of normal errors' sizes.
+_SIGMA = 1.4826
 #: What comes to that on another site.
 _ELSEWHERE = 0.05
 #: Start-ups vary about as much as this; few were measured.
@@ -94,6 +98,9 @@ class Outlook:
         self._patches = [int(size["epoch_patches"]) for size in sizes]
         table = runtime.observations(self._entries, sessions_of(study.directory))
         self.runtime = runtime.fit(table)
+        fitted = set(table.loc[table["kind"] == self.runtime.kind, "session"])
+        begun = of_kind(self._entries, SessionBegun)
+        self._sites = {one.site for one in begun if one.session in fitted}
         self._common = uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
@@ -143,7 +150,7 @@ class Outlook:
         layout = self.runtime.doubt(
             workers=machine.workers_per_node, threads=machine.threads_per_worker
         )
-        site = 0.0 if machine.name == self.site else _ELSEWHERE
+        site = 0.0 if machine.name in self._sites else _ELSEWHERE
         return math.hypot(self._common, layout, site)
 
     def _state(self) -> dict[str, Any]:
@@ -163,17 +170,6 @@ class Outlook:
         }
         done = of_kind(self._entries, TaskDone)
         return {task.threads or by_session.get(task.session, 1) for task in done}
-
-    @property
-    def site(self) -> str:
-        """The site that the journal's last session was on."""
-        begun = of_kind(self._entries, SessionBegun)
-        return begun[-1].site if begun else LOCAL
-
-    @property
-    def entries(self) -> list[Entry]:
-        """The journal."""
-        return self._entries
 
     def local(self, workers: int | None, threads: int | None) -> Machine:
         """Return this machine in a layout; what is not given is as in the study file.
@@ -198,7 +194,7 @@ class Outlook:
                 f"{given}: this machine has {cores} core{'' if cores == 1 else 's'}; "
                 "name a site for more (--site)"
             )
-        return Machine.local(count, own, **self._shared())
+        return Machine.local(count, own, **self._shared(LOCAL))
 
     def on(
         self,
@@ -221,6 +217,9 @@ class Outlook:
             raise UserError(f"--threads: given {own}; a node of {found.name} has {cores} cores")
         if threads is not None and threads != site.threads_per_worker:
             per_node = max(1, cores // own)
+            if gpus := gpus_of(site.gres):
+                # A GPU is shared by no more workers than the site says.
+                per_node = min(per_node, max(gpus, site.workers_per_node))
         if workers is not None and nodes is None:
             if workers <= per_node:
                 nodes, per_node = 1, workers
@@ -235,20 +234,19 @@ class Outlook:
         elif workers is not None:
             raise UserError(f"--workers: is for one node of {found.name}, or give --nodes alone")
         layout = site.model_copy(update={"workers_per_node": per_node, "threads_per_worker": own})
-        shared = self._shared() | {"wait": self._wait_on(found.name)}
+        shared = self._shared(found.name) | {"wait": self._wait_on(found.name)}
         return Machine.from_site(found.name, layout, nodes=nodes, **shared)
 
     def _wait_on(self, name: str) -> Wait:
         if self._said.wait is not None:
             return self._said.wait
-        measured = self._around.wait
-        return measured if measured is not None and name == self.site else Wait()
+        return self._around.waits.get(name, Wait())
 
-    def _shared(self) -> dict[str, Any]:
+    def _shared(self, name: str) -> dict[str, Any]:
+        # Where nobody started on the site, what others took is better than nothing.
+        starts = self._around.starts.get(name, self._around.start_up)
         return {
-            "start_up": tuple(
-                factor * seconds for seconds in self._around.start_up for factor in _VARIED
-            ),
+            "start_up": tuple(factor * seconds for seconds in starts for factor in _VARIED),
             "failures_per_worker_hour": self._said.failures_per_hour,
         }
 
@@ -280,17 +278,34 @@ class Outlook:
         sizes = [run.hyperparameters["batch_size"] for run in self.plan.runs]
         notes = self.runtime.beyond(
             batch_size=sizes,
+            parameters=[
+                self._parameters[kind]
+                for kind in {structure(run) for run in self.plan.runs}
+                if kind in self._parameters
+            ],
             threads=machine.threads_per_worker,
             workers=machine.workers_per_node,
         )
-        if machine.name not in (self.site, LOCAL) and self._said.speed == 1.0:
+        trained = {_model_of(r) for r in self.plan.runs if structure(r) in self._parameters}
+        if new := {_model_of(run) for run in self.plan.runs} - trained:
             notes.append(
-                f"the timings are of {self.site}: whether cores of {machine.name} are as fast is "
-                "not known (--speed)"
+                f"{len(new)} of the space's models {'was' if len(new) == 1 else 'were'} never "
+                "trained: as many parameters as the others have are taken"
+            )
+        if machine.name not in self._sites and self._said.speed == 1.0:
+            notes.append(
+                f"the timings are of {' and '.join(sorted(self._sites))}: whether cores of "
+                f"{machine.name} are as fast is not known (--speed)"
             )
         if machine.name != LOCAL and machine.wait.median <= 0:
             notes.append("waiting in the queue is not counted (--queue-wait)")
         return notes
+
+
+def _model_of(run: Run) -> str:
+    """Return what tells a run's model from others."""
+    beside = ("learning_rate", "batch_size")
+    return repr(sorted(item for item in run.hyperparameters.items() if item[0] not in beside))
 
 
 def _entries(study: Study) -> list[Entry]:
@@ -315,9 +330,9 @@ def _entries(study: Study) -> list[Entry]:
 
 
 def uncertainty(table: Any) -> float:
-    """Return how sure a fit is: the median error on runs that it has not seen."""
+    """Return how sure a fit is, as a standard deviation: from errors on runs it has not seen."""
     try:
-        return max(_LEAST_DOUBT, runtime.check(table).median)
+        return max(_LEAST_DOUBT, _SIGMA * runtime.check(table).median)
     except UserError:
         # Too few runs to leave any out.
         return _DOUBT

@@ -83,6 +83,8 @@ class About:
         Whether this is a protocol of an audit: the test part is scored.
     together : bool
         Whether training begins when all workers are ready, not when the first is: for measuring.
+    whole : Plan or None
+        All that the study is to train, where the session trains only some of it (`plan`).
     """
 
     file: StudyFile
@@ -92,6 +94,12 @@ class About:
     place: Place | None
     audited: bool
     together: bool = False
+    whole: Plan | None = None
+
+    @property
+    def planned(self) -> Plan:
+        """All that the study is to train."""
+        return self.whole or self.plan
 
 
 class Session:
@@ -173,7 +181,8 @@ class Session:
                         lambda work: self._lock.tell(work=work),
                     )
                     outcome = "failed" if progress.failed else "done"
-                    if execution.unfinished:
+                    unfinished = execution.unfinished or self._more(progress)
+                    if unfinished:
                         outcome = "walltime"
                 except KeyboardInterrupt:
                     outcome = "interrupted"
@@ -187,7 +196,14 @@ class Session:
             list(progress.failed.values()),
             execution.trained,
             execution.epochs,
-            execution.unfinished,
+            unfinished,
+        )
+
+    def _more(self, progress: Progress) -> bool:
+        """Tell whether runs are left that were not for this session."""
+        return any(
+            progress.reached.get(run.id, 0) < run.milestones[-1] and run.id not in progress.failed
+            for run in self._about.planned.runs
         )
 
     def _taken(self) -> float:
@@ -221,7 +237,7 @@ class Session:
             records.append(begun)
         records += [
             RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
-            for run in self._about.plan.runs
+            for run in self._about.planned.runs
             if run.id not in progress.planned
         ]
         if records:
@@ -245,6 +261,7 @@ class Session:
             *file.site.layout,
             self._staff.allotment(hired.layout, self._started),
             opened=time.time(),
+            driver_seconds=self._taken(),
         )
         journal.append(begun, when=self._started)
         if hired.record is not None:

@@ -196,6 +196,10 @@ class Study:
         if path is not None:
             self._kept.refuse_other_model(sha256(path))
 
+    def _whole(self) -> Plan | None:
+        """Return all that the study is to train, where `plan` is only a part of it."""
+        return None
+
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
         """Open the study's prepared data, made first where missing.
 
@@ -370,7 +374,8 @@ class Study:
             if begun and not left:
                 return Outcome(self.directory, list(before.failed.values()), 0)
             audited, together = self._audited is not None, self._measured is not None
-            about = About(file, plan, data, folds, self._place(), audited, together)
+            whole = self._whole()
+            about = About(file, plan, data, folds, self._place(), audited, together, whole)
             with self._kept.logging():
                 staff = self._staff(plan)
                 session = Session(about, self._kept, staff, watcher, lock, self._write_down)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stormsweep.records import Entry, SessionBegun, WorkerEvent
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
+from stormsweep.results.spans import hosts_of
 
 #: Building a model or restoring one takes longer than this; going on in memory does not.
 _AT_ONCE = 0.005
@@ -54,7 +55,7 @@ def observations(
     plans = facts.planned_runs(entries)
     kinds = _kinds(entries, environment or {})
     processes = _processes(entries)
-    host_of = _hosts(entries)
+    host_of = hosts_of(entries)
     sizes = about.fold_sizes
     rows: list[dict[str, Any]] = []
     seen: set[tuple[int, str, int]] = set()
@@ -147,12 +148,6 @@ def _processes(entries: Sequence[Entry]) -> Any:
         return max(1, int(np.searchsorted(times, started, side="right")))
 
     return process
-
-
-def _hosts(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
-    return {
-        (record.session, record.worker): record.host for record in of_kind(entries, WorkerEvent)
-    }
 
 
 def _neighbours(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stormsweep.config.sites import LOCAL
 from stormsweep.records import Entry, SessionBegun, WorkerEvent
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
@@ -41,8 +42,8 @@ def observations(
     Returns
     -------
     DataFrame
-        ``study``, ``run``, ``kind`` (processor, engine, precision, model and inputs: what makes two
-        stretches comparable), ``session``, ``worker``, ``started``, ``stopped``, ``seconds``, the
+        ``study``, ``run``, ``kind`` (site, processor, engine, precision, model and inputs: what
+        makes two stretches comparable), ``session``, ``worker``, ``started``, ``stopped``, ``seconds``, the
         phases ``<phase>_seconds``;
         ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``;
         ``scores`` (not before a pause) and ``validation`` (patches scored); ``opens`` (the first of
@@ -123,8 +124,11 @@ def _kinds(entries: Sequence[Entry], environment: Mapping[Any, Any]) -> dict[int
         one = said.get(record.session, {})
         engine = str(one.get("engine", "tensorflow"))
         packed = " packed" if one.get("packing") and engine == "tensorflow" else ""
+        # The processor on record is the driver's: a node of a site may have another.
+        place = () if record.site in ("", LOCAL) else (f"site {record.site}",)
         kinds[record.session] = "; ".join(
             (
+                *place,
                 str(one.get("processor", "an unknown processor")),
                 f"{engine} {one.get('precision', 'float32')}{packed}",
                 about.model.get("build", ""),

@@ -43,8 +43,8 @@ def observations(
     -------
     DataFrame
         ``study``, ``run``, ``kind`` (site, processor, engine, precision, model and inputs: what
-        makes two stretches comparable), ``session``, ``worker``, ``started``, ``stopped``, ``seconds``, the
-        phases ``<phase>_seconds``;
+        makes two stretches comparable), ``session``, ``worker``, ``started``, ``stopped``,
+        ``seconds``, the phases ``<phase>_seconds``;
         ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``;
         ``scores`` (not before a pause) and ``validation`` (patches scored); ``opens`` (the first of
         its process), ``compiles`` and ``builds`` (the program was compiled, the run was not in

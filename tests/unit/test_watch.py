@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stormsweep import Study
-from stormsweep.cli import watch
+from stormsweep.cli import follow, watch
 from stormsweep.records import Entry, RunPlanned, SessionBegun, TaskDone
 from stormsweep.results.journal import JournalWriter, encode, read
 from stormsweep.study.follow import Following
+from stormsweep.study.lock import DriverLock
 from stormsweep.study.pace import Pace
 from stormsweep.study.tally import Tally
 from stormsweep.work import Run
@@ -178,6 +179,16 @@ def test_what_an_earlier_session_left_in_a_checkpoint_is_no_pace_of_this_one(
     own = dataclasses.replace(late, run=planned[-1].run, session=2)
     tally.take(Entry(last + 2, own), now=True)
     assert tally.state(1, 0).patches_per_second > 0
+
+
+def test_who_stops_watching_is_told_whether_the_study_goes_on(directory: Path) -> None:
+    study = Study.from_toml(directory)
+    (directory / "driver.json").unlink()
+    stopped = follow.no_longer(study, finished=False)
+    assert stopped.startswith("nothing trains the study; go on with: stormsweep run")
+    assert follow.no_longer(study, finished=True) == "the study is finished"
+    with DriverLock(directory):
+        assert follow.no_longer(study, finished=False) == "the study goes on"
 
 
 @pytest.mark.parametrize("height", [8, 40])

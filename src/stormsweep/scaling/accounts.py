@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stormsweep.records import Entry, TaskDone, TaskPaused
+from stormsweep.records import Entry, TaskDone, TaskPaused, node_of
 from stormsweep.results import facts
-from stormsweep.results.spans import Node, Span, Spell, allotment_of, node_of, nodes, spells
+from stormsweep.results.spans import Node, Span, Spell, allotment_of, nodes, spells
 from stormsweep.results.views import view
 from stormsweep.scaling.attempts import work
 from stormsweep.scaling.machine import price_of

@@ -88,7 +88,8 @@ class Kind:
 
     def fits(self, other: Kind) -> bool:
         """Whether tasks of one are as fast as those of the other."""
-        names = "site processor engine precision packing build inputs threads".split()
+        alike = ("site", "processor", "engine", "precision", "packing", "build", "inputs")
+        names = (*alike, "threads")
         same = all(getattr(self, name) == getattr(other, name) for name in names)
         return same and (self.shape == other.shape or not self.shape or not other.shape)
 

@@ -267,7 +267,7 @@ def _cost(allotted: Sequence[Allotted]) -> tuple[float | None, str]:
     # A part of what was charged is no cost, and would look like one.
     partly = [one for one in allotted if one.cost is None and one.core_price is not None]
     if any(one.gpus and one.gpu_price is None for one in partly):
-        return None, "GPUs were granted that have no price: give the site its price_per_gpu_hour"
+        return None, "GPUs have no price: give the site its price_per_gpu_hour (0: they are free)"
     if partly:
         return None, "how many cores a node has is not known: give the site its cores_per_node"
     if not priced:

@@ -434,8 +434,7 @@ def _alone(out: pd.DataFrame, rest: pd.DataFrame) -> NDArray[np.bool_]:
     is one that did in a whole study, and no other run to learn from what that takes.
     """
     columns = [column for column in _ONCE if not rest[column].any()]
-    found: NDArray[np.bool_] = out[columns].to_numpy(bool).any(axis=1)
-    return found
+    return out[columns].any(axis=1).to_numpy(bool)
 
 
 def _of_kind(observed: pd.DataFrame, kind: str | None) -> pd.DataFrame:

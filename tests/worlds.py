@@ -28,7 +28,7 @@ from stormsweep.records import (
 from tests import journals
 
 MILESTONES = (2, 4)
-WALLTIME, CHARGED, GPUS, PRICE = 4000, 8, 2, 0.25
+WALLTIME, CHARGED, GPUS, PRICE, GPU_PRICE = 4000, 8, 2, 0.25, 1.5
 SPACE: dict[str, Any] = {"batch_size": [64, 128, 256], "epochs": list(MILESTONES)}
 
 
@@ -132,6 +132,7 @@ class World:
         }
         if not self.local:
             allotment |= {"walltime_seconds": WALLTIME, "price_per_core_hour": PRICE}
+            allotment |= {"price_per_gpu_hour": GPU_PRICE}
         opened = start + rng.uniform(1, 5)
         begun = SessionBegun(
             number,

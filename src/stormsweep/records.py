@@ -441,3 +441,15 @@ class Entry:
 
     time: float
     record: Record
+
+
+def node_of(worker: str) -> str:
+    """Return the number of a worker's node, by its name ``<machine>-<node>-<number>``.
+
+    Examples
+    --------
+    >>> node_of("n2018-1-3-0"), node_of("0")
+    ('3', '')
+    """
+    parts = worker.rsplit("-", 2)
+    return parts[1] if len(parts) == 3 else ""

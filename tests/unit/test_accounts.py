@@ -164,6 +164,15 @@ def test_what_is_not_known_is_said_to_be_unknown_and_not_nothing() -> None:
     assert "GPUs" not in said
 
 
+def test_gpus_without_a_price_leave_no_cost_that_is_too_low() -> None:
+    found = account(nodes(cores_per_node=4, gpus_per_node=4, price_per_core_hour=0.1))
+    assert found.cost is None
+    assert "price_per_gpu_hour" in found.price_basis
+    both = nodes(cores_per_node=4, gpus_per_node=4, price_per_core_hour=0.1, price_per_gpu_hour=2.0)
+    hours = 100 / 3600
+    assert account(both).cost == pytest.approx(4 * 0.1 * hours + 4 * 2.0 * hours)
+
+
 def test_a_study_on_two_sites_pays_for_the_one_that_has_a_price() -> None:
     entries = nodes(cores_per_node=8, gpus_per_node=2, price_per_gpu_hour=3.0)
     entries += [Entry(T0 + 1000, session(2)), Entry(T0 + 1100, SessionEnded(2, "done"))]

@@ -11,9 +11,10 @@ import pytest
 
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
-from stormsweep.records import Entry, TaskDone
+from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import read
+from stormsweep.scaling.observed import observations
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
 from stormsweep.study.forecast import (
@@ -77,6 +78,34 @@ def test_journals_of_other_circumstances_say_nothing(tmp_path: Path, site: dict[
     found = asked(again, **site)
     assert found.seconds is None
     assert "no earlier journal of this machine" in found.basis
+
+
+def test_what_a_cluster_did_is_not_taken_for_this_machine(tmp_path: Path) -> None:
+    place = study(tmp_path / "whole")
+    entries = read(place / "journal.jsonl")
+    about = facts.study(entries)
+    build, inputs = about.model["build"], tuple(about.data["inputs"])
+    here = Kind("a", "tensorflow", "float32", False, build, inputs, (), threads=1)
+    said = {1: {"processor": "a", "precision": "float32"}}
+
+    def at(site: str) -> list[Entry]:
+        return [
+            replace(one, record=replace(one.record, site=site))
+            if isinstance(one.record, SessionBegun)
+            else one
+            for one in entries
+        ]
+
+    taken = {
+        site: len(pace_of(place, at(site), said, here).observed) for site in ("local", "", "far")
+    }
+    assert taken["local"] == taken[""] > 0
+    assert taken["far"] == 0
+    there = pace_of(place, at("far"), said, replace(here, site="far"))
+    assert len(there.observed) == taken["local"]
+    kinds = [set(observations(at(site), said)["kind"]) for site in ("local", "", "far")]
+    assert kinds[0] == kinds[1] != kinds[2]
+    assert all(kind.startswith("site far; ") for kind in kinds[2])
 
 
 def test_runs_of_bundles_count_with_their_shares_and_for_their_engine_only(tmp_path: Path) -> None:

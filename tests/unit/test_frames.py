@@ -14,13 +14,21 @@ import pytest
 from scipy import stats
 
 from stormsweep.errors import JournalError
-from stormsweep.records import Entry, RunFailed, SessionBegun, TaskDone, TaskPaused
+from stormsweep.records import (
+    Entry,
+    RunFailed,
+    SessionBegun,
+    TaskDone,
+    TaskPaused,
+    WorkerEvent,
+)
 from stormsweep.report.material import Material
 from stormsweep.report.timeline import timeline_picture
 from stormsweep.report.timings import train_time_picture
 from stormsweep.results import facts, frames, journal
 from stormsweep.results.summary import differences, summary
 from stormsweep.scaling.accounts import account
+from stormsweep.scaling.observed import observations
 from stormsweep.scaling.timings import worker_time
 from stormsweep.work import identity
 from tests import journals
@@ -369,3 +377,28 @@ def test_a_pause_in_which_nothing_was_trained_is_no_speed(whole: list[Entry]) ->
     table = frames.tasks(paused)
     assert table["patches_per_second"].isna().tolist() == table["paused"].tolist()
     assert train_time_picture(Material(paused)) is not None
+
+
+@pytest.mark.parametrize("ahead", [-300.0, 300.0])
+def test_workers_whose_clock_is_wrong_are_drawn_when_they_worked(
+    troubled: list[Entry], ahead: float
+) -> None:
+    def elsewhere(entry: Entry) -> Entry:
+        record = entry.record
+        if isinstance(record, WorkerEvent):
+            return dataclasses.replace(entry, record=dataclasses.replace(record, host="far"))
+        if isinstance(record, TaskDone):
+            times = {"started": record.started + ahead, "stopped": record.stopped + ahead}
+            return dataclasses.replace(entry, record=dataclasses.replace(record, **times))
+        return entry
+
+    wrong = [elsewhere(entry) for entry in troubled]
+    right, shifted = frames.tasks(troubled), frames.tasks(wrong)
+    for name in ("started", "stopped", "waited"):
+        assert shifted[name].to_numpy() == pytest.approx(right[name].to_numpy(), abs=1, rel=0)
+    assert (shifted["waited"] >= 0).all()
+    there, seen = observations(troubled), observations(wrong)
+    assert seen["opens"].tolist() == there["opens"].tolist()
+    pictures = [timeline_picture(Material(entries)) for entries in (troubled, wrong)]
+    begun = [picture.data["begun_seconds"].to_numpy() for picture in pictures if picture]
+    assert begun[1] == pytest.approx(begun[0], abs=1, rel=0)

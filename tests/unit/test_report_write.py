@@ -411,3 +411,8 @@ def test_drawing_leaves_the_users_matplotlib_as_it_was() -> None:
     with style.look():
         assert mpl.rcParams["text.parse_math"] is False
     assert (mpl.rcParams["font.size"], mpl.rcParams["text.parse_math"]) == before
+
+
+def test_only_a_zero_that_leads_is_left_out_of_a_number_in_a_cell() -> None:
+    written = [interactions._short(value) for value in (0.9412, -0.05, 10.4123, 0.0)]
+    assert written == [".941", "-.050", "10.412", ".000"]

@@ -50,7 +50,7 @@ from stormsweep.scaling.speedups import cell as read_cell
 from stormsweep.scaling.speedups import over
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
-from stormsweep.study.ground import asked, with_cells
+from stormsweep.study.ground import asked, named, with_cells
 from stormsweep.work import Run
 from tests import journals
 
@@ -120,6 +120,10 @@ def test_a_site_has_as_many_nodes_as_the_workers_need_each_with_as_many() -> Non
 
 def test_wrong_numbers_are_refused_and_none_means_as_fill_the_machine() -> None:
     assert [one.workers for one in asked(Node("it", 6), [], [1], [], [])[0]] == [1, 2, 4, 6]
+    assert asked(Node("it", 6), [], [], [], [])[0] == asked(Node("it", 6), [], [1], [], [])[0]
+    # A node that is wider than the study is filled as far as there are runs.
+    wanted, _ = asked(Node("it", 36), [], [1], [], [], 18)
+    assert [one.workers for one in wanted] == [1, 2, 4, 8, 16, 18]
     for arguments, said in (
         (([0], [1], [], []), "--workers: given 0"),
         (([1], [1], ["sideways"], []), "--pin: given 'sideways'; must be any of within"),
@@ -188,6 +192,11 @@ def test_too_few_runs_and_too_little_time_are_refused() -> None:
     runs = plan_of(SPACE).runs
     with pytest.raises(UserError, match="--workers: given 16; the study has 12 runs"):
         choose_work(runs, [Layout(16, 1)], 1, False, estimate_of(runs, 1), 60, 0)
+    by_nodes = named([Layout(16, 1, 2)], [], [2])
+    with pytest.raises(UserError, match="--nodes: given 2, which hold 16 workers; the study has"):
+        choose_work(runs, [Layout(16, 1, 2)], 1, False, estimate_of(runs, 1), 60, 0, by_nodes)
+    with pytest.raises(UserError, match="--repeats: given 0; must be at least 1"):
+        choose_work(runs, [Layout(1, 1)], 0, False, estimate_of(runs, 1), 60, 0)
     with pytest.raises(
         UserError, match=r"--minutes: given 0\.5; an epoch of 6 runs in every layout"
     ):

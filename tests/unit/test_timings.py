@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stormsweep.scaling import timings
 from stormsweep.scaling.accounts import account
-from tests.worlds import CHARGED, GPUS, PRICE, WALLTIME, World
+from tests.worlds import CHARGED, GPU_PRICE, GPUS, PRICE, WALLTIME, World
 
 worlds = st.builds(
     World,
@@ -77,7 +77,8 @@ def test_nothing_is_used_that_was_not_granted_nor_granted_that_was_not_asked(wor
     assert found.core_hours_asked == pytest.approx(CHARGED * WALLTIME * truth.asked_nodes / 3600)
     assert found.gpu_hours_granted == pytest.approx(GPUS * held / 3600, abs=0.01)
     assert found.gpu_hours_used <= found.gpu_hours_granted + 1e-9
-    assert found.cost == pytest.approx(PRICE * found.core_hours_granted)
+    cost = PRICE * found.core_hours_granted + GPU_PRICE * found.gpu_hours_granted
+    assert found.cost == pytest.approx(cost)
 
 
 @settings(max_examples=100, deadline=None)

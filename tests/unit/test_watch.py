@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import math
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stormsweep import Study
-from stormsweep.cli import watch
-from stormsweep.records import SessionBegun, TaskDone
+from stormsweep.cli import follow, watch
+from stormsweep.records import Entry, RunPlanned, SessionBegun, TaskDone
 from stormsweep.results.journal import JournalWriter, encode, read
 from stormsweep.study.follow import Following
+from stormsweep.study.lock import DriverLock
 from stormsweep.study.pace import Pace
+from stormsweep.study.tally import Tally
+from stormsweep.work import Run
 from tests import journals
 
 SMALL = {"batch_size": [256, 1024], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}
@@ -82,6 +86,7 @@ def test_a_long_study_is_not_kept_result_by_result() -> None:
         pace.take(float(n), 1.0, 1.0)
     assert len(pace._gained) <= 1024
     assert pace.left(20_000.0, 500.0, 1)[0] == pytest.approx(500.0, rel=0.01)
+    assert math.fsum(gained for _, gained in pace._gained) == 20_000, "a result was dropped"
 
 
 @pytest.fixture
@@ -143,6 +148,47 @@ def test_a_new_session_forgets_the_workers_and_the_pace_of_the_last(directory: P
     assert (after.workers, after.patches_per_second) == (0, 0.0)
     assert math.isnan(after.seconds_left)
     assert after.share == before.share
+
+
+def test_what_an_earlier_session_left_in_a_checkpoint_is_no_pace_of_this_one(
+    directory: Path,
+) -> None:
+    entries = read(directory / "journal.jsonl")
+    found = next(e.record for e in reversed(entries) if isinstance(e.record, TaskDone))
+    last = entries[-1].time
+    following = Following(Study.from_toml(directory))
+    before = following.look()
+    assert before is not None
+    planned = [entry.record for entry in entries if isinstance(entry.record, RunPlanned)]
+    done = {entry.record.run for entry in entries if isinstance(entry.record, TaskDone)}
+    run = next(one for one in planned if one.run not in done)
+    late = dataclasses.replace(found, run=run.run, from_epoch=0, to_epoch=2)
+    tally = Tally(Study.from_toml(directory).plan(), "roc_auc", [1000] * 3, 1)
+    tally.runs = {r.run: Run(r.run, r.hyperparameters, r.fold, (2, 4)) for r in planned}
+    tally.begin(2)
+    with JournalWriter(directory / "journal.jsonl") as out:
+        out.append(SessionBegun(2, "n2", 5, "local", 2, 1))
+        out.append(late)
+    tally.take(Entry(last + 1, late), now=True)
+    after = following.look()
+    assert after is not None
+    assert after.share > before.share
+    for state in (after, tally.state(1, 0)):
+        assert state.patches_per_second == 0
+        assert math.isnan(state.seconds_left)
+    own = dataclasses.replace(late, run=planned[-1].run, session=2)
+    tally.take(Entry(last + 2, own), now=True)
+    assert tally.state(1, 0).patches_per_second > 0
+
+
+def test_who_stops_watching_is_told_whether_the_study_goes_on(directory: Path) -> None:
+    study = Study.from_toml(directory)
+    (directory / "driver.json").unlink()
+    stopped = follow.no_longer(study, finished=False)
+    assert stopped.startswith("nothing trains the study; go on with: stormsweep run")
+    assert follow.no_longer(study, finished=True) == "the study is finished"
+    with DriverLock(directory):
+        assert follow.no_longer(study, finished=False) == "the study goes on"
 
 
 @pytest.mark.parametrize("height", [8, 40])

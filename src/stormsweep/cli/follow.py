@@ -39,7 +39,7 @@ def watch(study: StudyArgument, runs: RunsOption = RUNS) -> None:
             said = _until_over(chosen, following, watcher)
             report = _report(chosen, watcher) if following.finished else None
     except KeyboardInterrupt:
-        typer.echo("No longer watching; the study goes on.", err=True)
+        typer.echo(f"No longer watching; {no_longer(chosen, following.finished)}.", err=True)
         return
     typer.echo(f"{chosen.file.study.name}: {said}")
     if report is not None:
@@ -49,6 +49,7 @@ def watch(study: StudyArgument, runs: RunsOption = RUNS) -> None:
 def _until_over(study: Any, following: Any, watcher: Any) -> str:
     """Show the study until it is over, or nothing of it runs or waits; return how it stands."""
     from stormsweep.cluster import slurm
+    from stormsweep.study.lock import is_driven
 
     ask_at, pause, queue = time.monotonic(), _ASK, ""
     while True:
@@ -60,7 +61,7 @@ def _until_over(study: Any, following: Any, watcher: Any) -> str:
         if time.monotonic() >= ask_at:
             jobs = study.jobs()
             unknown = jobs is None and slurm.available()
-            if not (lines(jobs or {}) or unknown or _driven(study)):
+            if not (lines(jobs or {}) or unknown or is_driven(study.directory)):
                 state = following.look()
                 if following.finished and state is not None:
                     return f"finished, {state.failed} failed run(s)" if state.failed else "finished"
@@ -91,11 +92,25 @@ def _report(study: Any, watcher: Any) -> Path | None:
     return page if written() else None
 
 
-def _driven(study: Any) -> bool:
-    from stormsweep.study.lock import driver_of, is_alive
+def no_longer(study: Any, finished: bool) -> str:
+    """Say what becomes of a study that is no longer watched."""
+    from stormsweep.study.lock import is_driven
 
-    driver = driver_of(study.directory)
-    return driver is not None and is_alive(study.directory, driver)
+    if finished:
+        return "the study is finished"
+    if is_driven(study.directory) or waits(study):
+        return "the study goes on"
+    return f"nothing trains the study; {go_on(study)}"
+
+
+def waits(study: Any) -> bool:
+    """Tell whether a job of the study runs or waits; also where it has some and Slurm is silent."""
+    from stormsweep.cluster import slurm
+    from stormsweep.study.places import was_submitted
+
+    jobs = study.jobs()
+    on_cluster = study.file.site.use != "local" or was_submitted(study.directory)
+    return bool(lines(jobs or {})) or (jobs is None and on_cluster and slurm.available())
 
 
 def go_on(study: Any) -> str:

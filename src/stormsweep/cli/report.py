@@ -31,6 +31,7 @@ def report(
     runs: RunsOption = RUNS,
 ) -> None:
     """Write the report anew: HTML, figures (PNG, PDF, CSV), tables (CSV, LaTeX)."""
+    from stormsweep.cli.follow import no_longer
     from stormsweep.report import write_report
     from stormsweep.study.study import Study
 
@@ -43,24 +44,27 @@ def report(
         said = _until_over(chosen, every)
     except KeyboardInterrupt:
         # The page must not go on loading itself anew: nobody writes it any more.
-        said = "no longer watching; the study goes on"
+        said = ""
         typer.echo("Writing the report a last time ...", err=True)
     page = write_report(chosen.directory)
+    # Whether a driver on another machine lives takes a while to see: after the page is safe.
+    said = said or f"no longer watching; {no_longer(chosen, chosen.summary().finished)}"
     typer.echo(f"{chosen.file.study.name}: {said}. Report: {page}")
 
 
 def _until_over(study: Any, every: float) -> str:
     """Write the report whenever something is new, until the study is over; say how it stands."""
-    from stormsweep.cli.follow import go_on
+    from stormsweep.cli.follow import go_on, waits
     from stormsweep.report import write_report
+    from stormsweep.study.lock import is_driven
 
     written, due, ask_at = -1, 0.0, 0.0
     while True:
         size = study.journal_path.stat().st_size
-        if not _driven(study) and time.monotonic() >= ask_at:
+        if not is_driven(study.directory) and time.monotonic() >= ask_at:
             if study.summary().finished:
                 return "finished"
-            if not _waits(study):
+            if not waits(study):
                 return f"stopped; {go_on(study)}"
             ask_at = time.monotonic() + _ASK
         if size != written and time.monotonic() >= due:
@@ -70,21 +74,3 @@ def _until_over(study: Any, every: float) -> str:
             # A report that takes long must not take the cores from the study.
             written, due = size, time.monotonic() + every
         time.sleep(_LOOK)
-
-
-def _driven(study: Any) -> bool:
-    from stormsweep.study.lock import driver_of, is_alive
-
-    driver = driver_of(study.directory)
-    return driver is not None and is_alive(study.directory, driver)
-
-
-def _waits(study: Any) -> bool:
-    """Tell whether a job of the study runs or waits; also where it has some and Slurm is silent."""
-    from stormsweep.cli.follow import lines
-    from stormsweep.cluster import slurm
-    from stormsweep.study.places import was_submitted
-
-    jobs = study.jobs()
-    on_cluster = study.file.site.use != "local" or was_submitted(study.directory)
-    return bool(lines(jobs or {})) or (jobs is None and on_cluster and slurm.available())

@@ -34,7 +34,8 @@ def scale(
     workers: Annotated[
         str | None,
         typer.Option(
-            metavar="N,N", help="Numbers of workers; default: 1, 2, 4 and so on, as fill a node."
+            metavar="N,N",
+            help="Numbers of workers; default: 1, 2, 4 and so on, as fill a node and have a run.",
         ),
     ] = None,
     threads: Annotated[

@@ -22,6 +22,7 @@ from stormsweep.cluster.node import WANTED, farewell_of_node
 from stormsweep.cluster.node_order import NodeOrder, make_private
 from stormsweep.cluster.pool import Event, WorkerLost, WorkerReady
 from stormsweep.cluster.worker import WorkerSetup
+from stormsweep.records import node_of
 
 log = logging.getLogger(__name__)
 
@@ -113,9 +114,9 @@ class RemotePool(DaskPool):
         """Say that a worker gets no more work; a node all of whose workers are dismissed goes."""
         with self._lock:
             self._dismissed.add((worker, pid))
-            node = _node_of(worker)
+            node = node_of(worker)
             mates = [
-                (name, pid) for name, (_, pid) in self._current.items() if _node_of(name) == node
+                (name, pid) for name, (_, pid) in self._current.items() if node_of(name) == node
             ]
             if all(mate in self._dismissed for mate in mates):
                 self._keeper.release(node, over=True)
@@ -131,12 +132,12 @@ class RemotePool(DaskPool):
             return
         surplus -= self._keeper.spare(surplus)
         with self._lock:
-            busy = {_node_of(name) for name, _ in self._busy}
-            idle = dict.fromkeys(_node_of(name) for name in self._current)
+            busy = {node_of(name) for name, _ in self._busy}
+            idle = dict.fromkeys(node_of(name) for name in self._current)
             for node in [node for node in idle if node not in busy][: max(0, surplus)]:
                 self._keeper.release(node)
                 for name, (address, pid) in list(self._current.items()):
-                    if _node_of(name) == node:
+                    if node_of(name) == node:
                         del self._current[name], self._names[address]
                         where, why = self._host_of(name), ("cancelled", _LET_GO)
                         super()._tell(WorkerLost(name, where, pid, *why, None, let_go=True))
@@ -158,14 +159,14 @@ class RemotePool(DaskPool):
         """Pass an event on, unless what happened to its worker before is not clear yet."""
         match event:
             case WorkerReady(worker=name):
-                self._keeper.ready(_node_of(name))
+                self._keeper.ready(node_of(name))
                 if (before := self._unexplained.get(name)) is not None:
                     # Its node started it again: it was the process alone, unless the node's agent
                     # said farewell. Then its job was requeued, and came to the same node.
-                    said = self._farewell(_node_of(name))
+                    said = self._farewell(node_of(name))
                     self._explained(name, before, *(said or KILLED))
             case WorkerLost(worker=name) if (event.failure, event.reason) == KILLED:
-                node = _node_of(name)
+                node = node_of(name)
                 if self._keeper.leaves(node):
                     event = dataclasses.replace(event, failure="cancelled", reason=_LET_GO)
                 else:
@@ -180,13 +181,13 @@ class RemotePool(DaskPool):
     def _explain(self) -> None:
         """Find out why workers were lost without a word; forget those whose nodes are gone."""
         with self._lock:
-            nodes = {_node_of(name) for name in self._unexplained}
+            nodes = {node_of(name) for name in self._unexplained}
         for node in nodes:
             # A file system may take its time, during which Dask must not wait for the lock.
             self._farewell(node)
         with self._lock:
             for name, lost in list(self._unexplained.items()):
-                node = _node_of(name)
+                node = node_of(name)
                 said, end = self._known_farewell(node), self._keeper.end_of(node)
                 silent = time.monotonic() - lost.since > _EXPLAINED_SECONDS
                 alive = self._keeper.beats(node) >= lost.beats + _BEATS
@@ -204,7 +205,7 @@ class RemotePool(DaskPool):
             stale = [
                 address
                 for address, (name, _) in self._names.items()
-                if self._keeper.end_of(_node_of(name)) is not None
+                if self._keeper.end_of(node_of(name)) is not None
             ]
         for address in stale:
             # Its node is no more; the network may take minutes to tell.
@@ -249,7 +250,3 @@ def node_command(order: Path, node: str) -> list[str]:
         Number of the node.
     """
     return [sys.executable, "-m", "stormsweep.cluster.node", str(order), node]
-
-
-def _node_of(worker: str) -> str:
-    return worker.rsplit("-", 2)[1]

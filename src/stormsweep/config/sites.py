@@ -167,7 +167,7 @@ class Site(Table):
     price_per_core_hour: Annotated[Real, Field(ge=0)] | None = None
     """Price of a core-hour, in whatever the site charges."""
     price_per_gpu_hour: Annotated[Real, Field(ge=0)] | None = None
-    """Price of a GPU-hour."""
+    """Price of a GPU-hour; 0: they are free. Where jobs have GPUs, there is no cost without it."""
 
     @property
     def cores(self) -> int:

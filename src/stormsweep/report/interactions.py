@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +127,7 @@ def _draw(axis: Any, one: _Cut, other: _Cut, means: Any, norm: Any) -> Any:
             if np.isfinite(value):
                 colour = "black" if norm(value) > 0.55 else "white"
                 at = column + 0.5, row + 0.5
-                text = f"{value:.3f}".replace("0.", ".")
+                text = _short(value)
                 axis.text(*at, text, ha="center", va="center", color=colour, fontsize=size)
     for which, cut in ((axis.xaxis, one), (axis.yaxis, other)):
         plain_ticks(which, [place + 0.5 for place in range(len(cut.texts))], cut.texts)
@@ -138,6 +139,17 @@ def _draw(axis: Any, one: _Cut, other: _Cut, means: Any, norm: Any) -> Any:
     axis.tick_params(length=0, labelsize=6.5)
     axis.grid(visible=False)
     return drawn
+
+
+def _short(value: float) -> str:
+    """Return a number with three decimals, and without a zero that leads.
+
+    Examples
+    --------
+    >>> _short(0.9412), _short(-0.05), _short(10.4123)
+    ('.941', '-.050', '10.412')
+    """
+    return re.sub(r"^(-?)0\.", r"\1.", f"{value:.3f}")
 
 
 def _frame(one: _Cut, other: _Cut, means: Any, counts: Any) -> pd.DataFrame:

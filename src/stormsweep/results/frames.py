@@ -39,7 +39,7 @@ from stormsweep.results.facts import (
     study,
 )
 from stormsweep.results.journal import of_kind
-from stormsweep.results.spans import spans, spells
+from stormsweep.results.spans import clocks, hosts_of, spans, spells
 from stormsweep.results.views import view
 
 CONFIDENCE = 0.95
@@ -152,7 +152,7 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
         ``run``, ``fold``, the hyperparameters without ``epochs``, ``from_epoch``, ``to_epoch`` (of
         what was trained at one go: after a pause ``from_epoch`` is where it went on), ``session``,
         ``worker``, ``threads`` of the worker, ``cores`` it was pinned to (such as ``0-3``; empty:
-        none), ``submitted``, ``started``, ``stopped``,
+        none), ``submitted``, ``started``, ``stopped`` (all by the driver's clock),
         ``waited`` and ``seconds``, ``<phase>_seconds``, ``patches``, ``updates``,
         ``patches_per_second`` of the worker while training, ``memory_mb``, ``parameters``,
         ``bundle``: how many runs were trained together from ``started`` to ``stopped``. Their
@@ -162,8 +162,10 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     runs, columns = planned_runs(entries), hyperparameter_columns(entries)
     columns = {name: column for name, column in columns.items() if name != "epochs"}
     threads = {s.session: s.threads_per_worker for s in of_kind(entries, SessionBegun)}
+    ahead, hosts = clocks(entries), hosts_of(entries)
     rows: list[dict[str, Any]] = []
     for task in stretches(entries):
+        clock = ahead.get((task.session, hosts.get((task.session, task.worker), "")), 0.0)
         plan = runs.get(task.run)
         point = plan.hyperparameters if plan else {}
         train = task.phases.get("train", 0.0)
@@ -178,9 +180,9 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
                 "threads": task.threads or threads.get(task.session, 1),
                 "cores": _cpus(task.cores),
                 "submitted": task.submitted,
-                "started": task.started,
-                "stopped": task.stopped,
-                "waited": task.started - task.submitted,
+                "started": task.started - clock,
+                "stopped": task.stopped - clock,
+                "waited": max(0.0, task.started - clock - task.submitted),
                 "seconds": task.seconds,
             }
             | {f"{phase}_seconds": task.phases.get(phase, 0.0) for phase in PHASES}

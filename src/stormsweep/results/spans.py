@@ -130,7 +130,7 @@ def spans(entries: Sequence[Entry]) -> dict[int, Span]:
             last.outcome, last.driver_seconds = record.outcome, record.driver_seconds
     unended = {n: span for n, span in found.items() if span.outcome in ("killed", "open")}
     if unended:
-        ahead, hosts = clocks(entries), _hosts(entries)
+        ahead, hosts = clocks(entries), hosts_of(entries)
         for number, span in unended.items():
             for worker, when in stopped.get(number, {}).items():
                 clock = ahead.get((number, hosts.get((number, worker), "")), 0.0)
@@ -145,7 +145,7 @@ def clocks(entries: Sequence[Entry]) -> dict[tuple[int, str], float]:
     come back bounds the difference from both sides; the middle is taken, so that the quicker the
     quickest message, the better it is known. Sessions of the same two machines count together.
     """
-    hosts, driver, now = _hosts(entries), dict[int, str](), 0
+    hosts, driver, now = hosts_of(entries), dict[int, str](), 0
     most: dict[tuple[str, str], float] = {}
     least: dict[tuple[str, str], float] = {}
     for entry in entries:
@@ -217,19 +217,7 @@ def nodes(entries: Sequence[Entry]) -> dict[tuple[int, str], Node]:
     return found
 
 
-def node_of(worker: str) -> str:
-    """Return the number of a worker's node, by its name ``<machine>-<node>-<number>``.
-
-    Examples
-    --------
-    >>> node_of("n2018-1-3-0"), node_of("0")
-    ('3', '')
-    """
-    parts = worker.rsplit("-", 2)
-    return parts[1] if len(parts) == 3 else ""
-
-
-def _hosts(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
+def hosts_of(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
     """Return the machine of every worker, by session and name."""
     return {
         (record.session, record.worker): record.host

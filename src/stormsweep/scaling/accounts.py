@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stormsweep.records import Entry, TaskDone, TaskPaused
+from stormsweep.records import Entry, TaskDone, TaskPaused, node_of
 from stormsweep.results import facts
-from stormsweep.results.spans import Node, Span, Spell, allotment_of, node_of, nodes, spells
+from stormsweep.results.spans import Node, Span, Spell, allotment_of, nodes, spells
 from stormsweep.results.views import view
 from stormsweep.scaling.attempts import work
+from stormsweep.scaling.machine import price_of
 from stormsweep.scaling.timings import WorkerTimes, times_of
 from stormsweep.search.plan import structure
 from stormsweep.work import Run
@@ -61,7 +62,8 @@ class Account:
     gpu_hours_asked, gpu_hours_granted, gpu_hours_used : float
         The same of GPUs.
     cost : float or None
-        What was granted at the site's prices; None where no session has a price.
+        What was granted at the site's prices; None where no session has a price, or one has a price
+        for a part of what it is charged for.
     price_basis : str
         What the cost is computed from, or why there is none, in one line.
     """
@@ -121,11 +123,15 @@ class Allotted:
 
     @property
     def cost(self) -> float | None:
-        """What was granted, at the site's prices; None where it has none."""
-        prices = [(self.core_price, self.cores), (self.gpu_price, self.gpus)]
-        known = [price * count for price, count in prices if price is not None and count]
-        cost = self.granted_seconds * math.fsum(known) / 3600 if known else math.nan
-        return None if math.isnan(cost) else cost
+        """What was granted, at the site's prices; None where anything charged has none."""
+        hours = self.granted_seconds / 3600
+        return price_of(
+            hours * self.cores,
+            hours * self.gpus,
+            self.core_price,
+            self.gpu_price,
+            gpus=self.gpus > 0,
+        )
 
 
 @view
@@ -258,7 +264,11 @@ def _workers_seen(session: int, there: Sequence[Spell]) -> int:
 
 def _cost(allotted: Sequence[Allotted]) -> tuple[float | None, str]:
     priced = [one for one in allotted if one.cost is not None]
-    if not priced and any(one.core_price is not None for one in allotted):
+    # A part of what was charged is no cost, and would look like one.
+    partly = [one for one in allotted if one.cost is None and one.core_price is not None]
+    if any(one.gpus and one.gpu_price is None for one in partly):
+        return None, "GPUs have no price: give the site its price_per_gpu_hour (0: they are free)"
+    if partly:
         return None, "how many cores a node has is not known: give the site its cores_per_node"
     if not priced:
         return None, "the site has no price (price_per_core_hour, price_per_gpu_hour)"

@@ -21,6 +21,7 @@ from stormsweep.records import (
     SessionEnded,
     TaskDone,
     WorkerEvent,
+    node_of,
 )
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
@@ -138,17 +139,11 @@ def _starts(entries: Sequence[Entry]) -> tuple[dict[str, list[float]], dict[str,
                 waits[site].append(max(0.0, entry.time - asked.get(node, begun)))
             case WorkerEvent(event="ready", worker=worker) if worker not in seen:
                 seen.add(worker)
-                since = granted.get(_node_of(worker), begun + tried)
+                since = granted.get(node_of(worker), begun + tried)
                 starts[site].append(max(0.0, entry.time - since))
             case _:
                 pass
     return starts, waits
-
-
-def _node_of(worker: str) -> str:
-    """Return the number of the node in a worker's name; workers of this machine have none."""
-    parts = worker.rsplit("-", 2)
-    return parts[1] if len(parts) == 3 else ""
 
 
 def durations(

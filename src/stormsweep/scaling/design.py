@@ -160,6 +160,7 @@ def choose_work(
     estimate: Estimate,
     minutes: float,
     seed: int,
+    option: str = "",
 ) -> Work:
     """Choose the runs that are measured: all, if that is not too long, else fewer, then shorter.
 
@@ -179,17 +180,22 @@ def choose_work(
         How long all may take.
     seed : int
         The study's.
+    option : str, optional
+        Where the widest layout comes from, such as ``--nodes: given 2``.
 
     Raises
     ------
     UserError
-        If the study has fewer runs than the widest layout workers, or even a part takes longer.
+        If nothing is to be measured, the study has fewer runs than the widest layout workers, or
+        even a part takes longer.
     """
     widest = max(layout.workers for layout in wanted)
+    if repeats < 1:
+        raise UserError(f"--repeats: given {repeats}; must be at least 1")
     if len(runs) < widest:
         raise UserError(
-            f"--workers: given {widest}; the study has {counted(len(runs), 'run')}, and a worker "
-            "without one tells nothing"
+            f"{option or f'--workers: given {widest}'}; the study has "
+            f"{counted(len(runs), 'run')}, and a worker without one tells nothing"
         )
     ordered = spread(runs, seed)
     sizes = len({run.hyperparameters["batch_size"] for run in runs})

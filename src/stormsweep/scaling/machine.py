@@ -90,15 +90,12 @@ class Machine:
     @property
     def priced(self) -> bool:
         """Whether what the machine charges for has a price."""
-        gpus_known = not self.gpus_per_node or self.price_per_gpu_hour is not None
-        return gpus_known and (self.price_per_core_hour is not None or self.gpus_per_node > 0)
+        return self.price(float(self.cores_per_node), float(self.gpus_per_node)) is not None
 
     def price(self, core_hours: float, gpu_hours: float) -> float | None:
-        """Return what hours cost; None where the site has no prices."""
-        if not self.priced:
-            return None
-        cores, gpus = self.price_per_core_hour or 0.0, self.price_per_gpu_hour or 0.0
-        return core_hours * cores + gpu_hours * gpus
+        """Return what hours cost; None where anything that is charged has no price."""
+        prices = self.price_per_core_hour, self.price_per_gpu_hour
+        return price_of(core_hours, gpu_hours, *prices, gpus=self.gpus_per_node > 0)
 
     @classmethod
     def local(cls, workers: int, threads: int, **known: Any) -> Machine:
@@ -136,6 +133,43 @@ class Machine:
             "price_per_gpu_hour": site.price_per_gpu_hour,
         }
         return cls(name=name, **values | known)
+
+
+def price_of(
+    core_hours: float,
+    gpu_hours: float,
+    core_price: float | None,
+    gpu_price: float | None,
+    *,
+    gpus: bool,
+) -> float | None:
+    """Return what hours cost; None where anything that is charged has no price.
+
+    A site that has a price of GPUs only gives the cores of their nodes with them.
+
+    Parameters
+    ----------
+    core_hours, gpu_hours : float
+        Charged; NaN: not known.
+    core_price, gpu_price : float or None
+        Of an hour; None: not known.
+    gpus : bool
+        Whether the nodes have GPUs that are charged.
+
+    Examples
+    --------
+    >>> price_of(10.0, 1.0, 0.1, 2.0, gpus=True), price_of(10.0, 1.0, None, 2.0, gpus=True)
+    (3.0, 2.0)
+    >>> price_of(10.0, 1.0, 0.1, None, gpus=True)
+    """
+    if gpus and gpu_price is None:
+        return None
+    if not gpus and core_price is None:
+        return None
+    cost = 0.0 if core_price is None else core_price * core_hours
+    if gpus and gpu_price is not None:
+        cost += gpu_price * gpu_hours
+    return None if math.isnan(cost) else cost
 
 
 def gpus_of(gres: str | None) -> int:

@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stormsweep.config.sites import LOCAL
 from stormsweep.records import Entry, SessionBegun, WorkerEvent
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
+from stormsweep.results.spans import hosts_of
 
 #: Building a model or restoring one takes longer than this; going on in memory does not.
 _AT_ONCE = 0.005
@@ -40,9 +42,9 @@ def observations(
     Returns
     -------
     DataFrame
-        ``study``, ``run``, ``kind`` (processor, engine, precision, model and inputs: what makes two
-        stretches comparable), ``session``, ``worker``, ``started``, ``stopped``, ``seconds``, the
-        phases ``<phase>_seconds``;
+        ``study``, ``run``, ``kind`` (site, processor, engine, precision, model and inputs: what
+        makes two stretches comparable), ``session``, ``worker``, ``started``, ``stopped``,
+        ``seconds``, the phases ``<phase>_seconds``;
         ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``;
         ``scores`` (not before a pause) and ``validation`` (patches scored); ``opens`` (the first of
         its process), ``compiles`` and ``builds`` (the program was compiled, the run was not in
@@ -54,7 +56,7 @@ def observations(
     plans = facts.planned_runs(entries)
     kinds = _kinds(entries, environment or {})
     processes = _processes(entries)
-    host_of = _hosts(entries)
+    host_of = hosts_of(entries)
     sizes = about.fold_sizes
     rows: list[dict[str, Any]] = []
     seen: set[tuple[int, str, int]] = set()
@@ -122,8 +124,11 @@ def _kinds(entries: Sequence[Entry], environment: Mapping[Any, Any]) -> dict[int
         one = said.get(record.session, {})
         engine = str(one.get("engine", "tensorflow"))
         packed = " packed" if one.get("packing") and engine == "tensorflow" else ""
+        # The processor on record is the driver's: a node of a site may have another.
+        place = () if record.site in ("", LOCAL) else (f"site {record.site}",)
         kinds[record.session] = "; ".join(
             (
+                *place,
                 str(one.get("processor", "an unknown processor")),
                 f"{engine} {one.get('precision', 'float32')}{packed}",
                 about.model.get("build", ""),
@@ -147,12 +152,6 @@ def _processes(entries: Sequence[Entry]) -> Any:
         return max(1, int(np.searchsorted(times, started, side="right")))
 
     return process
-
-
-def _hosts(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
-    return {
-        (record.session, record.worker): record.host for record in of_kind(entries, WorkerEvent)
-    }
 
 
 def _neighbours(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -286,7 +286,8 @@ class Checked:
     bias : float
         Of all their seconds together: above 0, too much is foretold.
     runs : DataFrame
-        One row a run: ``study``, ``run``, ``batch_size``, ``seconds``, ``foretold``, ``error``.
+        One row a run: ``study``, ``run``, ``batch_size``, ``seconds``, ``foretold``, ``error``. One
+        that opened the data, or compiled, when no other did is not among them.
     """
 
     median: float
@@ -391,15 +392,21 @@ def check(
     if count < 2:
         raise UserError(f"one {' and '.join(by)} only: nothing can be left out of the fit")
     group = np.random.default_rng(0).permutation(count)[group] % _GROUPS
-    whole, foretold = fit(table), np.zeros(len(table))
+    foretold, alone = np.zeros(len(table)), np.zeros(len(table), bool)
     for one in np.unique(group):
         out = group == one
-        foretold[out] = _with_once(fit(table[~out]), table[~out], whole).foretold(table[out])
-    table = table.assign(foretold=foretold)
+        foretold[out] = fit(table[~out]).foretold(table[out])
+        alone[out] = _alone(table[out], table[~out])
+    table = table.assign(foretold=foretold, alone=alone)
     runs = table.groupby(["study", "run"], sort=False).agg(
-        batch_size=("batch_size", "first"), seconds=("seconds", "sum"), foretold=("foretold", "sum")
+        batch_size=("batch_size", "first"),
+        seconds=("seconds", "sum"),
+        foretold=("foretold", "sum"),
+        alone=("alone", "any"),
     )
-    runs = runs.reset_index()
+    runs = runs[~runs["alone"]].drop(columns="alone").reset_index()
+    if runs.empty:
+        raise UserError("every run did something that no other did: nothing can be checked")
     runs["error"] = runs["foretold"] / runs["seconds"] - 1
     size = runs["error"].abs()
     return Checked(
@@ -420,14 +427,14 @@ def _sample(table: pd.DataFrame) -> pd.DataFrame:
     return drawn.reset_index(drop=True)
 
 
-def _with_once(found: RunTime, table: pd.DataFrame, whole: RunTime) -> RunTime:
-    """Return a fit that knows what is done once, also where none of its own runs did it.
+def _alone(out: pd.DataFrame, rest: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which stretches did what is done once, where none of the others did it.
 
     Whichever run comes first has to open the data and compile the program: with one worker there
-    is one that did in a whole study, and no other run to learn it from.
+    is one that did in a whole study, and no other run to learn from what that takes.
     """
-    missing = [name for column, names in _ONCE.items() if not table[column].any() for name in names]
-    return replace(found, terms=found.terms | {name: whole.terms[name] for name in missing})
+    columns = [column for column in _ONCE if not rest[column].any()]
+    return out[columns].any(axis=1).to_numpy(bool)
 
 
 def _of_kind(observed: pd.DataFrame, kind: str | None) -> pd.DataFrame:

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stormsweep.records import Entry, TaskDone
+from stormsweep.records import Entry, TaskDone, node_of
 from stormsweep.results import facts, frames
 from stormsweep.results.spans import (
     Span,
     Spell,
     allotment_of,
     clocks,
-    node_of,
     nodes,
     spells,
 )

@@ -227,7 +227,7 @@ class Execution:
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
         self._sweep()
-        self._tally.begin()
+        self._tally.begin(session)
         leaves = False
         try:
             while self._running or (self._queue and not leaves):

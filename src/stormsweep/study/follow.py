@@ -56,6 +56,7 @@ class Following:
         self._waiting: set[str] = set()
         self._failures: deque[str] = deque(maxlen=_FAILURES)
         self._begun = self._now = 0.0
+        self._session = 0
         self._pace = Pace(0.0)
         self._cost_done, self._patches_session = 0.0, 0
         #: The driver's count of its signs of life, and when it was seen to change.
@@ -86,6 +87,7 @@ class Following:
                 self._workers.clear()
                 self._waiting.clear()
                 self._begun, self._patches_session = begun.opened or entry.time, 0
+                self._session = begun.session
                 self._pace = Pace(self._begun)
             case Worker(event="ready") as event:
                 self._workers.add((event.worker, event.pid))
@@ -112,8 +114,10 @@ class Following:
         run = self._runs[record.run]
         gained = self._cost(run, self._progress.epoch(record.run) - before)
         self._cost_done += gained
-        self._patches_session += record.patches
-        self._pace.take(when, gained, record.stopped - record.started)
+        # What was found in an earlier session's checkpoint took no time of this one.
+        if record.session == self._session:
+            self._patches_session += record.patches
+            self._pace.take(when, gained, record.stopped - record.started)
         if isinstance(record, TaskDone):
             values = {**run.hyperparameters, "epochs": record.to_epoch}
             self._standing.add(values, run.fold, record.scores[self._metric])

@@ -1,6 +1,6 @@
 """How long a study will take, from the journals of earlier ones on the same machine.
 
-What training takes is fitted (`scaling.runtime`) to journals of the same processor, engine,
+What training takes is fitted (`scaling.runtime`) to journals of the same site, processor, engine,
 precision, model builder, input shape and number of threads. A simulation then gives the tasks that
 are left to as many workers as the layout has, again and again.
 """
@@ -20,9 +20,9 @@ from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import DataError, JournalError
-from stormsweep.records import Entry
+from stormsweep.records import Entry, SessionBegun
 from stormsweep.results import facts
-from stormsweep.results.journal import read
+from stormsweep.results.journal import of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.scaling import runtime
 from stormsweep.scaling.beside import Around, around, durations, parameters_of
@@ -72,6 +72,8 @@ class Kind:
         Of one case; empty in the first journals of 0.1.
     threads : int
         Compute threads of the worker.
+    site : str
+        Where the workers ran; ``local`` is this machine.
     """
 
     processor: str
@@ -82,10 +84,12 @@ class Kind:
     inputs: tuple[str, ...]
     shape: tuple[int, ...]
     threads: int
+    site: str = LOCAL
 
     def fits(self, other: Kind) -> bool:
         """Whether tasks of one are as fast as those of the other."""
-        names = ("processor", "engine", "precision", "packing", "build", "inputs", "threads")
+        alike = ("site", "processor", "engine", "precision", "packing", "build", "inputs")
+        names = (*alike, "threads")
         same = all(getattr(self, name) == getattr(other, name) for name in names)
         return same and (self.shape == other.shape or not self.shape or not other.shape)
 
@@ -140,6 +144,7 @@ def pace_of(
         Which tasks count.
     """
     known = _known(entries)
+    sites = {one.session: one.site for one in of_kind(entries, SessionBegun)}
 
     def counts(session: int, own_threads: int) -> bool:
         said = sessions.get(session, {})
@@ -153,6 +158,8 @@ def pace_of(
                 packs(engine, bool(said.get("packing", False))),
                 *known,
                 own_threads,
+                # What says nothing of a site is of a machine alone.
+                sites.get(session) or LOCAL,
             )
         )
 

@@ -169,8 +169,18 @@ def asked(
     threads: Sequence[int],
     pins: Sequence[str],
     nodes: Sequence[int],
+    runs: int | None = None,
 ) -> tuple[list[Layout], list[str]]:
     """Return the layouts that are measured, and what is left out; see `scale`.
+
+    Parameters
+    ----------
+    node : Node
+        What layouts have to fit on.
+    workers, threads, pins, nodes
+        What is asked for.
+    runs : int, optional
+        Of the study: without numbers of workers, there are no more than that.
 
     Raises
     ------
@@ -190,10 +200,31 @@ def asked(
         raise UserError(f"--pin: given {unknown[0]!r}; must be any of {', '.join(PINS)}")
     counts = list(dict.fromkeys(workers))
     if not counts:
-        most = node.holds(min(threads))
+        most = node.holds(min(threads, default=1))
+        most = most if runs is None else min(most, runs)
         counts = sorted({*(1 << power for power in range(most.bit_length())), most} - {0})
     each = list(dict.fromkeys(threads)) or [1]
     return layouts(counts, each, list(dict.fromkeys(pins)), node, list(dict.fromkeys(nodes)))
+
+
+def named(wanted: Sequence[Layout], workers: Sequence[int], nodes: Sequence[int]) -> str:
+    """Return the option that the widest layout comes from, and what it was given.
+
+    Examples
+    --------
+    >>> named([Layout(8, 1)], [8], []), named([Layout(8, 1)], [], [])
+    ('--workers: given 8', '--workers: 8 unless given')
+    >>> named([Layout(72, 1, 2)], [], [2])
+    '--nodes: given 2, which hold 72 workers'
+    """
+    widest = max(wanted, key=lambda layout: layout.workers)
+    if nodes:
+        return f"--nodes: given {widest.nodes}, which hold {widest.workers} workers"
+    return (
+        f"--workers: given {widest.workers}"
+        if workers
+        else (f"--workers: {widest.workers} unless given")
+    )
 
 
 def with_cells(
@@ -204,6 +235,7 @@ def with_cells(
     weak: bool,
     left_out: Sequence[str],
     folder: Path,
+    option: str = "",
 ) -> dict[str, Any]:
     """Return what ``scale.json`` says with the measurements that are asked for, and those made.
 
@@ -217,6 +249,8 @@ def with_cells(
         What is asked for, see `stormsweep.study.scale.scale`.
     folder : Path
         Where measurements lie.
+    option : str, optional
+        Where the widest layout comes from, see `named`.
 
     Raises
     ------
@@ -225,9 +259,10 @@ def with_cells(
     """
     work = work_of(about, runs)
     widest, count = max(layout.workers for layout in wanted), len(work.runs)
+    option = option or f"--workers: given {widest}"
     if count < min(RUNS_EACH * widest, len(runs)):
         raise UserError(
-            f"--workers: given {widest}; {folder} was begun with {count} of {len(runs)} runs, too "
+            f"{option}; {folder} was begun with {count} of {len(runs)} runs, too "
             f"few for so many; remove it to measure anew"
         )
     if weak and not work.weak:
@@ -237,7 +272,7 @@ def with_cells(
         asked_for = cells(replace(work, weak=0), wanted, repeats, _seed(about))
     elif work.weak * widest > count:
         raise UserError(
-            f"--workers: given {widest}; {folder} was begun with {work.weak} runs for each worker, "
+            f"{option}; {folder} was begun with {work.weak} runs for each worker, "
             f"and has {count}; remove it to measure anew"
         )
     else:

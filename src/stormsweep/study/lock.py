@@ -48,6 +48,12 @@ def driver_of(directory: Path) -> dict[str, Any] | None:
     return said
 
 
+def is_driven(directory: Path) -> bool:
+    """Tell whether a driver is at work on a study; see `is_alive`."""
+    driver = driver_of(directory)
+    return driver is not None and is_alive(directory, driver)
+
+
 def is_alive(directory: Path, driver: dict[str, Any]) -> bool:
     """Tell whether a registered driver still lives; on another host this takes some seconds."""
     if (driver["host"], driver.get("space")) == (host(), process_space()):

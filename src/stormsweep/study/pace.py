@@ -51,11 +51,12 @@ class Pace:
         self._count += 1
         self._gained.append((when, gained))
         if len(self._gained) > _KEPT:
-            # Two neighbours become one: cheaper, and the pieces are as they were.
+            # Two neighbours become one: cheaper, and the pieces are as they were. One is left over.
+            kept = self._gained
             self._gained = [
-                (b[0], a[1] + b[1])
-                for a, b in zip(self._gained[::2], self._gained[1::2], strict=False)
+                (b[0], a[1] + b[1]) for a, b in zip(kept[::2], kept[1::2], strict=False)
             ]
+            self._gained += kept[len(kept) // 2 * 2 :]
         if gained > 0 and seconds > 0:
             self._speeds.append(gained / seconds)
 

@@ -17,7 +17,16 @@ from stormsweep.records import RunFailed
 from stormsweep.results.journal import of_kind
 from stormsweep.scaling.design import Cell, Estimate, choose_work, foreseen
 from stormsweep.scaling.measured import FILE, LOAD, MUCH, Findings, read_site
-from stormsweep.study.ground import STUDY, Ground, asked, cell_of, made, with_cells, work_of
+from stormsweep.study.ground import (
+    STUDY,
+    Ground,
+    asked,
+    cell_of,
+    made,
+    named,
+    with_cells,
+    work_of,
+)
 from stormsweep.study.rehearsal import rehearse, warm_up
 from stormsweep.study.study import Study
 from stormsweep.work import Run
@@ -76,7 +85,8 @@ def scale(
     study : Study
         The study; it need not have been run. ``[site]`` says where.
     workers, threads : sequence of int
-        Workers on all nodes, and threads of each. No workers: 1, 2, 4 and so on, as fill a node.
+        Workers on all nodes, and threads of each. No workers: 1, 2, 4 and so on, as
+        fill a node and have a run each.
     repeats : int
         How often each layout is measured.
     nodes : sequence of int
@@ -113,18 +123,18 @@ def scale(
     watcher = _Once(watcher or Silent())
     check_engine(study.file)
     check_place(study.file.model.build)
-    plan = study.plan()
+    plan, seed = study.plan(), study.file.study.seed
     names = {name for values in plan.configurations for name in values}
     check_source(study.file.model.build, sorted(names))
     ground = Ground.of(study)
-    wanted, left_out = asked(ground.node, workers, threads, pins, nodes)
+    wanted, left_out = asked(ground.node, workers, threads, pins, nodes, len(plan.runs))
+    option = named(wanted, workers, nodes)
     folder, kept = ground.folder, ground.kept()
     refuse_if_busy(study.directory)
     for layout in {(one.nodes, one.cores): one for one in wanted}.values():
         ground.study(layout).check_site()
     for line in left_out:
         watcher.note(f"left out: {line}")
-    seed = study.file.study.seed
     # A study that is too small is refused before anything is prepared or measured.
     choose_work(
         plan.runs,
@@ -134,6 +144,7 @@ def scale(
         Estimate({run.id: 0.0 for run in plan.runs}),
         minutes,
         seed,
+        option,
     )
     data = study.prepare(watcher)
     if kept is not None and kept["fingerprint"] != data.fingerprint:
@@ -144,11 +155,13 @@ def scale(
             tried = kept is None
             if kept is None:
                 estimate = rehearse(alone, plan, data, watcher)
-                work = choose_work(plan.runs, wanted, repeats, weak, estimate, minutes, seed)
+                work = choose_work(
+                    plan.runs, wanted, repeats, weak, estimate, minutes, seed, option
+                )
                 kept = ground.described(work, estimate, data)
                 if work.why:
                     watcher.note(f"measured are {work.why}")
-            about = with_cells(kept, plan.runs, wanted, repeats, weak, left_out, folder)
+            about = with_cells(kept, plan.runs, wanted, repeats, weak, left_out, folder, option)
             write_text(folder / STUDY, dump_study(study.file))
             write_json(folder / FILE, about)
             series = _Series(ground, about, plan.runs, watcher, lock.check)

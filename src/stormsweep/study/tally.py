@@ -52,8 +52,9 @@ class Tally:
         self._look_again = self._chain = 0.0
         self.begin()
 
-    def begin(self) -> None:
-        """Say that the first task of this session is about to be given out."""
+    def begin(self, session: int = 0) -> None:
+        """Say that the first task of a session, with this number, is about to be given out."""
+        self._session = session
         self._began = time.monotonic()
         self._pace = Pace(self._began)
 
@@ -81,9 +82,11 @@ class Tally:
             self._tasks_done += 1
             values = {**run.hyperparameters, "epochs": record.to_epoch}
             self._standing.add(values, run.fold, record.scores[self._metric])
-        if now:
+        # What was found in an earlier session's checkpoint took no time of this one.
+        if now and record.session == self._session:
             self._pace.take(time.monotonic(), gained, record.stopped - record.started)
             self._patches_session += record.patches
+        if now:
             self.trained += isinstance(record, TaskDone)
             self.epochs += record.to_epoch - record.start
 

@@ -197,11 +197,15 @@ def _write(case: Case, folder: Path) -> Path:
     text = (
         f'[study]\nname = "asleep"\n[data]\nsource = "npz"\npath = "{folder}/data.npz"\n'
         f'target = "labels"\ncache = "{folder}/data"\n'
+        f'[model]\nbuild = "builder.py:network"\n'
         f"[model.parameters]\nshortest = {case.shortest}\nlongest = {case.longest}\n"
         f"[search.space]\nbatch_size = {lists[0]}\nmomentum = {lists[1]}\n"
         f"learning_rate = {[round(1e-6 * (n + 1), 6) for n in range(rates)]}\nepochs = [5, 10]\n"
         f"[validation]\nfolds = 2\n[site]\nworkers = {case.workers}\nmemory_gb = 4.0\n"
     )
+    # Nobody calls it: what it takes is read before anything runs.
+    builder = "def network(shortest, longest, momentum, learning_rate):\n    ...\n"
+    (folder / "builder.py").write_text(builder, encoding="utf-8")
     path = folder / "asleep.toml"
     path.write_text(text, encoding="utf-8")
     return path

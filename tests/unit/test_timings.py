@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stormsweep.records import Entry, NodeEvent
+from stormsweep.results import spans
 from stormsweep.scaling import timings
 from stormsweep.scaling.accounts import account
 from tests.worlds import CHARGED, GPU_PRICE, GPUS, PRICE, WALLTIME, World
@@ -94,3 +96,9 @@ def test_what_tasks_took_on_the_way_needs_no_two_clocks_that_agree(world: World)
     assert (way[last] <= 2 * _CLOCK + 1e-4).all(), "clocks are up to 500 s apart"
     assert (known["queued_seconds"].dropna() >= -1e-6).all()
     assert (known["queued"].dropna() <= known["submitted"]).all()
+
+
+def test_what_is_granted_at_once_was_not_granted_before_it_was_asked_for() -> None:
+    asked, granted = (NodeEvent(1, "1", event) for event in ("asked", "granted"))
+    node = spans.nodes([Entry(10.4, asked), Entry(10.0, granted)])[1, "1"]
+    assert node.asked == node.granted == 10.4

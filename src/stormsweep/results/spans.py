@@ -214,6 +214,11 @@ def nodes(entries: Sequence[Entry]) -> dict[tuple[int, str], Node]:
             if record.event != "granted" or node.granted != node.granted:
                 setattr(node, record.event, entry.time)
             node.seconds = max(node.seconds, record.seconds)
+    for node in found.values():
+        # Slurm counts whole seconds: what is granted at once seems to have been before it was asked
+        # for.
+        if node.granted < node.asked:
+            node.granted = node.asked
     return found
 
 

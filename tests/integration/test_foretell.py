@@ -149,3 +149,13 @@ def test_a_pilot_trains_one_run_of_each_kind_and_what_it_trains_counts(tmp_path:
     done = stormsweep(tmp_path, "run", path, "--no-report")
     assert done.returncode == 0, done.stderr
     assert len(scores(directory)) == plan.tasks
+
+
+def test_a_damaged_journal_is_not_taken_for_one_with_nothing_in_it(study: Path) -> None:
+    path = study / "journal.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1][:-20] + b"\n", *lines[2:]]))
+    done = called(study.parents[1], "simulate", study, "--workers", "2")
+    assert done.returncode == 2
+    assert "journal.jsonl" in done.stderr
+    assert "pilot" not in done.stderr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine as this_machine
 from stormsweep.config.sites import LOCAL, Found
-from stormsweep.errors import JournalError, StudyFileError, UserError, typed
+from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
@@ -315,12 +315,11 @@ def _entries(study: Study) -> list[Entry]:
     ------
     UserError
         If nothing is on record that one could reckon with.
+    JournalError
+        If the journal is damaged.
     """
-    try:
-        entries = study.entries()
-        facts.study(entries)
-    except JournalError:
-        entries = []
+    # Only a journal that is not there yet asks for a pilot: one that is damaged says so.
+    entries = study.entries() if study.journal_path.exists() else []
     if not of_kind(entries, TaskDone):
         raise UserError(
             f"{study.directory}: the journal has no finished run to reckon with; run a pilot "

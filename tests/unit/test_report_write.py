@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from stormsweep.errors import JournalError
-from stormsweep.report import drawing, interactions, style, timings, words, write_report
+from stormsweep.report import drawing, interactions, slices, style, timings, words, write_report
 from stormsweep.report.material import Material
 from stormsweep.results import frames, journal
 from stormsweep.results.summary import differences, summary
@@ -416,3 +416,15 @@ def test_drawing_leaves_the_users_matplotlib_as_it_was() -> None:
 def test_only_a_zero_that_leads_is_left_out_of_a_number_in_a_cell() -> None:
     written = [interactions._short(value) for value in (0.9412, -0.05, 10.4123, 0.0)]
     assert written == [".941", "-.050", "10.412", ".000"]
+
+
+def test_no_configuration_is_cut_off_at_the_edge_of_a_slice(study: Path) -> None:
+    material = Material(journal.read(study / "journal.jsonl"), study)
+    with style.look():
+        picture = slices.slice_picture(material, material.configurations)
+    for axis in picture.figure.axes:
+        low, high = axis.get_xlim()
+        drawn = [x for line in axis.get_lines() for x in line.get_xdata()]
+        assert drawn
+        assert low < min(drawn)
+        assert max(drawn) < high

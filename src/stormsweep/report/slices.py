@@ -52,6 +52,8 @@ def slice_picture(material: Material, table: pd.DataFrame) -> Picture:
             axis.plot(where, own, color="#222222", lw=1.4, zorder=4, solid_capstyle="butt")
         axis.plot(at[:1], heights[:1], "o", ms=9, mfc="none", mec=RED, mew=1.4, zorder=5)
         scale.apply(axis)
+        if (reach := _reach(scale)) is not None:
+            axis.set_xlim(*reach)
     for axis in grid.flat[len(names) :]:
         axis.set_visible(False)
     for row in grid:
@@ -115,6 +117,19 @@ def _side_by_side(scale: Scale, values: pd.Series[Any]) -> tuple[Any, Any]:
         return exact * np.exp(shift * 0.18 * (ratios.min() if len(ratios) else 1.0)), exact
     gaps = np.diff(distinct)
     return exact + shift * 0.18 * (gaps.min() if len(gaps) else 1.0), exact
+
+
+def _reach(scale: Scale) -> tuple[float, float] | None:
+    """Return from where to where points and strokes of few values reach, with a little room."""
+    if len(scale.values) > MOST_STEPS:
+        return None
+    at = np.array(sorted(scale.place(value) for value in scale.values), dtype=float)
+    log = scale.kind in ("log", "log2")
+    gaps = np.diff(np.log(at) if log else at)
+    room = 0.34 * (gaps.min() if len(gaps) else 1.0)
+    if log:
+        return float(at[0] * np.exp(-room)), float(at[-1] * np.exp(room))
+    return float(at[0] - room), float(at[-1] + room)
 
 
 def _points(axis: Any, material: Material, table: pd.DataFrame, at: Any, bars: bool) -> None:
@@ -186,14 +201,14 @@ def _live(material: Material, table: pd.DataFrame) -> Any:
     source, heads = live.source(**data), Range1d(*_heights(material, table))
     panels = []
     for number, (name, scale) in enumerate(scales.items()):
-        log = scale.kind in ("log", "log2")
+        log, reach = scale.kind in ("log", "log2"), _reach(scale)
         plot = live.canvas(
             260,
             words.capital(words.short(words.label(name), 40)),
             words.capital(material.metric_label),
             material.synthetic_note,
             x_axis_type="log" if log else "linear",
-            x_range=live.span(scale),
+            x_range=live.span(scale) if reach is None else Range1d(*reach),
             y_range=heads,
         )
         live.axis(plot, plot.xaxis, scale)

@@ -11,7 +11,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import duration
+from stormsweep.wording import duration
 
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads of each worker, instead of the site's.")

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
-from stormsweep.cli.words import duration, failures, hours, hyperparameters
+from stormsweep.cli.words import failures, hours, hyperparameters
+from stormsweep.wording import duration
 
 StudyArgument = Annotated[
     Path, typer.Argument(metavar="STUDY", help="A study file, or the directory of a study.")

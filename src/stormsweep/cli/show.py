@@ -11,7 +11,8 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import accounts, duration, hyperparameters
+from stormsweep.cli.words import accounts, hyperparameters
+from stormsweep.wording import duration
 
 
 class Format(StrEnum):

@@ -7,7 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from stormsweep.cli.words import duration, hyperparameters
+from stormsweep.cli.words import hyperparameters
+from stormsweep.wording import duration
 
 if TYPE_CHECKING:
     from stormsweep.study.watching import State

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from stormsweep.errors import UserError
 from stormsweep.scaling.foretold import Foretold, Range
 from stormsweep.scaling.machine import Machine
+from stormsweep.wording import duration
 
 #: Twice the nodes must take this share off the time to be worth it.
 _WORTH = 0.1
@@ -349,20 +350,3 @@ def walltime_for(foretold: Foretold, longest: float) -> float:
 
 def _s(count: int) -> str:
     return "" if count == 1 else "s"
-
-
-def duration(seconds: float) -> str:
-    """Word a duration.
-
-    Examples
-    --------
-    >>> duration(7.4), duration(312), duration(7512)
-    ('7 s', '5 min 12 s', '2 h 5 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -158,6 +158,11 @@ def _law_words(findings: Findings) -> Iterator[str]:
         if math.isfinite(law.error):
             line += f"; it misses numbers of workers left out by {words.percent(law.error, 1)}"
         yield f"{line}. Beyond {law.measured[1]} workers, which were not measured, it may not hold."
+        if math.isfinite(law.best_workers):
+            most = max(1, round(law.best_workers))
+            line = f"By it, more than {words.count(most, 'worker')} would make it slower"
+            doubt = law.beyond(most)
+            yield f"{line}{f' ({doubt})' if doubt else ''}."
 
 
 def _parameter(law: Law, name: str, what: str = " interval ") -> str:

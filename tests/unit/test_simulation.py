@@ -21,8 +21,8 @@ from stormsweep.results import frames
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
 from stormsweep.scaling.foretold import Range, foretell
 from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.scaling.simulated_journal import journal
 from stormsweep.scaling.simulation import Simulated, simulate
-from stormsweep.scaling.spans import journal
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, make_plan, structure
 from stormsweep.search.space import grid
@@ -103,7 +103,7 @@ def test_every_epoch_is_trained_once_by_workers_that_exist(
     made = simulated(plan, machine, seed, trace=True, **changes)
     # Work is neither lost nor done twice: stretches that count lie end to end.
     reached = {run.id: 0 for run in plan.runs}
-    for span in sorted(made.spans, key=lambda one: (one.stopped, one.started)):
+    for span in sorted(made.stints, key=lambda one: (one.stopped, one.started)):
         assert span.submitted <= span.started <= span.stopped
         for task in span.tasks:
             assert task.start == reached[task.run.id], "it does not go on where it was"
@@ -113,13 +113,13 @@ def test_every_epoch_is_trained_once_by_workers_that_exist(
     assert not whole & set(made.given_up)
     # Never two things at a time, nor anything while it is not there.
     for worker in range(machine.workers):
-        own = sorted((s.started, s.stopped) for s in made.spans if s.worker == worker)
+        own = sorted((s.started, s.stopped) for s in made.stints if s.worker == worker)
         assert all(a[1] <= b[0] + 1e-9 for a, b in itertools.pairwise(own))
         there = [(came, went) for _, who, came, went in made.ready if who == worker]
         for started, stopped in own:
             assert any(a - 1e-9 <= started and stopped <= b + 1e-9 for a, b in there)
     # Nobody is faster than his work, and the whole not faster than its longest chain.
-    busy = sum(span.stopped - span.started for span in made.spans)
+    busy = sum(span.stopped - span.started for span in made.stints)
     assert made.busy == pytest.approx(busy)
     assert made.makespan >= made.busy / machine.workers - 1e-6
     assert made.makespan >= made.longest_chain - 1e-6
@@ -169,13 +169,13 @@ def test_a_lost_worker_costs_what_it_did_since_the_last_milestone() -> None:
     plan = plan_of([8], epochs=(1, 2, 3, 4))
     failing = Machine.local(1, 1, failures_per_worker_hour=20.0, start_up=(1.0,))
     made = simulated(plan, failing, 3, trace=True)
-    lost = [span for span in made.spans if span.end == "lost"]
+    lost = [span for span in made.stints if span.end == "lost"]
     assert lost
     assert made.wasted == pytest.approx(sum(one.stopped - one.started for one in lost))
     assert made.lost == len(lost)
     # The process that follows has nothing compiled any more.
     for span in lost:
-        following = next(one for one in made.spans if one.started >= span.stopped)
+        following = next(one for one in made.stints if one.started >= span.stopped)
         assert following.compiled
         assert following.opened
         assert following.started >= span.stopped + 1.0
@@ -189,9 +189,9 @@ def test_walltimes_cut_runs_at_epochs_and_further_jobs_go_on() -> None:
     assert made.finished
     assert made.jobs > 5
     assert whole.jobs == 1
-    paused = [span for span in made.spans if span.end == "paused"]
+    paused = [span for span in made.stints if span.end == "paused"]
     assert paused
-    assert not [span for span in made.spans if span.end == "walltime"]
+    assert not [span for span in made.stints if span.end == "walltime"]
     # An epoch takes 64 s: each job ends before its walltime, and the next waits in the queue.
     assert made.makespan >= whole.makespan + 60 * (made.jobs - 1)
     assert all(went - came <= 300 for _, _, came, went in made.ready)
@@ -214,10 +214,10 @@ def test_runs_of_a_bundle_compile_once_and_take_their_shares() -> None:
     engine = EngineTable(use="jax", bundle=8)
     alone = simulated(plan, Machine.local(1, 1))
     bundled = simulated(plan, Machine.local(1, 1), bundling=lambda: Bundling(engine), trace=True)
-    assert max(len(span.tasks) for span in bundled.spans) == 8
+    assert max(len(span.tasks) for span in bundled.stints) == 8
     assert bundled.tasks == alone.tasks
     assert bundled.busy == pytest.approx(alone.busy)
-    assert len(bundled.spans) == len(plan.runs) / 8 * 2
+    assert len(bundled.stints) == len(plan.runs) / 8 * 2
 
 
 def test_what_is_on_record_is_not_simulated_again() -> None:
@@ -232,7 +232,7 @@ def test_what_is_on_record_is_not_simulated_again() -> None:
         trace=True,
     )
     assert made.tasks == plan.tasks - 2 - 1 - 2
-    started = {task.run.id: task.start for span in made.spans[::-1] for task in span.tasks}
+    started = {task.run.id: task.start for span in made.stints[::-1] for task in span.tasks}
     assert started[second.id] == 3
     assert {first.id, third.id}.isdisjoint(started)
 

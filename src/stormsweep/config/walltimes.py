@@ -10,6 +10,9 @@ _SLACK = 1.25
 _SPARE = 5.0
 #: Where it was not measured yet, scoring and writing a checkpoint takes this share of an epoch.
 UNMEASURED = 0.5
+#: How often a worker's time may be over before a run has got on by an epoch, until the run is given
+#: up, and the share of its job's time that a worker must have had for that to count.
+STANDSTILLS, MUCH = 3, 0.5
 
 
 def margin(seconds: float) -> float:

@@ -37,7 +37,7 @@ def write_timeline(entries: Sequence[Entry], path: Path) -> None:
     Parameters
     ----------
     entries : sequence of Entry
-        As `stormsweep.scaling.spans.journal` makes it.
+        As `stormsweep.scaling.simulated_journal.journal` makes it.
     path : Path
         The picture's file; its name's end says in what form.
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stormsweep.config.walltimes import UNMEASURED, needed
+from stormsweep.config.walltimes import MUCH, STANDSTILLS, UNMEASURED, needed
 from stormsweep.errors import UserError
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
 from stormsweep.scaling.machine import Machine
@@ -27,16 +27,13 @@ from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
 from stormsweep.work import Task
 
-#: As in `study.patience`: how often a worker's time may be over before a run has got on by an
-#: epoch, and the share of a job's time that a worker must have had for that to count.
-_STANDSTILLS, _MUCH = 3, 0.5
 #: A task that lost its worker so often is never done.
 _MOST_LOSSES = 500
 #: What a worker takes to find that no epoch fits.
 _LOOK = 0.05
 
 
-class Span(NamedTuple):
+class Stint(NamedTuple):
     """What a worker did at one go: a task, or a bundle of them.
 
     Attributes
@@ -116,7 +113,7 @@ class Simulated:
         Runs for which one epoch does not fit into a walltime.
     finished : bool
         False where the jobs of the chain ended before the study.
-    spans : list of Span
+    stints : list of Stint
         All that workers did, where it was asked for.
     ready : list of tuple
         Job, worker, and when it came and went, where it was asked for.
@@ -137,7 +134,7 @@ class Simulated:
     lost: int
     given_up: tuple[str, ...]
     finished: bool
-    spans: list[Span] = field(default_factory=list)
+    stints: list[Stint] = field(default_factory=list)
     ready: list[tuple[int, int, float, float]] = field(default_factory=list)
 
     @property
@@ -269,7 +266,7 @@ class _Simulation:
         self._job = -1
         self._last = 0.0, 0
         self._ends = trace
-        self._spans: list[Span] = []
+        self._stints: list[Stint] = []
         self._begun: list[tuple[int, int, float, float]] = []
 
     def run(self) -> Simulated:
@@ -413,10 +410,10 @@ class _Simulation:
         node = worker // self._machine.workers_per_node
         whole = self._machine.walltime - self._machine.margin
         had = (self._until[node] - began) / whole if whole > 0 else 1.0
-        if had < _MUCH:
+        if had < MUCH:
             return False
         self._standing[task.run.id, task.start] += 1
-        if self._standing[task.run.id, task.start] < _STANDSTILLS or not alone:
+        if self._standing[task.run.id, task.start] < STANDSTILLS or not alone:
             return False
         self._given_up.append(task.run.id)
         return True
@@ -485,8 +482,8 @@ class _Simulation:
         self._next[worker] = what
         self._running[worker] = tasks, places, reached, started
         if self._ends:
-            self._spans.append(
-                Span(
+            self._stints.append(
+                Stint(
                     worker,
                     self._job,
                     tasks,
@@ -579,7 +576,7 @@ class _Simulation:
             lost=self._lost,
             given_up=tuple(self._given_up),
             finished=not self._queue,
-            spans=self._spans,
+            stints=self._stints,
             ready=self._begun,
         )
 

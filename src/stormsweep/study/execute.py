@@ -20,6 +20,7 @@ from stormsweep.cluster.pool import (
     WorkerReady,
 )
 from stormsweep.config.study import StudyFile
+from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
 from stormsweep.records import (
     Entry,
@@ -38,7 +39,7 @@ from stormsweep.search.plan import Plan, Queue
 from stormsweep.study import worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.orders import Orders, Reception
-from stormsweep.study.patience import MUCH, WALLTIME, Patience
+from stormsweep.study.patience import WALLTIME, Patience
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
 from stormsweep.work import Task, TaskOrder

@@ -6,16 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from stormsweep.cluster.pool import NO_FAULT
+from stormsweep.config.walltimes import STANDSTILLS
 from stormsweep.work import Task
 
 WALLTIME = "walltime"
 #: How often a run may lose its worker, in one session, before it is given up.
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2}
-#: How often a worker's time may be over, in one session, before a run has got on by an epoch.
-_STANDSTILLS = 3
-#: A worker must have had this share of its job's time for its pause to say that no epoch fits
-#: into a job.
-MUCH = 0.5
 _ADVICE = (
     "one epoch does not fit into the time that a worker has; ask for a longer walltime, or have an "
     "epoch take less (larger batches, more threads a worker)"
@@ -99,8 +95,8 @@ class Patience:
         epoch, count = self._standing.get(task.run.id, (task.start, 0))
         count = count + 1 if epoch == task.start else 1
         if not alone:
-            count = min(count, _STANDSTILLS - 1)
+            count = min(count, STANDSTILLS - 1)
         self._standing[task.run.id] = (task.start, count)
-        if count < _STANDSTILLS:
+        if count < STANDSTILLS:
             return ""
         return f"{what}, {count} times at epoch {task.start}: {_ADVICE}"

@@ -22,6 +22,7 @@ from stormsweep.cluster.pool import (
     WorkerReady,
 )
 from stormsweep.config.study import StudyFile
+from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import RunError, StormsweepError
 from stormsweep.files import replacing_folder
@@ -31,7 +32,7 @@ from stormsweep.study import worker
 from stormsweep.study.choice import Choice
 from stormsweep.study.delivery import FOLDER, group_columns, write_delivery
 from stormsweep.study.orders import Orders, Reception
-from stormsweep.study.patience import MUCH, Patience
+from stormsweep.study.patience import Patience
 from stormsweep.study.problem import turned_folder
 from stormsweep.study.watching import Watcher
 from stormsweep.training import checkpoint

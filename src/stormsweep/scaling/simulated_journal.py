@@ -18,7 +18,7 @@ from stormsweep.records import (
 )
 from stormsweep.scaling.durations import Durations
 from stormsweep.scaling.machine import Machine
-from stormsweep.scaling.simulation import Simulated, Span
+from stormsweep.scaling.simulation import Simulated, Stint
 from stormsweep.search.plan import Plan
 
 _HOST = "simulated"
@@ -43,7 +43,7 @@ def journal(
     patches_per_epoch, durations, machine
         What was simulated.
     made : Simulated
-        What came of it, with its spans.
+        What came of it, with its stints.
     """
     named = {index: name_of(index, machine) for index in range(machine.workers)}
     place = {run.id: index for index, run in enumerate(plan.runs)}
@@ -68,10 +68,10 @@ def journal(
         who = job + 1, named[worker]
         ended.append(Entry(ready, WorkerEvent(*who, "ready", _HOST, worker)))
         ended.append(Entry(gone, WorkerEvent(*who, "left", _HOST, worker)))
-    for span in made.spans:
+    for stint in made.stints:
         ended += [
-            Entry(span.stopped, record)
-            for record in _records(span, named, place, patches_per_epoch, durations, machine)
+            Entry(stint.stopped, record)
+            for record in _records(stint, named, place, patches_per_epoch, durations, machine)
         ]
     order = {SessionBegun: 0, WorkerEvent: 1, SessionEnded: 3}
     ended.sort(key=lambda entry: (entry.time, order.get(type(entry.record), 2)))
@@ -99,29 +99,29 @@ def name_of(worker: int, machine: Machine) -> str:
 
 
 def _records(
-    span: Span,
+    stint: Stint,
     named: dict[int, str],
     place: dict[str, int],
     patches_per_epoch: Sequence[int],
     durations: Durations,
     machine: Machine,
 ) -> list[TaskDone | TaskPaused | TaskRetried]:
-    """Return what a driver would write of a span."""
-    name, session = named[span.worker], span.job + 1
+    """Return what a driver would write of a stint."""
+    name, session = named[stint.worker], stint.job + 1
     records: list[TaskDone | TaskPaused | TaskRetried] = []
-    for task in span.tasks:
+    for task in stint.tasks:
         run = task.run
-        if span.end in ("lost", "walltime"):
-            records.append(TaskRetried(run.id, task.to_epoch, 1, span.end, name, session))
+        if stint.end in ("lost", "walltime"):
+            records.append(TaskRetried(run.id, task.to_epoch, 1, stint.end, name, session))
             continue
-        index, epochs = place[run.id], span.epoch - task.start
-        share = (span.stopped - span.started) / len(span.tasks)
-        first = run is span.tasks[0].run
+        index, epochs = place[run.id], stint.epoch - task.start
+        share = (stint.stopped - stint.started) / len(stint.tasks)
+        first = run is stint.tasks[0].run
         phases = {
-            "open": span.factor * durations.opening * span.opened * first,
-            "compile": span.factor * durations.compiling[index] * span.compiled * first,
-            "build": span.factor * durations.before[index],
-            "score": span.factor * durations.ending[index] * (span.end == "done"),
+            "open": stint.factor * durations.opening * stint.opened * first,
+            "compile": stint.factor * durations.compiling[index] * stint.compiled * first,
+            "build": stint.factor * durations.before[index],
+            "score": stint.factor * durations.ending[index] * (stint.end == "done"),
             "checkpoint": 0.0,
         }
         phases["train"] = max(0.0, share - sum(phases.values()))
@@ -129,12 +129,12 @@ def _records(
         batch = int(run.hyperparameters["batch_size"])
         shared: dict[str, Any] = {
             "run": run.id,
-            "to_epoch": span.epoch,
+            "to_epoch": stint.epoch,
             "worker": name,
             "session": session,
-            "submitted": span.submitted,
-            "started": span.started,
-            "stopped": span.stopped,
+            "submitted": stint.submitted,
+            "started": stint.started,
+            "stopped": stint.stopped,
             "phases": phases,
             "epoch_loss": [],
             "patches": patches,
@@ -143,9 +143,9 @@ def _records(
             "parameters": 0,
             "threads": machine.threads_per_worker,
             "cores": [],
-            "bundle": len(span.tasks),
+            "bundle": len(stint.tasks),
         }
-        if span.end == "paused":
+        if stint.end == "paused":
             records.append(TaskPaused(from_epoch=task.start, **shared))
         else:
             records.append(

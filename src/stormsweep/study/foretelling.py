@@ -385,6 +385,11 @@ def advise(
     ]
     if budget is not None and budget.unit == advice.MONEY:
         for found in founds:
+            if found.name == LOCAL:
+                raise UserError(
+                    "--budget: this machine has no prices; give the budget in hours, such as "
+                    "3core-h"
+                )
             if not Machine.from_site(found.name, found.site).priced:
                 raise StudyFileError(
                     f"{found.key('price_per_core_hour')}: is not set, so that a budget in money "

@@ -275,7 +275,9 @@ class Trial:
             time.sleep(0.25)
         self.story.gone = time.monotonic() - began
         for pid, line in self.world.command_lines().items():
-            self.story.violations.append(f"process {pid} is left: {' '.join(line)[:200]}")
+            # Where the study lay says nothing to anybody else.
+            words = " ".join(line).replace(f"{self.world.folder}/", "")
+            self.story.violations.append(f"process {pid} is left: {words[:200]}")
         for job in self.world.jobs() or ():
             self.story.violations.append(f"job {job.id} is left: {job.state} {job.nodes}")
 

@@ -108,7 +108,7 @@ def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:
         ("advise STUDY --site plain --budget 12", "price_per_core_hour: is not set"),
         (
             "advise STUDY --budget 12",
-            "--budget: this machine has no prices; give the budget in hours",
+            "this machine has no prices; give the budget in hours",
         ),
         ("advise STUDY --budget 12hours", "--budget: given '12hours'; must be hours such as"),
         ("advise STUDY --site cheap --deadline 10s", "the nearest is cheap with"),

@@ -21,8 +21,9 @@ from stormsweep.results import frames
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
 from stormsweep.scaling.foretold import Range, foretell
 from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.scaling.simulated import Simulated
 from stormsweep.scaling.simulated_journal import journal
-from stormsweep.scaling.simulation import Simulated, simulate
+from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, make_plan, structure
 from stormsweep.search.space import grid

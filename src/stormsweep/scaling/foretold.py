@@ -11,7 +11,8 @@ import numpy as np
 
 from stormsweep.scaling.durations import Durations
 from stormsweep.scaling.machine import Machine
-from stormsweep.scaling.simulation import Parts, Simulated, simulate
+from stormsweep.scaling.simulated import Parts, Simulated
+from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan
 

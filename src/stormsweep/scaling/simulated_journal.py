@@ -18,7 +18,7 @@ from stormsweep.records import (
 )
 from stormsweep.scaling.durations import Durations
 from stormsweep.scaling.machine import Machine
-from stormsweep.scaling.simulation import Simulated, Stint
+from stormsweep.scaling.simulated import Simulated, Stint
 from stormsweep.search.plan import Plan
 
 _HOST = "simulated"

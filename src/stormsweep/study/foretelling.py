@@ -20,8 +20,9 @@ from stormsweep.scaling import advice, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
 from stormsweep.scaling.foretold import Foretold, foretell
 from stormsweep.scaling.machine import Machine, Wait, gpus_of
+from stormsweep.scaling.simulated import Simulated
 from stormsweep.scaling.simulated_journal import journal
-from stormsweep.scaling.simulation import Simulated, simulate
+from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import structure
 from stormsweep.study.environment import sessions_of

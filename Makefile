@@ -71,6 +71,7 @@ test-second:
 
 test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)
+	HYPOTHESIS_PROFILE=wander $(BIN)/pytest -m "not slow" tests/unit
 
 slurm:
 	@$(PYTHON) -m tests.slurm

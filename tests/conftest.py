@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 # Before anything numerical is imported: tests run beside worker processes on few cores.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -16,8 +17,12 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from .slurm.cluster import MiniSlurm, why_not  # noqa: E402
 
 # The machines that run this are shared and slow at times: no property test fails by the clock.
-settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci")
+# Nor by chance: the same examples each time, and new ones where they are asked for
+# (HYPOTHESIS_PROFILE=wander, as `make test-slow` does).
+_CALM: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **_CALM)
+settings.register_profile("wander", **_CALM)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

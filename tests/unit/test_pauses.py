@@ -240,7 +240,7 @@ def test_pauses_and_drivers_that_end_at_any_moment_lose_nothing_and_do_nothing_t
     session = 0
     with pytest.MonkeyPatch.context() as patch:
         # What is judged here is not patience.
-        patch.setattr("stormsweep.study.patience._STANDSTILLS", 10**6)
+        patch.setattr("stormsweep.study.patience.STANDSTILLS", 10**6)
         for cut in cuts:
             session, left, syncs = session + 1, path.read_bytes() if path.exists() else b"", 0
 

@@ -252,8 +252,18 @@ class ModelTable(Table):
         return value
 
 
+class Choices(Table):
+    """A list of the space that holds under a condition: ``{values = [0.5, 0.9], when = {...}}``."""
+
+    values: Annotated[list[Choice], Field(min_length=1)]
+    """The values."""
+    when: Annotated[dict[StrictStr, list[Choice]], Field(min_length=1)]
+    """Other hyperparameters and the values at which this one is there: ``{optimizer = ["sgd"]}``;
+    all of them must hold. Elsewhere the builder is called without it."""
+
+
 class Range(Table):
-    """A range of the space, for random search: ``{low = 1e-4, high = 1e-1, log = true}``."""
+    """A range of the space: ``{low = 1e-4, high = 1e-1, log = true}``."""
 
     low: Real
     """Smallest value."""
@@ -263,6 +273,8 @@ class Range(Table):
     """Draw uniformly in the logarithm."""
     integer: StrictBool = False
     """Draw whole numbers, both ends included."""
+    when: dict[StrictStr, list[Choice]] = {}
+    """As in a list with a condition."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -303,13 +315,28 @@ def _is_scalar(value: Any) -> bool:
 class SearchTable(Table):
     """``[search]``: which configurations are tried, and what the best is best in."""
 
-    strategy: Literal["grid", "random"] = "grid"
-    """``grid`` tries every combination; ``random`` draws `trials` of them."""
+    strategy: StrictStr = "grid"
+    """``grid`` tries every combination; ``random`` draws `trials` of them, ``sobol`` spreads them
+    evenly. ``tpe``, ``cma-es``, ``gp`` and ``nsga2`` learn from the scores where to look next
+    (Optuna's). ``halving``, ``hyperband`` and ``asha`` begin many trials of `sampler` and go on
+    with the best of them; or the name of a plug-in."""
     metric: StrictStr = "roc_auc"
     """The score that ranks configurations."""
+    objectives: list[StrictStr] = []
+    """``nsga2``: the scores that are traded off against each other, `metric` among them. Unset:
+    `metric` alone."""
     trials: Count = 20
-    """How many configurations a random search draws."""
-    space: dict[StrictStr, list[Choice] | Range] = {}
+    """How many configurations are tried at most; a grid has as many as it has."""
+    sampler: StrictStr = "random"
+    """``halving``, ``hyperband``, ``asha``: the strategy that proposes what is begun."""
+    reduction: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=2)] = 3
+    """``halving``, ``hyperband``, ``asha``: one of so many trials goes on from each milestone."""
+    first_folds: Count | None = None
+    """``halving``, ``hyperband``, ``asha``: folds on which trials are first scored, before the
+    best of them are scored on all; unset: all folds at once."""
+    constraints: list[StrictStr] = []
+    """What must hold among hyperparameters, such as ``"filters * layers <= 256"``."""
+    space: dict[StrictStr, list[Choice] | Choices | Range] = {}
     """Hyperparameters: a list of values each, or a range for random search. Once a study has begun
     its space cannot change: more values need a study of another name, which trains all anew."""
 

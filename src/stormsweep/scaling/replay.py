@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from stormsweep.search.proposals import Outcome, Proposal, Strategy
 from stormsweep.work import Hyperparameters, identity
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Answers:
     """A grid that was trained whole.
 
@@ -62,14 +63,14 @@ class Answers:
         JournalError
             If the journal does not say what the study is about.
         ValueError
-            If a run was not planned to every milestone: then the answer is not known.
+            If a run was not planned to every milestone, or nothing was scored on all folds: then
+            the answer is not known.
         """
         about, runs = facts.study(entries), facts.planned_runs(entries)
         names = [name for name in about.space if name != "epochs"]
         points: dict[str, Hyperparameters] = {}
         for plan in runs.values():
-            point = {name: plan.hyperparameters[name] for name in names}
-            points.setdefault(identity(point), point)
+            points.setdefault(*_point(plan.hyperparameters, names))
         epochs = sorted({epoch for plan in runs.values() for epoch in plan.milestones})
         for name, plan in runs.items():
             if sorted(plan.milestones) != epochs:
@@ -83,9 +84,14 @@ class Answers:
         sign = 1.0 if facts.higher_is_better(entries) else -1.0
         for row in frames.fits(entries).to_dict("records"):
             hyperparameters = runs[row["run"]].hyperparameters
-            number = place[identity({name: hyperparameters[name] for name in names})]
-            where = number, epochs.index(row["epochs"]), int(row["fold"])
+            where = (
+                place[_point(hyperparameters, names)[0]],
+                epochs.index(row["epochs"]),
+                int(row["fold"]),
+            )
             merits[where], seconds[where] = sign * row[about.metric], row["seconds"]
+        if np.isnan(merits.mean(axis=2)).all():
+            raise ValueError("no point was scored on all folds yet; a replay needs a finished grid")
         return cls(tuple(points.values()), tuple(epochs), merits, seconds, about.metric, sign)
 
     @property
@@ -120,6 +126,14 @@ class Answers:
         """What training the whole grid took."""
         return float(np.nansum(self.seconds[:, -1]))
 
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(name for point in self.points for name in point))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {identity(point): number for number, point in enumerate(self.points)}
+
     def find(self, hyperparameters: Hyperparameters) -> int:
         """Return the number of a point.
 
@@ -128,10 +142,10 @@ class Answers:
         ValueError
             If it is not on the grid.
         """
-        for number, point in enumerate(self.points):
-            if all(hyperparameters.get(name) == value for name, value in point.items()):
-                return number
-        raise ValueError(f"{hyperparameters}: is not on the grid, so that its score is not known")
+        number = self._numbers.get(_point(hyperparameters, self._names)[0])
+        if number is None:
+            raise ValueError(f"{hyperparameters}: is not on the grid; its score is not known")
+        return number
 
     def merit(self, point: int, epochs: int, folds: int) -> float:
         """Return the mean over the first folds at an epoch; NaN where one of them has none."""
@@ -233,47 +247,49 @@ def replay(
     ValueError
         If a proposal is not on the grid.
     """
-    clock, points = 0.0, {}
     trained = np.zeros((len(answers.points), answers.folds), dtype=int)
-    jobs: deque[tuple[Proposal, int]] = deque()
-    #: What is under way: when it ends, in which order it was begun, and what it is.
-    ends: list[tuple[float, int, Proposal, int]] = []
-    left: dict[Proposal, int] = {}
+    points: dict[int, int] = {}
     outcomes: list[Outcome] = []
-    begun = 0
+    waiting: deque[tuple[Proposal, int]] = deque()
+    #: What workers are at: when it ends, in which order it was begun, and whose it is.
+    under_way: list[tuple[float, int, Proposal]] = []
+    #: Of a proposal, by trial and fidelity: folds without a score yet.
+    left: dict[tuple[int, int, int], int] = {}
+    clock, begun = 0.0, 0
     while True:
-        while len(ends) < workers:
-            if not jobs:
-                spent = training is not None and int(trained.sum()) >= training
-                proposals = [] if spent else strategy.propose()
-                if not proposals:
-                    break
-                proposal = proposals[0]
-                strategy.take(proposal)
-                points[proposal.trial] = answers.find(proposal.hyperparameters)
-                left[proposal] = proposal.folds
-                jobs.extend((proposal, fold) for fold in range(proposal.folds))
-            proposal, fold = jobs.popleft()
-            heapq.heappush(
-                ends,
-                (
-                    clock + _train(answers, trained, points[proposal.trial], fold, proposal.epochs),
-                    begun,
-                    proposal,
-                    fold,
-                ),
-            )
+        while len(under_way) < workers:
+            if not waiting and (training is None or int(trained.sum()) < training):
+                for proposal in strategy.propose()[:1]:
+                    strategy.take(proposal)
+                    points[proposal.trial] = answers.find(proposal.hyperparameters)
+                    left[_key(proposal)] = proposal.folds
+                    waiting.extend((proposal, fold) for fold in range(proposal.folds))
+            if not waiting:
+                break
+            proposal, fold = waiting.popleft()
+            seconds = _train(answers, trained, points[proposal.trial], fold, proposal.epochs)
+            heapq.heappush(under_way, (clock + seconds, begun, proposal))
             begun += 1
-        if not ends:
+        if not under_way:
             break
-        clock, _, proposal, _ = heapq.heappop(ends)
-        left[proposal] -= 1
-        if left[proposal] == 0:
+        clock, _, proposal = heapq.heappop(under_way)
+        left[_key(proposal)] -= 1
+        if left[_key(proposal)] == 0:
             merit = answers.merit(points[proposal.trial], proposal.epochs, proposal.folds)
             merits = () if math.isnan(merit) else (merit,)
-            outcomes.append(Outcome(proposal.trial, proposal.epochs, proposal.folds, merits))
+            outcomes.append(Outcome(*_key(proposal), merits))
             strategy.take(outcomes[-1])
     return _told(answers, outcomes, points, trained, clock)
+
+
+def _point(hyperparameters: Hyperparameters, names: Sequence[str]) -> tuple[str, Hyperparameters]:
+    """Return what of the hyperparameters is searched, and a name for it."""
+    point = {name: hyperparameters[name] for name in names if name in hyperparameters}
+    return identity(point), point
+
+
+def _key(proposal: Proposal) -> tuple[int, int, int]:
+    return proposal.trial, proposal.epochs, proposal.folds
 
 
 def _train(

@@ -249,6 +249,13 @@ class Hyperband(_Race):
         ]
         self._trials = setting.trials
 
+    def bracket(self, trial: int) -> int:
+        """Return the number of the bracket that a trial is in: the milestone it chooses from."""
+        return next(
+            (number for number, (trials, _) in enumerate(self._brackets) if trial in trials),
+            len(self._brackets),
+        )
+
     def propose(self) -> Sequence[Proposal]:
         """Return what is to be trained next; see `Strategy.propose`."""
         new = [proposal for proposal in self._new() if proposal.trial < self._trials]

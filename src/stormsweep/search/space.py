@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stormsweep.config.growth import DEFAULTS
 from stormsweep.work import Hyperparameters
 
 if TYPE_CHECKING:
     import numpy as np
 
 #: Taken when neither the space nor the fixed parameters name them.
-DEFAULT_BATCH_SIZE = 128
-DEFAULT_EPOCHS = 10
+DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS = DEFAULTS["batch_size"], DEFAULTS["epochs"]
 
 
 @dataclass(frozen=True, slots=True)

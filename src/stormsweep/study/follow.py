@@ -81,8 +81,8 @@ class Following:
             case StudyBegun(metric=metric, fold_sizes=sizes):
                 self._metric = metric
                 self._patches = [int(size["epoch_patches"]) for size in sizes]
-            case RunPlanned() as planned:
-                self._runs[planned.run] = planned
+            case RunPlanned(run=run):
+                self._runs[run] = self._progress.planned[run]
             case SessionBegun() as begun:
                 self._workers.clear()
                 self._waiting.clear()

@@ -74,6 +74,14 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True)
+class SearchEnded:
+    """A strategy that learns from scores has nothing more to propose; `trials` says how many."""
+
+    kind: ClassVar[str] = "search-end"
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionBegun:
     """A driver started to work on the study.
 
@@ -444,6 +452,7 @@ Record = (
     StudyBegun
     | RunPlanned
     | Proposed
+    | SearchEnded
     | SessionBegun
     | LayoutTried
     | SessionEnded

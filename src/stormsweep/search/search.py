@@ -6,7 +6,15 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stormsweep.records import Proposed, Record, RunFailed, RunPlanned, StudyBegun, TaskDone
+from stormsweep.records import (
+    Proposed,
+    Record,
+    RunFailed,
+    RunPlanned,
+    SearchEnded,
+    StudyBegun,
+    TaskDone,
+)
 from stormsweep.search.growth import beside, family
 from stormsweep.search.plan import complete
 from stormsweep.search.proposals import Known, Outcome, Proposal, Strategy
@@ -70,6 +78,8 @@ class Search:
         self._awaited: dict[tuple[int, int, int], _Awaited] = {}
         #: Which proposals wait for a run, by its first name.
         self._waiting: dict[str, set[tuple[int, int, int]]] = {}
+        #: Whether it is on record that there is nothing more to propose.
+        self.ended = False
         self._name = ""
         self._strategy = self._anew()
 
@@ -94,6 +104,11 @@ class Search:
             for run in self.runs.values()
             if run.id in self._wanted or reached.get(run.id, 0) >= run.milestones[-1]
         ]
+
+    @property
+    def trials(self) -> int:
+        """How many trials the strategy has proposed."""
+        return len({trial for trial, _, _ in self._proposed})
 
     @property
     def over(self) -> bool:
@@ -136,6 +151,8 @@ class Search:
                 proposal = Proposal(trial, hyperparameters, epochs, folds)
                 if (trial, epochs, folds) not in self._proposed:
                     return self._take_proposal(proposal)
+            case SearchEnded():
+                self.ended = True
             case StudyBegun(strategy=name):
                 if self._name and name != self._name:
                     self._another()
@@ -148,7 +165,7 @@ class Search:
         """Begin with another strategy: what was scored until now are points that it knows."""
         for kept in (self._awaited, self._waiting, self._proposed, self._wanted):
             kept.clear()
-        self._strategy = self._anew()
+        self._strategy, self.ended = self._anew(), False
         for point in self._points():
             self._strategy.take(point)
 
@@ -181,6 +198,7 @@ class Search:
 
     def _take_proposal(self, proposal: Proposal) -> list[Run]:
         self._strategy.take(proposal)
+        self.ended = False
         values = {**complete(self._fixed), **proposal.hyperparameters}
         values.pop("epochs", None)
         own = identity(values)

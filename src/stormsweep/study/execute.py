@@ -28,6 +28,7 @@ from stormsweep.records import (
     Record,
     RunFailed,
     RunPlanned,
+    SearchEnded,
     TaskDone,
     TaskPaused,
     TaskRetried,
@@ -267,6 +268,7 @@ class Execution:
                 self._poll(0.25)
             still_ours()
             self._commit()
+            self._close_search()
         except BaseException:
             still_ours()
             self._commit()
@@ -305,6 +307,13 @@ class Execution:
         if time.monotonic() - self._watched >= _WATCH_SECONDS:
             self._watched = time.monotonic()
             self._watcher.state(self.state())
+
+    def _close_search(self) -> None:
+        """Say that nothing more will be proposed, so that the study counts as finished."""
+        search = self._search
+        if search is not None and search.over and not search.ended:
+            self._write(SearchEnded(search.trials))
+            self._commit()
 
     def _search_over(self) -> bool:
         return self._search is None or self._search.over

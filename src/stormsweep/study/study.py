@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stormsweep.scaling.advice import Advice, Budget
     from stormsweep.scaling.design import Part
     from stormsweep.scaling.foretold import Foretold
+    from stormsweep.search.search import Search
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
@@ -379,6 +380,7 @@ class Study:
             begun = self._kept.begun()
             self._kept.refuse_other_data(begun, data)
             if begun and not left:
+                self._close_search(found.search)
                 return Outcome(self.directory, list(before.failed.values()), 0)
             audited, together = self._audited is not None, self._measured is not None
             whole = self._whole(found.whole)
@@ -398,6 +400,15 @@ class Study:
                 staff = self._staff(plan)
                 session = Session(about, self._kept, staff, watcher, lock, self._write_down)
                 return session.run(retry_failed, leaving or never)
+
+    def _close_search(self, search: Search | None) -> None:
+        """Say that nothing more will be proposed, where a driver was killed before it did."""
+        from stormsweep.records import SearchEnded
+        from stormsweep.results.journal import JournalWriter
+
+        if search is not None and not search.ended:
+            with JournalWriter(self.journal_path) as journal:
+                journal.append(SearchEnded(search.trials))
 
     @within_group()
     def submit(

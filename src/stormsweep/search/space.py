@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep.config.conditions import Conditions, among, kept, parents_first
 from stormsweep.config.expressions import Expression, parse
+from stormsweep.config.growth import DEFAULTS
 from stormsweep.config.study import Choices, Range, SearchTable
 from stormsweep.work import Hyperparameters, identity
 
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 #: Taken when neither the space nor the fixed parameters name them.
-DEFAULT_BATCH_SIZE = 128
-DEFAULT_EPOCHS = 10
+DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS = DEFAULTS["batch_size"], DEFAULTS["epochs"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,8 +266,8 @@ class Hyperband(_Race):
             further += self._walk(there, walk)
             if there and (begun >= trials.stop or all_begun):
                 further += self._halve(there, walk)
-        # Only one new trial: those that go on are before it as soon as they are known.
-        return [*further, *new[:1]]
+        # One at a time: each score may bring one that goes on, and is before new ones.
+        return (further or new)[:1]
 
 
 class Asha(_Race):
@@ -300,9 +300,9 @@ class Asha(_Race):
             for _, trial in self._ranked[rung][: self.ladder.share(len(self._merits[rung]))]
             if self._highest[trial] == rung
         ]
-        # Only one new trial: those that go on are before it as soon as they are known.
-        offer = [*further, *self._new()[:1]]
-        return offer or self._last_resort(range(len(self._points)))
+        # One at a time: each score may bring one that is more urgent.
+        offer = further or self._new() or self._last_resort(range(len(self._points)))
+        return offer[:1]
 
 
 def make(search: SearchTable, space: Space, start: Setting) -> Strategy:

@@ -327,6 +327,8 @@ class Execution:
             return
         assert self._queue is not None
         while len(self._queue) < len(self._idle) * min(self._bundling.most, _AT_ONCE):
+            # Or it would be asked before the score that made the worker idle counts.
+            self._commit()
             proposed, runs = self._search.more()
             if not proposed:
                 break

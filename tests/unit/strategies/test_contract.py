@@ -33,6 +33,11 @@ CASES = [
     Case("grid", ranges=False),
     Case("random"),
     Case("sobol"),
+    Case("halving", milestones=True),
+    Case("halving", {"sampler": "grid", "first_folds": 1}, ranges=False, milestones=True),
+    Case("hyperband", {"reduction": 2, "first_folds": 2}, milestones=True),
+    Case("asha", milestones=True),
+    Case("asha", {"sampler": "sobol", "first_folds": 1}, milestones=True),
 ]
 #: Optuna's take some milliseconds a proposal.
 EXAMPLES = 12

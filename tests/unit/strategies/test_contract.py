@@ -38,9 +38,12 @@ CASES = [
     Case("hyperband", {"reduction": 2, "first_folds": 2}, milestones=True),
     Case("asha", milestones=True),
     Case("asha", {"sampler": "sobol", "first_folds": 1}, milestones=True),
+    Case("tpe"),
+    Case("cma-es"),
+    Case("nsga2", {"objectives": ["roc_auc", "loss"]}, objectives=2),
 ]
 #: Optuna's take some milliseconds a proposal.
-EXAMPLES = 12
+EXAMPLES = 6
 
 workers = st.sampled_from([1, 2, 16])
 seeds = st.integers(0, 2**32 - 1)

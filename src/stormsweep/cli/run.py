@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stormsweep import wording
 from stormsweep.cli import app
 from stormsweep.cli.words import failures, hours, hyperparameters
 from stormsweep.wording import duration
+
+if TYPE_CHECKING:
+    from stormsweep.config.study import ValidationTable
 
 StudyArgument = Annotated[
     Path, typer.Argument(metavar="STUDY", help="A study file, or the directory of a study.")
@@ -137,8 +141,9 @@ def told(study: Any, report: bool) -> Iterator[str]:
     best = summary.best
     if best is not None:
         yield f"Best: {hyperparameters(best.hyperparameters)}"
+        folds = wording.folds(best.folds, best.rounds)
         yield (
-            f"  {summary.metric} {best.mean:.4f}, 95 % interval over {best.folds} folds "
+            f"  {summary.metric} {best.mean:.4f}, 95 % interval over {folds} "
             f"{best.low:.4f} to {best.high:.4f}"
         )
     account = study.account()
@@ -179,9 +184,7 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         (
             "folds",
             made.folds,
-            f"{file.validation.split} by {file.validation.group_by}"
-            if file.validation.grouped
-            else str(file.validation.split),
+            _split(file.validation),
         ),
         ("fits", made.fits, "configurations x folds"),
         ("runs", len(made.runs), "fits that differ only in epochs share one"),
@@ -194,6 +197,16 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(chosen):
         typer.echo(line)
+
+
+def _split(validation: ValidationTable) -> str:
+    """Say how the folds are made."""
+    how = str(validation.split)
+    if validation.grouped:
+        how += f" by {validation.group_by}"
+    if validation.rounds == 1:
+        return how
+    return f"{wording.folds(validation.total, validation.rounds)}, {how}, split anew each round"
 
 
 def _layout_and_time(study: Any) -> Iterator[str]:

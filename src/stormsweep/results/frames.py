@@ -107,7 +107,9 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
         ``rank``, ``configuration``, the hyperparameters, ``folds`` scored of ``folds_expected``,
         ``complete``, ``<score>_mean`` and ``<score>_sd`` (n - 1 in the denominator) over folds,
         ``<metric>_low`` and ``<metric>_high``, the 95 % t-interval of the metric's mean over folds
-        (cut at the metric's bounds), and ``seconds``, the time of all its folds' tasks.
+        (cut at the metric's bounds), and ``seconds``, the time of all its folds' tasks. Further
+        rounds validate the same cases again: they make it better known how much folds scatter, but
+        the variance of the mean stays that of one round.
     """
     frame, columns, scores = fits(entries), hyperparameter_columns(entries), score_names(entries)
     about = study(entries)
@@ -124,7 +126,8 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
         table[f"{score}_sd"] = grouped[score].std(ddof=1).where(whole)
         if score == about.metric:
             mean, sd = table[f"{score}_mean"], table[f"{score}_sd"]
-            half = t_quantile(table["folds"].to_numpy()) * sd / np.sqrt(table["folds"])
+            apart = table["folds"].clip(upper=about.splits)
+            half = t_quantile(table["folds"].to_numpy()) * sd / np.sqrt(apart)
             least, most = BOUNDS[score]
             table[f"{score}_low"] = (mean - half).clip(lower=least)
             table[f"{score}_high"] = (mean + half).clip(upper=most)

@@ -146,7 +146,7 @@ def test_rounds_may_be_raised_only_and_stand_in_the_way_of_other_folds() -> None
     assert shrunk(one, two) == changes(one, two, growing=True) == []
     assert grew(one, two)
     assert changes(two, one, growing=True) == [
-        "validation.rounds was 2, is 1: a study may only grow"
+        "validation.rounds was 2, is 1 (a study may only grow)"
     ]
     (said,) = changes(one, study(validation={"folds": 4}), growing=True)
     assert said.startswith("validation.folds was 3, is 4 (")

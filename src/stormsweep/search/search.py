@@ -131,7 +131,8 @@ class Search:
             where all that was proposed is scored already: ask again. Both are empty where there is
             nothing before another outcome.
         """
-        proposed, changed = [], {}
+        proposed: list[Proposed] = []
+        changed: dict[str, Run] = {}
         for proposal in self._strategy.propose():
             changed |= {run.id: run for run in self._take_proposal(proposal)}
             told = dict(proposal.hyperparameters), proposal.epochs, proposal.folds

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stormsweep.config.strategies import HALVING
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.records import Entry
 from stormsweep.results.progress import Progress
@@ -17,9 +18,8 @@ from stormsweep.search.space import DEFAULT_EPOCHS
 from stormsweep.search.strategies import known_ahead, make
 from stormsweep.work import Hyperparameters, Run, identity
 
-#: Strategies that learn where to look next, and those that begin trials of another.
+#: Strategies that learn where to look next.
 LEARNING = frozenset({"tpe", "cma-es", "gp", "nsga2"})
-HALVING = frozenset({"halving", "hyperband", "asha"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,7 @@ def search_of(file: StudyFile) -> Search | None:
 
 def stops_of(file: StudyFile) -> list[int]:
     """Return the epochs at which a run is scored on its way: those that the space lists."""
-    values = file.search.space.get("epochs")
+    values: Any = file.search.space.get("epochs")
     fixed: Any = file.model.parameters.get("epochs", DEFAULT_EPOCHS)
     listed = values if isinstance(values, list) else ([] if values is not None else [fixed])
     return sorted(listed)

@@ -261,8 +261,9 @@ class Session:
         ]
         if records:
             journal.append(*records)
-        for record in records if search is not None else ():
-            search.take(record)
+        if search is not None:
+            for record in records:
+                search.take(record)
 
     def _begin(self, journal: JournalWriter, session: int, hired: Hired, devices: set[str]) -> None:
         """Write down what this session works with."""

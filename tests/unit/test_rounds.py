@@ -27,6 +27,7 @@ from stormsweep.search.plan import make_plan
 from stormsweep.search.proposals import Event, Outcome, Proposal
 from stormsweep.search.search import Search
 from stormsweep.study.protocol import fold_rows, protocol_of, whole_part
+from stormsweep.study.remaining import search_of
 from stormsweep.study.stretches import fingerprint
 from stormsweep.work import Protocol, Run, Task, TaskOrder
 from tests import journals
@@ -316,6 +317,35 @@ def test_a_search_that_is_over_trains_the_new_folds_of_all_it_proposed_and_no_mo
         third.take(record)
     assert third.over
     assert asked == 3
+
+
+@pytest.mark.parametrize("strategy", ["halving", "hyperband", "asha"])
+@pytest.mark.parametrize("first_folds", [None, 1, 2])
+def test_halvings_go_on_with_more_folds(strategy: str, first_folds: int | None) -> None:
+    def file(rounds: int) -> StudyFile:
+        space = {"x": {"low": 0.0, "high": 1.0}, "epochs": [1, 3]}
+        search = {"strategy": strategy, "trials": 9, "space": space, "first_folds": first_folds}
+        return study(search=search, validation={"folds": 2, "rounds": rounds})
+
+    journal: list[Record] = []
+    for rounds in (1, 2):
+        one = search_of(file(rounds))
+        assert one is not None
+        for record in journal:
+            one.take(record)
+        assert not one.over
+        before = [(t.run, t.to_epoch) for t in journal if isinstance(t, TaskDone)]
+        trained(one, journal, begun(2 * rounds, rounds))
+        assert one.over
+        after = [(t.run, t.to_epoch) for t in journal if isinstance(t, TaskDone)]
+        assert after[: len(before)] == before
+        assert len(set(after)) == len(after), "trained again"
+        assert {run.fold for run in one.runs.values()} == {*range(2 * rounds)}
+    again = search_of(file(2))
+    assert again is not None
+    for record in journal:
+        again.take(record)
+    assert again.over, "what is all trained is not over"
 
 
 def test_trials_that_were_to_be_scored_on_the_first_folds_only_stay_there() -> None:

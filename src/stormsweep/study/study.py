@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stormsweep.cluster.scheduler import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
+    from stormsweep.neighbours.export import Exported, To
     from stormsweep.results.summary import Summary
     from stormsweep.scaling.accounts import Account
     from stormsweep.scaling.advice import Advice, Budget
@@ -235,6 +236,34 @@ class Study:
         from stormsweep.study.problem import export
 
         return export(self.file, Path(folder), format, watcher.stage if watcher else None)
+
+    def export_to(self, to: To, output: Path | str | None = None) -> Exported:
+        """Write the study, finished or not, for a tool of others.
+
+        What an earlier call wrote is replaced at one stroke; nothing else is touched.
+
+        Parameters
+        ----------
+        to : str
+            ``mlflow``, ``tensorboard`` or ``optuna``; ``csv`` or ``parquet``: all frames; ``onnx``:
+            the verified model.
+        output : path or str, optional
+            A file or folder, for ``mlflow`` also the URI of a tracking store; default: in
+            ``export/`` of the study's directory.
+
+        Returns
+        -------
+        Exported
+            Where it is, and the command that opens it.
+
+        Raises
+        ------
+        UserError
+            If a package is missing, something else is in the way, or nothing is on record.
+        """
+        from stormsweep.study.interchange import export_to
+
+        return export_to(self, to, output)
 
     def entries(self) -> list[Entry]:
         """Read the journal.

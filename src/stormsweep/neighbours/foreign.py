@@ -330,7 +330,8 @@ def _ray(folder: Path, wanted: Wanted) -> Imported:
         origin = f"ray-tune: {trial.parent.name}, trial {last.get('trial_id', trial.name)}"
         points.append(Point(rest, epochs, 1, scores, origin))
     if points and not any(point.scores for point in points):
-        known = [name for name in numbers if name not in _RAYS_OWN]
+        own = (name for name in numbers if not name.startswith("config/"))
+        known = [name for name in own if name not in _RAYS_OWN]
         raise UserError(
             f"{folder}: nobody says which result is which score; say so with --metric "
             f"roc_auc=NAME; there are: {', '.join(known) or 'none'}"

@@ -58,23 +58,26 @@ def write_mlflow(told: Told, where: Path | str) -> None:
         If MLflow is not installed, the file is not ours, or the store does not take it.
     """
     need("mlflow", "mlflow", "mlflow-skinny", "mlflow")
-    # A study is nobody else's business: MLflow would report that it is used.
+    # A study is nobody else's business: MLflow reports that it is used unless told not to.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    if isinstance(where, str):
+        _write(where, told, None)
+        return
+    with own_database(where, told.journal, _OWNERS) as beside:
+        uri = f"sqlite:///{quote(str(beside))}"
+        artifacts = where.resolve().with_name(f"{where.stem}-artifacts").as_uri()
+        _write(uri, told, artifacts)
+        _close(uri)
+
+
+def _write(uri: str, told: Told, artifacts: str | None) -> None:
     from mlflow import MlflowClient
 
-    with _quiet():
-        if isinstance(where, str):
-            with _one_line(where):
-                _write(MlflowClient(tracking_uri=where), told, None)
-            return
-        with own_database(where, told.journal, _OWNERS) as beside, _one_line(str(where)):
-            uri = f"sqlite:///{quote(str(beside))}"
-            artifacts = where.resolve().with_name(f"{where.stem}-artifacts").as_uri()
-            _write(MlflowClient(tracking_uri=uri), told, artifacts)
-            _close(uri)
+    with _quiet(), _one_line():
+        _write_all(MlflowClient(tracking_uri=uri), told, artifacts)
 
 
-def _write(client: MlflowClient, told: Told, artifacts: str | None) -> None:
+def _write_all(client: MlflowClient, told: Told, artifacts: str | None) -> None:
     about = told.about
     tags = {
         _JOURNAL: told.journal,
@@ -246,14 +249,15 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _one_line(where: str) -> Iterator[None]:
+def _one_line() -> Iterator[None]:
+    """Say in one line what a store has against it; its URI may hold a password."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
         text = " ".join(str(error).split())
-        raise UserError(f"{where}: MLflow does not take it: {text[:300]}") from None
+        raise UserError(f"export: MLflow's store does not take it: {text[:300]}") from None
 
 
 def _close(uri: str) -> None:

@@ -17,6 +17,7 @@ other is a text.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -161,7 +162,8 @@ def study_points(directory: Path) -> list[Point]:
 
 
 def _from_json(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): JSON texts may hold what else ends a line in Unicode.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -174,7 +176,7 @@ def _from_json(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _from_csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    rows = csv.DictReader(text.splitlines())
+    rows = csv.DictReader(io.StringIO(text, newline=""))
     names = list(rows.fieldnames or ())
     if not names or len(set(names)) < len(names) or "" in names:
         raise DataError(f"{path}: line 1: must name every column, each by another name")

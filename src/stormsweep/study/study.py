@@ -115,6 +115,15 @@ class Study:
         file = load_study(path)
         return cls(file, path, Path(runs) / file.study.name)
 
+    def __repr__(self) -> str:
+        return f"<Study {self.file.study.name!r} in {self.directory}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from stormsweep.study.notebook import study_html
+
+        return study_html(self)
+
     @property
     def journal_path(self) -> Path:
         """The journal's file."""
@@ -349,7 +358,7 @@ class Study:
         Parameters
         ----------
         watcher : Watcher, optional
-            Shown what goes on.
+            Shown what goes on; default: in a notebook bars in the cell's output, else nobody.
         retry_failed : bool
             Try runs again that failed in an earlier session.
         leaving : callable, optional
@@ -371,11 +380,11 @@ class Study:
         from stormsweep.results.progress import progress_of
         from stormsweep.study.execute import never
         from stormsweep.study.lock import DriverLock, refuse_if_busy
+        from stormsweep.study.notebook import usual_watcher
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
         from stormsweep.study.session import About, Outcome, Session
-        from stormsweep.study.watching import Silent
 
-        watcher = watcher or Silent()
+        watcher = watcher or usual_watcher()
         file = self.file
         self.check_site()
         refuse_if_busy(self.directory)
@@ -494,7 +503,7 @@ class Study:
         Parameters
         ----------
         watcher : Watcher, optional
-            Shown what goes on.
+            Shown what goes on; default: in a notebook bars in the cell's output, else nobody.
         again : bool
             Score the test part another time; the journal counts how often.
         unfinished : bool
@@ -518,10 +527,10 @@ class Study:
         from stormsweep.study.environment import check_engine
         from stormsweep.study.layout import Layout
         from stormsweep.study.lock import DriverLock, refuse_if_busy
+        from stormsweep.study.notebook import usual_watcher
         from stormsweep.study.verify import Verification
-        from stormsweep.study.watching import Silent
 
-        watcher = watcher or Silent()
+        watcher = watcher or usual_watcher()
         self.check_site()
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):

@@ -166,7 +166,9 @@ def test_an_optuna_study_becomes_known_points(tmp_path: Path) -> None:
     optuna_study(url)
     before = (tmp_path / "o.db").read_bytes()
     wanted = Wanted(scores={"roc_auc": "value"}, names={"lr": "learning_rate"})
-    done = import_points(tmp_path / "o.db", tmp_path / "points.jsonl", wanted)
+    done = import_points(
+        tmp_path / "o.db", tmp_path / "points.jsonl", scores=wanted.scores, names=wanted.names
+    )
     assert (len(done.points), done.scored, done.passed_over) == (4, 4, 1)
     known = known_points(tmp_path / "points.jsonl")
     trials = optuna.load_study(study_name="storms", storage=url).trials
@@ -250,7 +252,7 @@ def test_what_is_wrong_with_an_optuna_study_is_said_in_one_line(tmp_path: Path) 
 
 
 def test_a_result_folder_of_ray_tune_becomes_known_points(tmp_path: Path) -> None:
-    done = import_points(RAY, tmp_path / "p.jsonl", Wanted(scores={"roc_auc": "val_auc"}))
+    done = import_points(RAY, tmp_path / "p.jsonl", scores={"roc_auc": "val_auc"})
     assert (len(done.points), done.passed_over) == (2, 1)
     assert done.points[0] == Point(
         {"batch_size": 64, "dropout": None, "learning_rate": 0.001, "net/filters": [8, 16]},
@@ -299,5 +301,5 @@ def test_what_is_wrong_with_a_ray_tune_folder_is_said(tmp_path: Path) -> None:
         foreign_points(tmp_path, Wanted())
     failed = next((RAY / "storms").glob("*_2_*"))
     with pytest.raises(UserError, match="no trial in it has hyperparameters to import"):
-        import_points(failed, tmp_path / "p.jsonl", Wanted())
+        import_points(failed, tmp_path / "p.jsonl")
     assert not (tmp_path / "p.jsonl").exists()

@@ -80,10 +80,10 @@ def import_(
     ] = None,
 ) -> None:
     """Write what another tool knows as known points, from which a search can start."""
-    from stormsweep.neighbours.foreign import Wanted, import_points
+    from stormsweep.neighbours.foreign import import_points
 
-    wanted = Wanted(study, _pairs("--metric", metric), _pairs("--rename", rename))
-    done = import_points(source, output, wanted)
+    theirs, ours = _pairs("--metric", metric), _pairs("--rename", rename)
+    done = import_points(source, output, study=study, scores=theirs, names=ours)
     scores = dict.fromkeys(name for point in done.points for name in point.scores)
     known = f"{done.scored} with a score ({', '.join(scores)})" if scores else "none with a score"
     typer.echo(f"{done.source}: {len(done.points)} points, {known}")

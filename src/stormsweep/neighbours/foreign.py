@@ -75,8 +75,15 @@ class Imported:
         return sum(bool(point.scores) for point in self.points)
 
 
-def import_points(source: Path | str, output: Path, wanted: Wanted | None = None) -> Imported:
-    """Write the points that a tool of others knows to a file that ``search.known`` can name.
+def import_points(
+    source: Path | str,
+    output: Path | str,
+    *,
+    study: str | None = None,
+    scores: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Imported:
+    """Write the points that a tool of others knows to a file of known points.
 
     Parameters
     ----------
@@ -85,15 +92,16 @@ def import_points(source: Path | str, output: Path, wanted: Wanted | None = None
         results of Ray Tune, a file of known points, or an earlier study's directory.
     output : Path
         JSON lines; see `stormsweep.neighbours.points`. Replaced if there.
-    wanted : Wanted, optional
-        What to take.
+    study, scores, names
+        What to take; see `Wanted`.
 
     Raises
     ------
     UserError
         In one line, if `source` is none of these, or holds nothing to import.
     """
-    found = foreign_points(source, wanted or Wanted())
+    output = Path(output)
+    found = foreign_points(source, Wanted(study, scores or {}, names or {}))
     if not found.points:
         raise DataError(f"{source}: {found.source}: no trial in it has hyperparameters to import")
     if output.is_dir():

@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from stormsweep.config.load import load_study
+from stormsweep.errors import UserError
 from stormsweep.records import RunFailed
 from stormsweep.results import frames, journal
 from stormsweep.results.standing import Leader
@@ -21,6 +22,7 @@ from stormsweep.study.watching import Silent, State
 from tests.integration.conftest import digits_study
 from tests.journals import simulate
 
+SPACE = "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [2, 4]"
 STATE = State(
     tasks=10,
     tasks_done=4,
@@ -97,7 +99,7 @@ def test_a_notebook_shows_study_plan_results_and_how_far_it_is(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_study_runs_in_a_notebook(tmp_path: Path) -> None:
-    digits_study(tmp_path, search__space="batch_size = [32]\nepochs = [2, 4]")
+    digits_study(tmp_path, search__space=SPACE)
     done, again, left = executed(
         tmp_path,
         "from stormsweep import Study\nstudy = Study.from_toml('digits.toml')\nstudy.run()",
@@ -143,6 +145,13 @@ def test_a_study_is_shown_before_it_is_begun_and_when_its_journal_is_damaged(
     study.directory.mkdir(parents=True)
     study.journal_path.write_text("no journal\nat all\n")
     assert "journal.jsonl" in study._repr_html_()
+
+
+def test_a_mistake_is_one_line_in_a_notebook_too(tmp_path: Path) -> None:
+    """IPython asks errors how they want to be shown."""
+    with pytest.raises(UserError) as said:
+        Study.from_toml(tmp_path / "missing.toml")
+    assert said.value._render_traceback_() == [f"StudyFileError: {said.value}"]
 
 
 def test_an_outcome_shows_its_failures() -> None:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from stormsweep.errors import DataError, UserError, nearest
 from stormsweep.neighbours.owned import is_sqlite, read_only
@@ -191,9 +190,9 @@ def _sqlite(path: Path) -> BaseStorage:
         raise DataError(f"{path}: cannot be read ({error})") from None
     if not {"studies", "trials", "version_info"} <= tables:
         raise DataError(f"{path}: is a database, but none of Optuna's")
-    url = f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true"
+    reading = {"creator": lambda: read_only(path)}
     try:
-        return RDBStorage(url, skip_table_creation=True)
+        return RDBStorage("sqlite:///read-only", engine_kwargs=reading, skip_table_creation=True)
     except RuntimeError as error:
         raise DataError(f"{path}: {' '.join(str(error).split())[:300]}") from None
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from stormsweep import __version__
 from stormsweep.errors import UserError
@@ -64,7 +63,7 @@ def write_mlflow(told: Told, where: Path | str) -> None:
         _write(where, told, None)
         return
     with own_database(where, told.journal, _OWNERS) as beside:
-        uri = f"sqlite:///{quote(str(beside))}"
+        uri = f"sqlite:///{beside}"
         artifacts = where.resolve().with_name(f"{where.stem}-artifacts").as_uri()
         _write(uri, told, artifacts)
         _close(uri)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from stormsweep import __version__
 from stormsweep.neighbours.owned import own_database
@@ -47,7 +46,7 @@ def write_optuna(told: Told, path: Path) -> None:
 
     about = told.about
     with quiet(), own_database(path, told.journal, _OWNERS) as beside:
-        storage = RDBStorage(f"sqlite:///{quote(str(beside))}")
+        storage = RDBStorage(f"sqlite:///{beside}")
         study = optuna.create_study(
             storage=storage,
             study_name=about.name,

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
@@ -127,15 +128,24 @@ def own_database(path: Path, journal: str, query: str) -> Iterator[Path]:
     path = path.resolve()
     if os.path.lexists(path):
         _refuse_foreign(path, journal, query)
-    with writing(path), replacing(path) as beside, _unsynced(beside):
-        yield beside
+    with (
+        writing(path),
+        replacing(path) as beside,
+        tempfile.TemporaryDirectory(prefix="stormsweep-") as folder,
+    ):
+        # On a disk of this machine: SQLite's locks break on those of clusters. Its name needs no
+        # quoting, which libraries do each in their own way.
+        made = Path(folder) / "export.db"
+        with _unsynced(made):
+            yield made
+        shutil.copyfile(made, beside)
 
 
 @contextmanager
 def _unsynced(path: Path) -> Iterator[None]:
     """Have SQLAlchemy write a database without waiting for the disk after every row.
 
-    It is synced as a whole before it is moved into place, and nobody misses one that was not.
+    It is synced as a whole before it is moved into place.
     """
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
@@ -144,7 +154,7 @@ def _unsynced(path: Path) -> Iterator[None]:
         if not isinstance(connection, sqlite3.Connection):
             return
         files = [row[2] for row in connection.execute("PRAGMA database_list")]
-        if str(path) in files:
+        if str(path.resolve()) in files or str(path) in files:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute("PRAGMA journal_mode = MEMORY")
 
@@ -185,5 +195,6 @@ def is_sqlite(path: Path) -> bool:
 
 
 def read_only(path: Path) -> sqlite3.Connection:
-    """Open an SQLite database without changing anything of it."""
-    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
+    """Open an SQLite database without changing anything of it; by any thread."""
+    uri = f"file:{quote(str(path.resolve()))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, check_same_thread=False)

@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from stormsweep.config.study import METRICS
 from stormsweep.errors import UserError, nearest
 from stormsweep.records import Entry, RunFailed, StudyBegun, TaskDone, TaskPaused
 from stormsweep.results import facts, frames
-from stormsweep.results.journal import of_kind
 from stormsweep.results.summary import summary
 from stormsweep.work import Hyperparameters
 
@@ -209,17 +207,17 @@ def told(entries: Sequence[Entry], objectives: Sequence[str] = ()) -> Told:
     rows = {str(row["configuration"]): row for row in table.to_dict("records")}
     over = summary(entries).finished
     fits: dict[str, list[Fit]] = {}
-    planned: dict[str, int] = {}
+    planned: dict[str, list[tuple[str, int]]] = {}
     for run, plan in runs.items():
         for epochs in plan.milestones:
             name = names[run, epochs]
-            planned[name] = planned.get(name, 0) + 1
+            planned.setdefault(name, []).append((run, plan.fold))
             fit = _fit(run, plan.fold, epochs, by_run.get(run, []), failures.get(run))
             if fit is not None:
                 fits.setdefault(name, []).append(fit)
     found: list[Configuration] = []
     for name, point in facts.planned_configurations(entries).items():
-        own = sorted(fits.get(name, []), key=lambda fit: fit.fold)
+        own = fits.get(name, [])
         if not own:
             continue
         row = rows.get(name)
@@ -232,24 +230,23 @@ def told(entries: Sequence[Entry], objectives: Sequence[str] = ()) -> Told:
             state = State.stopped if over else State.open
         means = {s: float(row[f"{s}_mean"]) for s in scores} if whole and row else {}
         rank = int(row["rank"]) if row else 0
-        if state is State.open and len(own) < planned[name]:
+        if state is State.open:
             # Folds that nobody began are as open as those that are under way.
-            own = [*own, *_missing(own, runs, names, name)]
+            own = [*own, *_missing(own, planned[name])]
+        own = sorted(own, key=lambda fit: fit.fold)
         found.append(Configuration(name, point, rank, state, tuple(own), means))
     journal = f"{about.name}@{entries[0].time:.6f}"
     ranked = tuple(objectives) or (about.metric,)
     return Told(about, journal, ranked, tuple(scores), tuple(found), entries[0].time)
 
 
-def _missing(
-    own: Sequence[Fit], runs: dict[str, Any], names: dict[tuple[str, int], str], name: str
-) -> list[Fit]:
+def _missing(own: Sequence[Fit], planned: Sequence[tuple[str, int]]) -> list[Fit]:
     there = {fit.run for fit in own}
     when = min(fit.started for fit in own)
     return [
-        Fit(run, runs[run].fold, {}, {}, {}, {}, 0.0, when, when, "")
-        for (run, _), of in names.items()
-        if of == name and run not in there
+        Fit(run, fold, {}, {}, {}, {}, 0.0, when, when, "")
+        for run, fold in planned
+        if run not in there
     ]
 
 
@@ -311,11 +308,3 @@ def _mean(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     return {
         name: math.fsum(one.get(name, math.nan) for one in scores) / len(scores) for name in names
     }
-
-
-def looks(entries: Sequence[Entry]) -> dict[str, float]:
-    """Return the scores of the last look at the test part; empty before there was one."""
-    from stormsweep.records import Verified
-
-    found = of_kind(entries, Verified)
-    return {name: float(value[0]) for name, value in found[-1].scores.items()} if found else {}

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stormsweep.markup import facts as facts_html
+from stormsweep.markup import point
 from stormsweep.records import Entry, RunFailed
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
 from stormsweep.results.views import view
+from stormsweep.wording import duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,28 @@ class Summary:
     fits_per_hour: float
     retries: int
     finished: bool
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        rows: list[tuple[str, Any]] = [
+            ("state", "finished" if self.finished else "unfinished"),
+            ("runs", f"{self.runs_finished:,} of {self.runs_planned:,}"),
+            ("fits", f"{self.fits_scored:,} of {self.fits_planned:,}"),
+            ("epochs", f"{self.epochs_trained:,} of {self.epochs_planned:,}"),
+            ("failed runs", self.runs_failed),
+            ("time", f"{duration(self.wall_seconds)} in {self.sessions} session(s)"),
+        ]
+        if self.best is not None:
+            best = self.best
+            rows += [
+                (
+                    "best",
+                    f"{self.metric} {best.mean:.4f} over {best.folds} of {best.folds_expected} "
+                    f"folds: {point(best.hyperparameters)}",
+                )
+            ]
+        notes = ["The data are synthetic (the twin)."] if self.synthetic else []
+        return facts_html(self.name, rows, notes)
 
 
 @view

@@ -15,6 +15,7 @@ from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import JournalError, StudyInterrupted
 from stormsweep.files import write_json
+from stormsweep.markup import facts
 from stormsweep.records import (
     Record,
     RunFailed,
@@ -63,6 +64,14 @@ class Outcome:
     trained: int
     epochs: int = 0
     unfinished: bool = False
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        ended = "work is left" if self.unfinished else "done"
+        rows = [("directory", self.directory), ("tasks done now", self.trained)]
+        rows += [("epochs trained now", self.epochs), ("failed runs", len(self.failed))]
+        failed = [f"run {one.run} ({one.failure}): {one.reason}" for one in self.failed[:10]]
+        return facts(f"Session: {ended}", rows, failed)
 
 
 @dataclass(frozen=True, slots=True)

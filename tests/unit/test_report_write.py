@@ -18,6 +18,7 @@ from stormsweep.errors import JournalError
 from stormsweep.report import drawing, interactions, slices, style, timings, words, write_report
 from stormsweep.report.material import Material
 from stormsweep.results import frames, journal
+from stormsweep.results.contenders import contest
 from stormsweep.results.summary import differences, summary
 from stormsweep.results.views import Kept
 from stormsweep.scaling.accounts import account
@@ -67,7 +68,7 @@ def test_the_answer_comes_first_and_is_that_of_the_frames(study: Path) -> None:
     for name, (mean, sd) in best.scores.items():
         label = words.capital(words.score_label(name))
         assert f"{label} {words.score(mean)} {words.score(sd)}" in text
-    alike = int((~differences(entries)["apart"]).sum())
+    alike = int(contest(entries)["contender"].sum()) - 1
     assert f"{alike} cannot be told apart" in text or "None of the" in text or "All " in text
 
 
@@ -116,6 +117,7 @@ def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) ->
         "score-batch-size-epochs-4",
         "score-slices",
         "score-interactions",
+        "importance",
         "training-time-batch-size",
         "learning",
         "timeline",
@@ -218,33 +220,17 @@ def test_live_figures_hold_what_the_frames_hold(study: Path) -> None:
     assert "synthetic data (twin)" in json.dumps(figures["timeline"])
 
 
-def test_what_matters_is_what_the_scores_were_made_of(tmp_path: Path) -> None:
-    def scores(point: dict[str, Any], fold: int) -> dict[str, float]:
-        effect = 0.05 * (point["batch_size"] == 1024) + 0.02 * (point["learning_rate"] == 0.01)
-        return {"roc_auc": 0.8 + effect + 0.001 * fold}
-
-    journals.simulate(tmp_path, SMALL, scores=scores)
-    found = interactions.shares(Material(journal.read(tmp_path / "journal.jsonl")))
-    assert found is not None
-    share = dict(zip(found["effect"], found["share"], strict=True))
-    assert share["batch size"] == pytest.approx(25 / 29)
-    assert share["learning rate"] == pytest.approx(4 / 29)
-    assert share["epochs"] == pytest.approx(0, abs=1e-9)
-    assert share["batch size with learning rate"] == pytest.approx(0, abs=1e-9)
-    assert share["folds"] == pytest.approx(0, abs=1e-9)
-
-
-def test_what_matters_is_not_told_of_half_a_grid(tmp_path: Path) -> None:
-    journals.simulate(tmp_path, SMALL, stops=(90.0,), go_on=False)
-    entries = journal.read(tmp_path / "journal.jsonl")
-    assert 0 < frames.configurations(entries)["complete"].sum() < 8
-    assert interactions.shares(Material(entries)) is None
-
-
 def test_views_made_once_are_those_made_each_time(study: Path) -> None:
     entries = journal.read(study / "journal.jsonl")
     kept = Kept(entries)
-    for make in (frames.fits, frames.configurations, frames.tasks, frames.workers, differences):
+    for make in (
+        frames.fits,
+        frames.configurations,
+        frames.tasks,
+        frames.workers,
+        differences,
+        contest,
+    ):
         pd.testing.assert_frame_equal(make(kept), make(entries))
     changed = frames.fits(kept)
     changed["roc_auc"] = 0.0

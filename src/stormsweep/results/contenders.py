@@ -158,7 +158,7 @@ def contest(entries: Sequence[Entry]) -> pd.DataFrame:
     sound = table["complete"] & np.isfinite(table[f"{metric}_mean"].to_numpy(dtype=float))
     columns = list(facts.hyperparameter_columns(entries).values())
     kept = ["rank", "configuration", *columns, f"{metric}_mean", "seconds"]
-    found = table.loc[sound, kept].reset_index(drop=True)
+    found: pd.DataFrame = table.loc[sound, kept].reset_index(drop=True)
     paired = frames.fits(entries).pivot_table(index="configuration", columns="fold", values=metric)
     scores = paired.reindex(found["configuration"].tolist()).to_numpy(dtype=float)
     whole = np.isfinite(scores).all(axis=1)

@@ -77,8 +77,7 @@ def explain(dimensions: Sequence[Dimension], scores: Floats, seed: int = 0) -> E
     scores = scores[order]
     random = np.random.default_rng(seed)
     lattice = _Lattice.of(dimensions, random)
-    count, folds = scores.shape
-    mean = scores.mean(axis=1)
+    count, mean = len(scores), scores.mean(axis=1)
     whole = _Sums(lattice)
     guesses, known = np.zeros(count), np.zeros(count, dtype=int)
     for _ in range(TREES):
@@ -185,9 +184,7 @@ class _Lattice:
         return cls._made([d.atoms for d in dimensions], [d.ordered for d in dimensions], random)
 
     @classmethod
-    def _made(
-        cls, atoms: list[int], ordered: list[bool], random: np.random.Generator
-    ) -> _Lattice:
+    def _made(cls, atoms: list[int], ordered: list[bool], random: np.random.Generator) -> _Lattice:
         starts = [0, *np.cumsum(atoms).tolist()]
         columns, of_column = [], []
         for at, (number, numbers) in enumerate(zip(atoms, ordered, strict=True)):

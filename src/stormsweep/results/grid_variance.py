@@ -171,4 +171,5 @@ def _without_each(own: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the variance of the mean effect when each fold in turn is left out."""
     folds = own.shape[0]
     means = (own.sum(axis=0) - own) / (folds - 1)
-    return (means**2).reshape(folds, -1).mean(axis=1)
+    variances: NDArray[np.float64] = (means**2).reshape(folds, -1).mean(axis=1)
+    return variances

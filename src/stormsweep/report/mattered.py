@@ -15,7 +15,7 @@ from stormsweep.report import words
 from stormsweep.report.interactions import interaction_picture
 from stormsweep.report.material import Material
 from stormsweep.report.parts import Cell, Part, Table, gather
-from stormsweep.report.style import BLUE, GREY, NARROW, PALE, Picture, legend_above, new_figure
+from stormsweep.report.style import BLUE, NARROW, PALE, RED, Picture, legend_above, new_figure
 from stormsweep.results.importance import MORE
 
 #: Effects that are drawn, and configurations that the page lists; the files have all.
@@ -154,11 +154,11 @@ def importance_picture(material: Material) -> Picture | None:
     low, high = (100 * table[end].to_numpy(dtype=float) for end in ("low", "high"))
     axis.hlines(at, low, high, color="#222222", lw=1.1)
     noise = 100 * table["noise"].to_numpy(dtype=float)
-    axis.plot(noise, at, "|", color=GREY, ms=9, mew=1.4)
+    axis.plot(noise, at, "|", color=RED, ms=9, mew=1.4)
     labels = [effect_label(*row) for row in table[["effect", "first", "second"]].to_numpy()]
     axis.set_yticks(at, labels)
     axis.set_ylim(len(table) - 0.4, -0.6)
-    axis.set_xlim(0, max(float(high.max()), float(noise.max())) * 1.04)
+    axis.set_xlim(0, max(float(high.max()), float(np.nanmax(noise))) * 1.04)
     axis.grid(axis="x")
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)
@@ -170,7 +170,7 @@ def importance_picture(material: Material) -> Picture | None:
         handles.append(patch(color=PALE, lw=0))
         texts.append("not distinguishable from noise")
     handles += [line([], [], color="#222222", lw=1.1)]
-    handles += [line([], [], ls="", color=GREY, marker="|", ms=8, mew=1.4)]
+    handles += [line([], [], ls="", color=RED, marker="|", ms=8, mew=1.4)]
     legend_above(figure, handles, [*texts, "95 % interval", "by chance"])
     more = len(material.importance.effects) - len(table)
     return Picture(

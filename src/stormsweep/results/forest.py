@@ -51,7 +51,9 @@ class Explained:
     fit: float
 
 
-def explain(dimensions: Sequence[Dimension], scores: Floats, seed: int = 0) -> Explained:
+def explain(
+    dimensions: Sequence[Dimension], scores: Floats, trials: Sequence[str] = (), seed: int = 0
+) -> Explained:
     """Split the variance of a forest's function over the whole space.
 
     Parameters
@@ -60,6 +62,9 @@ def explain(dimensions: Sequence[Dimension], scores: Floats, seed: int = 0) -> E
         With ranges cut into parts.
     scores : array (configurations, folds)
         All finite.
+    trials : list of str, optional
+        What each configuration is without ``epochs``: one run serves all its milestones, so their
+        scores hang together, and are drawn, left out and shuffled together.
     seed : int
         Of the forest.
 
@@ -75,6 +80,7 @@ def explain(dimensions: Sequence[Dimension], scores: Floats, seed: int = 0) -> E
     order = np.lexsort((*scores.T, *(d.codes for d in dimensions)))
     codes = np.stack([d.codes[order] for d in dimensions], axis=1)
     scores = scores[order]
+    drawn = _Trials.of([trials[at] for at in order] if trials else [str(at) for at in order])
     random = np.random.default_rng(seed)
     lattice = _Lattice.of(dimensions, random)
     count, mean = len(scores), scores.mean(axis=1)
@@ -82,9 +88,9 @@ def explain(dimensions: Sequence[Dimension], scores: Floats, seed: int = 0) -> E
     guesses, known = np.zeros(count), np.zeros(count, dtype=int)
     for _ in range(TREES):
         filled = lattice.filled(codes, random)
-        rows = random.integers(count, size=min(count, MOST_ROWS))
+        rows = drawn.sample(random)
         tree = whole.add(filled[rows], mean[rows], random)
-        out = np.setdiff1d(np.arange(count), rows)
+        out = drawn.others(rows)
         guesses[out] += tree.predict(lattice.encoded(filled[out]))
         known[out] += 1
     asked = known > 0
@@ -92,10 +98,12 @@ def explain(dimensions: Sequence[Dimension], scores: Floats, seed: int = 0) -> E
     variance = float(mean.var())
     fit = 1 - float((errors**2).mean()) / variance
     shares = whole.shares()
-    spread = np.std([_half(lattice, codes, scores, random) for _ in range(HALVES)], axis=0, ddof=1)
+    spread = np.std(
+        [_half(lattice, codes, scores, drawn, random) for _ in range(HALVES)], axis=0, ddof=1
+    )
     flat = lattice.doubled()
     additive, left = _additive(whole, codes, mean, min(1 - fit, 1.0) * variance)
-    nulls = np.array([_null(flat, codes, additive, left, random) for _ in range(NULLS)])
+    nulls = np.array([_null(flat, codes, additive, left, drawn, random) for _ in range(NULLS)])
     keys = lattice.keys()
     effects = [
         Effect(
@@ -104,23 +112,24 @@ def explain(dimensions: Sequence[Dimension], scores: Floats, seed: int = 0) -> E
             max(float(share - 1.96 * sd), 0.0),
             min(float(share + 1.96 * sd), 1.0),
             float(null.mean()),
-            bool(fit > 0 and share > null.max()),
+            bool(of and fit > 0 and share > null.max()),
         )
         for of, share, sd, null in zip(keys, shares, spread, nulls.T, strict=True)
     ]
     return Explained(effects, fit)
 
 
-def _half(lattice: _Lattice, codes: Ints, scores: Floats, random: np.random.Generator) -> Floats:
-    """Return the shares of a forest on half of the configurations, and folds drawn anew."""
-    count, folds = scores.shape
-    own = random.permutation(count)[: max(count // 2, 2)]
-    mean = scores[np.ix_(own, random.integers(folds, size=folds))].mean(axis=1)
+def _half(
+    lattice: _Lattice, codes: Ints, scores: Floats, drawn: _Trials, random: np.random.Generator
+) -> Floats:
+    """Return the shares of a forest on half of the trials, and folds drawn anew."""
+    folds = scores.shape[1]
+    own = drawn.half(random)
+    mean = scores[:, random.integers(folds, size=folds)].mean(axis=1)
     sums = _Sums(lattice)
     for _ in range(HALF_TREES):
-        filled = lattice.filled(codes[own], random)
-        rows = random.integers(len(own), size=min(len(own), MOST_ROWS))
-        sums.add(filled[rows], mean[rows], random)
+        rows = drawn.sample(random, own)
+        sums.add(lattice.filled(codes[rows], random), mean[rows], random)
     return sums.shares()
 
 
@@ -143,26 +152,76 @@ def _additive(whole: _Sums, codes: Ints, mean: Floats, error: float) -> tuple[Fl
 
 
 def _null(
-    flat: _Lattice, codes: Ints, additive: Floats, left: Floats, random: np.random.Generator
+    flat: _Lattice,
+    codes: Ints,
+    additive: Floats,
+    left: Floats,
+    drawn: _Trials,
+    random: np.random.Generator,
 ) -> Floats:
     """Return shares by chance: of shuffled hyperparameters, and of two that never act together."""
-    count, half = codes.shape
-    twice = np.hstack([codes, codes[random.permutation(count)]])
-    made = additive + left[random.permutation(count)]
+    half = codes.shape[1]
+    twice = np.hstack([codes, codes[drawn.exchanged(random)]])
+    made = additive + left[drawn.exchanged(random)]
     sums = _Sums(flat, only=[(i, j) for i, j in itertools.combinations(range(half), 2)])
     for _ in range(NULL_TREES):
-        filled = flat.filled(twice, random)
-        rows = random.integers(count, size=min(count, MOST_ROWS))
-        sums.add(filled[rows], made[rows], random)
+        rows = drawn.sample(random)
+        sums.add(flat.filled(twice[rows], random), made[rows], random)
     shares = sums.shares()
     pairs = shares[2 * half : 2 * half + len(sums.only)]
-    if half == 1:
-        return shares[1:2]
-    chance = [*shares[half : 2 * half], *pairs]
-    if half > 2:
-        true = float(shares[:half].sum() + pairs.sum())
-        chance.append(max(1 - true - float(shares[half : 2 * half].sum()), 0.0))
-    return np.array(chance)
+    # What a forest says of three and more together is its own error too: nobody judges it.
+    return np.array([*shares[half : 2 * half], *pairs, *([np.nan] if half > 2 else [])])
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Which configurations are drawn together: rows in the order of their trials."""
+
+    rows: Ints
+    starts: Ints
+    sizes: Ints
+    #: Of each configuration: its trial, and its place in it.
+    trial: Ints
+    place: Ints
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> _Trials:
+        """Return the trials of configurations, numbered as they appear."""
+        numbers: dict[str, int] = {}
+        trial = np.array([numbers.setdefault(name, len(numbers)) for name in names])
+        rows = np.argsort(trial, kind="stable")
+        sizes = np.bincount(trial)
+        starts = np.cumsum(sizes) - sizes
+        place = np.empty(len(rows), dtype=np.int64)
+        place[rows] = np.arange(len(rows)) - np.repeat(starts, sizes)
+        return cls(rows, starts, sizes, trial, place)
+
+    def sample(self, random: np.random.Generator, among: Ints | None = None) -> Ints:
+        """Return configurations of trials drawn with replacement, `MOST_ROWS` at most or so."""
+        among = np.arange(len(self.sizes)) if among is None else among
+        most = max(int(MOST_ROWS / self.sizes.mean()), 2)
+        chosen = random.choice(among, size=min(len(among), most))
+        return np.concatenate(
+            [
+                self.rows[a : a + n]
+                for a, n in zip(self.starts[chosen], self.sizes[chosen], strict=True)
+            ]
+        )
+
+    def half(self, random: np.random.Generator) -> Ints:
+        """Return half of the trials."""
+        return random.permutation(len(self.sizes))[: max(len(self.sizes) // 2, 2)]
+
+    def others(self, rows: Ints) -> Ints:
+        """Return the configurations of all trials of which none is among `rows`."""
+        seen = np.zeros(len(self.sizes), dtype=bool)
+        seen[self.trial[rows]] = True
+        return np.flatnonzero(~seen[self.trial])
+
+    def exchanged(self, random: np.random.Generator) -> Ints:
+        """Return for each configuration one of another trial, in the same place if it has one."""
+        giver = random.permutation(len(self.sizes))[self.trial]
+        return self.rows[self.starts[giver] + self.place % self.sizes[giver]]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from stormsweep.results import facts, frames, grid_variance
 from stormsweep.results.dimensions import dimensions
 from stormsweep.results.grid_variance import Effect
 from stormsweep.results.views import view
+from stormsweep.work import identity
 
 #: A forest is not asked with fewer configurations than these, and these for each hyperparameter.
 LEAST, LEAST_EACH = 12, 4
@@ -124,7 +125,7 @@ def importance_of(
         hyperparameters; ``share`` of the variance (all add up to one), ``low`` and ``high``, a
         95 % interval; ``noise``, what the share would be by chance alone, on average;
         ``beyond_noise``, whether chance would hardly do it (one time in twenty, each effect by
-        itself). A forest never says so of `MORE`, which is also its own error.
+        itself). Of `MORE` a forest says neither: it is also the forest's own error.
     """
     count, folds = scores.shape if scores.ndim == 2 else (0, 0)
     planned = count if planned is None else planned
@@ -154,8 +155,14 @@ def importance_of(
         )
     from stormsweep.results.forest import explain
 
-    found = explain(cut, scores)
-    effects = _frame([dimension.name for dimension in cut], found.effects, judged=False)
+    trials = [identity({k: v for k, v in point.items() if k != "epochs"}) for point in points]
+    if len(set(trials)) < LEAST:
+        return lacking(
+            f"needs a whole grid, or {LEAST} trials that differ in more than epochs; there are "
+            f"{len(set(trials))}"
+        )
+    found = explain(cut, scores, trials)
+    effects = _frame([dimension.name for dimension in cut], found.effects)
     return Importance(effects, "forest", count, planned, folds, noise, found.fit)
 
 
@@ -189,7 +196,7 @@ def fold_noise(scores: NDArray[np.float64]) -> float:
     return min(noise / float(scores.mean(axis=1).var(ddof=1)), 1.0)
 
 
-def _frame(names: Sequence[str], effects: Sequence[Effect], judged: bool = True) -> pd.DataFrame:
+def _frame(names: Sequence[str], effects: Sequence[Effect]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for effect in sorted(effects, key=lambda effect: (not effect.of, -effect.share)):
         own = [names[at] for at in effect.of]
@@ -202,7 +209,7 @@ def _frame(names: Sequence[str], effects: Sequence[Effect], judged: bool = True)
                 "low": effect.low,
                 "high": effect.high,
                 "noise": effect.noise,
-                "beyond_noise": effect.beyond_noise and (judged or bool(own)),
+                "beyond_noise": effect.beyond_noise,
             }
         )
     words, numbers = _COLUMNS[:3], _COLUMNS[3:7]

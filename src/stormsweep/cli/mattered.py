@@ -9,7 +9,7 @@ def importance(frame: Any) -> str:
     """Return the effects as a table, and beneath it where they come from."""
     shown = frame[["effect", "share", "low", "high", "noise"]].copy()
     for name in ("share", "low", "high", "noise"):
-        shown[name] = [f"{100 * value:.1f} %" for value in frame[name]]
+        shown[name] = ["" if value != value else f"{100 * value:.1f} %" for value in frame[name]]
     known = ["" if beyond else "not distinguishable from noise" for beyond in frame["beyond_noise"]]
     facts = frame.attrs
     text = str(shown.assign(remark=known).to_string(index=False)) + "\n"

@@ -26,6 +26,8 @@ from stormsweep.results.grid_variance import Effect
 TREES, HALVES, HALF_TREES, NULLS, NULL_TREES = 64, 16, 6, 19, 8
 #: A tree is grown on so many configurations at most, drawn anew for each.
 MOST_ROWS = 1000
+#: Of smaller shares a forest knows nothing, however sure it is.
+FLOOR = 0.005
 #: Points at which the variance of the whole function is measured, where they cannot all be.
 _POINTS = 4096
 
@@ -75,7 +77,8 @@ def explain(
         anew (half samples vary about the whole as the whole does about the truth); noise of
         `NULLS` forests that learn scores in which two hyperparameters never act together, besides
         copies of the hyperparameters that are shuffled. An effect is beyond noise where it is
-        greater than in each of these.
+        greater than in each of these (and than `FLOOR`). That a conditional hyperparameter acts
+        only where it is there is no discovery: it is in these scores too.
     """
     order = np.lexsort((*scores.T, *(d.codes for d in dimensions)))
     codes = np.stack([d.codes[order] for d in dimensions], axis=1)
@@ -112,7 +115,7 @@ def explain(
             max(float(share - 1.96 * sd), 0.0),
             min(float(share + 1.96 * sd), 1.0),
             float(null.mean()),
-            bool(of and fit > 0 and share > null.max()),
+            bool(of and fit > 0 and share > max(FLOOR, null.max())),
         )
         for of, share, sd, null in zip(keys, shares, spread, nulls.T, strict=True)
     ]

@@ -312,6 +312,18 @@ class Study:
         entries = self.entries()
         return frames.fits(entries) if per_fold else frames.configurations(entries)
 
+    def importance(self) -> pd.DataFrame:
+        """Return what mattered so far; see `stormsweep.results.importance.importance_frame`."""
+        from stormsweep.results.importance import importance_frame
+
+        return importance_frame(self.entries())
+
+    def contenders(self) -> pd.DataFrame:
+        """Return what cannot be told from the best; see `stormsweep.results.contenders`."""
+        from stormsweep.results.contenders import contenders
+
+        return contenders(self.entries())
+
     def timings(self, of: Literal["tasks", "workers", "sessions"] = "tasks") -> pd.DataFrame:
         """Return where the time went; see `stormsweep.scaling.timings`.
 

@@ -101,7 +101,7 @@ def dump_study(study: StudyFile) -> str:
 #: Keys that may differ between sessions of one study: they do not decide over scores.
 _FREE = ("data.cache", "engine.bundle", "study.keep_checkpoints")
 #: Tables that are judged as a whole where a study may have grown.
-_MAY_GROW = ("search.", "model.parameters")
+_MAY_GROW = ("search.", "model.parameters", "validation.rounds")
 
 
 def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[str]:
@@ -133,7 +133,9 @@ def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[s
         if json.dumps(before.get(key)) == json.dumps(after.get(key)):
             continue
         was, now = (_show(side[key]) if key in side else "unset" for side in (before, after))
-        changes.append(f"{key} was {was}, is {now}")
+        more = growing and key == "validation.folds"
+        way = " (every split would be another; for more folds raise validation.rounds)"
+        changes.append(f"{key} was {was}, is {now}{way if more else ''}")
     return changes + (shrunk(old, new) if growing else [])
 
 

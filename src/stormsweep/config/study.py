@@ -46,6 +46,8 @@ STORM_SOURCES = ("twin", "ncar-storms")
 TABLE_SOURCES = ("csv", "npz")
 #: Ways to make folds that keep groups whole.
 GROUPED_SPLITS = ("grouped", "stratified-grouped", "chronological")
+#: Ways to make folds that need no chance, so that there is one round of them.
+ONE_WAY_SPLITS = ("chronological", "consecutive")
 #: Keys of ``[data]`` that choose among storms.
 STORM_KEYS = ("first_date", "last_date", "missing")
 
@@ -396,7 +398,10 @@ class ValidationTable(Table):
     """``[validation]``: how the training part is split."""
 
     folds: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=2)] = 3
-    """Number of folds."""
+    """Number of folds of a round."""
+    rounds: Count = 1
+    """How often the training part is split anew; raising it adds folds to a study that was begun.
+    ``chronological`` and ``consecutive`` have one round."""
     split: (
         Literal[
             "grouped", "stratified-grouped", "chronological", "stratified", "k-fold", "consecutive"
@@ -417,6 +422,11 @@ class ValidationTable(Table):
     def grouped(self) -> bool:
         """Whether no group is on both sides of a fold."""
         return self.split in GROUPED_SPLITS
+
+    @property
+    def total(self) -> int:
+        """Folds of all rounds together: on how many each configuration is trained."""
+        return self.folds * self.rounds
 
 
 class EngineTable(Table):
@@ -530,6 +540,11 @@ class StudyFile(Table):
             raise ValueError(
                 f"validation.group_by: is {group!r}, but validation.split = {split!r} {needs}; "
                 f"must be {'the name of a group' if group == 'none' else 'none'}"
+            )
+        if split in ONE_WAY_SPLITS and self.validation.rounds > 1:
+            raise ValueError(
+                f"validation.rounds: given {self.validation.rounds}; must be 1 with "
+                f"validation.split = {split!r}, which splits in one way only"
             )
         filled = self.validation.model_copy(update={"group_by": group, "split": split})
         object.__setattr__(self, "validation", filled)

@@ -337,7 +337,8 @@ class Execution:
                 self._tally.add(run)
                 reached = self.progress.reached.get(run.id, 0)
                 self._queue.add(run, reached, at_work=run.id in at_work)
-            for record in (*proposed, *map(planned, runs)):
+            records: list[Record] = [*proposed, *map(planned, runs)]
+            for record in records:
                 self._write(record)
             self._commit()
         if self._search.over:

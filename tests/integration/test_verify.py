@@ -49,7 +49,7 @@ def twin(twin_study: Finished, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("verified")
     directory = twin_study.copied(folder)
     process = start(folder, "verify", directory)
-    wait_for(lambda: len(list((directory / "checkpoints").glob("*-f2-e*.npz"))) > 1, process)
+    wait_for(lambda: len(list((directory / "checkpoints").glob("*-whole-e*.npz"))) > 1, process)
     workers = family(process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()

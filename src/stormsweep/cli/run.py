@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stormsweep import wording
 from stormsweep.cli import app
 from stormsweep.cli.words import failures, hours, hyperparameters
 from stormsweep.wording import duration
 
 if TYPE_CHECKING:
+    from stormsweep.config.study import ValidationTable
     from stormsweep.search.plan import Plan
 
 StudyArgument = Annotated[
@@ -140,8 +142,9 @@ def told(study: Any, report: bool) -> Iterator[str]:
     best = summary.best
     if best is not None:
         yield f"Best: {hyperparameters(best.hyperparameters)}"
+        folds = wording.folds(best.folds, best.rounds)
         yield (
-            f"  {summary.metric} {best.mean:.4f}, 95 % interval over {best.folds} folds "
+            f"  {summary.metric} {best.mean:.4f}, 95 % interval over {folds} "
             f"{best.low:.4f} to {best.high:.4f}"
         )
     account = study.account()
@@ -177,15 +180,23 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     )
     for name, values in space.items():
         typer.echo(f"  {name}: {_values(values)}")
-    split = str(file.validation.split)
-    if file.validation.grouped:
-        split += f" by {file.validation.group_by}"
+    split = _split(file.validation)
     for name, value, remark in _expected(made, split) if made.expected else _planned(made, split):
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
     for flaw in flaws(file):
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(chosen):
         typer.echo(line)
+
+
+def _split(validation: ValidationTable) -> str:
+    """Say how the folds are made."""
+    how = str(validation.split)
+    if validation.grouped:
+        how += f" by {validation.group_by}"
+    if validation.rounds == 1:
+        return how
+    return f"{wording.folds(validation.total, validation.rounds)}, {how}, split anew each round"
 
 
 def _planned(made: Plan, split: str) -> list[tuple[str, int, str]]:

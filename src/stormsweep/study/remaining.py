@@ -87,7 +87,7 @@ def plan_of(file: StudyFile, progress: Progress | None = None) -> Plan:
     progress : Progress, optional
         What is on record: runs that are known keep their milestones and get those that are new.
     """
-    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     seed = file.study.seed
     if not known_ahead(search):
         return _expected(file)
@@ -129,7 +129,7 @@ def _expected(file: StudyFile) -> Plan:
 
     Where there is nothing to learn from, it may as well draw by chance, which takes no time.
     """
-    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     key = "sampler" if search.strategy in HALVING else "strategy"
     learns = getattr(search, key) in LEARNING
     blind = search.model_copy(update={key: "random", "objectives": []} if learns else {})
@@ -141,7 +141,7 @@ def _expected(file: StudyFile) -> Plan:
 
 def search_of(file: StudyFile) -> Search | None:
     """Return the search of a study whose strategy learns from scores; None for others."""
-    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     if known_ahead(search):
         return None
     return Search(
@@ -150,6 +150,7 @@ def search_of(file: StudyFile) -> Search | None:
         folds,
         merits_of(search.objectives or [search.metric]),
         stops_of(file),
+        first_folds=search.first_folds,
     )
 
 

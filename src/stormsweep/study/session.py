@@ -239,7 +239,7 @@ class Session:
             version=__version__,
             strategy=file.search.strategy,
             metric=file.search.metric,
-            folds=file.validation.folds,
+            folds=file.validation.total,
             group_by=file.validation.group_by,
             space=file.search.model_dump(mode="json")["space"],
             model={"build": file.model.build, "sha256": model},
@@ -249,20 +249,23 @@ class Session:
             ),
             split=str(file.validation.split),
             flaws=flaws(file),
+            rounds=file.validation.rounds,
         )
         last = progress.begun
         # Said again where the study grew, and where the builder was mended before anything could be
         # trained with it.
-        if last is None or (last.model["sha256"], last.strategy, last.space) != (
+        if last is None or (last.model["sha256"], last.strategy, last.space, last.folds) != (
             model,
             begun.strategy,
             begun.space,
+            begun.folds,
         ):
             records.append(begun)
         known = progress.planned
         records += [
             planned(run)
-            for run in self._about.planned
+            # Of a search: those that came in because the study got more folds.
+            for run in (self._about.planned if search is None else search.runs.values())
             if run.id not in known or not set(run.milestones) <= set(known[run.id].milestones)
         ]
         if records:

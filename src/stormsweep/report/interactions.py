@@ -224,11 +224,12 @@ def _noise(material: Material) -> float:
     count, folds = values.shape
     if count < 2 or folds < 2:
         return float("nan")
-    # Further rounds validate the same cases again.
+    # Further rounds validate the same cases again: the mean has the variance of one round's.
     apart = min(folds, material.study.splits)
+    rounds = -(-folds // apart)
     # What a fold adds to every configuration alike tells none of them apart.
     left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
-    return float((left**2).sum() / ((count - 1) * (folds - 1)) / apart)
+    return float((left**2).sum() / ((count - 1) * (folds - rounds)) / apart)
 
 
 def share_table(material: Material) -> Table | None:

@@ -26,7 +26,8 @@ def train(seed, work):
     return journal.read(work / str(seed) / "journal.jsonl")
 
 arguments = ["", "--seeds", "1", "2", "--orders", "2", "--work", folder, "--output", folder]
-with mock.patch.object(grid, "train", train), mock.patch.object(sys, "argv", list(map(str, arguments))):
+arguments = list(map(str, arguments))
+with mock.patch.object(grid, "train", train), mock.patch.object(sys, "argv", arguments):
     benchmark.main()
 """
 

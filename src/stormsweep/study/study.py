@@ -210,7 +210,8 @@ class Study:
         from stormsweep.study.remaining import remaining
 
         there = self.journal_path.is_file()
-        found = remaining(self.file, each(self.journal_path) if there else ())
+        entries = each(self.journal_path) if there else ()
+        found = remaining(self.file, entries, self._kept.known)
         part = self._part(found.plan)
         if part is found.plan:
             return found
@@ -748,6 +749,7 @@ class Study:
         from stormsweep.study.places import remember, was_submitted
 
         self._kept.keep_earlier()
+        self._kept.keep_known()
         write_text(self.directory / "study.toml", dump_study(self.file))
         place = self._place()
         # What `submit` wrote down stays: a job knows less of what was asked for.

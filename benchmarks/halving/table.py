@@ -139,7 +139,7 @@ def _care(found: Mapping[str, Any]) -> Iterator[str]:
         f"search ends within it in {chance['within_noise']:.0%} of the searches, too, but reaches "
         f"the grid's best in {chance['reached_best']:.0%} where ASHA does in "
         f"{ours['reached_best']:.0%}. Seconds count what every trial costs beside its epochs "
-        "(building, compiling, scoring, checkpoints), which is much beside epochs of a third of a "
-        "second and little beside those of real data. Halving ranks whole rungs, so that its "
+        "(building and compiling its model, scoring, checkpoints), which is much beside the short "
+        "epochs of so small a twin, and little beside long ones. Halving ranks whole rungs, so that its "
         "result is the same in every order."
     )

@@ -15,7 +15,7 @@ from stormsweep.report import words
 from stormsweep.report.interactions import interaction_picture
 from stormsweep.report.material import Material
 from stormsweep.report.parts import Cell, Part, Table, gather
-from stormsweep.report.style import BLUE, NARROW, PALE, RED, Picture, legend_above, new_figure
+from stormsweep.report.style import BLUE, PALE, RED, Picture, legend_above, new_figure
 from stormsweep.results.importance import MORE
 
 #: Effects that are drawn, and configurations that the page lists; the files have all.
@@ -145,7 +145,7 @@ def importance_picture(material: Material) -> Picture | None:
     table = material.importance.effects.head(MOST_EFFECTS)
     if len(table) < 2:
         return None
-    figure = new_figure(NARROW * 1.45, 0.24 * len(table) + 0.6, material.synthetic_note)
+    figure = new_figure(5.4, 0.24 * len(table) + 0.6, material.synthetic_note)
     axis = figure.subplots()
     at = np.arange(len(table))
     sure = table["beyond_noise"].to_numpy(dtype=bool)

@@ -161,12 +161,12 @@ def test_a_mean_over_folds_that_are_still_to_come_is_not_told(tmp_path: Path) ->
     entries = journal.read(folder / "journal.jsonl")
     whole = {one.id: one.curve() for one in told(entries).configurations}
     told_so_far = 0
-    for count in range(20, len(entries)):
+    for count in range(20, len(entries), 4):
         for one in told(entries[:count]).configurations:
             for epoch, scores in one.curve().items():
                 assert scores == whole[one.id][epoch]
                 told_so_far += 1
-    assert told_so_far > 100
+    assert told_so_far > 20
 
 
 @pytest.mark.parametrize("to", ["optuna", "mlflow"])

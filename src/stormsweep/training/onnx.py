@@ -66,7 +66,7 @@ def write_onnx(model: Any, path: Path, input_shape: Sequence[int]) -> float:
     apart = float(np.max(np.abs(np.asarray(given, np.float32).reshape(-1) - expected)))
     if not apart <= TOLERANCE:
         raise ModelError(
-            f"{in_place(path)}: the model predicts otherwise as ONNX (probabilities differ by {apart:.2g}); "
-            "it was not written"
+            f"{in_place(path)}: the model predicts otherwise as ONNX (probabilities differ by "
+            f"{apart:.2g}); it was not written"
         )
     return apart

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from stormsweep.scaling.foretold import Foretold
     from stormsweep.scaling.machine import Wait
     from stormsweep.search.plan import Plan
+    from stormsweep.search.space import Interval
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.predict import predict
     from stormsweep.study.scale import Scaling, scale
     from stormsweep.study.session import Outcome
     from stormsweep.study.study import Study
     from stormsweep.study.submission import Submission
+    from stormsweep.sweepcv.search_cv import SweepSearchCV
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
 _HOMES = {
@@ -44,6 +46,7 @@ _HOMES = {
     "Comparison": "stormsweep.scaling.comparison",
     "DataError": "stormsweep.errors",
     "Foretold": "stormsweep.scaling.foretold",
+    "Interval": "stormsweep.search.space",
     "JournalError": "stormsweep.errors",
     "ModelError": "stormsweep.errors",
     "Outcome": "stormsweep.study.session",
@@ -58,6 +61,7 @@ _HOMES = {
     "StudyFileError": "stormsweep.errors",
     "StudyInterrupted": "stormsweep.errors",
     "Submission": "stormsweep.study.submission",
+    "SweepSearchCV": "stormsweep.sweepcv.search_cv",
     "UserError": "stormsweep.errors",
     "Wait": "stormsweep.scaling.machine",
     "compare": "stormsweep.scaling.compare",
@@ -74,6 +78,7 @@ __all__ = [
     "Comparison",
     "DataError",
     "Foretold",
+    "Interval",
     "JournalError",
     "ModelError",
     "Outcome",
@@ -88,6 +93,7 @@ __all__ = [
     "StudyFileError",
     "StudyInterrupted",
     "Submission",
+    "SweepSearchCV",
     "UserError",
     "Wait",
     "__version__",

@@ -1,0 +1,178 @@
+"""Which candidates are tried: from a grid or a space, by a strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import ParameterGrid, ParameterSampler
+
+from stormsweep.errors import UserError
+from stormsweep.search.proposals import Event, Proposal, Strategy
+from stormsweep.search.space import Interval
+
+Parameters = dict[str, Any]
+#: What `param_grid` may be: one space, or several of which each candidate is of one.
+Spaces = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+#: Candidates of a search that learns or draws, where nobody says how many; as RandomizedSearchCV.
+TRIALS = 10
+#: A split is trained whole or not at all: there is one epoch.
+_EPOCH = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chooser:
+    """A strategy, and the parameters that its proposals stand for.
+
+    Attributes
+    ----------
+    strategy : Strategy
+        Proposes.
+    most : int
+        How many candidates there are at most.
+    values : mapping of str to list, optional
+        Parameters whose values the strategy knows by their numbers only.
+    """
+
+    strategy: Strategy
+    most: int
+    values: Mapping[str, Sequence[Any]]
+
+    def parameters(self, proposal: Proposal) -> Parameters:
+        """Return the parameters of a candidate."""
+        return {
+            name: self.values[name][value] if name in self.values else value
+            for name, value in proposal.hyperparameters.items()
+        }
+
+
+class Listed:
+    """A strategy whose candidates are known from the first: a grid's, or drawn ones.
+
+    Parameters
+    ----------
+    points : sequence of dict
+        The candidates, in order; any may come twice.
+    splits : int
+        Splits of the cross-validation.
+    """
+
+    def __init__(self, points: Sequence[Parameters], splits: int) -> None:
+        self._proposals = [
+            Proposal(trial, point, _EPOCH, splits) for trial, point in enumerate(points)
+        ]
+        self._begun = 0
+
+    def propose(self) -> Sequence[Proposal]:
+        """Return all candidates that are not begun."""
+        return self._proposals[self._begun :]
+
+    def take(self, event: Event) -> None:
+        """Take in what happened."""
+        if isinstance(event, Proposal):
+            self._begun = max(self._begun, event.trial + 1)
+
+
+def chooser(
+    name: str,
+    spaces: Spaces,
+    trials: int | None,
+    seed: int,
+    splits: int,
+    objectives: int = 1,
+    constraints: Sequence[str] = (),
+) -> Chooser:
+    """Return what chooses the candidates of a search.
+
+    Parameters
+    ----------
+    name : str
+        Of the strategy. A grid has scikit-learn's order (`ParameterGrid`), and a random search
+        draws what `RandomizedSearchCV` draws with the same seed (`ParameterSampler`).
+    spaces : mapping or sequence of mappings
+        Parameters, each with a list of values, a distribution of SciPy's (random search), or an
+        `Interval`.
+    trials : int, optional
+        How many candidates; default: of a grid all, else `TRIALS`.
+    seed : int
+        Of the strategy.
+    splits : int
+        Splits of the cross-validation.
+    objectives : int
+        How many merits an outcome has.
+    constraints : sequence of str
+        What must hold among parameters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the space is none; scikit-learn's own words.
+    UserError
+        If the strategy does not take such a space.
+    """
+    listed = [spaces] if isinstance(spaces, Mapping) else list(spaces)
+    if name == "grid":
+        return _grid(listed, splits, trials, constraints)
+    if name == "random" and not constraints:
+        drawn = [
+            {
+                key: _Drawn(values) if isinstance(values, Interval) else values
+                for key, values in space.items()
+            }
+            for space in listed
+        ]
+        points = list(ParameterSampler(drawn, trials or TRIALS, random_state=seed))
+        return Chooser(Listed(points, splits), len(points), {})
+    return _learning(name, listed, trials or TRIALS, seed, splits, objectives, constraints)
+
+
+def _grid(
+    spaces: list[Mapping[str, Any]], splits: int, trials: int | None, constraints: Sequence[str]
+) -> Chooser:
+    if trials is not None:
+        raise UserError(f"trials: given {trials}; a grid has as many candidates as it has")
+    if constraints:
+        raise UserError("constraints: not for a grid; leave the candidates out of param_grid")
+    for space in spaces:
+        for key, values in space.items():
+            if isinstance(values, Interval):
+                raise UserError(
+                    f"param_grid: {key} is a range; strategy='grid' needs lists, strategy='random' "
+                    "draws from ranges"
+                )
+    points = list(ParameterGrid(spaces))
+    return Chooser(Listed(points, splits), len(points), {})
+
+
+def _learning(
+    name: str,
+    spaces: list[Mapping[str, Any]],
+    trials: int,
+    seed: int,
+    splits: int,
+    objectives: int,
+    constraints: Sequence[str],
+) -> Chooser:
+    raise UserError(f"strategy: given {name!r}; allowed are grid, random")
+
+
+class _Drawn:
+    """An `Interval` as scikit-learn's sampler asks for one: a distribution."""
+
+    def __init__(self, interval: Interval) -> None:
+        self._interval = interval
+
+    def rvs(self, random_state: np.random.RandomState) -> float | int:
+        return self._interval.draw(np.random.default_rng(random_state.randint(2**31)))
+
+
+def known_space(spaces: Spaces) -> Iterator[tuple[str, Any]]:
+    """Yield every parameter of a space with its values, for a fingerprint."""
+    for number, space in enumerate([spaces] if isinstance(spaces, Mapping) else spaces):
+        for key, values in sorted(space.items()):
+            if isinstance(values, Interval):
+                yield f"{number}.{key}", repr(values)
+            else:
+                yield f"{number}.{key}", values if hasattr(values, "rvs") else list(values)

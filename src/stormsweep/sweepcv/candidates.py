@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
-from stormsweep.errors import UserError
-from stormsweep.search.proposals import Event, Proposal, Strategy
-from stormsweep.search.space import Interval
+from stormsweep.config.expressions import parse
+from stormsweep.config.strategies import BUILT_IN, HALVING
+from stormsweep.config.study import SearchTable
+from stormsweep.errors import UserError, nearest
+from stormsweep.search.proposals import Event, Proposal, Setting, Strategy
+from stormsweep.search.space import Interval, Space
+from stormsweep.search.strategies import begin
 
 Parameters = dict[str, Any]
 #: What `param_grid` may be: one space, or several of which each candidate is of one.
 Spaces = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 #: Candidates of a search that learns or draws, where nobody says how many; as RandomizedSearchCV.
 TRIALS = 10
+#: Strategies take `epochs` for their own; a parameter of that name goes by another.
+_EPOCHS, _RENAMED = re.compile(r"\bepochs\b"), "epochs_"
+#: Which of several spaces a candidate is of.
+_WHICH = "space"
 #: A split is trained whole or not at all: there is one epoch.
 _EPOCH = 1
 
@@ -32,19 +42,25 @@ class Chooser:
         Proposes.
     most : int
         How many candidates there are at most.
-    values : mapping of str to list, optional
-        Parameters whose values the strategy knows by their numbers only.
+    values : mapping, optional
+        Parameters whose values are no numbers or texts, by what the strategy knows them by.
+    names : mapping of str to str, optional
+        Parameters by what the strategy calls them; empty: it knows all as they are.
     """
 
     strategy: Strategy
     most: int
-    values: Mapping[str, Sequence[Any]]
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def parameters(self, proposal: Proposal) -> Parameters:
         """Return the parameters of a candidate."""
+        if not self.names:
+            return proposal.hyperparameters
         return {
-            name: self.values[name][value] if name in self.values else value
+            self.names[name]: self.values[name][value] if name in self.values else value
             for name, value in proposal.hyperparameters.items()
+            if name in self.names
         }
 
 
@@ -124,7 +140,7 @@ def chooser(
             for space in listed
         ]
         points = list(ParameterSampler(drawn, trials or TRIALS, random_state=seed))
-        return Chooser(Listed(points, splits), len(points), {})
+        return Chooser(Listed(points, splits), len(points))
     return _learning(name, listed, trials or TRIALS, seed, splits, objectives, constraints)
 
 
@@ -143,7 +159,7 @@ def _grid(
                     "draws from ranges"
                 )
     points = list(ParameterGrid(spaces))
-    return Chooser(Listed(points, splits), len(points), {})
+    return Chooser(Listed(points, splits), len(points))
 
 
 def _learning(
@@ -155,7 +171,80 @@ def _learning(
     objectives: int,
     constraints: Sequence[str],
 ) -> Chooser:
-    raise UserError(f"strategy: given {name!r}; allowed are grid, random")
+    """Return a strategy of `stormsweep.search.strategies`, and what its proposals stand for."""
+    allowed = [known for known in BUILT_IN if known not in HALVING]
+    if name in HALVING:
+        raise UserError(
+            f"strategy: given {name!r}, which goes by epochs; allowed are {', '.join(allowed)}"
+        )
+    if name not in allowed:
+        raise UserError(
+            f"strategy: given {name!r}{nearest(name, allowed)}; allowed are {', '.join(allowed)}"
+        )
+    if constraints and len(spaces) > 1:
+        raise UserError("constraints: param_grid is a list; they are for one dict")
+    told = _Told(name)
+    for number, space in enumerate(spaces):
+        for key, values in space.items():
+            told.add(key, values, number if len(spaces) > 1 else None)
+    if len(spaces) > 1:
+        told.space[_WHICH] = list(range(len(spaces)))
+    try:
+        known = tuple(parse(_EPOCHS.sub(_RENAMED, text)) for text in constraints)
+    except ValueError as error:
+        raise UserError(f"constraints: {error}") from None
+    for expression in known:
+        if strange := sorted(expression.names - told.space.keys()):
+            raise UserError(
+                f"constraints: {expression.text!r} names {strange[0]!r}, which param_grid has not"
+            )
+    table = SearchTable(strategy=name, trials=trials)
+    strategy = begin(
+        table,
+        Space(told.space, told.when, known),
+        Setting((_EPOCH,), splits, trials, seed, objectives),
+    )
+    return Chooser(strategy, trials, told.values, told.names)
+
+
+class _Told:
+    """What a strategy is told of spaces: plain values, and each parameter by a name of its own."""
+
+    def __init__(self, strategy: str) -> None:
+        self._strategy = strategy
+        self.space: dict[str, list[Any] | Interval] = {}
+        self.when: dict[str, dict[str, list[Any]]] = {}
+        self.values: dict[str, dict[str, Any]] = {}
+        self.names: dict[str, str] = {}
+
+    def add(self, key: str, given: Any, number: int | None) -> None:
+        """Tell of a parameter; of several spaces, it is there in that of a number only."""
+        name = _EPOCHS.sub(_RENAMED, key) if number is None else f"{number}.{key}"
+        self.names[name] = key
+        if number is not None:
+            self.when[name] = {_WHICH: [number]}
+        if isinstance(given, Interval):
+            self.space[name] = given
+            return
+        if hasattr(given, "rvs") or isinstance(given, str) or not hasattr(given, "__iter__"):
+            raise UserError(
+                f"param_grid: {key}: given {given!r}; strategy={self._strategy!r} takes lists and "
+                "stormsweep.Interval; distributions are for 'random'"
+            )
+        values = [one.item() if isinstance(one, np.generic) else one for one in given]
+        if not values:
+            raise ValueError(f"Parameter grid for parameter {key!r} need a non-empty sequence")
+        if not all(map(_plain, values)):
+            # What is no number or text goes by one.
+            self.values[name] = {f"{n}: {one!r}"[:80]: one for n, one in enumerate(values)}
+            values = list(self.values[name])
+        self.space[name] = values
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, bool | int | str)
 
 
 class _Drawn:

@@ -28,7 +28,7 @@ from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.study.lock import DriverLock
-from stormsweep.sweepcv.candidates import Chooser, chooser, known_space
+from stormsweep.sweepcv.candidates import chooser, known_space
 from stormsweep.sweepcv.crew import crew
 from stormsweep.sweepcv.driving import drive
 from stormsweep.sweepcv.fingerprint import fingerprint
@@ -54,11 +54,13 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         SciPy's; with any strategy but a grid also an `Interval`.
     strategy : str
         ``"grid"`` tries every combination. ``"random"`` draws `trials` candidates, the same as
-        `RandomizedSearchCV` draws.
+        `RandomizedSearchCV` draws. ``"sobol"`` spreads them evenly; ``"tpe"``, ``"cma-es"`` and
+        ``"gp"`` learn from the scores where to look next (Optuna's), ``"nsga2"`` from several.
     trials : int, optional
         How many candidates are tried at most; of a grid all, else 10.
     constraints : sequence of str
-        What must hold among parameters.
+        What must hold among parameters, such as ``"min_samples_leaf < min_samples_split"``; for any
+        strategy but a grid.
     random_state : int, RandomState or None
         Of the strategy. None: another search each time, unless `directory` holds it.
     scoring, refit, cv, verbose, error_score, return_train_score
@@ -213,11 +215,20 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         who = crew(self.site, self.n_jobs, folder)
         with self._memory(folder) as (memory, check):
             seed = self._seed(memory)
-            space = self._chooser(seed, metric)
+            wanted = self._objectives(materials.options["scorer"], metric)
+            space = chooser(
+                self.strategy,
+                self.param_grid,
+                self.trials,
+                seed,
+                self.n_splits_,
+                max(1, len(wanted)),
+                self.constraints,
+            )
             search = Search(
                 space,
                 self.n_splits_,
-                lambda scored: _merits(scored, metric),
+                lambda scored: _merits(scored, wanted),
                 memory,
                 self.return_train_score,
             )
@@ -250,15 +261,14 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             return memory.first.seed
         return int(check_random_state(self.random_state).randint(2**31))
 
-    def _chooser(self, seed: int, metric: Any) -> Chooser:
-        return chooser(
-            self.strategy,
-            self.param_grid,
-            self.trials,
-            seed,
-            self.n_splits_,
-            constraints=self.constraints,
-        )
+    def _objectives(self, scorers: Any, metric: Any) -> list[str]:
+        """Return the scores that the strategy is told of; none: the first, whatever it is called.
+
+        Several for ``nsga2``; else the one that `refit` names.
+        """
+        if self.strategy == "nsga2" and isinstance(scorers, _MultimetricScorer):
+            return list(scorers._scorers)
+        return [metric] if isinstance(metric, str) else []
 
     def _begun(self, materials: Materials, params: Mapping[str, Any], seed: int) -> SearchBegun:
         """Return what is written down of a session."""
@@ -339,14 +349,11 @@ def _as_scikit_learn_has_it(scored: SplitScored) -> dict[str, Any]:
     return found
 
 
-def _merits(scored: Sequence[SplitScored], metric: Any) -> tuple[float, ...]:
-    """Return what a strategy is told of a candidate: the mean of the score that counts.
-
-    That is the one that `refit` names; else the first.
-    """
-    scores = [each.test_scores for each in scored]
-    values = [
-        each if isinstance(each, float) else each.get(metric, next(iter(each.values())))
-        for each in scores
+def _merits(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[float, ...]:
+    """Return what a strategy is told of a candidate: the means of the scores that count."""
+    scores = [
+        each.test_scores if isinstance(each.test_scores, dict) else {"score": each.test_scores}
+        for each in scored
     ]
-    return (float(np.mean(values)),)
+    wanted = [name for name in names if name in scores[0]] or list(scores[0])[:1]
+    return tuple(float(np.mean([own[name] for own in scores])) for name in wanted)

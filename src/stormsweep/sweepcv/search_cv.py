@@ -26,6 +26,7 @@ from sklearn.utils.validation import _check_method_params, indexable
 
 from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
+from stormsweep.errors import JournalError
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.study.lock import DriverLock
 from stormsweep.sweepcv.candidates import chooser, known_space
@@ -249,6 +250,10 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         if folder is None:
             yield NoMemory(), lambda: None
             return
+        if (folder / "study.toml").exists():
+            raise JournalError(
+                f"directory: {folder} is a study's; give a search a directory of its own"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         with DriverLock(folder) as lock, contextlib.closing(OnRecord(folder / JOURNAL)) as record:
             yield record, lock.check

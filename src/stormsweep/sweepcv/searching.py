@@ -78,7 +78,8 @@ class OnRecord:
                     self.scored[event.key, event.split] = event
             case _:
                 raise JournalError(
-                    f"{self._path}: is the journal of a study; give a search a directory of its own"
+                    f"directory: {self._path} is the journal of a study; give a search a directory "
+                    "of its own"
                 )
 
     def begin(self, begun: SearchBegun) -> list[CandidateProposed | SplitScored]:

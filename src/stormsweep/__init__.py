@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StudyInterrupted,
         UserError,
     )
+    from stormsweep.models.estimators import KerasClassifier, KerasRegressor
     from stormsweep.report import write_report
     from stormsweep.report.compare import write_comparison
     from stormsweep.scaling.advice import Advice, Budget
@@ -48,6 +49,8 @@ _HOMES = {
     "Foretold": "stormsweep.scaling.foretold",
     "Interval": "stormsweep.search.space",
     "JournalError": "stormsweep.errors",
+    "KerasClassifier": "stormsweep.models.estimators",
+    "KerasRegressor": "stormsweep.models.estimators",
     "ModelError": "stormsweep.errors",
     "Outcome": "stormsweep.study.session",
     "Plan": "stormsweep.search.plan",
@@ -80,6 +83,8 @@ __all__ = [
     "Foretold",
     "Interval",
     "JournalError",
+    "KerasClassifier",
+    "KerasRegressor",
     "ModelError",
     "Outcome",
     "Plan",

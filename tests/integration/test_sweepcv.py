@@ -73,6 +73,7 @@ def test_workers_give_the_same_scores_and_say_what_one_process_would(workers_at_
     assert "distributed" not in printed
 
 
+@pytest.mark.slow
 def test_a_fit_that_kills_its_worker_is_one_failed_fit(workers_at_once, tmp_path):
     search = SweepSearchCV(
         Deadly(), {"dies": [False, True]}, cv=2, n_jobs=2, directory=tmp_path, scoring="accuracy"
@@ -83,17 +84,17 @@ def test_a_fit_that_kills_its_worker_is_one_failed_fit(workers_at_once, tmp_path
     assert np.isnan(search.cv_results_["mean_test_score"][1])
 
 
-def test_what_a_worker_lacks_is_said_in_one_line(workers_at_once, tmp_path, monkeypatch):
-    (tmp_path / "only_here.py").write_text(
-        "from sklearn.linear_model import LogisticRegression\n"
-        "class Own(LogisticRegression):\n    pass\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import only_here  # type: ignore[import-not-found]
+class Homebound(LogisticRegression):
+    """Cannot be taken up by another process."""
 
-    monkeypatch.setattr("stormsweep.sweepcv.crew._paths", list)
-    with pytest.raises(UserError, match=r"which may lack a module.*only_here"):
-        SweepSearchCV(only_here.Own(), GRID, n_jobs=2).fit(*IRIS)
+    def __setstate__(self, state):
+        raise ModuleNotFoundError("No module named 'only_here'")
+
+
+@pytest.mark.slow
+def test_what_a_worker_lacks_is_said_in_one_line(workers_at_once):
+    with pytest.raises(UserError, match=r"which may lack a module .*No module named 'only_here'$"):
+        SweepSearchCV(Homebound(max_iter=500), GRID, n_jobs=2).fit(*IRIS)
 
 
 SCRIPT = """
@@ -134,7 +135,7 @@ def on_record(folder: Path) -> list[SplitScored]:
     return of_kind(read(journal), SplitScored) if journal.exists() else []
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_search_goes_on_after_kill_9(tmp_path, workers):
     (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
     (tmp_path / "seconds").write_text("0.7")

@@ -62,7 +62,7 @@ def same(ours, theirs):
             IRIS,
         ),
         (
-            RandomForestClassifier(n_estimators=10, random_state=0),
+            RandomForestClassifier(n_estimators=5, random_state=0),
             [{"max_depth": [2, 4]}, {"max_features": ["sqrt", None], "min_samples_leaf": [3]}],
             CANCER,
         ),
@@ -152,7 +152,7 @@ def both(estimator, X, y):
     "scoring", [both, make_scorer(lambda y, p: float(np.mean(y == p))), ["accuracy", "f1_macro"]]
 )
 def test_scorers_of_ones_own(scoring):
-    options = {"scoring": scoring, "refit": False if scoring is not None else True, "cv": 2}
+    options = {"scoring": scoring, "refit": False, "cv": 2}
     theirs = GridSearchCV(LOGISTIC, SMALL, **options).fit(*IRIS)
     same(SweepSearchCV(LOGISTIC, SMALL, **options).fit(*IRIS).cv_results_, theirs.cv_results_)
 
@@ -260,8 +260,8 @@ def test_it_is_cloned_pickled_set_and_nested_as_any_estimator(tmp_path):
     )
 
 
-#: What no search over `Ridge` passes: scikit-learn has it on the list of GridSearchCV, too (a search
-#: leaves it to the estimator to warn of a y that is a column, and Ridge takes several targets).
+#: What no search over `Ridge` passes: scikit-learn has it on the list of GridSearchCV, too (a
+#: search leaves it to the estimator to warn of a y that is a column; Ridge takes several targets).
 THEIRS_TOO = {"check_supervised_y_2d": "GridSearchCV: DataConversionWarning not caught"}
 
 

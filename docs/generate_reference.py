@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stormsweep.config.sites import Site
-from stormsweep.config.study import METRICS, Range, StudyFile, Table
+from stormsweep.config.study import METRICS, Choices, Range, StudyFile, Table
 
 PAGE = Path(__file__).parent / "reference" / "study-file.md"
 
@@ -24,10 +24,13 @@ def page() -> str:
         parts += _table(f"`[{name}]`", field.annotation)
         if name == "search":
             parts += [
-                "`[search.space]` has one line a hyperparameter: a list of values, or for random",
-                "search a range:",
+                "`[search.space]` has one line a hyperparameter: a list of values; a range, which",
+                "all strategies but `grid` take:",
                 "",
                 *_rows(Range),
+                "or a list of values with a condition:",
+                "",
+                *_rows(Choices),
                 "`metric` is one of " + ", ".join(f"`{metric}`" for metric in METRICS) + ".",
                 "",
             ]

@@ -85,15 +85,8 @@ def parse(path: Path, content: dict[str, Any], model: type[M]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as failure:
-        # An unknown key explains other mistakes better than they do themselves; lists of the
-        # space are checked beforehand, so what is wrong there is a range.
-        errors = sorted(
-            failure.errors(),
-            key=lambda one: (
-                one["type"] != "extra_forbidden",
-                not any("Range" in str(part) for part in one["loc"]),
-            ),
-        )
+        # An unknown key explains other mistakes better than they do themselves.
+        errors = sorted(failure.errors(), key=lambda one: one["type"] != "extra_forbidden")
         raise StudyFileError(f"{path}: {_say(errors[0], model)}") from None
 
 
@@ -179,7 +172,7 @@ def _say(error: ErrorDetails, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in location)
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
+        known = _known_keys(model, list(error["loc"][:-1]))
         where = f"[{'.'.join(map(str, location[:-1]))}]" if location[:-1] else "the file"
         return (
             f"unknown key {key!r}{nearest(str(location[-1]), known)}; "
@@ -236,10 +229,10 @@ def _allowed(kind: str, context: dict[str, Any], message: str) -> str:
 
 def _location(parts: tuple[int | str, ...]) -> list[int | str]:
     """Drop what pydantic adds for unions: names of types, not of keys."""
-    noise = {"int", "float", "str", "bool", "Range", "list", "function-before"}
+    noise = {"int", "float", "str", "bool", "list", "function-before"}
     kept: list[int | str] = []
     for part in parts:
-        if isinstance(part, str) and (part in noise or "[" in part):
+        if isinstance(part, str) and (part in noise or part[:1] == "<" or "[" in part):
             continue
         kept.append(part)
     return kept
@@ -256,9 +249,9 @@ def _known_keys(model: type[BaseModel], location: list[int | str]) -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
         else:
-            from stormsweep.config.study import Range
+            from stormsweep.config.study import Choices, Range
 
-            return list(Range.model_fields)
+            return list((Choices if "<values>" in location else Range).model_fields)
     return list(model.model_fields)
 
 

@@ -24,9 +24,14 @@ _SPACE = """\
 batch_size = [128, 512]
 learning_rate = [0.001, 0.005]
 epochs = [2, 4]
-# A range, for strategy = "random":
+# Ranges, for any strategy but "grid", and hyperparameters that are there only beside certain values
+# of others:
 # dropout = {low = 0.0, high = 0.5}
 # l2 = {low = 1e-6, high = 1e-2, log = true}
+# filters = {low = 8, high = 64, log = true, integer = true}
+# optimizer = ["adam", "sgd"]
+# momentum = {low = 0.5, high = 0.99, when = {optimizer = ["sgd"]}}
+# nesterov = {values = [true, false], when = {optimizer = ["sgd"]}}
 """
 
 
@@ -88,6 +93,7 @@ _EXAMPLES = {
     "data.vectors": '{wind = ["images[1]", "images[2]"]}',
     "data.test_from": "2015-01-01",
     "model.parameters": "{filters = [8, 16, 32], dropout = 0.1}",
+    "search.first_folds": "1",
     "validation.split": '"grouped"',
     "validation.group_by": '"run_date"',
     "site.nodes": "2",

@@ -50,7 +50,7 @@ class Case:
 
 
 @st.composite
-def searches(draw: st.DrawFn, case: Case, most: int = 14) -> SearchTable:
+def searches(draw: st.DrawFn, case: Case, most: int = 12) -> SearchTable:
     """Draw a ``[search]`` table: lists, ranges, conditions, a constraint."""
     space: dict[str, Any] = {
         "rate": [0.001, 0.01, 0.1, 0.2],

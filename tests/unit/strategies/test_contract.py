@@ -33,9 +33,12 @@ CASES = [
     Case("grid", ranges=False),
     Case("random"),
     Case("sobol"),
+    Case("tpe"),
+    Case("cma-es"),
+    Case("nsga2", {"objectives": ["roc_auc", "loss"]}, objectives=2),
 ]
 #: Optuna's take some milliseconds a proposal.
-EXAMPLES = 12
+EXAMPLES = 6
 
 workers = st.sampled_from([1, 2, 16])
 seeds = st.integers(0, 2**32 - 1)

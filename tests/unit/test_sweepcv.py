@@ -95,7 +95,7 @@ def test_random_search_draws_what_randomized_search_draws():
     same(ours.cv_results_, theirs.cv_results_)
 
 
-@pytest.mark.parametrize("strategy", ["random", "sobol"])
+@pytest.mark.parametrize("strategy", ["random", "sobol", "tpe", "cma-es", "nsga2"])
 def test_ranges_conditions_and_values_of_any_kind_reach_the_estimator(strategy):
     weights = [None, {0: 2.0}]
     spaces = [
@@ -120,7 +120,9 @@ def test_constraints_hold_for_every_candidate():
         SVC(), space, strategy="random", trials=6, random_state=0, constraints=["C < gamma"], cv=2
     ).fit(*IRIS)
     assert all(each["C"] < each["gamma"] for each in search.cv_results_["params"])
-    with pytest.raises(UserError, match=r"^constraints: 'c < 1' names 'c', which param_grid"):
+    with pytest.raises(
+        UserError, match=r"^constraints: 'c < 1' names 'c', which param_grid"
+    ):
         SweepSearchCV(SVC(), space, strategy="random", constraints=["c < 1"]).fit(*IRIS)
 
 
@@ -322,6 +324,34 @@ def test_what_is_on_record_is_not_done_again(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("strategy", "lines"), [("tpe", 17), ("nsga2", 30), ("random", 9)])
+def test_a_strategy_that_learns_goes_on_as_it_would_have(tmp_path, strategy, lines):
+    space = {"C": Interval(1e-3, 1e3, log=True), "kernel": ["rbf", "linear"]}
+    options = {"strategy": strategy, "trials": 14, "random_state": 4, "cv": 2}
+    search = SweepSearchCV(SVC(), space, directory=tmp_path / "whole", **options).fit(*IRIS)
+    journal = (tmp_path / "whole" / "journal.jsonl").read_bytes()
+    (tmp_path / "torn").mkdir()
+    # Cut in the middle of a line, as a kill may leave it.
+    torn = b"".join(journal.splitlines(keepends=True)[:lines])[:-20]
+    (tmp_path / "torn" / "journal.jsonl").write_bytes(torn)
+    again = SweepSearchCV(SVC(), space, directory=tmp_path / "torn", **options).fit(*IRIS)
+    same(again.cv_results_, search.cv_results_)
+    assert len(scores_of(tmp_path / "torn")) == 28
+
+
+def test_several_scores_are_traded_off_by_nsga2():
+    search = SweepSearchCV(
+        SVC(),
+        {"C": Interval(1e-3, 1e3, log=True)},
+        strategy="nsga2",
+        trials=4,
+        random_state=0,
+        scoring=["accuracy", "f1_macro"],
+        refit="f1_macro",
+    ).fit(*IRIS)
+    assert len(search.cv_results_["mean_test_f1_macro"]) == 4
+
+
 def test_another_search_in_the_same_directory_is_refused(tmp_path):
     X, y = IRIS
 
@@ -372,6 +402,12 @@ def test_a_failed_fit_is_tried_again_when_the_search_goes_on(tmp_path):
         ({"strategy": "asha"}, r"^strategy: given 'asha', which goes by epochs"),
         ({"trials": 3}, r"^trials: given 3; a grid has as many"),
         ({"param_grid": {"C": Interval(1, 2)}}, r"^param_grid: C is a range; strategy='grid'"),
+        ({"strategy": "tpe", "param_grid": {"C": [1, 1]}}, r"^param_grid\.C: given 1 twice"),
+        ({"strategy": "tpe", "param_grid": {"C": Interval(3, 1)}}, r"^param_grid\.C: low must be"),
+        (
+            {"strategy": "tpe", "param_grid": {"C": scipy.stats.uniform()}},
+            r"^param_grid: C: given .*; strategy='tpe' takes lists",
+        ),
         ({"site": "taki"}, r"^directory: none given; the nodes of site 'taki' need one"),
         ({"constraints": ["C > 1"]}, r"^constraints: not for a grid"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from stormsweep.config.expressions import parse
 from stormsweep.config.strategies import BUILT_IN, HALVING
 from stormsweep.config.study import SearchTable
-from stormsweep.errors import UserError, nearest
+from stormsweep.errors import StudyFileError, UserError, nearest
 from stormsweep.search.proposals import Event, Proposal, Setting, Strategy
 from stormsweep.search.space import Interval, Space
 from stormsweep.search.strategies import begin
@@ -190,21 +192,35 @@ def _learning(
     if len(spaces) > 1:
         told.space[_WHICH] = list(range(len(spaces)))
     try:
-        known = tuple(parse(_EPOCHS.sub(_RENAMED, text)) for text in constraints)
-    except ValueError as error:
-        raise UserError(f"constraints: {error}") from None
-    for expression in known:
-        if strange := sorted(expression.names - told.space.keys()):
-            raise UserError(
-                f"constraints: {expression.text!r} names {strange[0]!r}, which param_grid has not"
-            )
-    table = SearchTable(strategy=name, trials=trials)
-    strategy = begin(
-        table,
-        Space(told.space, told.when, known),
-        Setting((_EPOCH,), splits, trials, seed, objectives),
-    )
+        table = SearchTable.model_validate(
+            {
+                "strategy": name,
+                "trials": trials,
+                "space": told.space,
+                "constraints": [_EPOCHS.sub(_RENAMED, text) for text in constraints],
+            }
+        )
+        for expression in map(parse, table.constraints):
+            if strange := sorted(expression.names - told.space.keys()):
+                raise UserError(
+                    f"constraints: {expression.text!r} names {strange[0]!r}, which param_grid lacks"
+                )
+        start = Setting((_EPOCH,), splits, trials, seed, objectives)
+        strategy = begin(table, Space.of(table, {}), start)
+    except (ValidationError, StudyFileError) as error:
+        raise UserError(_in_our_words(error)) from None
     return Chooser(strategy, trials, told.values, told.names)
+
+
+def _in_our_words(error: ValidationError | StudyFileError) -> str:
+    """Return what is wrong with a search as its caller knows it: not by keys of a study file."""
+    text = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
+        said = first["msg"].removeprefix("Value error, ")
+        text = said if said.startswith("search.") or not place else f"search.{place}: {said}"
+    return text.replace("search.space", "param_grid").replace("search.", "")
 
 
 class _Told:
@@ -212,8 +228,8 @@ class _Told:
 
     def __init__(self, strategy: str) -> None:
         self._strategy = strategy
-        self.space: dict[str, list[Any] | Interval] = {}
-        self.when: dict[str, dict[str, list[Any]]] = {}
+        #: As in a study file.
+        self.space: dict[str, Any] = {}
         self.values: dict[str, dict[str, Any]] = {}
         self.names: dict[str, str] = {}
 
@@ -221,10 +237,9 @@ class _Told:
         """Tell of a parameter; of several spaces, it is there in that of a number only."""
         name = _EPOCHS.sub(_RENAMED, key) if number is None else f"{number}.{key}"
         self.names[name] = key
-        if number is not None:
-            self.when[name] = {_WHICH: [number]}
+        when = {} if number is None else {"when": {_WHICH: [number]}}
         if isinstance(given, Interval):
-            self.space[name] = given
+            self.space[name] = dataclasses.asdict(given) | when
             return
         if hasattr(given, "rvs") or isinstance(given, str) or not hasattr(given, "__iter__"):
             raise UserError(
@@ -238,7 +253,7 @@ class _Told:
             # What is no number or text goes by one.
             self.values[name] = {f"{n}: {one!r}"[:80]: one for n, one in enumerate(values)}
             values = list(self.values[name])
-        self.space[name] = values
+        self.space[name] = {"values": values} | when if when else values
 
 
 def _plain(value: Any) -> bool:

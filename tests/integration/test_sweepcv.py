@@ -107,6 +107,7 @@ SCRIPT = """
 
     from stormsweep import SweepSearchCV
 
+    # A script as people write them: without `if __name__ == "__main__"`.
     class Slow(LogisticRegression):
         def fit(self, X, y):
             with open("fits", "a") as told:
@@ -114,14 +115,13 @@ SCRIPT = """
             time.sleep(float(Path("seconds").read_text()))
             return super().fit(X, y)
 
-    if __name__ == "__main__":
-        X, y = load_iris(return_X_y=True)
-        search = SweepSearchCV(
-            Slow(max_iter=500), {"C": [0.01, 0.1, 1.0, 10.0]}, cv=5, directory="kept",
-            n_jobs=int(sys.argv[1]), return_train_score=True,
-        )
-        search.fit(X, y)
-        print(repr([float(score) for score in search.cv_results_["mean_test_score"]]))
+    X, y = load_iris(return_X_y=True)
+    search = SweepSearchCV(
+        Slow(max_iter=500), {"C": [0.01, 0.1, 1.0, 10.0]}, cv=5, directory="kept",
+        n_jobs=int(sys.argv[1]), return_train_score=True,
+    )
+    search.fit(X, y)
+    print(repr([float(score) for score in search.cv_results_["mean_test_score"]]))
 """
 
 

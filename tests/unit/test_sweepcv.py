@@ -120,9 +120,7 @@ def test_constraints_hold_for_every_candidate():
         SVC(), space, strategy="random", trials=6, random_state=0, constraints=["C < gamma"], cv=2
     ).fit(*IRIS)
     assert all(each["C"] < each["gamma"] for each in search.cv_results_["params"])
-    with pytest.raises(
-        UserError, match=r"^constraints: 'c < 1' names 'c', which param_grid"
-    ):
+    with pytest.raises(UserError, match=r"^constraints: 'c < 1' names 'c', which param_grid"):
         SweepSearchCV(SVC(), space, strategy="random", constraints=["c < 1"]).fit(*IRIS)
 
 

@@ -55,6 +55,8 @@ class Crew:
                 open_.enter_context(tempfile.TemporaryDirectory(prefix="stormsweep-"))
             )
             open_.enter_context(_logging(folder / "logs"))
+            if self.place is None:
+                open_.enter_context(_script_not_run_again())
             pool = self._local(folder) if self.place is None else self._remote(self.place, folder)
             open_.callback(pool.close)
             yield pool
@@ -132,6 +134,23 @@ def crew(site: str, n_jobs: int | None, directory: Path | None) -> Crew:
         nodes = (1, count)
         place = Place(place.found, nodes)
     return Crew(min(n_jobs, place.workers) if nodes and n_jobs else place.workers, place, directory)
+
+
+@contextlib.contextmanager
+def _script_not_run_again() -> Iterator[None]:
+    """Have worker processes leave the user's script alone when they start.
+
+    Python would run it again in each, up to ``if __name__ == "__main__"``, which a script that used
+    `GridSearchCV` need not have. Workers do not need it: what is of the script goes to them whole.
+    """
+    main = sys.modules["__main__"]
+    before = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    vars(main).pop("__file__", None)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(before)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from sklearn.utils.validation import _check_method_params, indexable
 
 from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
-from stormsweep.errors import JournalError
+from stormsweep.errors import JournalError, UserError
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.study.lock import DriverLock
 from stormsweep.sweepcv.candidates import chooser, known_space
@@ -174,6 +174,10 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             In one line: a site that is not known, a directory that holds another search or that
             another process is at work on, a strategy that does not take the space.
         """
+        if getattr(self, "_skl_callbacks", None):
+            raise UserError(
+                "set_callbacks: SweepSearchCV calls no callbacks; set them on GridSearchCV, or none"
+            )
         scorers, metric = self._get_scorers()
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)

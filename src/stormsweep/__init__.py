@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         UserError,
     )
     from stormsweep.models.estimators import KerasClassifier, KerasRegressor
+    from stormsweep.neighbours.export import Exported
+    from stormsweep.neighbours.foreign import Imported, import_points
+    from stormsweep.neighbours.points import known_points
     from stormsweep.report import write_report
     from stormsweep.report.compare import write_comparison
     from stormsweep.scaling.advice import Advice, Budget
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from stormsweep.search.plan import Plan
     from stormsweep.search.space import Interval
     from stormsweep.study.foretelling import Circumstances
+    from stormsweep.study.notebook import NotebookProgress
     from stormsweep.study.predict import predict
     from stormsweep.study.scale import Scaling, scale
     from stormsweep.study.session import Outcome
@@ -46,12 +50,15 @@ _HOMES = {
     "Circumstances": "stormsweep.study.foretelling",
     "Comparison": "stormsweep.scaling.comparison",
     "DataError": "stormsweep.errors",
+    "Exported": "stormsweep.neighbours.export",
     "Foretold": "stormsweep.scaling.foretold",
+    "Imported": "stormsweep.neighbours.foreign",
     "Interval": "stormsweep.search.space",
     "JournalError": "stormsweep.errors",
     "KerasClassifier": "stormsweep.models.estimators",
     "KerasRegressor": "stormsweep.models.estimators",
     "ModelError": "stormsweep.errors",
+    "NotebookProgress": "stormsweep.study.notebook",
     "Outcome": "stormsweep.study.session",
     "Plan": "stormsweep.search.plan",
     "PreparedData": "stormsweep.data.prepared",
@@ -68,6 +75,8 @@ _HOMES = {
     "UserError": "stormsweep.errors",
     "Wait": "stormsweep.scaling.machine",
     "compare": "stormsweep.scaling.compare",
+    "import_points": "stormsweep.neighbours.foreign",
+    "known_points": "stormsweep.neighbours.points",
     "predict": "stormsweep.study.predict",
     "scale": "stormsweep.study.scale",
     "write_comparison": "stormsweep.report.compare",
@@ -80,12 +89,15 @@ __all__ = [
     "Circumstances",
     "Comparison",
     "DataError",
+    "Exported",
     "Foretold",
+    "Imported",
     "Interval",
     "JournalError",
     "KerasClassifier",
     "KerasRegressor",
     "ModelError",
+    "NotebookProgress",
     "Outcome",
     "Plan",
     "PreparedData",
@@ -103,6 +115,8 @@ __all__ = [
     "Wait",
     "__version__",
     "compare",
+    "import_points",
+    "known_points",
     "predict",
     "scale",
     "write_comparison",

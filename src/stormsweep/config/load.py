@@ -48,8 +48,12 @@ def load_study(path: Path) -> StudyFile:
             "source": _absolute_function(folder, study.data.source),
         }
     )
+    known = study.search.known
+    search = study.search.model_copy(
+        update={"known": None if known is None else _absolute(folder, known)}
+    )
     model = study.model.model_copy(update={"build": _absolute_function(folder, study.model.build)})
-    return study.model_copy(update={"data": data, "model": model})
+    return study.model_copy(update={"data": data, "model": model, "search": search})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -101,7 +105,7 @@ def dump_study(study: StudyFile) -> str:
 #: Keys that may differ between sessions of one study: they do not decide over scores.
 _FREE = ("data.cache", "engine.bundle", "study.keep_checkpoints")
 #: Tables that are judged as a whole where a study may have grown.
-_MAY_GROW = ("search.", "model.parameters")
+_MAY_GROW = ("search.", "model.parameters", "validation.rounds")
 
 
 def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[str]:
@@ -133,7 +137,9 @@ def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[s
         if json.dumps(before.get(key)) == json.dumps(after.get(key)):
             continue
         was, now = (_show(side[key]) if key in side else "unset" for side in (before, after))
-        changes.append(f"{key} was {was}, is {now}")
+        more = growing and key == "validation.folds"
+        way = " (every split would be another; for more folds raise validation.rounds)"
+        changes.append(f"{key} was {was}, is {now}{way if more else ''}")
     return changes + (shrunk(old, new) if growing else [])
 
 

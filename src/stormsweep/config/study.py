@@ -46,6 +46,8 @@ STORM_SOURCES = ("twin", "ncar-storms")
 TABLE_SOURCES = ("csv", "npz")
 #: Ways to make folds that keep groups whole.
 GROUPED_SPLITS = ("grouped", "stratified-grouped", "chronological")
+#: Ways to make folds that need no chance, so that there is one round of them.
+ONE_WAY_SPLITS = ("chronological", "consecutive")
 #: Keys of ``[data]`` that choose among storms.
 STORM_KEYS = ("first_date", "last_date", "missing")
 
@@ -356,6 +358,10 @@ class SearchTable(Table):
     first_folds: Count | None = None
     """``halving``, ``hyperband``, ``asha``: folds on which trials are first scored, before the
     best of them are scored on all; unset: all folds at once."""
+    known: Path | None = None
+    """Points whose scores are known, for strategies that learn: a file that ``stormsweep import``
+    wrote, or the directory of an earlier study. Their scores must be of the same metric on like
+    data; the study keeps a copy."""
     constraints: list[StrictStr] = []
     """What must hold among hyperparameters, such as ``"filters * layers <= 256"``."""
     space: dict[StrictStr, Searched] = {}
@@ -396,7 +402,10 @@ class ValidationTable(Table):
     """``[validation]``: how the training part is split."""
 
     folds: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=2)] = 3
-    """Number of folds."""
+    """Number of folds of a round."""
+    rounds: Count = 1
+    """How often the training part is split anew; raising it adds folds to a study that was begun.
+    ``chronological`` and ``consecutive`` have one round."""
     split: (
         Literal[
             "grouped", "stratified-grouped", "chronological", "stratified", "k-fold", "consecutive"
@@ -417,6 +426,11 @@ class ValidationTable(Table):
     def grouped(self) -> bool:
         """Whether no group is on both sides of a fold."""
         return self.split in GROUPED_SPLITS
+
+    @property
+    def total(self) -> int:
+        """Folds of all rounds together: on how many each configuration is trained."""
+        return self.folds * self.rounds
 
 
 class EngineTable(Table):
@@ -530,6 +544,11 @@ class StudyFile(Table):
             raise ValueError(
                 f"validation.group_by: is {group!r}, but validation.split = {split!r} {needs}; "
                 f"must be {'the name of a group' if group == 'none' else 'none'}"
+            )
+        if split in ONE_WAY_SPLITS and self.validation.rounds > 1:
+            raise ValueError(
+                f"validation.rounds: given {self.validation.rounds}; must be 1 with "
+                f"validation.split = {split!r}, which splits in one way only"
             )
         filled = self.validation.model_copy(update={"group_by": group, "split": split})
         object.__setattr__(self, "validation", filled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stormsweep import wording
 from stormsweep.config.study import BOUNDS
 from stormsweep.report import tested_words, words
 from stormsweep.report.material import Material
@@ -47,7 +48,7 @@ def score_line(material: Material) -> tuple[str, str]:
     best = material.summary.best
     if best is None:
         return "", ""
-    folds = words.count(best.folds, "fold")
+    folds = wording.folds(best.folds, best.rounds, times=words.TIMES)
     if not math.isfinite(best.low):
         return words.score(best.mean), f"{folds}: too few for an interval"
     low, high = words.score(best.low), words.score(best.high)
@@ -66,12 +67,18 @@ def how_sure(material: Material) -> list[str]:
             f"{best.folds} of {best.folds_expected}."
         )
     if math.isfinite(best.low):
+        folds = wording.folds(best.folds, best.rounds, "validation fold", words.TIMES)
         text = (
-            f"The interval is a t-interval of the mean over {best.folds} validation folds. It says "
+            f"The interval is a t-interval of the mean over {folds}. It says "
             "how much the score depends on which of these cases validate. The folds share most of "
             "their training cases, so it is rather too narrow; and the configuration was chosen "
             "because its score is high, so the score itself is flattered."
         )
+        if best.rounds > 1:
+            text += (
+                " Each round validates the same cases again: the scatter is better known by it, "
+                "but the interval counts the folds of one round only."
+            )
         low, high = BOUNDS[material.metric]
         if best.low <= low or best.high >= high:
             text += (
@@ -94,12 +101,13 @@ def how_sure(material: Material) -> list[str]:
 
 
 def _rivals(material: Material) -> str:
-    table, best = material.differences, material.summary.best
+    table, best = material.contest, material.summary.best
     if best is None or not best.complete:
         return ""
-    if table.empty:
+    if len(table) < 2:
         return "There is no other complete configuration to compare it with."
-    alike, count = int((~table["apart"]).sum()), len(table)
+    others = table.iloc[1:]
+    alike, count = int(others["contender"].sum()), len(others)
     many = words.count(count, "other configuration")
     if count == 1:
         start = f"The only other configuration {'cannot' if alike else 'can'}"
@@ -107,13 +115,16 @@ def _rivals(material: Material) -> str:
         start = f"{'None of the' if alike else 'All'} {many} can"
     else:
         start = f"Of the {many}, {words.number(alike)} cannot"
-    return (
-        f"{start} be told apart from it: the difference of the scores, paired fold by fold, has a "
-        f"95 % t-interval {'with zero in it' if alike else 'without zero'} (variance corrected for "
-        "overlapping training sets after Nadeau and Bengio 2003; each comparison on its own, not "
-        "corrected for their number)."
-        + (" Among those, take the cheapest, or the simplest." if alike else "")
+    text = (
+        f"{start} be told apart from it: the difference of the scores, paired fold by fold, "
+        "corrected for overlapping training sets and for the number of comparisons."
     )
+    if not alike:
+        return text
+    cheapest = table[table["cheapest"]].iloc[0]
+    if cheapest["configuration"] == best.configuration:
+        return f"{text} The best is also the cheapest of them."
+    return f"{text} The cheapest of them is {material.in_words(str(cheapest['configuration']))}."
 
 
 def no_skill(material: Material) -> str:

@@ -11,6 +11,7 @@ import matplotlib.ticker
 import numpy as np
 import pandas as pd
 
+from stormsweep import wording
 from stormsweep.report import words
 from stormsweep.report.axes import Layout, Scale, grid_layout, places, scale_of
 from stormsweep.report.material import Material
@@ -132,9 +133,10 @@ def _draw_lines(
 
 
 def _grid_caption(material: Material, part: pd.DataFrame, layout: Layout, among: str) -> str:
-    folds = material.study.folds
+    study = material.study
+    folds = wording.folds(study.folds, study.rounds, "validation fold", words.TIMES)
     text = (
-        f"Mean {material.metric_label} over {words.count(folds, 'validation fold')} against "
+        f"Mean {material.metric_label} over {folds} against "
         f"{words.label(layout.x)}{' after ' + among if among else ''}"
     )
     if layout.lines:
@@ -184,9 +186,8 @@ def best_picture(material: Material) -> Picture | None:
     table = sound(material).head(MOST_BEST)
     if len(table) < 2:
         return None
-    apart = dict(
-        zip(material.differences["configuration"], material.differences["apart"], strict=True)
-    )
+    contest = material.contest
+    apart = dict(zip(contest["configuration"], ~contest["contender"], strict=True))
     names = [name for name in material.columns if name in material.varied]
     labels = [
         words.short(" · ".join(words.brief(row[material.columns[name]]) for name in names), 48)
@@ -233,7 +234,7 @@ def best_picture(material: Material) -> Picture | None:
         f"Mean {material.metric_label} with its 95 % t-interval over folds, and the folds "
         f"themselves, the best on top. Configurations are named by {header}. All of them "
         "were validated on the same cases, so intervals that overlap do not rule out a difference: "
-        "the colour tells the paired comparison.",
+        "the colour tells the paired comparison, with the number of comparisons counted.",
         figure,
         drawn(material, table)
         .assign(differs=[apart.get(name, False) for name in table["configuration"]])

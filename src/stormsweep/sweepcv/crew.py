@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL, walltime_seconds
@@ -144,7 +144,8 @@ def _script_not_run_again() -> Iterator[None]:
     `GridSearchCV` need not have. Workers do not need it: what is of the script goes to them whole.
     """
     main = sys.modules["__main__"]
-    before = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    names = ("__file__", "__spec__")
+    before: dict[str, Any] = {name: vars(main)[name] for name in names if name in vars(main)}
     vars(main).pop("__file__", None)
     main.__spec__ = None
     try:

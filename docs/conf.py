@@ -1,4 +1,4 @@
-"""The documentation as a site: `make docs`. The pages are those that read well on a code host too."""
+"""The documentation as a site: `make docs`. Its pages read well on a code host too."""
 
 from __future__ import annotations
 

@@ -86,9 +86,9 @@ def commands_page() -> str:
         "Every command and option, written from the command line itself",
         "(`python docs/generate_reference.py`); `stormsweep COMMAND --help` says the same.",
         "",
-        "Exit codes: 0 done; 1 the study ended with failed runs, named, the model to verify cannot be",
-        "trained, or the cluster's scheduler does not answer; 2 a mistake in the command, the study",
-        "file or the data, said in one line; 130 interrupted, with the line to go on.",
+        "Exit codes: 0 done; 1 the study ended with failed runs, named, the model to verify cannot",
+        "be trained, or the cluster's scheduler does not answer; 2 a mistake in the command, the",
+        "study file or the data, said in one line; 130 interrupted, with the line to go on.",
         "",
     ]
     for name, command, context in commands():
@@ -109,7 +109,10 @@ def commands_page() -> str:
             "",
             "| argument or option | meaning |",
             "| --- | --- |",
-            *(f"| `{_cell(shown)}` | {_cell(meaning)} |" for shown, meaning in filter(None, record)),
+            *(
+                f"| `{_cell(shown)}` | {_cell(meaning)} |"
+                for shown, meaning in filter(None, record)
+            ),
             "",
         ]
     return "\n".join(parts)
@@ -142,8 +145,8 @@ def python_page() -> str:
     parts = [
         "# In Python",
         "",
-        "Everything public is a name of the package: `from stormsweep import Study`. Nothing heavy is",
-        "imported before it is used. Written from the code (`python docs/generate_reference.py`).",
+        "Everything public is a name of the package: `from stormsweep import Study`. Nothing heavy",
+        "is imported before it is used. Written from the code (`python docs/generate_reference.py`).",
         "",
     ]
     groups: dict[str, list[str]] = {"Classes": [], "Functions": [], "Errors": []}

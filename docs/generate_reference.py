@@ -146,7 +146,8 @@ def python_page() -> str:
         "# In Python",
         "",
         "Everything public is a name of the package: `from stormsweep import Study`. Nothing heavy",
-        "is imported before it is used. Written from the code (`python docs/generate_reference.py`).",
+        "is imported before it is used. Written from the code, as the other pages here are",
+        "(`python docs/generate_reference.py`).",
         "",
     ]
     groups: dict[str, list[str]] = {"Classes": [], "Functions": [], "Errors": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -33,6 +34,14 @@ def folder(tmp_path: Path) -> Path:
     program.write_text(f"#!{sys.executable}\nfrom stormsweep.cli import main\nmain()\n")
     program.chmod(0o755)
     return tmp_path
+
+
+@functools.cache
+def shown(folder: Path) -> str:
+    """Return the script that a user's shell would read."""
+    return subprocess.check_output(
+        [folder / ".bin" / "stormsweep", "--show-completion", "bash"], text=True
+    )
 
 
 def tab(folder: Path, *words: str) -> list[str]:

@@ -27,7 +27,7 @@ def studies(context: typer.Context, incomplete: str) -> list[str]:
         What is typed of the word.
     """
     runs = Path(context.params.get("runs") or "runs")
-    return sorted(set(_on_record(runs, incomplete)) | set(_files(incomplete)))[:_MOST]
+    return sorted(set(_on_record(runs, incomplete)) | set(_files(runs, incomplete)))[:_MOST]
 
 
 def _on_record(runs: Path, incomplete: str) -> Iterator[str]:
@@ -36,15 +36,15 @@ def _on_record(runs: Path, incomplete: str) -> Iterator[str]:
             yield str(file.parent)
 
 
-def _files(incomplete: str) -> Iterator[str]:
+def _files(runs: Path, incomplete: str) -> Iterator[str]:
     # As it was typed: "./x" stays "./x".
     before, slash, begin = incomplete.rpartition("/")
     folder = Path(before or slash or ".")
     for pattern in ("*.toml", "*/*.toml"):
         for file in folder.glob(pattern):
             shown = file.relative_to(folder).as_posix()
-            ours = not shown.startswith((".", "runs/")) and file.name != "sites.toml"
-            if ours and shown.startswith(begin) and file.name != "pyproject.toml":
+            other = shown.startswith(".") or file.name in ("sites.toml", "pyproject.toml")
+            if shown.startswith(begin) and not other and file.parent.parent != runs:
                 yield f"{before}{slash}{shown}"
 
 

@@ -53,6 +53,35 @@ class RunPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposed:
+    """A strategy that learns from scores proposed to train a trial to an epoch.
+
+    Attributes
+    ----------
+    trial : int
+        Number of the trial; it is proposed again where it is worth more.
+    hyperparameters : dict
+        The point of the space, without ``epochs``.
+    epochs, folds : int, int
+        At which epoch it is scored, and on how many folds, from the first.
+    """
+
+    kind: ClassVar[str] = "proposal"
+    trial: int
+    hyperparameters: Hyperparameters
+    epochs: int
+    folds: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchEnded:
+    """A strategy that learns from scores has nothing more to propose; `trials` says how many."""
+
+    kind: ClassVar[str] = "search-end"
+    trials: int
+
+
+@dataclass(frozen=True, slots=True)
 class SessionBegun:
     """A driver started to work on the study.
 
@@ -422,6 +451,8 @@ class Verified:
 Record = (
     StudyBegun
     | RunPlanned
+    | Proposed
+    | SearchEnded
     | SessionBegun
     | LayoutTried
     | SessionEnded

@@ -12,6 +12,7 @@ import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from stormsweep.config.growth import shrunk
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, nearest
 
@@ -104,11 +105,24 @@ def dump_study(study: StudyFile) -> str:
     return tomlkit.dumps(document)
 
 
-def differences(old: StudyFile, new: StudyFile) -> list[str]:
+#: Keys that may differ between sessions of one study: they do not decide over scores.
+_FREE = ("data.cache", "engine.bundle", "study.keep_checkpoints")
+#: Tables that are judged as a whole where a study may have grown.
+_MAY_GROW = ("search.", "model.parameters")
+
+
+def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[str]:
     """Say in which keys two study files differ that decide over scores.
 
-    ``[site]``, where the work runs, ``data.cache`` and ``engine.bundle`` may differ between
-    sessions of one study.
+    ``[site]``, where the work runs, and the keys of `_FREE` may differ between sessions of one
+    study.
+
+    Parameters
+    ----------
+    old, new : StudyFile
+        The file as it was run, and as it is now.
+    growing : bool
+        Whether its search may have grown: see `stormsweep.config.growth.shrunk`.
 
     Returns
     -------
@@ -118,14 +132,16 @@ def differences(old: StudyFile, new: StudyFile) -> list[str]:
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
     changes = []
     for key in dict.fromkeys([*before, *after]):
-        if key.startswith("site.") or key in ("data.cache", "engine.bundle"):
+        if key.startswith("site.") or key in _FREE:
+            continue
+        if growing and (key.startswith(_MAY_GROW) and key != "search.metric"):
             continue
         # By their JSON: 0 and 0.0 are equal, but other values of the space.
         if json.dumps(before.get(key)) == json.dumps(after.get(key)):
             continue
         was, now = (_show(side[key]) if key in side else "unset" for side in (before, after))
         changes.append(f"{key} was {was}, is {now}")
-    return changes
+    return changes + (shrunk(old, new) if growing else [])
 
 
 def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:

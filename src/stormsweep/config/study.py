@@ -97,6 +97,9 @@ class StudyTable(Table):
     """Name of the study and of its directory under ``runs/``."""
     seed: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=0, lt=2**32)] = 0
     """Initial weights, batch order, folds and the twin follow from it."""
+    keep_checkpoints: StrictBool = True
+    """Keep the last checkpoint of every run: a study that grows goes on from it. ``false`` saves
+    the disk; more epochs are then trained from the start."""
 
 
 class DataTable(Table):

@@ -8,7 +8,15 @@ from typing import Any
 
 from stormsweep.config.study import METRICS
 from stormsweep.errors import JournalError
-from stormsweep.records import Entry, RunPlanned, StudyBegun, TaskDone, TaskPaused
+from stormsweep.records import (
+    Entry,
+    Proposed,
+    RunPlanned,
+    SearchEnded,
+    StudyBegun,
+    TaskDone,
+    TaskPaused,
+)
 from stormsweep.results.journal import of_kind
 from stormsweep.results.views import view
 from stormsweep.work import identity
@@ -119,6 +127,21 @@ def finished_runs(entries: Sequence[Entry]) -> set[str]:
         done.setdefault(task.run, set()).add(task.to_epoch)
     runs = planned_runs(entries)
     return {run for run, plan in runs.items() if done.get(run, set()) >= set(plan.milestones)}
+
+
+@view
+def search_over(entries: Sequence[Entry]) -> bool:
+    """Tell whether no more runs will be planned: a strategy that learns says so when it is done."""
+    over = True
+    for entry in entries:
+        match entry.record:
+            case Proposed():
+                over = False
+            case SearchEnded():
+                over = True
+            case _:
+                pass
+    return over
 
 
 @view

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -22,18 +23,18 @@ class Progress:
         Runs that failed and did not get on since.
     session : int
         Number of the last session.
-    begun : bool
-        Whether the journal says what the study is about.
-    planned : set of str
-        Runs that are on record as planned.
+    begun : StudyBegun or None
+        What the journal says that the study is about, as last said.
+    planned : dict of str to RunPlanned
+        Runs that are on record as planned, each with all its milestones.
     """
 
     reached: dict[str, int] = field(default_factory=dict)
     paused: dict[str, int] = field(default_factory=dict)
     failed: dict[str, RunFailed] = field(default_factory=dict)
     session: int = 0
-    begun: bool = False
-    planned: set[str] = field(default_factory=set)
+    begun: StudyBegun | None = None
+    planned: dict[str, RunPlanned] = field(default_factory=dict)
 
     def epoch(self, run: str) -> int:
         """Return the epoch from which a run goes on."""
@@ -54,10 +55,13 @@ class Progress:
                     self.failed.pop(pause.run, None)
             case RunFailed() as failure:
                 self.failed[failure.run] = failure
-            case RunPlanned(run=run):
-                self.planned.add(run)
-            case StudyBegun():
-                self.begun = True
+            case RunPlanned(run=run) as plan:
+                if (before := self.planned.get(run)) is not None:
+                    stops = sorted({*before.milestones, *plan.milestones})
+                    plan = dataclasses.replace(plan, milestones=stops)
+                self.planned[run] = plan
+            case StudyBegun() as begun:
+                self.begun = begun
             case other:
                 self.session = max(self.session, getattr(other, "session", 0))
 

@@ -15,7 +15,9 @@ from typing import Any
 from stormsweep.records import (
     Entry,
     NodeEvent,
+    Proposed,
     RunPlanned,
+    SearchEnded,
     SessionBegun,
     SessionEnded,
     StudyBegun,
@@ -26,7 +28,7 @@ from stormsweep.records import (
 )
 
 #: Records that say nothing of a session, whenever they were written.
-_APART = (StudyBegun, RunPlanned, Verified)
+_APART = (StudyBegun, RunPlanned, Proposed, SearchEnded, Verified)
 
 
 @dataclass(slots=True)

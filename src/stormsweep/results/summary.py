@@ -80,7 +80,7 @@ class Summary:
     retries : int
         Tasks given out again after a worker was lost.
     finished : bool
-        Every planned run is finished or failed.
+        Every planned run is finished or failed, and no more will be planned.
     """
 
     name: str
@@ -145,7 +145,9 @@ def summary(entries: Sequence[Entry]) -> Summary:
         patches_per_second=float(done["patches"].sum()) / wall if wall > 0 else float("nan"),
         fits_per_hour=len(scored) / wall * 3600 if wall > 0 else float("nan"),
         retries=len(frames.retries(entries)),
-        finished=bool(runs) and len(finished) + len(failed) == len(runs),
+        finished=bool(runs)
+        and len(finished) + len(failed) == len(runs)
+        and facts.search_over(entries),
     )
 
 

@@ -29,11 +29,14 @@ class Plan:
         Folds of the cross-validation.
     runs : tuple of Run
         The training trajectories that serve all fits, in the order they were proposed.
+    expected : bool
+        Whether this is about what a strategy that learns from scores will come to.
     """
 
     configurations: tuple[Hyperparameters, ...]
     folds: int
     runs: tuple[Run, ...]
+    expected: bool = False
 
     @property
     def fits(self) -> int:
@@ -54,6 +57,11 @@ class Plan:
     def tasks(self) -> int:
         """Number of tasks: one from milestone to milestone of every run."""
         return sum(len(run.milestones) for run in self.runs)
+
+
+def complete(fixed: Hyperparameters) -> Hyperparameters:
+    """Return the hyperparameters outside the space, those with a default too."""
+    return {"batch_size": DEFAULT_BATCH_SIZE, "epochs": DEFAULT_EPOCHS, **fixed}
 
 
 def make_plan(proposals: Iterable[Hyperparameters], fixed: Hyperparameters, folds: int) -> Plan:
@@ -80,7 +88,7 @@ def make_plan(proposals: Iterable[Hyperparameters], fixed: Hyperparameters, fold
     milestones: dict[str, set[int]] = {}
     structures: dict[str, Hyperparameters] = {}
     for proposal in proposals:
-        values = {"batch_size": DEFAULT_BATCH_SIZE, "epochs": DEFAULT_EPOCHS, **fixed, **proposal}
+        values = {**complete(fixed), **proposal}
         configurations.append(values)
         structure = {name: value for name, value in values.items() if name != "epochs"}
         key = identity(structure)
@@ -143,12 +151,15 @@ class Queue:
         paused: Mapping[str, int] | None = None,
     ) -> None:
         shut, waits = set(closed), paused or {}
-        self._runs = runs
-        self._order = {run.id: index for index, run in enumerate(runs)}
-        self._costs = _epoch_costs(runs, patches_per_epoch)
+        self._runs: list[Run] = []
+        self._order: dict[str, int] = {}
+        self._patches = patches_per_epoch
+        #: What an epoch costs, by batch size and fold; of every run, by its place.
+        self._known_costs: dict[tuple[int, int], float] = {}
+        self._costs: list[float] = []
         #: By place in the plan: the next task of a run that waits, and what the run has left.
-        self._tasks: list[Task | None] = [None] * len(runs)
-        self._left = [0.0] * len(runs)
+        self._tasks: list[Task | None] = []
+        self._left: list[float] = []
         self._count = 0
         self._structure = structure
         self._structures: dict[int, Hashable] = {}
@@ -159,12 +170,46 @@ class Queue:
         self._by_left: dict[float, list[int]] = {}
         self._lefts: list[float] = []
         for run in runs:
+            place = self._place(run)
             epoch = reached.get(run.id, 0)
             if run.id not in shut and epoch < run.milestones[-1]:
-                self._wait(_next(run, epoch, waits.get(run.id, -1)))
+                self._wait(place, _next(run, epoch, waits.get(run.id, -1)))
 
     def __len__(self) -> int:
         return self._count
+
+    def add(self, run: Run, reached: int = 0, at_work: bool = False) -> None:
+        """Take in a run, or a known one that has further milestones now.
+
+        Parameters
+        ----------
+        run : Run
+            With all its milestones; those that it had are among them.
+        reached : int
+            Its last milestone that is on record.
+        at_work : bool
+            Whether a worker has a task of it: what comes after waits once that is done.
+        """
+        place = self._order.get(run.id)
+        if place is None:
+            place = self._place(run)
+        self._runs[place] = run
+        waiting = self._tasks[place]
+        if at_work or reached >= run.milestones[-1]:
+            return
+        self._wait(place, _next(run, reached, -1 if waiting is None else waiting.paused_at))
+
+    def _place(self, run: Run) -> int:
+        """Give a run its place, the last, and return it."""
+        place = self._order[run.id] = len(self._runs)
+        self._runs.append(run)
+        key = batch_size, fold = run.hyperparameters["batch_size"], run.fold
+        if key not in self._known_costs:
+            self._known_costs[key] = cost(1, self._patches[fold], batch_size)
+        self._costs.append(self._known_costs[key])
+        self._tasks.append(None)
+        self._left.append(0.0)
+        return place
 
     def take(self, held: str | None = None) -> Task | None:
         """Take out the next task for a worker.
@@ -267,20 +312,23 @@ class Queue:
 
     def put_back(self, task: Task) -> None:
         """Return a task that was not done."""
-        self._wait(task)
+        self._wait(self._order[task.run.id], task)
 
     def paused(self, task: Task, epoch: int) -> None:
         """Say that a task was left at an epoch; the rest of it waits again."""
-        self._wait(replace(task, paused_at=-1 if epoch == task.from_epoch else epoch))
+        rest = replace(task, paused_at=-1 if epoch == task.from_epoch else epoch)
+        self._wait(self._order[task.run.id], rest)
 
     def done(self, task: Task) -> None:
         """Say that a task is done; the rest of its run waits again."""
-        if task.to_epoch < task.run.milestones[-1]:
-            self._wait(_next(task.run, task.to_epoch))
+        place = self._order[task.run.id]
+        # It may have got further milestones meanwhile.
+        run = self._runs[place]
+        if task.to_epoch < run.milestones[-1]:
+            self._wait(place, _next(run, task.to_epoch))
 
-    def _wait(self, task: Task) -> None:
-        run = task.run
-        place = self._order[run.id]
+    def _wait(self, place: int, task: Task) -> None:
+        run = self._runs[place]
         left = (run.milestones[-1] - task.start) * self._costs[place]
         self._count += self._tasks[place] is None
         self._tasks[place], self._left[place] = task, left
@@ -306,18 +354,6 @@ class Queue:
                 heapq.heappop(places)
             heapq.heappop(self._lefts)
             del self._by_left[left]
-
-
-def _epoch_costs(runs: Sequence[Run], patches_per_epoch: Sequence[int]) -> list[float]:
-    """Return what an epoch of each run costs; runs of one batch size and fold cost the same."""
-    known: dict[tuple[int, int], float] = {}
-    costs = []
-    for run in runs:
-        key = batch_size, fold = run.hyperparameters["batch_size"], run.fold
-        if key not in known:
-            known[key] = cost(1, patches_per_epoch[fold], batch_size)
-        costs.append(known[key])
-    return costs
 
 
 @dataclass(slots=True)

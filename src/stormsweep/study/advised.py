@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,15 +160,16 @@ class _Pilot(Study):
     def __init__(self, study: Study) -> None:
         self.__dict__.update(study.__dict__)
 
-    def plan(self) -> Plan:
-        whole = self._whole()
+    def _part(self, plan: Plan) -> Plan:
+        whole = super()._part(plan)
         few = {structure(run): run for run in reversed(whole.runs)}
         # In the order of the plan, so that the same runs are taken in every session.
         chosen = tuple(run for run in whole.runs if few[structure(run)] is run)
-        return Plan(whole.configurations, whole.folds, chosen)
+        return replace(whole, runs=chosen)
 
-    def _whole(self) -> Plan:
-        return super().plan()
+    def _whole(self, plan: Plan) -> Plan | None:
+        # What a strategy that learns will ask for is not known: only what is trained is on record.
+        return None if plan.expected else plan
 
 
 class _Time:

@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stormsweep.config.growth import grew
 from stormsweep.config.load import differences, load_study
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import JournalError, SlurmError, StudyInterrupted, UserError, typed
+from stormsweep.files import write_text
 from stormsweep.records import Entry, StudyBegun, TaskDone, TaskPaused
 
 if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
+    from stormsweep.results.progress import Progress
 
 
 def study_key(directory: Path) -> str:
@@ -56,6 +59,7 @@ class StudyDirectory:
 
     def __init__(self, file: StudyFile, path: Path, folder: Path) -> None:
         self._file, self._path, self._folder = file, path, folder
+        self._progress: tuple[int, Progress] | None = None
 
     @property
     def folder(self) -> Path:
@@ -126,12 +130,48 @@ class StudyDirectory:
                 f"{recorded}: is missing, so that nobody knows what {self.journal_path} is about; "
                 "put it back"
             )
-        changes = differences(load_study(recorded), self._file)
+        changes = differences(load_study(recorded), self._file, growing=True)
         if changes:
             raise JournalError(
                 f"{self._path}: {'; '.join(changes)}: since {self._folder} was begun; undo the "
                 f"change, or begin another study with study.name = {self._free_name()!r}"
             )
+
+    def grown(self) -> Progress | None:
+        """Return what is on record, where the study file is not what it was all trained by.
+
+        Returns
+        -------
+        Progress or None
+            None where the study did not grow.
+        """
+        from stormsweep.results.journal import each
+        from stormsweep.results.progress import progress_of
+
+        recorded = self._folder / "study.toml"
+        if not self.recorded or not recorded.is_file():
+            return None
+        if not self._earlier() and not grew(load_study(recorded), self._file):
+            return None
+        size = self.journal_path.stat().st_size
+        if self._progress is None or self._progress[0] != size:
+            self._progress = size, progress_of(each(self.journal_path))
+        return self._progress[1]
+
+    def _earlier(self) -> list[Path]:
+        """Return the study files before the study grew, the first one first."""
+        files = self._folder.glob("study.*.toml")
+        return sorted(
+            (path for path in files if path.name.split(".")[1].isdigit()),
+            key=lambda path: int(path.name.split(".")[1]),
+        )
+
+    def keep_earlier(self) -> None:
+        """Keep the study file as it was, where the study has grown since."""
+        recorded = self._folder / "study.toml"
+        if self.recorded and recorded.is_file() and grew(load_study(recorded), self._file):
+            number = len(self._earlier()) + 1
+            write_text(self._folder / f"study.{number}.toml", recorded.read_text(encoding="utf-8"))
 
     def refuse_other_data(self, begun: StudyBegun | None, data: PreparedData) -> None:
         """Refuse data that are not those the study was begun with.

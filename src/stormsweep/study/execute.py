@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from stormsweep.records import (
     NodeEvent,
     Record,
     RunFailed,
+    RunPlanned,
+    SearchEnded,
     TaskDone,
     TaskPaused,
     TaskRetried,
@@ -36,13 +38,14 @@ from stormsweep.results.journal import JournalWriter
 from stormsweep.results.progress import Progress
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
-from stormsweep.study import worker
+from stormsweep.search.search import Search
+from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import WALLTIME, Patience
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
-from stormsweep.work import Task, TaskOrder
+from stormsweep.work import Run, Task, TaskOrder
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ log = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.2
 #: How often is told what the workers are at, in seconds, and of how many workers at most.
 _TELL_SECONDS, _TOLD = 1.0, 100
+#: Where runs are trained in bundles, how many a strategy that learns is asked for ahead.
+_AT_ONCE = 8
 #: What becomes of a task.
 Result = TaskDone | TaskPaused | RunFailed
 
@@ -57,6 +62,11 @@ Result = TaskDone | TaskPaused | RunFailed
 def never() -> bool:
     """Say that the driver may stay."""
     return False
+
+
+def planned(run: Run) -> RunPlanned:
+    """Return the record of a run that is to be trained."""
+    return RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
 
 
 class Execution:
@@ -86,6 +96,11 @@ class Execution:
         Folder of the patches turned ahead of training.
     score_test : bool, optional
         Whether the test part is scored too: for an audit only.
+    search : Search, optional
+        Says what else is to be trained, as scores come in; the plan is then what to expect. It has
+        taken in what is on record.
+    reached : mapping of str to int, optional
+        Beside `search`: run to its last milestone on record.
     """
 
     def __init__(
@@ -99,15 +114,24 @@ class Execution:
         watcher: Watcher,
         turned: Path | None = None,
         score_test: bool = False,
+        search: Search | None = None,
+        reached: Mapping[str, int] | None = None,
     ) -> None:
-        self._study, self._plan, self._pool, self._watcher = study, plan, pool, watcher
+        self._study, self._pool, self._watcher = study, pool, watcher
+        self._search = search
+        #: Whether runs keep their last checkpoint, to go on from should the study grow.
+        self._keeps = study.study.keep_checkpoints or search is not None
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned, score_test)
         names = {name for values in plan.configurations for name in values}
         self._reception = Reception(pool, self._orders, names, study.site.layout[0])
         self._patches = patches_per_epoch
         self._tally = Tally(
-            plan, study.search.metric, patches_per_epoch, threads=study.site.layout[1]
+            plan if search is None else replace(plan, runs=tuple(search.wanted(reached or {}))),
+            study.search.metric,
+            patches_per_epoch,
+            threads=study.site.layout[1],
+            expected=None if search is None else plan,
         )
         self._idle: dict[str, None] = {}
         self._bundling = Bundling(study.engine)
@@ -150,7 +174,7 @@ class Execution:
     @property
     def unfinished(self) -> bool:
         """Whether work is left that this session did not give out or get back."""
-        return bool(self._queue)
+        return bool(self._queue) or not self._search_over()
 
     @property
     def model(self) -> str:
@@ -179,6 +203,7 @@ class Execution:
         self._reception.wait(lambda: len(self._idle) >= count, lambda: self._poll(0.5))
 
     def _poll(self, seconds: float) -> None:
+        interruption.check()
         for event in self._pool.events(seconds):
             self._handle(event)
 
@@ -213,7 +238,7 @@ class Execution:
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
         self._queue = Queue(
-            self._plan.runs,
+            list(self._tally.runs.values()),
             self.progress.reached,
             failed,
             self._patches,
@@ -231,10 +256,11 @@ class Execution:
         self._tally.begin(session)
         leaves = False
         try:
-            while self._running or (self._queue and not leaves):
+            while self._running or (not leaves and (self._queue or not self._search_over())):
                 still_ours()
                 leaves = leaves or self._over or leaving()
                 if not leaves:
+                    self._seek()
                     self._feed()
                     self._pool.want(len(self._queue) + len(self._running))
                 self._commit()
@@ -242,6 +268,7 @@ class Execution:
                 self._poll(0.25)
             still_ours()
             self._commit()
+            self._close_search()
         except BaseException:
             still_ours()
             self._commit()
@@ -280,6 +307,39 @@ class Execution:
         if time.monotonic() - self._watched >= _WATCH_SECONDS:
             self._watched = time.monotonic()
             self._watcher.state(self.state())
+
+    def _close_search(self) -> None:
+        """Say that nothing more will be proposed, so that the study counts as finished."""
+        search = self._search
+        if search is not None and search.over and not search.ended:
+            self._write(SearchEnded(search.trials))
+            self._commit()
+
+    def _search_over(self) -> bool:
+        return self._search is None or self._search.over
+
+    def _seek(self) -> None:
+        """Ask the strategy for more, before a worker has nothing to do; what it says is recorded.
+
+        It is asked as late as can be: with each score that came in it knows better.
+        """
+        if self._search is None:
+            return
+        assert self._queue is not None
+        while len(self._queue) < len(self._idle) * min(self._bundling.most, _AT_ONCE):
+            proposed, runs = self._search.more()
+            if not proposed:
+                break
+            at_work = {order.task.run.id for orders in self._running.values() for order in orders}
+            for run in runs:
+                self._tally.add(run)
+                reached = self.progress.reached.get(run.id, 0)
+                self._queue.add(run, reached, at_work=run.id in at_work)
+            for record in (*proposed, *map(planned, runs)):
+                self._write(record)
+            self._commit()
+        if self._search.over:
+            self._tally.over()
 
     def _feed(self) -> None:
         assert self._queue is not None
@@ -353,7 +413,10 @@ class Execution:
         checkpoint.remove_unfinished(self._checkpoints)
         progress, runs = self.progress, self._tally.runs
         reached = {
-            name: (progress.epoch(name), progress.epoch(name) == runs[name].milestones[-1])
+            name: (
+                progress.epoch(name),
+                not self._keeps and progress.epoch(name) == runs[name].milestones[-1],
+            )
             for name in progress.reached.keys() | progress.paused.keys()
             if name in runs
         }
@@ -412,6 +475,8 @@ class Execution:
         self._journal.write(entries)
         for entry in entries:
             self._tally.take(entry, now=True)
+            if self._search is not None:
+                self._search.take(entry.record)
         for task, result in settled:
             if isinstance(result, RunFailed):
                 self._failed(task, result)
@@ -422,7 +487,8 @@ class Execution:
         from stormsweep.training import checkpoint
 
         passed = {task.start} - {done.to_epoch}
-        if isinstance(done, TaskDone) and task.to_epoch == task.run.milestones[-1]:
+        last = isinstance(done, TaskDone) and task.to_epoch == task.run.milestones[-1]
+        if last and not self._keeps:
             passed.add(task.to_epoch)
         checkpoint.discard(self._checkpoints, task.run.id, passed)
         if isinstance(done, TaskPaused):

@@ -10,8 +10,10 @@ from stormsweep.config.study import METRICS
 from stormsweep.records import (
     Entry,
     NodeEvent,
+    Proposed,
     RunFailed,
     RunPlanned,
+    SearchEnded,
     SessionBegun,
     StudyBegun,
     TaskDone,
@@ -57,6 +59,8 @@ class Following:
         self._failures: deque[str] = deque(maxlen=_FAILURES)
         self._begun = self._now = 0.0
         self._session = 0
+        #: Whether no more runs will come up.
+        self._over = True
         self._pace = Pace(0.0)
         self._cost_done, self._patches_session = 0.0, 0
         #: The driver's count of its signs of life, and when it was seen to change.
@@ -70,8 +74,9 @@ class Following:
 
     @property
     def finished(self) -> bool:
-        """Whether every run is finished or failed."""
-        return bool(self._runs) and not any(map(self._milestones_left, self._runs.values()))
+        """Whether every run is finished or failed, and no more will come up."""
+        left = any(map(self._milestones_left, self._runs.values()))
+        return bool(self._runs) and not left and self._over
 
     def _take(self, entry: Entry) -> None:
         before = self._progress.epoch(getattr(entry.record, "run", ""))
@@ -81,8 +86,12 @@ class Following:
             case StudyBegun(metric=metric, fold_sizes=sizes):
                 self._metric = metric
                 self._patches = [int(size["epoch_patches"]) for size in sizes]
-            case RunPlanned() as planned:
-                self._runs[planned.run] = planned
+            case Proposed():
+                self._over = False
+            case SearchEnded():
+                self._over = True
+            case RunPlanned(run=run):
+                self._runs[run] = self._progress.planned[run]
             case SessionBegun() as begun:
                 self._workers.clear()
                 self._waiting.clear()

@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stormsweep import __version__
@@ -18,7 +18,6 @@ from stormsweep.files import write_json
 from stormsweep.records import (
     Record,
     RunFailed,
-    RunPlanned,
     SessionBegun,
     SessionEnded,
     StudyBegun,
@@ -26,9 +25,11 @@ from stormsweep.records import (
 from stormsweep.results.journal import JournalWriter
 from stormsweep.results.progress import Progress
 from stormsweep.search.plan import Plan
+from stormsweep.search.search import Search
 from stormsweep.study.directory import StudyDirectory
 from stormsweep.study.environment import describe
-from stormsweep.study.execute import Execution
+from stormsweep.study.execute import Execution, planned
+from stormsweep.study.interruption import heard
 from stormsweep.study.lock import DriverLock
 from stormsweep.study.places import Place
 from stormsweep.study.problem import turned_folder
@@ -36,6 +37,7 @@ from stormsweep.study.protocol import FoldRows, flaws, fold_sizes
 from stormsweep.study.staff import Staff
 from stormsweep.study.trial import Hired
 from stormsweep.study.watching import Watcher
+from stormsweep.work import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,10 @@ class About:
         Whether training begins when all workers are ready, not when the first is: for measuring.
     whole : Plan or None
         All that the study is to train, where the session trains only some of it (`plan`).
+    search : Search or None
+        Where a strategy learns from scores: what it says is trained, `plan` is what to expect.
+    reached : mapping of str to int
+        Run to its last milestone on record.
     """
 
     file: StudyFile
@@ -95,11 +101,13 @@ class About:
     audited: bool
     together: bool = False
     whole: Plan | None = None
+    search: Search | None = None
+    reached: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def planned(self) -> Plan:
-        """All that the study is to train."""
-        return self.whole or self.plan
+    def planned(self) -> Sequence[Run]:
+        """All that the study is to train, as far as it is known before."""
+        return () if self.search is not None else (self.whole or self.plan).runs
 
 
 class Session:
@@ -139,7 +147,7 @@ class Session:
         """Train what is not on record yet; see `stormsweep.study.study.Study.run`."""
         about, watcher = self._about, self._watcher
         patches = [len(fold.train) for fold in about.folds]
-        with contextlib.ExitStack() as workers:
+        with heard(), contextlib.ExitStack() as workers:
             turned = turned_folder(about.file, about.data)
             try:
                 hired = self._staff.hire(watcher, about.data, turned, patches, workers)
@@ -157,6 +165,8 @@ class Session:
                 watcher,
                 turned,
                 score_test=about.audited,
+                search=about.search,
+                reached=about.reached,
             )
             try:
                 execution.await_workers(hired.layout.workers if about.together else 1)
@@ -203,7 +213,7 @@ class Session:
         """Tell whether runs are left that were not for this session."""
         return any(
             progress.reached.get(run.id, 0) < run.milestones[-1] and run.id not in progress.failed
-            for run in self._about.planned.runs
+            for run in self._about.planned
         )
 
     def _taken(self) -> float:
@@ -212,36 +222,44 @@ class Session:
 
     def _begin_study(self, journal: JournalWriter, model: str, progress: Progress) -> None:
         """Write down what the study is, as far as the journal does not have it yet."""
-        file, data = self._about.file, self._about.data
+        file, data, search = self._about.file, self._about.data, self._about.search
         records: list[Record] = []
-        known = self._kept.begun()
-        # Also where the builder was mended before anything could be trained with it.
-        if known is None or known.model["sha256"] != model:
-            begun = StudyBegun(
-                name=file.study.name,
-                seed=file.study.seed,
-                version=__version__,
-                strategy=file.search.strategy,
-                metric=file.search.metric,
-                folds=file.validation.folds,
-                group_by=file.validation.group_by,
-                space=file.search.model_dump(mode="json")["space"],
-                model={"build": file.model.build, "sha256": model},
-                data=data.summary(),
-                fold_sizes=fold_sizes(
-                    data.part("train"), list(self._about.folds), file.validation.group_by
-                ),
-                split=str(file.validation.split),
-                flaws=flaws(file),
-            )
+        begun = StudyBegun(
+            name=file.study.name,
+            seed=file.study.seed,
+            version=__version__,
+            strategy=file.search.strategy,
+            metric=file.search.metric,
+            folds=file.validation.folds,
+            group_by=file.validation.group_by,
+            space=file.search.model_dump(mode="json")["space"],
+            model={"build": file.model.build, "sha256": model},
+            data=data.summary(),
+            fold_sizes=fold_sizes(
+                data.part("train"), list(self._about.folds), file.validation.group_by
+            ),
+            split=str(file.validation.split),
+            flaws=flaws(file),
+        )
+        last = progress.begun
+        # Said again where the study grew, and where the builder was mended before anything could be
+        # trained with it.
+        if last is None or (last.model["sha256"], last.strategy, last.space) != (
+            model,
+            begun.strategy,
+            begun.space,
+        ):
             records.append(begun)
+        known = progress.planned
         records += [
-            RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones))
-            for run in self._about.planned.runs
-            if run.id not in progress.planned
+            planned(run)
+            for run in self._about.planned
+            if run.id not in known or not set(run.milestones) <= set(known[run.id].milestones)
         ]
         if records:
             journal.append(*records)
+        for record in records if search is not None else ():
+            search.take(record)
 
     def _begin(self, journal: JournalWriter, session: int, hired: Hired, devices: set[str]) -> None:
         """Write down what this session works with."""

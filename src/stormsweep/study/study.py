@@ -5,24 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
 from stormsweep.config.sites import LOCAL
-from stormsweep.config.study import Range, StudyFile
+from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
 from stormsweep.files import sha256, within_group
 from stormsweep.records import (
     Entry,
     LayoutTried,
-    RunFailed,
     SessionBegun,
     Verified,
 )
-from stormsweep.search.plan import Plan, make_plan
-from stormsweep.search.space import Interval, Values
-from stormsweep.search.strategies import propose
+from stormsweep.search.plan import Plan
 from stormsweep.study.chain import MAX_JOBS
 from stormsweep.study.directory import StudyDirectory
 
@@ -38,10 +36,12 @@ if TYPE_CHECKING:
     from stormsweep.scaling.advice import Advice, Budget
     from stormsweep.scaling.design import Part
     from stormsweep.scaling.foretold import Foretold
+    from stormsweep.search.search import Search
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
     from stormsweep.study.places import Place
+    from stormsweep.study.remaining import Remaining
     from stormsweep.study.session import Outcome
     from stormsweep.study.staff import Staff
     from stormsweep.study.submission import Submission
@@ -150,12 +150,16 @@ class Study:
         return Study(self.file, self.path, self.directory, audited, None, place, measured)
 
     def plan(self) -> Plan:
-        """Return what would run; touches neither data nor workers."""
-        search = self.file.search
-        space = {name: _values(values) for name, values in search.space.items()}
-        proposals = propose(search.strategy, space, search.trials, self.file.study.seed)
-        fixed, folds = dict(self.file.model.parameters), self.file.validation.folds
-        plan = make_plan(proposals, fixed, folds)
+        """Return what would run; touches neither data nor workers.
+
+        Where the strategy learns from scores, it is about what the study will come to.
+        """
+        from stormsweep.study.remaining import plan_of
+
+        return self._part(plan_of(self.file, self._kept.grown()))
+
+    def _part(self, plan: Plan) -> Plan:
+        """Return what of a plan is to be trained."""
         return plan if self._measured is None else self._measured.of(plan)
 
     def check(self, source: bool = False) -> None:
@@ -174,19 +178,13 @@ class Study:
             is no such engine or builder, or it does not take the hyperparameters.
         """
         from stormsweep.models.build import check_place
-        from stormsweep.results.journal import each
-        from stormsweep.results.progress import progress_of
         from stormsweep.study.environment import check_engine
 
         self._kept.refuse_edits()
         check_place(self.file.model.build)
         check_engine(self.file)
-        if not source:
-            return
-        plan = self.plan()
-        before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
-        if work_left(plan, before.reached, before.failed, retry_failed=True):
-            self._check_source(plan)
+        if source and self.remaining().left(retry_failed=True):
+            self._check_source(self.plan())
 
     def _check_source(self, plan: Plan) -> None:
         from stormsweep.models.source import check_source
@@ -196,8 +194,20 @@ class Study:
         if path is not None:
             self._kept.refuse_other_model(sha256(path))
 
-    def _whole(self) -> Plan | None:
-        """Return all that the study is to train, where `plan` is only a part of it."""
+    def remaining(self) -> Remaining:
+        """Read from the journal what is left to train."""
+        from stormsweep.results.journal import each
+        from stormsweep.study.remaining import remaining
+
+        there = self.journal_path.is_file()
+        found = remaining(self.file, each(self.journal_path) if there else ())
+        part = self._part(found.plan)
+        if part is found.plan:
+            return found
+        return replace(found, plan=part, whole=found.plan, search=None)
+
+    def _whole(self, plan: Plan) -> Plan | None:
+        """Return all that the study is to train, where only a part of it (`_part`) is trained."""
         return None
 
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
@@ -338,8 +348,6 @@ class Study:
         StudyInterrupted
             On Ctrl-C; everything finished is kept.
         """
-        from stormsweep.results.journal import each
-        from stormsweep.results.progress import progress_of
         from stormsweep.study.execute import never
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
@@ -351,7 +359,6 @@ class Study:
         self.check_site()
         refuse_if_busy(self.directory)
         self.check()
-        plan = self.plan()
         for flaw in flaws(file) if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
@@ -360,8 +367,9 @@ class Study:
                 # The study may wait for data or in a queue for hours, and be asked after meanwhile.
                 self._write_down()
             self._kept.sweep()
-            before = progress_of(each(self.journal_path) if self.journal_path.is_file() else ())
-            left = work_left(plan, before.reached, before.failed, retry_failed)
+            found = self.remaining()
+            plan, before = found.plan, found.progress
+            left = found.left(retry_failed)
             if left:
                 self._check_source(plan)
                 self._staff(plan).prepare()
@@ -372,14 +380,35 @@ class Study:
             begun = self._kept.begun()
             self._kept.refuse_other_data(begun, data)
             if begun and not left:
+                self._close_search(found.search)
                 return Outcome(self.directory, list(before.failed.values()), 0)
             audited, together = self._audited is not None, self._measured is not None
-            whole = self._whole()
-            about = About(file, plan, data, folds, self._place(), audited, together, whole)
+            whole = self._whole(found.whole)
+            about = About(
+                file,
+                plan,
+                data,
+                folds,
+                self._place(),
+                audited,
+                together,
+                whole,
+                found.search,
+                before.reached,
+            )
             with self._kept.logging():
                 staff = self._staff(plan)
                 session = Session(about, self._kept, staff, watcher, lock, self._write_down)
                 return session.run(retry_failed, leaving or never)
+
+    def _close_search(self, search: Search | None) -> None:
+        """Say that nothing more will be proposed, where a driver was killed before it did."""
+        from stormsweep.records import SearchEnded
+        from stormsweep.results.journal import JournalWriter
+
+        if search is not None and not search.ended:
+            with JournalWriter(self.journal_path) as journal:
+                journal.append(SearchEnded(search.trials))
 
     @within_group()
     def submit(
@@ -668,6 +697,7 @@ class Study:
         from stormsweep.files import write_text
         from stormsweep.study.places import remember, was_submitted
 
+        self._kept.keep_earlier()
         write_text(self.directory / "study.toml", dump_study(self.file))
         place = self._place()
         # What `submit` wrote down stays: a job knows less of what was asked for.
@@ -700,19 +730,3 @@ class Study:
         # A job that runs was taken by its scheduler, which need not be asked again.
         if place is not None and not place.inside:
             refuse_unfit(place, self.directory, self._staff(self.plan()).script())
-
-
-def _values(values: list[Any] | Range) -> Values:
-    if isinstance(values, Range):
-        return Interval(values.low, values.high, values.log, values.integer)
-    return values
-
-
-def work_left(
-    plan: Plan, reached: dict[str, int], failed: dict[str, RunFailed], retry_failed: bool
-) -> bool:
-    """Tell whether a run of the plan is neither at its last milestone nor given up."""
-    return any(
-        reached.get(run.id, 0) < run.milestones[-1] and (retry_failed or run.id not in failed)
-        for run in plan.runs
-    )

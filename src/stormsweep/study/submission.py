@@ -103,18 +103,14 @@ def submit(
 
 def _check(study: Study, retry_failed: bool) -> None:
     """Refuse what the job would end with, as far as it can be seen without data and workers."""
-    from stormsweep.results.journal import each
-    from stormsweep.results.progress import progress_of
-    from stormsweep.study.study import work_left
-
     file, directory = study.file, study.directory
     study.check(source=True)
     path = file.data.path
     if path is not None and not path.exists() and not file.data.cache.exists():
         raise StudyFileError(f"{study.path}: data.path: given {str(path)!r}; there is none")
-    before = progress_of(each(study.journal_path) if study.journal_path.is_file() else ())
-    if not work_left(study.plan(), before.reached, before.failed, retry_failed):
-        hint = "; try failed runs again with --retry-failed" if before.failed else ""
+    found = study.remaining()
+    if not found.left(retry_failed):
+        hint = "; try failed runs again with --retry-failed" if found.progress.failed else ""
         raise UserError(f"{directory}: nothing is left to train{hint}")
 
 

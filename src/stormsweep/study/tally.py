@@ -32,10 +32,17 @@ class Tally:
         Patches of the balanced training fold, for each fold.
     threads : int
         Compute threads of a worker of this session.
+    expected : Plan, optional
+        Where more runs will come up: what it may all come to.
     """
 
     def __init__(
-        self, plan: Plan, metric: str, patches_per_epoch: Sequence[int], threads: int
+        self,
+        plan: Plan,
+        metric: str,
+        patches_per_epoch: Sequence[int],
+        threads: int,
+        expected: Plan | None = None,
     ) -> None:
         self._metric, self._patches = metric, patches_per_epoch
         self.runs = {run.id: run for run in plan.runs}
@@ -45,12 +52,32 @@ class Tally:
         self.trained = self.epochs = 0
         self._tasks, self._tasks_done, self._failures = plan.tasks, 0, 0
         self._cost_done = 0.0
-        self._cost_all = sum(self._cost(run, run.milestones[-1]) for run in plan.runs)
+        self._cost_all = self._cost_of(plan)
+        #: What there is at least to be done, as far as anybody can foresee.
+        self._tasks_expected = expected.tasks if expected else 0
+        self._cost_expected = self._cost_of(expected) if expected else 0.0
         self._patches_session = 0
         self._standing = Standing(METRICS[metric] == "maximize")
         self._speeds = Speeds(patches_per_epoch, threads)
         self._look_again = self._chain = 0.0
         self.begin()
+
+    def _cost_of(self, plan: Plan) -> float:
+        return sum(self._cost(run, run.milestones[-1]) for run in plan.runs)
+
+    def add(self, run: Run) -> None:
+        """Take in a run that came up, or a known one that has further milestones now."""
+        before = self.runs.get(run.id)
+        self.runs[run.id] = run
+        self._tasks += len(run.milestones) - (len(before.milestones) if before else 0)
+        self._cost_all += self._cost(
+            run, run.milestones[-1] - (before.milestones[-1] if before else 0)
+        )
+        self._look_again = 0.0
+
+    def over(self) -> None:
+        """Say that no more runs will come up."""
+        self._tasks_expected, self._cost_expected = 0, 0.0
 
     def begin(self, session: int = 0) -> None:
         """Say that the first task of a session, with this number, is about to be given out."""
@@ -110,12 +137,13 @@ class Tally:
         """Return how far the study is; told how many workers there are and have a task."""
         now = time.monotonic()
         seconds = now - self._began
-        work, chain = self._cost_all - self._cost_done, self._longest_chain(now)
+        whole = max(self._cost_all, self._cost_expected)
+        work, chain = whole - self._cost_done, self._longest_chain(now)
         left, *between = self._pace.left(now, work, workers, [chain])
         return State(
-            tasks=self._tasks,
+            tasks=max(self._tasks, self._tasks_expected),
             tasks_done=self._tasks_done,
-            share=min(1.0, self._cost_done / self._cost_all) if self._cost_all else 1.0,
+            share=min(1.0, self._cost_done / whole) if whole else 1.0,
             failed=self._failures,
             workers=workers,
             busy=busy,

@@ -1,0 +1,30 @@
+"""The grids: trained whole, once; what is on record is not trained again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stormsweep import Study
+from stormsweep.records import Entry
+
+TEMPLATE = Path(__file__).with_name("study.toml")
+
+
+def train(seed: int, work: Path) -> list[Entry]:
+    """Train the grid of one seed, or what is left of it; return its journal.
+
+    The twin's storms, the folds, initial weights and batches all follow from the seed.
+    """
+    work = work.resolve()
+    text = TEMPLATE.read_text(encoding="utf-8")
+    text = text.replace('name = "halving"', f'name = "halving-{seed}"')
+    text = text.replace("seed = 1\n", f"seed = {seed}\n")
+    text = text.replace('source = "twin"', f'source = "twin"\ncache = "{work / "data"}"')
+    path = work / f"halving-{seed}.toml"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+    study = Study.from_toml(path, runs=work / "runs")
+    outcome = study.run()
+    if outcome.failed:
+        raise SystemExit(f"{path}: {len(outcome.failed)} runs failed")
+    return study.entries()

@@ -1,0 +1,101 @@
+"""What may change in the file of a study that was begun: it may grow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stormsweep.config.study import Choices, Range, StudyFile
+
+#: What is taken for these where a study file does not say.
+DEFAULTS = {"batch_size": 128, "epochs": 10}
+#: Keys of ``[search]`` that say how to look, not where: they may be any others.
+_HOW = ("strategy", "objectives", "sampler", "reduction", "first_folds", "constraints")
+
+
+def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
+    """Say what of a study's search is lost in another file of it.
+
+    Values, ranges that are wider, trials and another strategy may be added: what was trained is a
+    part of what is to be trained then. A hyperparameter that was fixed may be searched, where its
+    value is one of those.
+
+    Parameters
+    ----------
+    old, new : StudyFile
+        The file as it was run, and as it is now.
+
+    Returns
+    -------
+    list of str
+        A line for each thing that is lost; empty: the search is the same, or grew.
+
+    Examples
+    --------
+    >>> search = {"search": {"space": {"epochs": [5, 10]}}, "study": {"name": "x"}}
+    >>> more = {"search": {"space": {"epochs": [5, 10, 20]}}, "study": {"name": "x"}}
+    >>> few, many = StudyFile.model_validate(search), StudyFile.model_validate(more)
+    >>> shrunk(few, many), shrunk(many, few)
+    ([], ['search.space.epochs was [5, 10, 20], is [5, 10]: a study may only grow'])
+    """
+    lost = []
+    if new.search.trials < old.search.trials:
+        was, now = old.search.trials, new.search.trials
+        lost.append(f"search.trials was {was}, is {now}: a study may only grow")
+    before, after = _space(old), _space(new)
+    for name in dict.fromkeys([*before, *after]):
+        key = f"search.space.{name}" if name in new.search.space else f"model.parameters.{name}"
+        if name not in before:
+            lost.append(f"{key} is new, and what was trained knows nothing of it")
+        elif name not in after:
+            lost.append(f"{_key(old, name)} was {_show(before[name])}, is gone")
+        elif not _holds(after[name], before[name]):
+            was, now = _show(before[name]), _show(after[name])
+            lost.append(f"{key} was {was}, is {now}: a study may only grow")
+    return lost
+
+
+def grew(old: StudyFile, new: StudyFile) -> bool:
+    """Tell whether the search of a study is another now."""
+    return old.search != new.search or old.model.parameters != new.model.parameters
+
+
+def _key(file: StudyFile, name: str) -> str:
+    return f"search.space.{name}" if name in file.search.space else f"model.parameters.{name}"
+
+
+def _space(file: StudyFile) -> dict[str, Any]:
+    """Return all hyperparameters with what they may be, those that are fixed too."""
+    fixed = {name: [value] for name, value in (DEFAULTS | dict(file.model.parameters)).items()}
+    return fixed | dict(file.search.space)
+
+
+def _holds(more: Any, less: Any) -> bool:
+    """Tell whether values or a range hold all of others."""
+    conditions = [one.when if isinstance(one, Range | Choices) else {} for one in (more, less)]
+    if conditions[0] != conditions[1]:
+        return False
+    more, less = (one.values if isinstance(one, Choices) else one for one in (more, less))
+    if isinstance(less, Range):
+        return (
+            isinstance(more, Range)
+            and more.low <= less.low
+            and less.high <= more.high
+            and (more.integer, more.log) == (less.integer, less.log)
+        )
+    if isinstance(more, Range):
+        return all(
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and more.low <= value <= more.high
+            and (not more.integer or isinstance(value, int))
+            for value in less
+        )
+    # By their JSON: 0 and 0.0 are equal, but other values of the space.
+    return {*map(json.dumps, less)} <= {*map(json.dumps, more)}
+
+
+def _show(values: Any) -> str:
+    if isinstance(values, Range | Choices):
+        return json.dumps(values.model_dump(exclude_defaults=True))
+    return json.dumps(values)

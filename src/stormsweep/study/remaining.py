@@ -1,0 +1,190 @@
+"""What a study is to train, and what of it is left: its file and its journal laid side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stormsweep.config.study import METRICS, StudyFile
+from stormsweep.records import Entry
+from stormsweep.results.progress import Progress
+from stormsweep.search.expected import expected
+from stormsweep.search.growth import fitted
+from stormsweep.search.plan import Plan, complete, make_plan
+from stormsweep.search.search import Merits, Search
+from stormsweep.search.space import DEFAULT_EPOCHS
+from stormsweep.search.strategies import known_ahead, make
+from stormsweep.work import Hyperparameters, Run, identity
+
+#: Strategies that learn where to look next, and those that begin trials of another.
+LEARNING = frozenset({"tpe", "cma-es", "gp", "nsga2"})
+HALVING = frozenset({"halving", "hyperband", "asha"})
+
+
+@dataclass(frozen=True, slots=True)
+class Remaining:
+    """What is to be trained.
+
+    Attributes
+    ----------
+    plan : Plan
+        All runs; where a strategy learns from scores, about what it will come to.
+    search : Search or None
+        Where a strategy learns: it has taken in the journal.
+    progress : Progress
+        What the journal says of the runs.
+    whole : Plan
+        All runs, where only a part of them is to be trained now.
+    """
+
+    plan: Plan
+    search: Search | None
+    progress: Progress
+    whole: Plan
+
+    def left(self, retry_failed: bool) -> bool:
+        """Tell whether anything is left to train.
+
+        Parameters
+        ----------
+        retry_failed : bool
+            Whether runs that failed are tried again.
+        """
+        reached, failed = self.progress.reached, self.progress.failed
+        if self.search is None:
+            return work_left(self.plan.runs, reached, failed, retry_failed)
+        runs = self.search.wanted(reached)
+        return not self.search.over or work_left(runs, reached, failed, retry_failed)
+
+
+def remaining(file: StudyFile, entries: Iterable[Entry]) -> Remaining:
+    """Read what is left of a study.
+
+    Parameters
+    ----------
+    file : StudyFile
+        The study as it is now: it may have grown since some of it was trained.
+    entries : iterable of Entry
+        Its journal.
+    """
+    search, progress = search_of(file), Progress()
+    for entry in entries:
+        progress.take(entry)
+        if search is not None:
+            search.take(entry.record)
+    plan = plan_of(file, progress)
+    return Remaining(plan, search, progress, plan)
+
+
+def plan_of(file: StudyFile, progress: Progress | None = None) -> Plan:
+    """Return the runs of a study, or, where a strategy learns, about what it will come to.
+
+    Parameters
+    ----------
+    file : StudyFile
+        The study.
+    progress : Progress, optional
+        What is on record: runs that are known keep their milestones and get those that are new.
+    """
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    seed = file.study.seed
+    if not known_ahead(search):
+        return _expected(file)
+    points = [
+        {**proposal.hyperparameters, "epochs": proposal.epochs}
+        for proposal in make(search, fixed, folds, seed).propose()
+    ]
+    if progress is None:
+        return make_plan(points, fixed, folds)
+    known = {
+        name: Run(name, run.hyperparameters, run.fold, tuple(run.milestones))
+        for name, run in progress.planned.items()
+    }
+    if search.strategy != "grid":
+        points = _with_known(points, known.values(), search.trials, fixed)
+    return fitted(make_plan(points, fixed, folds), known)
+
+
+def _with_known(
+    points: list[Hyperparameters], known: Iterable[Run], trials: int, fixed: Hyperparameters
+) -> list[Hyperparameters]:
+    """Return the points of an earlier, smaller space too, and of others as many as are left."""
+    whole = [{**complete(fixed), **point} for point in points]
+    here = {identity(point): point for point in whole}
+    before = {
+        identity(point): point
+        for run in known
+        for epochs in run.milestones
+        if (point := {**run.hyperparameters, "epochs": epochs})
+    }
+    ours = [point for name, point in here.items() if name in before]
+    others = [point for name, point in before.items() if name not in here]
+    fresh = [point for name, point in here.items() if name not in before]
+    return [*others, *ours, *fresh[: max(0, trials - len(before))]]
+
+
+def _expected(file: StudyFile) -> Plan:
+    """Return what a strategy that learns will about come to.
+
+    Where there is nothing to learn from, it may as well draw by chance, which takes no time.
+    """
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    key = "sampler" if search.strategy in HALVING else "strategy"
+    learns = getattr(search, key) in LEARNING
+    blind = search.model_copy(update={key: "random", "objectives": []} if learns else {})
+    seed, objectives = file.study.seed, len(blind.objectives or [blind.metric])
+    return expected(
+        lambda: make(blind, fixed, folds, seed), fixed, folds, stops_of(file), objectives, seed
+    )
+
+
+def search_of(file: StudyFile) -> Search | None:
+    """Return the search of a study whose strategy learns from scores; None for others."""
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    if known_ahead(search):
+        return None
+    return Search(
+        lambda: make(search, fixed, folds, file.study.seed),
+        fixed,
+        folds,
+        merits_of(search.objectives or [search.metric]),
+        stops_of(file),
+    )
+
+
+def stops_of(file: StudyFile) -> list[int]:
+    """Return the epochs at which a run is scored on its way: those that the space lists."""
+    values = file.search.space.get("epochs")
+    fixed: Any = file.model.parameters.get("epochs", DEFAULT_EPOCHS)
+    listed = values if isinstance(values, list) else ([] if values is not None else [fixed])
+    return sorted(listed)
+
+
+def merits_of(objectives: list[str]) -> Merits:
+    """Return what turns the scores of a fit into merits: more is better.
+
+    Parameters
+    ----------
+    objectives : list of str
+        Names of scores.
+    """
+    signs = {name: 1.0 if METRICS[name] == "maximize" else -1.0 for name in objectives}
+
+    def merits(scores: Mapping[str, float]) -> tuple[float, ...]:
+        return tuple(sign * scores.get(name, float("nan")) for name, sign in signs.items())
+
+    return merits
+
+
+def work_left(
+    runs: Iterable[Run],
+    reached: Mapping[str, int],
+    failed: Mapping[str, object],
+    retry_failed: bool,
+) -> bool:
+    """Tell whether a run is neither at its last milestone nor given up."""
+    return any(
+        reached.get(run.id, 0) < run.milestones[-1] and (retry_failed or run.id not in failed)
+        for run in runs
+    )

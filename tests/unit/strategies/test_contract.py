@@ -1,0 +1,192 @@
+"""Losing these: a study that goes on otherwise than it would have, or trains a point twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormsweep.config.study import SearchTable
+from stormsweep.search.proposals import Event, Known, Outcome, Proposal
+from stormsweep.search.space import Space
+
+from .contract import (
+    FIXED,
+    FOLDS,
+    Case,
+    World,
+    check_proposals,
+    drive,
+    made,
+    outside,
+    point,
+    proposals,
+    searches,
+)
+
+#: Every strategy there is: a new one is one line more.
+CASES = [
+    Case("grid", ranges=False),
+    Case("random"),
+    Case("sobol"),
+]
+#: Optuna's take some milliseconds a proposal.
+EXAMPLES = 12
+
+workers = st.sampled_from([1, 2, 16])
+seeds = st.integers(0, 2**32 - 1)
+
+
+def every(test: Callable[..., None]) -> Callable[..., None]:
+    """Put a test through every strategy, with tables that it takes."""
+
+    @pytest.mark.parametrize("case", CASES, ids=str)
+    @settings(max_examples=EXAMPLES)
+    @given(data=st.data(), seed=seeds)
+    def wrapped(case: Case, data: st.DataObject, seed: int) -> None:
+        test(case, data.draw(searches(case), label="search"), data, seed)
+
+    wrapped.__doc__ = test.__doc__
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+@every
+def test_proposals_are_of_the_space_and_end(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """However many workers there are, in whatever order they finish."""
+    count = data.draw(workers, label="workers")
+    events = drive(made(search, seed), World(case.objectives), count, seed)
+    check_proposals(case, search, proposals(events))
+    assert proposals(events), "nothing was proposed"
+
+
+@every
+def test_the_same_events_make_the_same_proposals_at_any_point(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """A driver that was killed and started again goes on as if nothing had happened."""
+    offers: list[tuple[int, list[Proposal]]] = []
+
+    def note(events: Sequence[Event], offer: Sequence[Proposal]) -> None:
+        offers.append((len(events), list(offer)))
+
+    count = data.draw(workers, label="workers")
+    events = drive(made(search, seed), World(case.objectives), count, seed, note)
+    for at, offer in random.Random(seed).sample(offers, min(4, len(offers))):
+        again = made(search, seed)
+        for event in events[:at]:
+            again.take(event)
+        assert list(again.propose()) == offer
+        assert list(again.propose()) == offer, "asking changed something"
+
+
+@every
+def test_another_seed_is_another_search(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """Or the same where there is nothing to choose: never a mistake."""
+    for other in (seed, (seed + 1) % 2**32):
+        events = drive(made(search, other), World(case.objectives, failing=0.0))
+        check_proposals(case, search, proposals(events))
+
+
+@every
+def test_failures_do_no_harm(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """All fail: the search ends all the same, and goes over to other points."""
+    events = drive(made(search, seed), World(case.objectives, failing=1.0), 4, seed)
+    check_proposals(case, search, proposals(events))
+    assert proposals(events)
+
+
+@every
+def test_an_outcome_that_comes_again_is_passed_over(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """A failed run was tried again, after its trial was counted as failed."""
+    strategy, plain = made(search, seed), made(search, seed)
+    events = drive(made(search, seed), World(case.objectives, failing=0.5), 3, seed)
+    for event in events:
+        strategy.take(event)
+        plain.take(event)
+        if isinstance(event, Outcome):
+            strategy.take(Outcome(event.trial, event.epochs, event.folds, (9.0,) * case.objectives))
+    assert list(strategy.propose()) == list(plain.propose())
+
+
+@every
+def test_known_points_are_taken_whatever_they_are(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """Inside the space or not, with a score or not; those without are tried first, if they fit."""
+    other = proposals(drive(made(search, seed + 1), World(case.objectives)))
+    chosen = data.draw(st.lists(st.sampled_from(other), max_size=4), label="known")
+    scores: list[tuple[float, ...]] = [(), (0.7,) * case.objectives]
+    known = [
+        Known(one.hyperparameters, one.epochs, FOLDS, data.draw(st.sampled_from(scores)))
+        for one in chosen
+    ]
+    known += data.draw(st.permutations(outside(search)))
+    strategy = made(search, seed)
+    for one in known:
+        strategy.take(one)
+    wished = [one for one in known[: len(chosen)] if not one.merits]
+    events = drive(strategy, World(case.objectives), 1, seed)
+    check_proposals(case, search, proposals(events))
+    if wished:
+        assert proposals(events)[0].hyperparameters == wished[0].hyperparameters
+
+
+@every
+def test_what_is_on_record_counts_though_it_would_be_proposed_otherwise(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """An update of a library, or an edited space, must not end a study or repeat its trials."""
+    strategy, world = made(search, seed), World(case.objectives)
+    foreign = proposals(drive(made(search, seed + 1), world))[: data.draw(st.integers(1, 3))]
+    foreign = [one for one in foreign if one.epochs == foreign[0].epochs]
+    numbered = {
+        trial: number for number, trial in enumerate(dict.fromkeys(one.trial for one in foreign))
+    }
+    events: list[Event] = []
+    for one in foreign:
+        there = Proposal(numbered[one.trial], one.hyperparameters, one.epochs, one.folds)
+        events += [there, world.outcome(there)]
+    if data.draw(st.booleans(), label="outside") and search.trials > len(numbered):
+        gone = Proposal(len(numbered), {"rate": 7.0, "gone": "x"}, foreign[0].epochs, FOLDS)
+        strange = [gone, world.outcome(gone)]
+    else:
+        strange = []
+    for event in [*events, *strange]:
+        strategy.take(event)
+    after = proposals(drive(strategy, world, 2, seed))
+    if not strange:
+        check_proposals(case, search, [*proposals(events), *after])
+    else:
+        assert all(Space.of(search, FIXED).fit(point(search, one)) is not None for one in after)
+        assert {one.trial for one in after if one.trial > len(numbered)} == set(
+            range(
+                len(numbered) + 1,
+                len(numbered) + 1 + len({o.trial for o in after} - set(numbered.values())),
+            )
+        )
+
+
+def table(strategy: str, space: dict[str, Any], **keys: Any) -> SearchTable:
+    return SearchTable.model_validate({"strategy": strategy, "space": space, **keys})
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_small_space_is_searched_whole_and_then_it_ends(case: Case) -> None:
+    space = {"rate": [0.1, 0.2, 0.3], "kind": ["a", "b"], "epochs": [4]}
+    search = table(case.strategy, space, trials=20, **case.keys)
+    events = drive(made(search), World(case.objectives, failing=0.0), 3)
+    found = {tuple(one.hyperparameters.values()) for one in proposals(events)}
+    assert found == {(rate, kind) for rate in (0.1, 0.2, 0.3) for kind in "ab"}

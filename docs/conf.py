@@ -42,7 +42,7 @@ napoleon_preprocess_types = False
 # Every name that a docstring refers to must be there. Types are words of people ("int or None",
 # "path", "pandas.DataFrame"), which are no references.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", ".*"), ("py:obj", r"stormsweep\..*\.(?:keys|values|items)")]
+nitpick_ignore_regex = [("py:class", ".*"), ("py:exc", "SchedulerError")]
 
 #: Pages of the repository that lie outside docs/ and are linked from it; copied into the site.
 FROM_REPOSITORY = HERE / "from-repository"
@@ -83,6 +83,14 @@ def _read(app: Any, docname: str, source: list[str]) -> None:
 
     if copied or "](../../" in source[0]:
         source[0] = _LINK.sub(turned, source[0])
+    if copied and lies.parent.name == "results":
+        # What a benchmark printed is a table, linked from where it is used; a page needs a title.
+        title = "" if source[0].startswith("# ") else f"# {lies.stem.capitalize()}: measured\n\n"
+        source[0] = f"---\norphan: true\n---\n\n{title}{source[0]}"
+    if page.stem == "index":
+        named = re.findall(r"^[a-z0-9-]+$", source[0], re.MULTILINE)
+        others = {one.stem for one in page.parent.glob("*.md")} - {"index", *named}
+        source[0] = source[0].replace("\n*\n", "\n".join(["", *sorted(others), ""]))
     if docname == "reference/python":
         source[0] += "\n" + "\n".join(_described())
 

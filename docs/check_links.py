@@ -1,7 +1,7 @@
 """Follow every link of the built site that stays on it, anchors too; list those that leave it.
 
-``python docs/check_links.py docs/_build/html``. Nothing is fetched: links to elsewhere are printed, to
-be looked at by people.
+``python docs/check_links.py docs/_build/html``. Nothing is fetched: links to elsewhere are printed,
+to be looked at by people.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def pages(site: Path) -> dict[Path, Page]:
 
 
 def broken(site: Path, found: dict[Path, Page]) -> Iterator[str]:
-    """Yield the links that lead nowhere: a page or a picture that is not there, or no such anchor."""
+    """Yield the links that lead nowhere: to no page or picture, or to no anchor of a page."""
     for path, page in found.items():
         for link in sorted(set(page.links)):
             parts = urlsplit(link)
@@ -53,9 +53,8 @@ def broken(site: Path, found: dict[Path, Page]) -> Iterator[str]:
             shown = f"{path.relative_to(site.resolve())}: {link}"
             if not target.is_file():
                 yield f"{shown}: no such file"
-            elif parts.fragment and target in found:
-                if unquote(parts.fragment) not in found[target].anchors:
-                    yield f"{shown}: no such anchor"
+            elif target in found and unquote(parts.fragment) not in {"", *found[target].anchors}:
+                yield f"{shown}: no such anchor"
 
 
 def leaving(found: dict[Path, Page]) -> list[str]:

@@ -187,9 +187,17 @@ WORLDS: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "page", sorted({block.page for block in every("python")}), ids=lambda page: page.name
-)
+#: A whole report is drawn for one line of Python.
+SLOW = {"docs/how-to/report.md"}
+
+
+def pages_with_python() -> list[Any]:
+    pages = sorted({block.page.relative_to(ROOT).as_posix() for block in every("python")})
+    slow = pytest.mark.slow
+    return [pytest.param(ROOT / page, id=page, marks=[slow] * (page in SLOW)) for page in pages]
+
+
+@pytest.mark.parametrize("page", pages_with_python())
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of a page, one block after the other, as a reader would type it."""
     where = page.relative_to(ROOT).as_posix()

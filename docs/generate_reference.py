@@ -15,7 +15,7 @@ from typer.main import get_command
 import stormsweep
 from stormsweep import cli
 from stormsweep.config.sites import Site
-from stormsweep.config.study import METRICS, Range, StudyFile, Table
+from stormsweep.config.study import METRICS, Choices, Range, StudyFile, Table
 
 REFERENCE = Path(__file__).parent / "reference"
 PAGE = REFERENCE / "study-file.md"
@@ -34,10 +34,13 @@ def page() -> str:
         parts += _table(f"`[{name}]`", field.annotation)
         if name == "search":
             parts += [
-                "`[search.space]` has one line a hyperparameter: a list of values, or for random",
-                "search a range:",
+                "`[search.space]` has one line a hyperparameter: a list of values; a range, which",
+                "all strategies but `grid` take:",
                 "",
                 *_rows(Range),
+                "or a list of values with a condition:",
+                "",
+                *_rows(Choices),
                 "`metric` is one of " + ", ".join(f"`{metric}`" for metric in METRICS) + ".",
                 "",
             ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stormsweep import Study
+from stormsweep.config.study import StudyFile
 from stormsweep.records import Entry
 
 TEMPLATE = Path(__file__).with_name("study.toml")
@@ -15,6 +16,19 @@ def train(seed: int, work: Path) -> list[Entry]:
 
     The twin's storms, the folds, initial weights and batches all follow from the seed.
     """
+    study = _study(seed, work)
+    outcome = study.run()
+    if outcome.failed:
+        raise SystemExit(f"{study.path}: {len(outcome.failed)} runs failed")
+    return study.entries()
+
+
+def file(seed: int, work: Path) -> StudyFile:
+    """Return the study file of the grid of one seed."""
+    return _study(seed, work).file
+
+
+def _study(seed: int, work: Path) -> Study:
     work = work.resolve()
     text = TEMPLATE.read_text(encoding="utf-8")
     text = text.replace('name = "halving"', f'name = "halving-{seed}"')
@@ -23,8 +37,4 @@ def train(seed: int, work: Path) -> list[Entry]:
     path = work / f"halving-{seed}.toml"
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
-    study = Study.from_toml(path, runs=work / "runs")
-    outcome = study.run()
-    if outcome.failed:
-        raise SystemExit(f"{path}: {len(outcome.failed)} runs failed")
-    return study.entries()
+    return Study.from_toml(path, runs=work / "runs")

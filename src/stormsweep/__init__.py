@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         StudyInterrupted,
         UserError,
     )
+    from stormsweep.neighbours.export import Exported
+    from stormsweep.neighbours.foreign import Imported, import_points
+    from stormsweep.neighbours.points import known_points
     from stormsweep.report import write_report
     from stormsweep.report.compare import write_comparison
     from stormsweep.scaling.advice import Advice, Budget
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from stormsweep.scaling.machine import Wait
     from stormsweep.search.plan import Plan
     from stormsweep.study.foretelling import Circumstances
+    from stormsweep.study.notebook import NotebookProgress
     from stormsweep.study.predict import predict
     from stormsweep.study.scale import Scaling, scale
     from stormsweep.study.session import Outcome
@@ -43,9 +47,12 @@ _HOMES = {
     "Circumstances": "stormsweep.study.foretelling",
     "Comparison": "stormsweep.scaling.comparison",
     "DataError": "stormsweep.errors",
+    "Exported": "stormsweep.neighbours.export",
     "Foretold": "stormsweep.scaling.foretold",
+    "Imported": "stormsweep.neighbours.foreign",
     "JournalError": "stormsweep.errors",
     "ModelError": "stormsweep.errors",
+    "NotebookProgress": "stormsweep.study.notebook",
     "Outcome": "stormsweep.study.session",
     "Plan": "stormsweep.search.plan",
     "PreparedData": "stormsweep.data.prepared",
@@ -61,6 +68,8 @@ _HOMES = {
     "UserError": "stormsweep.errors",
     "Wait": "stormsweep.scaling.machine",
     "compare": "stormsweep.scaling.compare",
+    "import_points": "stormsweep.neighbours.foreign",
+    "known_points": "stormsweep.neighbours.points",
     "predict": "stormsweep.study.predict",
     "scale": "stormsweep.study.scale",
     "write_comparison": "stormsweep.report.compare",
@@ -73,9 +82,12 @@ __all__ = [
     "Circumstances",
     "Comparison",
     "DataError",
+    "Exported",
     "Foretold",
+    "Imported",
     "JournalError",
     "ModelError",
+    "NotebookProgress",
     "Outcome",
     "Plan",
     "PreparedData",
@@ -92,6 +104,8 @@ __all__ = [
     "Wait",
     "__version__",
     "compare",
+    "import_points",
+    "known_points",
     "predict",
     "scale",
     "write_comparison",

@@ -40,6 +40,10 @@ class UserError(StormsweepError):
 
     exit_code = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: the line says all that there is to say."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class StudyFileError(UserError):
     """A study file or a sites file that is missing, malformed or not allowed."""
@@ -166,6 +170,10 @@ class StudyInterrupted(StormsweepError):
     """The user stopped a command; what was finished or downloaded so far is kept."""
 
     exit_code = 130
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: where it was interrupted is no news."""
+        return [f"Interrupted: {self}"]
 
 
 def typed(*words: object) -> str:

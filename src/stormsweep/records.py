@@ -23,6 +23,7 @@ class StudyBegun:
     version: str
     strategy: str
     metric: str
+    #: Of all rounds together.
     folds: int
     group_by: str
     space: dict[str, Any]
@@ -39,6 +40,13 @@ class StudyBegun:
     split: str = ""
     #: What makes the validation other than honest, one line each.
     flaws: list[str] = field(default_factory=list)
+    #: How often the training part is split.
+    rounds: int = 1
+
+    @property
+    def splits(self) -> int:
+        """Folds of one round: each case is validated in one of them."""
+        return self.folds // self.rounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 
+def folds(count: int, rounds: int = 1, noun: str = "fold", times: str = "x") -> str:
+    """Word how many folds there are.
+
+    Parameters
+    ----------
+    count, rounds : int, int
+        Folds of all rounds together, and rounds.
+    noun, times : str, str
+        What one is called, and the sign between rounds and folds.
+
+    Examples
+    --------
+    >>> folds(1), folds(3), folds(6, 2)
+    ('1 fold', '3 folds', '2 x 3 folds')
+    """
+    if rounds > 1:
+        return f"{rounds} {times} {count // rounds} {noun}s"
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Word a duration.
 

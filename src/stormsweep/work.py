@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Hyperparameters = dict[str, Any]
@@ -51,12 +51,15 @@ class Run:
         Which split of the cross-validation, from 0.
     milestones : tuple of int
         The epochs at which the run is scored, ascending.
+    whole : bool
+        Whether it trains on the whole training part instead; `fold` only decides over chance then.
     """
 
     id: str
     hyperparameters: Hyperparameters
     fold: int
     milestones: tuple[int, ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Protocol:
     Attributes
     ----------
     folds, split, group_by : int, str, str
-        Number of folds, how they are made, and of which group.
+        Number of folds of a round, how they are made, and of which group.
     balance, ratio, repeats : str, float, int
         How the classes are balanced.
     before_split : bool
@@ -122,6 +125,9 @@ class Protocol:
         How training patches are turned; None: not at all.
     seed : int
         What folds and draws follow from.
+    rounds : int
+        How often the training part is split anew. The fold numbered f is split ``f % folds`` of
+        round ``f // folds``, whatever the number of rounds.
     """
 
     folds: int
@@ -133,6 +139,13 @@ class Protocol:
     before_split: bool
     augmentation: Augmentation | None
     seed: int
+    # Not in what checkpoints are recognised by: a study that grows goes on from its own.
+    rounds: int = field(default=1, repr=False)
+
+    @property
+    def total(self) -> int:
+        """Folds of all rounds together."""
+        return self.folds * self.rounds
 
 
 @dataclass(frozen=True, slots=True)

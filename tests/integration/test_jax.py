@@ -18,6 +18,7 @@ import xarray as xr
 from stormsweep.records import TaskPaused
 from stormsweep.results import frames
 from stormsweep.results.journal import of_kind, read
+from tests.checkpoints import kept, last, planned
 
 from .conftest import digits_study, family, scores, start, stormsweep, tasks, wait_for
 from .test_walltime import HERE, drive
@@ -48,7 +49,7 @@ def test_a_study_of_bundles_runs_to_its_report(tmp_path: Path) -> None:
     directory = tmp_path / "runs" / "bundled"
     assert [task.bundle for task in tasks(directory)] == [4] * 8
     assert (directory / "report" / "index.html").is_file()
-    assert not list((directory / "checkpoints").iterdir())
+    assert kept(directory) == last(planned(directory))
     environment = json.loads((directory / "environment.json").read_text())
     assert environment["engine"] == "jax"
     assert environment["packages"]["jax"]

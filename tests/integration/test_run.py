@@ -20,6 +20,7 @@ from stormsweep.records import LayoutTried, SessionBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
 from stormsweep.study.directory import StudyDirectory
+from tests.checkpoints import kept, last, planned
 
 from .conftest import MODELS, SHARED, Finished, called, digits_study, scores, stormsweep
 
@@ -35,7 +36,7 @@ def test_a_study_leaves_everything_the_design_promises(digits: Path) -> None:
         "logs",
         "report",
     }
-    assert not list((digits / "checkpoints").iterdir()), "checkpoints of finished runs remain"
+    assert kept(digits) == last(planned(digits)), "more is kept than a study needs to grow"
     report = digits / "report"
     assert (report / "index.html").stat().st_size > 10_000
     figures = {path.stem for path in (report / "figures").glob("*.png")}

@@ -16,6 +16,7 @@ from stormsweep.records import SessionEnded, TaskPaused, TaskRetried, WorkerEven
 from stormsweep.results import frames, summary
 from stormsweep.results.facts import stretches
 from stormsweep.results.journal import of_kind, read
+from tests.checkpoints import kept, last, planned
 
 from .conftest import called, digits_study, scores, stormsweep, tasks
 
@@ -87,7 +88,7 @@ def test_a_study_whose_time_is_over_again_and_again_ends_with_the_same_scores_an
     for task in tasks(directory):
         assert task.epoch_loss == losses[task.run, task.to_epoch]
     each_epoch_once(directory, 4 * 18)
-    assert not list((directory / "checkpoints").iterdir())
+    assert kept(directory) == last(planned(directory))
 
     look, table = summary.summary(entries), frames.tasks(entries)
     assert look.finished

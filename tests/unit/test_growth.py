@@ -100,7 +100,7 @@ def test_what_was_fixed_may_be_searched_and_the_other_way_round_if_it_was_all() 
     fixed, searched = file({"x": 1}, {"y": [1]}), file({}, {"x": [1, 2], "y": [1]})
     assert shrunk(fixed, searched) == []
     assert shrunk(searched, fixed) == [
-        "model.parameters.x was [1, 2], is [1]: a study may only grow"
+        "model.parameters.x was [1, 2], is [1] (a study may only grow)"
     ]
 
 

@@ -11,13 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormsweep.search.proposals import Event, Known, Outcome, Proposal, Setting, Strategy
-from stormsweep.search.strategies.halving import (
-    Asha,
-    Hyperband,
-    Ladder,
-    SuccessiveHalving,
-    bracket_sizes,
-)
+from stormsweep.search.strategies.halving import Asha, Hyperband, SuccessiveHalving
+from stormsweep.search.strategies.ladder import Ladder, bracket_sizes
 
 Kind = type[SuccessiveHalving] | type[Hyperband] | type[Asha]
 KINDS: list[Kind] = [SuccessiveHalving, Hyperband, Asha]

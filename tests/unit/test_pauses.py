@@ -37,6 +37,7 @@ from stormsweep.study.tally import Speeds
 from stormsweep.study.watching import Silent
 from stormsweep.training.checkpoint import path_of
 from stormsweep.work import Task, TaskOrder
+from tests.checkpoints import kept, last
 from tests.unit.test_execute import STUDY, WELCOME
 
 JAX = STUDY.model_copy(update={"engine": EngineTable(use="jax")})
@@ -268,7 +269,7 @@ def test_pauses_and_drivers_that_end_at_any_moment_lose_nothing_and_do_nothing_t
     assert end.state().share == pytest.approx(1.0)
     assert set(disk.trained.values()) == {1}, "an epoch was trained twice"
     whole(read(path))
-    assert not list((folder / "checkpoints").iterdir())
+    assert kept(folder) == last(PLAN.runs)
 
 
 def test_a_driver_that_leaves_says_that_work_is_left_and_the_next_goes_on(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from stormsweep.records import RunPlanned
 from stormsweep.results import journal
 from stormsweep.scaling.replay import Answers, Replay, replay
 from stormsweep.search.proposals import Event, Proposal, Setting
-from stormsweep.search.strategies.halving import Asha, SuccessiveHalving
+from stormsweep.search.strategies.halving import Asha, Hyperband, SuccessiveHalving
 from tests.journals import simulate
 
 #: Of nine points: the score at epoch 1, and at epoch 3. Point 5 is slow at first.
@@ -66,6 +66,16 @@ def test_false_eliminations_are_counted(tmp_path: Path) -> None:
     assert found.best == (2, 1)
     assert found.regret == pytest.approx(0.1)
     assert not found.within_noise
+
+
+def test_in_hyperband_nobody_is_dropped_for_one_who_was_not_chosen(tmp_path: Path) -> None:
+    """Its second bracket trains all its trials in full: they took nobody's place."""
+    strategy = Hyperband(Listed(9, 1), Setting((1, 3), 3, 9, 0))
+    found = replay(strategy, answers(tmp_path), bracket=strategy.bracket)
+    # Of trials 0 to 4 the best goes on, which is the best of them in the end, too; 5 to 8 go on.
+    assert (found.rungs[0].kept, found.rungs[0].eliminated_falsely) == (5, 0)
+    plain = replay(Hyperband(Listed(9, 1), Setting((1, 3), 3, 9, 0)), answers(tmp_path))
+    assert (plain.rungs[0].kept, plain.rungs[0].eliminated_falsely) == (5, 2)
 
 
 def test_no_epoch_of_a_fold_is_counted_twice(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def verify(folder: Path, pool: FakePool, epochs: int = 2) -> None:
         finished=True,
     )
     look = Verification(STUDY, folder, data, choice, cast(Any, pool), Silent())
+    # Whatever the folds are numbered, and however many there will be.
+    assert look._run.whole
+    assert look._run.id.endswith("-whole")
     look.carry_out(cast(Any, None), lambda _: None, lambda: None)
 
 

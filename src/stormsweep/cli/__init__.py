@@ -48,6 +48,7 @@ def main() -> None:
         data,
         follow,
         foretell,
+        neighbours,
         report,
         run,
         scale,

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stormsweep import wording
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites, studies
 from stormsweep.cli.words import failures, hours, hyperparameters
 from stormsweep.wording import duration
+
+if TYPE_CHECKING:
+    from stormsweep.config.study import ValidationTable
+    from stormsweep.search.plan import Plan
 
 StudyArgument = Annotated[
     Path,
@@ -146,8 +151,9 @@ def told(study: Any, report: bool) -> Iterator[str]:
     best = summary.best
     if best is not None:
         yield f"Best: {hyperparameters(best.hyperparameters)}"
+        folds = wording.folds(best.folds, best.rounds)
         yield (
-            f"  {summary.metric} {best.mean:.4f}, 95 % interval over {best.folds} folds "
+            f"  {summary.metric} {best.mean:.4f}, 95 % interval over {folds} "
             f"{best.low:.4f} to {best.high:.4f}"
         )
     account = study.account()
@@ -183,26 +189,49 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     )
     for name, values in space.items():
         typer.echo(f"  {name}: {_values(values)}")
-    rows = [
-        ("configurations", len(made.configurations), ""),
-        (
-            "folds",
-            made.folds,
-            f"{file.validation.split} by {file.validation.group_by}"
-            if file.validation.grouped
-            else str(file.validation.split),
-        ),
-        ("fits", made.fits, "configurations x folds"),
-        ("runs", len(made.runs), "fits that differ only in epochs share one"),
-        ("tasks", made.tasks, "from milestone to milestone, longest first"),
-        ("epochs of training", made.epochs, _saving(made.epochs, made.epochs_unshared)),
-    ]
-    for name, value, remark in rows:
+    split = _split(file.validation)
+    for name, value, remark in _expected(made, split) if made.expected else _planned(made, split):
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
     for flaw in flaws(file):
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(chosen):
         typer.echo(line)
+
+
+def _split(validation: ValidationTable) -> str:
+    """Say how the folds are made."""
+    how = str(validation.split)
+    if validation.grouped:
+        how += f" by {validation.group_by}"
+    if validation.rounds == 1:
+        return how
+    return f"{wording.folds(validation.total, validation.rounds)}, {how}, split anew each round"
+
+
+def _planned(made: Plan, split: str) -> list[tuple[str, int, str]]:
+    """Return what is known of a study before it runs, a row each."""
+    return [
+        ("configurations", len(made.configurations), ""),
+        ("folds", made.folds, split),
+        ("fits", made.fits, "configurations x folds"),
+        ("runs", len(made.runs), "fits that differ only in epochs share one"),
+        ("tasks", made.tasks, "from milestone to milestone, longest first"),
+        ("epochs of training", made.epochs, _saving(made.epochs, made.epochs_unshared)),
+    ]
+
+
+def _expected(made: Plan, split: str) -> list[tuple[str, int, str]]:
+    """Return what a strategy that learns will about come to, a row each."""
+    last = max(run.milestones[-1] for run in made.runs)
+    whole = len(made.configurations) * made.folds * last
+    halved = f"about; {whole:,} if all were trained to epoch {last} on all folds"
+    return [
+        ("trials", len(made.configurations), "at most; scores decide which"),
+        ("folds", made.folds, split),
+        ("runs", len(made.runs), "about"),
+        ("tasks", made.tasks, "about; from milestone to milestone"),
+        ("epochs of training", made.epochs, halved if made.epochs < whole else "about"),
+    ]
 
 
 def _layout_and_time(study: Any) -> Iterator[str]:
@@ -249,5 +278,9 @@ def _saving(epochs: int, unshared: int) -> str:
 def _values(values: Any) -> str:
     if isinstance(values, list):
         return ", ".join(map(str, values))
+    if when := values.get("when"):
+        where = " and ".join(f"{name} is {_values(ones)}" for name, ones in when.items())
+        rest = {key: value for key, value in values.items() if key != "when"}
+        return f"{_values(rest.get('values', rest))}, where {where}"
     kind = "whole numbers " if values["integer"] else ""
     return f"{kind}{values['low']} to {values['high']}{', log' if values['log'] else ''}"

@@ -44,23 +44,21 @@ def parents_first(names: Iterable[str], when: Conditions) -> list[str]:
     return list(done)
 
 
+def holds(name: str, point: Mapping[str, Any], when: Conditions) -> bool:
+    """Tell whether the conditions of a hyperparameter hold at a point."""
+    return all(
+        other in point and among(point[other], values)
+        for other, values in when.get(name, {}).items()
+    )
+
+
 def kept(point: Mapping[str, Any], when: Conditions) -> dict[str, Any]:
     """Return a point without the hyperparameters whose conditions do not hold.
 
     One whose condition names a hyperparameter that is not there itself, is not there either.
     """
     there = dict(point)
-    changed = True
-    while changed:
-        gone = [
-            name
-            for name in there
-            if not all(
-                other in there and among(there[other], values)
-                for other, values in when.get(name, {}).items()
-            )
-        ]
-        changed = bool(gone)
+    while gone := [name for name in there if not holds(name, there, when)]:
         for name in gone:
             del there[name]
     return there

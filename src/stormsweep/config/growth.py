@@ -18,7 +18,7 @@ def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
 
     Values, ranges that are wider, trials and another strategy may be added: what was trained is a
     part of what is to be trained then. A hyperparameter that was fixed may be searched, where its
-    value is one of those.
+    value is one of those. The training part may be split in more rounds.
 
     Parameters
     ----------
@@ -36,12 +36,16 @@ def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
     >>> more = {"search": {"space": {"epochs": [5, 10, 20]}}, "study": {"name": "x"}}
     >>> few, many = StudyFile.model_validate(search), StudyFile.model_validate(more)
     >>> shrunk(few, many), shrunk(many, few)
-    ([], ['search.space.epochs was [5, 10, 20], is [5, 10]: a study may only grow'])
+    ([], ['search.space.epochs was [5, 10, 20], is [5, 10] (a study may only grow)'])
     """
     lost = []
     if new.search.trials < old.search.trials:
-        was, now = old.search.trials, new.search.trials
-        lost.append(f"search.trials was {was}, is {now}: a study may only grow")
+        lost.append(
+            f"search.trials was {old.search.trials}, is {new.search.trials} (a study may only grow)"
+        )
+    was, now = old.validation.rounds, new.validation.rounds
+    if now < was:
+        lost.append(f"validation.rounds was {was}, is {now} (a study may only grow)")
     before, after = _space(old), _space(new)
     for name in dict.fromkeys([*before, *after]):
         key = f"search.space.{name}" if name in new.search.space else f"model.parameters.{name}"
@@ -51,13 +55,17 @@ def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
             lost.append(f"{_key(old, name)} was {_show(before[name])}, is gone")
         elif not _holds(after[name], before[name]):
             was, now = _show(before[name]), _show(after[name])
-            lost.append(f"{key} was {was}, is {now}: a study may only grow")
+            lost.append(f"{key} was {was}, is {now} (a study may only grow)")
     return lost
 
 
 def grew(old: StudyFile, new: StudyFile) -> bool:
     """Tell whether the search of a study is another now."""
-    return old.search != new.search or old.model.parameters != new.model.parameters
+    return (
+        old.search != new.search
+        or old.model.parameters != new.model.parameters
+        or old.validation.rounds != new.validation.rounds
+    )
 
 
 def _key(file: StudyFile, name: str) -> str:

@@ -85,15 +85,8 @@ def parse(path: Path, content: dict[str, Any], model: type[M]) -> M:
     try:
         return model.model_validate(content)
     except ValidationError as failure:
-        # An unknown key explains other mistakes better than they do themselves; lists of the
-        # space are checked beforehand, so what is wrong there is a range.
-        errors = sorted(
-            failure.errors(),
-            key=lambda one: (
-                one["type"] != "extra_forbidden",
-                not any("Range" in str(part) for part in one["loc"]),
-            ),
-        )
+        # An unknown key explains other mistakes better than they do themselves.
+        errors = sorted(failure.errors(), key=lambda one: one["type"] != "extra_forbidden")
         raise StudyFileError(f"{path}: {_say(errors[0], model)}") from None
 
 
@@ -108,7 +101,7 @@ def dump_study(study: StudyFile) -> str:
 #: Keys that may differ between sessions of one study: they do not decide over scores.
 _FREE = ("data.cache", "engine.bundle", "study.keep_checkpoints")
 #: Tables that are judged as a whole where a study may have grown.
-_MAY_GROW = ("search.", "model.parameters")
+_MAY_GROW = ("search.", "model.parameters", "validation.rounds")
 
 
 def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[str]:
@@ -140,7 +133,9 @@ def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[s
         if json.dumps(before.get(key)) == json.dumps(after.get(key)):
             continue
         was, now = (_show(side[key]) if key in side else "unset" for side in (before, after))
-        changes.append(f"{key} was {was}, is {now}")
+        more = growing and key == "validation.folds"
+        way = " (every split would be another; for more folds raise validation.rounds)"
+        changes.append(f"{key} was {was}, is {now}{way if more else ''}")
     return changes + (shrunk(old, new) if growing else [])
 
 
@@ -179,7 +174,7 @@ def _say(error: ErrorDetails, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in location)
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
+        known = _known_keys(model, list(error["loc"][:-1]))
         where = f"[{'.'.join(map(str, location[:-1]))}]" if location[:-1] else "the file"
         return (
             f"unknown key {key!r}{nearest(str(location[-1]), known)}; "
@@ -236,10 +231,10 @@ def _allowed(kind: str, context: dict[str, Any], message: str) -> str:
 
 def _location(parts: tuple[int | str, ...]) -> list[int | str]:
     """Drop what pydantic adds for unions: names of types, not of keys."""
-    noise = {"int", "float", "str", "bool", "Range", "list", "function-before"}
+    noise = {"int", "float", "str", "bool", "list", "function-before"}
     kept: list[int | str] = []
     for part in parts:
-        if isinstance(part, str) and (part in noise or "[" in part):
+        if isinstance(part, str) and (part in noise or part[:1] == "<" or "[" in part):
             continue
         kept.append(part)
     return kept
@@ -256,9 +251,9 @@ def _known_keys(model: type[BaseModel], location: list[int | str]) -> list[str]:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
         else:
-            from stormsweep.config.study import Range
+            from stormsweep.config.study import Choices, Range
 
-            return list(Range.model_fields)
+            return list((Choices if "<values>" in location else Range).model_fields)
     return list(model.model_fields)
 
 

@@ -11,14 +11,18 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    Tag,
     field_validator,
     model_validator,
 )
+
+from stormsweep.config.space_checks import check_constraints, check_search, check_strategy
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 Choice = Scalar | list[Scalar]
@@ -42,6 +46,8 @@ STORM_SOURCES = ("twin", "ncar-storms")
 TABLE_SOURCES = ("csv", "npz")
 #: Ways to make folds that keep groups whole.
 GROUPED_SPLITS = ("grouped", "stratified-grouped", "chronological")
+#: Ways to make folds that need no chance, so that there is one round of them.
+ONE_WAY_SPLITS = ("chronological", "consecutive")
 #: Keys of ``[data]`` that choose among storms.
 STORM_KEYS = ("first_date", "last_date", "missing")
 
@@ -294,7 +300,7 @@ def _check_values(key: str, values: Any) -> None:
     if not isinstance(values, list):
         raise ValueError(
             f"{key}: given {values!r}; must be a list of values, "
-            "or for random search a range such as {low = 1e-4, high = 1e-1, log = true}"
+            "or a range such as {low = 1e-4, high = 1e-1, log = true}"
         )
     if not values:
         raise ValueError(f"{key}: given []; must have at least one value")
@@ -307,6 +313,21 @@ def _check_values(key: str, values: Any) -> None:
             )
         if any(value == other and type(value) is type(other) for other in values[:index]):
             raise ValueError(f"{key}: given {value!r} twice; must be different values")
+
+
+def _kind(given: Any) -> str:
+    """Tell what a line of the space means to be, so that mistakes are those of one kind only."""
+    if isinstance(given, dict | Table):
+        return "<values>" if isinstance(given, Choices) or "values" in dict(given) else "<range>"
+    return "<list>"
+
+
+Searched = Annotated[
+    Annotated[list[Choice], Tag("<list>")]
+    | Annotated[Choices, Tag("<values>")]
+    | Annotated[Range, Tag("<range>")],
+    Discriminator(_kind),
+]
 
 
 def _is_scalar(value: Any) -> bool:
@@ -339,9 +360,15 @@ class SearchTable(Table):
     best of them are scored on all; unset: all folds at once."""
     constraints: list[StrictStr] = []
     """What must hold among hyperparameters, such as ``"filters * layers <= 256"``."""
-    space: dict[StrictStr, list[Choice] | Choices | Range] = {}
-    """Hyperparameters: a list of values each, or a range for random search. Once a study has begun
-    its space cannot change: more values need a study of another name, which trains all anew."""
+    space: dict[StrictStr, Searched] = {}
+    """Hyperparameters: a list of values each, or a range (not for a grid). A study that was begun
+    may grow: more values, wider ranges, more trials; only what is new is trained."""
+
+    @field_validator("strategy")
+    @classmethod
+    def _known_strategy(cls, value: str) -> str:
+        check_strategy(value)
+        return value
 
     @field_validator("metric")
     @classmethod
@@ -354,18 +381,16 @@ class SearchTable(Table):
     @classmethod
     def _sound_space(cls, space: Any) -> Any:
         for name, values in space.items() if isinstance(space, dict) else ():
-            if not isinstance(values, dict):
+            if isinstance(values, dict):
+                if isinstance(values.get("values"), list):
+                    _check_values(f"search.space.{name}.values", values["values"])
+            elif not isinstance(values, Table):
                 _check_values(f"search.space.{name}", values)
         return space
 
     @model_validator(mode="after")
-    def _grid_has_lists(self) -> SearchTable:
-        ranges = [name for name, values in self.space.items() if isinstance(values, Range)]
-        if self.strategy == "grid" and ranges:
-            raise ValueError(
-                f"search.space.{ranges[0]}: given a range; a grid needs a list of values; "
-                'ranges are for strategy = "random"'
-            )
+    def _sound(self) -> SearchTable:
+        check_search(self)
         return self
 
 
@@ -373,7 +398,10 @@ class ValidationTable(Table):
     """``[validation]``: how the training part is split."""
 
     folds: Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=2)] = 3
-    """Number of folds."""
+    """Number of folds of a round."""
+    rounds: Count = 1
+    """How often the training part is split anew; raising it adds folds to a study that was begun.
+    ``chronological`` and ``consecutive`` have one round."""
     split: (
         Literal[
             "grouped", "stratified-grouped", "chronological", "stratified", "k-fold", "consecutive"
@@ -394,6 +422,11 @@ class ValidationTable(Table):
     def grouped(self) -> bool:
         """Whether no group is on both sides of a fold."""
         return self.split in GROUPED_SPLITS
+
+    @property
+    def total(self) -> int:
+        """Folds of all rounds together: on how many each configuration is trained."""
+        return self.folds * self.rounds
 
 
 class EngineTable(Table):
@@ -465,6 +498,8 @@ class SiteChoice(Table):
 
 
 def _check_counts(key: str, values: Any) -> None:
+    if isinstance(values, Choices):
+        key, values = f"{key}.values", values.values
     if isinstance(values, Range):
         if not values.integer or values.low < 1:
             raise ValueError(f"{key}: must be whole numbers from 1; set integer = true")
@@ -505,6 +540,11 @@ class StudyFile(Table):
             raise ValueError(
                 f"validation.group_by: is {group!r}, but validation.split = {split!r} {needs}; "
                 f"must be {'the name of a group' if group == 'none' else 'none'}"
+            )
+        if split in ONE_WAY_SPLITS and self.validation.rounds > 1:
+            raise ValueError(
+                f"validation.rounds: given {self.validation.rounds}; must be 1 with "
+                f"validation.split = {split!r}, which splits in one way only"
             )
         filled = self.validation.model_copy(update={"group_by": group, "split": split})
         object.__setattr__(self, "validation", filled)
@@ -553,4 +593,10 @@ class StudyFile(Table):
                 _check_counts(f"search.space.{name}", self.search.space[name])
             if name in self.model.parameters:
                 _check_counts(f"model.parameters.{name}", self.model.parameters[name])
+        folds, first = self.validation.folds, self.search.first_folds
+        if first is not None and first > folds:
+            raise ValueError(
+                f"search.first_folds: given {first}; must be at most validation.folds, {folds}"
+            )
+        check_constraints(self.search, {"batch_size": 128, "epochs": 10, **self.model.parameters})
         return self

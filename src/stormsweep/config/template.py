@@ -24,9 +24,14 @@ _SPACE = """\
 batch_size = [128, 512]
 learning_rate = [0.001, 0.005]
 epochs = [2, 4]
-# A range, for strategy = "random":
+# Ranges, for any strategy but "grid", and hyperparameters that are there only beside certain values
+# of others:
 # dropout = {low = 0.0, high = 0.5}
 # l2 = {low = 1e-6, high = 1e-2, log = true}
+# filters = {low = 8, high = 64, log = true, integer = true}
+# optimizer = ["adam", "sgd"]
+# momentum = {low = 0.5, high = 0.99, when = {optimizer = ["sgd"]}}
+# nesterov = {values = [true, false], when = {optimizer = ["sgd"]}}
 """
 
 

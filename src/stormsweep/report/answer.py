@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from stormsweep import wording
 from stormsweep.config.study import BOUNDS
 from stormsweep.report import tested_words, words
 from stormsweep.report.material import Material
@@ -47,7 +48,7 @@ def score_line(material: Material) -> tuple[str, str]:
     best = material.summary.best
     if best is None:
         return "", ""
-    folds = words.count(best.folds, "fold")
+    folds = wording.folds(best.folds, best.rounds, times=words.TIMES)
     if not math.isfinite(best.low):
         return words.score(best.mean), f"{folds}: too few for an interval"
     low, high = words.score(best.low), words.score(best.high)
@@ -66,12 +67,18 @@ def how_sure(material: Material) -> list[str]:
             f"{best.folds} of {best.folds_expected}."
         )
     if math.isfinite(best.low):
+        folds = wording.folds(best.folds, best.rounds, "validation fold", words.TIMES)
         text = (
-            f"The interval is a t-interval of the mean over {best.folds} validation folds. It says "
+            f"The interval is a t-interval of the mean over {folds}. It says "
             "how much the score depends on which of these cases validate. The folds share most of "
             "their training cases, so it is rather too narrow; and the configuration was chosen "
             "because its score is high, so the score itself is flattered."
         )
+        if best.rounds > 1:
+            text += (
+                " Each round validates the same cases again: the scatter is better known by it, "
+                "but the interval counts the folds of one round only."
+            )
         low, high = BOUNDS[material.metric]
         if best.low <= low or best.high >= high:
             text += (

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from stormsweep import wording
 from stormsweep.report import words
 from stormsweep.report.parts import Cell
 from stormsweep.scaling.comparison import Comparison
@@ -226,7 +227,7 @@ def studies(found: Comparison) -> list[tuple[str, str]]:
                 for part in (
                     side.source,
                     f"data: {side.data}{' (synthetic)' if side.synthetic else ''}",
-                    words.count(side.folds, "fold"),
+                    wording.folds(side.folds, side.rounds, times=words.TIMES),
                     f"ranked by {words.score_label(side.metric)}",
                 )
                 if part

@@ -224,9 +224,11 @@ def _noise(material: Material) -> float:
     count, folds = values.shape
     if count < 2 or folds < 2:
         return float("nan")
+    # Further rounds validate the same cases again.
+    apart = min(folds, material.study.splits)
     # What a fold adds to every configuration alike tells none of them apart.
     left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
-    return float((left**2).sum() / ((count - 1) * (folds - 1)) / folds)
+    return float((left**2).sum() / ((count - 1) * (folds - 1)) / apart)
 
 
 def share_table(material: Material) -> Table | None:

@@ -7,6 +7,7 @@ import math
 import tomllib
 from typing import Any
 
+from stormsweep import wording
 from stormsweep.report import words
 from stormsweep.report.material import Material
 from stormsweep.report.parts import Cell
@@ -115,7 +116,8 @@ def _folds_in_words(material: Material) -> str:
     if by != "none":
         how += ": none is in training and validation at once"
         how += f" ({words.number(groups)} groups)" if isinstance(groups, int) else ""
-    return f"{words.count(study.folds, 'fold')}, {how}"
+    again = "" if study.rounds == 1 else ", split anew in each round"
+    return f"{wording.folds(study.folds, study.rounds, times=words.TIMES)}, {how}{again}"
 
 
 def _split(study_file: str) -> str:

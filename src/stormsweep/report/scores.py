@@ -11,6 +11,7 @@ import matplotlib.ticker
 import numpy as np
 import pandas as pd
 
+from stormsweep import wording
 from stormsweep.report import words
 from stormsweep.report.axes import Layout, Scale, grid_layout, places, scale_of
 from stormsweep.report.material import Material
@@ -132,9 +133,10 @@ def _draw_lines(
 
 
 def _grid_caption(material: Material, part: pd.DataFrame, layout: Layout, among: str) -> str:
-    folds = material.study.folds
+    study = material.study
+    folds = wording.folds(study.folds, study.rounds, "validation fold", words.TIMES)
     text = (
-        f"Mean {material.metric_label} over {words.count(folds, 'validation fold')} against "
+        f"Mean {material.metric_label} over {folds} against "
         f"{words.label(layout.x)}{' after ' + among if among else ''}"
     )
     if layout.lines:

@@ -133,18 +133,19 @@ def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
     """
     single = folds(journals)
     rows = []
-    expected = {title: study(entries).folds for title, entries in journals.items()}
+    about = {str(title): study(entries) for title, entries in journals.items()}
     for (title, score), part in single.groupby(["protocol", "score"], sort=False):
         count = len(part)
         means = {name: part[name].mean(skipna=False) for name in ("validation", "test")}
         spread = {f"{name}_sd": part[name].std(skipna=False) for name in ("validation", "test")}
         gain, sd = part["flattery"].mean(skipna=False), part["flattery"].std(skipna=False)
-        overlap = 1 / (count - 1) if count > 1 else np.nan
+        splits = min(count, about[str(title)].splits)
+        overlap = 1 / (splits - 1) if splits > 1 else np.nan
         shared = np.nan_to_num(part["test_error"].mean(skipna=False))
         half = float(t_quantile(count)) * np.sqrt((1 / count + overlap) * sd**2 + shared**2)
         rows.append(
             {"protocol": title, "score": score, "folds": count}
-            | {"folds_expected": expected[str(title)]}
+            | {"folds_expected": about[str(title)].folds}
             | means
             | spread
             | {"flattery": gain, "flattery_low": gain - half, "flattery_high": gain + half}

@@ -50,6 +50,21 @@ def study(entries: Sequence[Entry]) -> StudyBegun:
     return begun[-1]
 
 
+def epoch_patches(entries: Sequence[Entry], folds: int) -> list[int]:
+    """Return the patches of an epoch of each fold, balanced.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+    folds : int
+        How many: folds that a study has got since are taken to be like those of its first round.
+    """
+    about = study(entries)
+    sizes = [int(size["epoch_patches"]) for size in about.fold_sizes]
+    return sizes + [sizes[fold % about.splits] for fold in range(len(sizes), folds)]
+
+
 @view
 def higher_is_better(entries: Sequence[Entry]) -> bool:
     """Say whether the study's metric is to be maximized."""

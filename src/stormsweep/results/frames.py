@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from stormsweep.config.study import BOUNDS
@@ -107,7 +108,9 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
         ``rank``, ``configuration``, the hyperparameters, ``folds`` scored of ``folds_expected``,
         ``complete``, ``<score>_mean`` and ``<score>_sd`` (n - 1 in the denominator) over folds,
         ``<metric>_low`` and ``<metric>_high``, the 95 % t-interval of the metric's mean over folds
-        (cut at the metric's bounds), and ``seconds``, the time of all its folds' tasks.
+        (cut at the metric's bounds), and ``seconds``, the time of all its folds' tasks. Further
+        rounds validate the same cases again: by them it is better known how much folds scatter, but
+        the variance of the mean is counted as that of one round.
     """
     frame, columns, scores = fits(entries), hyperparameter_columns(entries), score_names(entries)
     about = study(entries)
@@ -124,7 +127,7 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
         table[f"{score}_sd"] = grouped[score].std(ddof=1).where(whole)
         if score == about.metric:
             mean, sd = table[f"{score}_mean"], table[f"{score}_sd"]
-            half = t_quantile(table["folds"].to_numpy()) * sd / np.sqrt(table["folds"])
+            half = sd * _half_width(table["folds"].to_numpy(), about.splits)
             least, most = BOUNDS[score]
             table[f"{score}_low"] = (mean - half).clip(lower=least)
             table[f"{score}_high"] = (mean + half).clip(upper=most)
@@ -351,6 +354,18 @@ def t_quantile(counts: Any) -> Any:
     freedom = np.asarray(counts, dtype=float) - 1
     factor = stdtrit(np.maximum(freedom, 1), 0.5 + CONFIDENCE / 2)
     return np.where(freedom >= 1, factor, np.nan)
+
+
+def _half_width(folds: NDArray[Any], splits: int) -> NDArray[Any]:
+    """Return half the t-interval of a mean over folds, in standard deviations over these folds.
+
+    All rounds have the same mean but for chance in training, since each validates the same cases
+    once: a fold less of each round scatters freely, and the mean has the variance of one round's.
+    """
+    rounds = -(-folds // splits)
+    free = np.maximum(folds - rounds, 1)
+    widened = np.sqrt((folds - 1) / free / np.minimum(folds, splits))
+    return t_quantile(folds - rounds + 1) * widened
 
 
 @view

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stormsweep.markup import facts as facts_html
+from stormsweep.markup import point
 from stormsweep.records import Entry, RunFailed
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
 from stormsweep.results.views import view
+from stormsweep.wording import duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class Best:
         All of them, ``epochs`` included, as the study file gives them.
     folds, folds_expected, complete : int, int, bool
         How many folds were scored.
+    rounds : int
+        How many rounds these are, if it is complete.
     mean, sd, low, high : float
         Of the study's metric over folds; `low` and `high` bound the 95 % t-interval of the mean.
     scores : dict of str to (float, float)
@@ -46,6 +51,7 @@ class Best:
     high: float
     scores: dict[str, tuple[float, float]]
     seconds: float
+    rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,28 @@ class Summary:
     retries: int
     finished: bool
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        rows: list[tuple[str, Any]] = [
+            ("state", "finished" if self.finished else "unfinished"),
+            ("runs", f"{self.runs_finished:,} of {self.runs_planned:,}"),
+            ("fits", f"{self.fits_scored:,} of {self.fits_planned:,}"),
+            ("epochs", f"{self.epochs_trained:,} of {self.epochs_planned:,}"),
+            ("failed runs", self.runs_failed),
+            ("time", f"{duration(self.wall_seconds)} in {self.sessions} session(s)"),
+        ]
+        if self.best is not None:
+            best = self.best
+            rows += [
+                (
+                    "best",
+                    f"{self.metric} {best.mean:.4f} over {best.folds} of {best.folds_expected} "
+                    f"folds: {point(best.hyperparameters)}",
+                )
+            ]
+        notes = ["The data are synthetic (the twin)."] if self.synthetic else []
+        return facts_html(self.name, rows, notes)
+
 
 @view
 def summary(entries: Sequence[Entry]) -> Summary:
@@ -156,9 +184,11 @@ def differences(entries: Sequence[Entry]) -> pd.DataFrame:
     """Compare every other complete configuration with the best, fold by fold.
 
     Both were validated on the same folds, so their scores are paired. The difference of the means
-    gets a t-interval whose variance is widened by ``1/k + 1/(k - 1)`` in place of ``1/k``, because
-    the training sets of the `k` folds overlap (the corrected resampled t-test: Nadeau and Bengio,
-    2003, Inference for the generalization error, Machine Learning 52, 239-281).
+    gets a t-interval whose variance is widened by ``1/n + 1/(k - 1)`` in place of ``1/n``, because
+    the training sets of the `n` folds overlap: `k` folds a round, 1 case validated for ``k - 1``
+    that train (the corrected resampled t-test: Nadeau and Bengio, 2003, Inference for the
+    generalization error, Machine Learning 52, 239-281; for repeated cross-validation: Bouckaert and
+    Frank, 2004, Evaluating the replicability of significance tests, PAKDD, 3-12).
 
     Returns
     -------
@@ -184,7 +214,7 @@ def differences(entries: Sequence[Entry]) -> pd.DataFrame:
     values = paired.to_numpy(dtype=float)
     gaps = sign * (values[0] - values[1:])
     mean, sd = gaps.mean(axis=1), gaps.std(axis=1, ddof=1)
-    half = frames.t_quantile(count) * sd * np.sqrt(1 / count + 1 / (count - 1))
+    half = frames.t_quantile(count) * sd * np.sqrt(1 / count + 1 / (about.splits - 1))
     low, high = mean - half, mean + half
     return pd.DataFrame(
         {
@@ -198,7 +228,8 @@ def differences(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def _best(entries: Sequence[Entry], table: pd.DataFrame) -> Best | None:
-    metric = facts.study(entries).metric
+    about = facts.study(entries)
+    metric = about.metric
     sound = table[np.isfinite(table[f"{metric}_mean"].to_numpy(dtype=float))]
     if sound.empty:
         return None
@@ -219,4 +250,5 @@ def _best(entries: Sequence[Entry], table: pd.DataFrame) -> Best | None:
             for name in facts.score_names(entries)
         },
         seconds=float(row["seconds"]),
+        rounds=about.rounds if row["complete"] else 1,
     )

@@ -208,15 +208,17 @@ class Comparison:
     def _estimate(self, side: Side, keys: list[tuple[str, int]]) -> tuple[str, Estimate]:
         """Return the difference of the means over some configurations, and how it was paired."""
         base = self.baseline
+        rounds = base.rounds, side.rounds
         ours, theirs = self._by_fold(base, keys), self._by_fold(side, keys)
         if ours is not None and theirs is not None:
             if base.same_folds and base.same_folds == side.same_folds:
-                return "paired", differences.paired(ours, theirs)
+                return "paired", differences.paired(ours, theirs, base.rounds)
             both = [(float(v.mean()), _sd(v), len(v)) for v in (ours, theirs)]
-            return "unpaired", differences.unpaired(both[0], both[1])
+            return "unpaired", differences.unpaired(both[0], both[1], rounds)
         known = [self._complete(base), self._complete(side)]
         if len(keys) == 1:
-            return "unpaired", differences.unpaired(known[0][keys[0]], known[1][keys[0]])
+            ours, theirs = known[0][keys[0]], known[1][keys[0]]
+            return "unpaired", differences.unpaired(ours, theirs, rounds)
         gap = np.mean([known[1][key][0] - known[0][key][0] for key in keys])
         return "means only", Estimate(float(gap), np.nan, 0.0)
 

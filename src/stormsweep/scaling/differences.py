@@ -1,11 +1,12 @@
 """Differences of scores between studies, and whether they are more than noise.
 
-Scores of one configuration on the k folds of a cross-validation are no independent sample: the
+Scores of one configuration on the n folds of a cross-validation are no independent sample: the
 training sets of the folds overlap. So the variance of a mean over folds is taken as
-``(1/k + 1/(k - 1)) s^2`` in place of ``s^2 / k`` (the corrected resampled t-test: Nadeau and
-Bengio, 2003, Inference for the generalization error, Machine Learning 52, 239-281), as in
-`stormsweep.results.summary.differences`. Where two studies were scored on the same folds, the
-differences are taken fold by fold (paired); else each study has a variance of its own (Welch).
+``(1/n + 1/(k - 1)) s^2`` in place of ``s^2 / n``, with k folds a round (the corrected resampled
+t-test: Nadeau and Bengio, 2003, Inference for the generalization error, Machine Learning 52,
+239-281), as in `stormsweep.results.summary.differences`. Where two studies were scored on the same
+folds, the differences are taken fold by fold (paired); else each study has a variance of its own
+(Welch).
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ class Estimate(NamedTuple):
         return float(2 * stdtr(self.freedom, -abs(self.difference) / self.error))
 
 
-def paired(baseline: ArrayLike, other: ArrayLike) -> Estimate:
+def paired(baseline: ArrayLike, other: ArrayLike, rounds: int = 1) -> Estimate:
     """Return the difference of two studies scored on the same folds.
 
     Parameters
     ----------
-    baseline, other : array_like, shape (k,)
-        Scores on the folds, in the same order.
+    baseline, other : array_like, shape (n,)
+        Scores on the folds of all rounds, in the same order.
+    rounds : int
+        How often all cases were split.
 
     Examples
     --------
@@ -66,16 +69,22 @@ def paired(baseline: ArrayLike, other: ArrayLike) -> Estimate:
     # Equal gaps differ in their last digits, which is no scatter.
     sd = float(gaps.std(ddof=1))
     sd = 0.0 if sd < 1e-12 else sd
-    return Estimate(float(gaps.mean()), sd * np.sqrt(_share(count)), count - 1.0)
+    return Estimate(float(gaps.mean()), sd * np.sqrt(_share(count, rounds)), count - 1.0)
 
 
-def unpaired(baseline: tuple[float, float, int], other: tuple[float, float, int]) -> Estimate:
+def unpaired(
+    baseline: tuple[float, float, int],
+    other: tuple[float, float, int],
+    rounds: tuple[int, int] = (1, 1),
+) -> Estimate:
     """Return the difference of two studies whose folds have nothing to do with each other.
 
     Parameters
     ----------
     baseline, other : tuple of float, float and int
         Mean, standard deviation (n - 1 in the denominator) and number of folds.
+    rounds : tuple of int and int
+        How often all cases of each were split.
 
     Examples
     --------
@@ -87,7 +96,12 @@ def unpaired(baseline: tuple[float, float, int], other: tuple[float, float, int]
     counts = [baseline[2], other[2]]
     if min(counts) < 2:
         return Estimate(difference, np.nan, 0.0)
-    parts = np.array([sd**2 * _share(count) for _, sd, count in (baseline, other)])
+    parts = np.array(
+        [
+            sd**2 * _share(count, times)
+            for (_, sd, count), times in zip((baseline, other), rounds, strict=True)
+        ]
+    )
     total = float(parts.sum())
     if not np.isfinite(total):
         return Estimate(difference, np.nan, 0.0)
@@ -96,8 +110,8 @@ def unpaired(baseline: tuple[float, float, int], other: tuple[float, float, int]
     return Estimate(difference, float(np.sqrt(total)), freedom)
 
 
-def _share(folds: int) -> float:
-    return 1 / folds + 1 / (folds - 1)
+def _share(folds: int, rounds: int) -> float:
+    return 1 / folds + 1 / (folds // rounds - 1)
 
 
 def holm(probabilities: Sequence[float]) -> NDArray[Any]:

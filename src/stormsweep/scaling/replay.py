@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -149,7 +149,8 @@ class Answers:
 
     def merit(self, point: int, epochs: int, folds: int) -> float:
         """Return the mean over the first folds at an epoch; NaN where one of them has none."""
-        return float(self.merits[point, self.epochs.index(epochs), :folds].mean())
+        # As a search adds them up, so that equal scores are equal.
+        return math.fsum(self.merits[point, self.epochs.index(epochs), :folds]) / folds
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ class Rung:
     beyond_noise : int
         Those of them that are better by more than the grid's fold noise.
     best_dropped : bool
-        Whether the best, at all epochs on all folds, of those that got here was dropped.
+        Whether the best, at all epochs on all folds, of those that it was chosen among was dropped.
     """
 
     epochs: int
@@ -223,7 +224,11 @@ class Replay:
 
 
 def replay(
-    strategy: Strategy, answers: Answers, workers: int = 1, training: int | None = None
+    strategy: Strategy,
+    answers: Answers,
+    workers: int = 1,
+    training: int | None = None,
+    bracket: Callable[[int], Hashable] | None = None,
 ) -> Replay:
     """Have a strategy search a grid whose full answer is known.
 
@@ -241,6 +246,9 @@ def replay(
         How many train side by side. ASHA's choices depend on it, as in a study.
     training : int, optional
         Begin nothing more once so many epochs are trained, or under way.
+    bracket : callable, optional
+        Tells of a trial among which others it is chosen (`Hyperband.bracket`): only they can be
+        kept in its place. None: all are chosen among all.
 
     Raises
     ------
@@ -279,7 +287,8 @@ def replay(
             merits = () if math.isnan(merit) else (merit,)
             outcomes.append(Outcome(*_key(proposal), merits))
             strategy.take(outcomes[-1])
-    return _told(answers, outcomes, points, trained, clock)
+    rungs = tuple(_rungs(answers, outcomes, points, bracket))
+    return _told(answers, outcomes, points, trained, clock, rungs)
 
 
 def _point(hyperparameters: Hyperparameters, names: Sequence[str]) -> tuple[str, Hyperparameters]:
@@ -324,6 +333,7 @@ def _told(
     points: Mapping[int, int],
     trained: np.ndarray[Any, Any],
     clock: float,
+    rungs: tuple[Rung, ...],
 ) -> Replay:
     """Put together what came of it."""
     reached = np.array(answers.epochs)[None, :] <= trained.min(axis=1)[:, None]
@@ -345,34 +355,41 @@ def _told(
         best=best,
         regret=float(answers.means[answers.best]) - found,
         noise=answers.noise,
-        rungs=tuple(_rungs(answers, outcomes, points)),
+        rungs=rungs,
     )
 
 
-def _rungs(answers: Answers, outcomes: Sequence[Outcome], points: Mapping[int, int]) -> list[Rung]:
+def _rungs(
+    answers: Answers,
+    outcomes: Sequence[Outcome],
+    points: Mapping[int, int],
+    bracket: Callable[[int], Hashable] | None,
+) -> Iterator[Rung]:
     """Count on every fidelity who was gone on with, and who should have been."""
     final = np.nan_to_num(answers.means[:, -1], nan=-np.inf)
     there: dict[tuple[int, int], list[Outcome]] = {}
     for outcome in outcomes:
         there.setdefault((outcome.epochs, outcome.folds), []).append(outcome)
     order = sorted(there)
-    rungs = []
     for number, fidelity in enumerate(order):
         above = {outcome.trial for higher in order[number + 1 :] for outcome in there[higher]}
-        kept = [points[o.trial] for o in there[fidelity] if o.trial in above]
-        dropped = [points[o.trial] for o in there[fidelity] if o.trial not in above]
-        # On the last fidelity, nobody is dropped.
-        worst = min((float(final[point]) for point in kept), default=np.inf)
-        rungs.append(
-            Rung(
-                *fidelity,
-                trials=len(there[fidelity]),
-                failed=sum(outcome.failed for outcome in there[fidelity]),
-                kept=len(kept),
-                eliminated_falsely=sum(bool(final[point] > worst) for point in dropped),
-                beyond_noise=sum(bool(final[point] > worst + answers.noise) for point in dropped),
-                best_dropped=bool(kept)
-                and max(final[dropped], default=-np.inf) > max(final[kept], default=-np.inf),
-            )
+        groups: dict[Hashable, list[int]] = {}
+        for outcome in there[fidelity]:
+            groups.setdefault(bracket and bracket(outcome.trial), []).append(outcome.trial)
+        false, beyond, best_dropped = 0, 0, False
+        for trials in groups.values():
+            kept = [float(final[points[trial]]) for trial in trials if trial in above]
+            dropped = [float(final[points[trial]]) for trial in trials if trial not in above]
+            # On the last fidelity, or where all else failed, nobody was preferred.
+            false += sum(merit > min(kept, default=np.inf) for merit in dropped)
+            beyond += sum(merit > min(kept, default=np.inf) + answers.noise for merit in dropped)
+            best_dropped |= bool(kept and dropped) and max(dropped) > max(kept)
+        yield Rung(
+            *fidelity,
+            trials=len(there[fidelity]),
+            failed=sum(outcome.failed for outcome in there[fidelity]),
+            kept=sum(outcome.trial in above for outcome in there[fidelity]),
+            eliminated_falsely=false,
+            beyond_noise=beyond,
+            best_dropped=best_dropped,
         )
-    return rungs

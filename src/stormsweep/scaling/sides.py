@@ -46,7 +46,7 @@ class Side:
     metric : str
         What it ranks its configurations by.
     folds : int
-        Of the cross-validation.
+        Of the cross-validation, all rounds together.
     same_folds : str
         Sides with the same text here were scored on the same cases, fold by fold; empty: on cases
         that nobody else was.
@@ -75,6 +75,8 @@ class Side:
     published_sd : float
         What the published standard deviations are to be multiplied with, to have n - 1 in the
         denominator; 1 for journals.
+    rounds : int
+        How often all cases were split.
     """
 
     label: str
@@ -93,6 +95,7 @@ class Side:
     flaws: list[str]
     remarks: list[str]
     published_sd: float = 1.0
+    rounds: int = 1
 
     @property
     def published(self) -> bool:
@@ -252,6 +255,7 @@ def from_journal(
         data=source_name + (f", {cases:,} cases" if isinstance(cases, int) else ""),
         flaws=list(about.flaws),
         remarks=[],
+        rounds=about.rounds,
     )
 
 
@@ -264,9 +268,9 @@ def _folds_key(about: StudyBegun) -> str:
         [sizes.get("validation"), sizes.get("validation_positives")] for sizes in about.fold_sizes
     ]
     split = about.split or ("stratified" if about.group_by == "none" else "grouped")
-    drawn = split in ("stratified", "k-fold", "stratified-grouped")
-    kept = [fingerprint, about.folds, split, about.group_by, about.seed if drawn else None, sizes]
-    return json.dumps(kept)
+    drawn = split in ("stratified", "k-fold", "stratified-grouped") or about.rounds > 1
+    seed = about.seed if drawn else None
+    return json.dumps([fingerprint, about.folds, about.rounds, split, about.group_by, seed, sizes])
 
 
 def kinds_of_nodes(entries: Sequence[Entry], environment: dict[str, Any]) -> dict[int, str]:

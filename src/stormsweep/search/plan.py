@@ -9,12 +9,16 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from stormsweep.markup import facts, table
 from stormsweep.search.space import DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS
 from stormsweep.work import Hyperparameters, Run, Task, identity
 
 #: What one optimizer step costs beside its patches, in patches: small batches take longer.
 UPDATE_COST = 40.0
+#: Configurations that a notebook shows of a plan.
+SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,22 @@ class Plan:
     def tasks(self) -> int:
         """Number of tasks: one from milestone to milestone of every run."""
         return sum(len(run.milestones) for run in self.runs)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the sums, and the first configurations."""
+        apart = self.epochs_unshared
+        rows: list[tuple[str, Any]] = [
+            ("configurations", len(self.configurations)),
+            ("fits", f"{self.fits:,}: each on {self.folds} folds"),
+            ("runs", f"{len(self.runs):,} after sharing, in {self.tasks:,} tasks"),
+            ("epochs", f"{self.epochs:,} instead of {apart:,}"),
+        ]
+        names = list(dict.fromkeys(name for values in self.configurations for name in values))
+        first = self.configurations[:SHOWN]
+        cells = [[values.get(name) for name in names] for values in first]
+        more = len(self.configurations) - len(first)
+        notes = [f"and {more:,} more"] if more else []
+        return facts("Plan", rows) + table(names, cells) + "".join(f"<p>{x}</p>" for x in notes)
 
 
 def complete(fixed: Hyperparameters) -> Hyperparameters:

@@ -37,7 +37,8 @@ class Search:
     """What a study with a strategy that learns is to train, as far as anybody knows by now.
 
     Everything follows from the records taken in, in the order of the journal: a search that was
-    stopped goes on with the very next proposal.
+    stopped goes on with the very next proposal. Where the study got more folds since, what was
+    proposed on all folds that there were counts as proposed on all that there are.
 
     Parameters
     ----------
@@ -53,6 +54,8 @@ class Search:
         Epochs at which runs are scored on the way to a later one.
     known : sequence of Known
         Points whose scores are known from elsewhere.
+    first_folds : int, optional
+        On how many folds trials are first scored: such proposals stay as they were.
     """
 
     def __init__(
@@ -63,9 +66,12 @@ class Search:
         merits: Merits,
         stops: Iterable[int] = (),
         known: Sequence[Known] = (),
+        first_folds: int | None = None,
     ) -> None:
         self._begin, self._fixed, self._folds = begin, fixed, folds
         self._merits, self._stops, self._known = merits, sorted(set(stops)), known
+        #: How many folds there were as the journal has it by now.
+        self._first_folds, self._there = first_folds, folds
         #: All runs by id, in the order in which they came up, each with all its milestones.
         self.runs: dict[str, Run] = {}
         self._first: dict[str, str] = {}
@@ -125,7 +131,8 @@ class Search:
             where all that was proposed is scored already: ask again. Both are empty where there is
             nothing before another outcome.
         """
-        proposed, changed = [], {}
+        proposed: list[Proposed] = []
+        changed: dict[str, Run] = {}
         for proposal in self._strategy.propose():
             changed |= {run.id: run for run in self._take_proposal(proposal)}
             told = dict(proposal.hyperparameters), proposal.epochs, proposal.folds
@@ -148,15 +155,19 @@ class Search:
             case RunPlanned() as plan:
                 return self._plan(plan)
             case Proposed(trial, hyperparameters, epochs, folds):
+                if folds == self._there != self._first_folds:
+                    folds = self._folds
                 proposal = Proposal(trial, hyperparameters, epochs, folds)
                 if (trial, epochs, folds) not in self._proposed:
                     return self._take_proposal(proposal)
             case SearchEnded():
                 self.ended = True
-            case StudyBegun(strategy=name):
+            case StudyBegun(strategy=name, folds=folds):
                 if self._name and name != self._name:
                     self._another()
-                self._name = name
+                if folds > self._there:
+                    self.ended = False
+                self._name, self._there = name, folds
             case _:
                 pass
         return []

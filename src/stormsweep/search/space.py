@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stormsweep.config.conditions import Conditions, among, kept, parents_first
+from stormsweep.config.conditions import Conditions, among, holds, kept, parents_first
 from stormsweep.config.expressions import Expression, parse
 from stormsweep.config.growth import DEFAULTS
 from stormsweep.config.study import Choices, Range, SearchTable
@@ -132,27 +132,28 @@ class Space:
         """Whether it holds no ranges."""
         return not any(isinstance(values, Interval) for values in self.values.values())
 
+    def there(self, name: str, point: Hyperparameters) -> bool:
+        """Tell whether a hyperparameter is there beside those that it depends on."""
+        return holds(name, point, self.when)
+
     def kept(self, point: Hyperparameters) -> Hyperparameters:
         """Return a point without the hyperparameters whose conditions do not hold."""
         return kept(point, self.when) if self.when else point
 
     def holds(self, point: Hyperparameters) -> bool:
-        """Tell whether a point keeps to the constraints.
-
-        Raises
-        ------
-        ValueError
-            If one cannot be computed.
-        """
+        """Tell whether a point keeps to the constraints; where one cannot be computed, not."""
         if not self.constraints:
             return True
         fixed = {name: value for name, value in self.fixed.items() if name not in self.values}
         known = {**fixed, **point}
-        return all(
-            expression.holds(known)
-            for expression in self.constraints
-            if expression.names <= known.keys()
-        )
+        try:
+            return all(
+                expression.holds(known)
+                for expression in self.constraints
+                if expression.names <= known.keys()
+            )
+        except ValueError:
+            return False
 
     def fit(self, point: Hyperparameters) -> Hyperparameters | None:
         """Return a point as the space would say it; None where it is not one of the space.

@@ -109,7 +109,7 @@ def variants(study: StudyFile, configuration: Hyperparameters) -> list[Variant]:
         )
     )
     coded = with_protocol(
-        {"split": "consecutive", "group_by": "none", "folds": 3},
+        {"split": "consecutive", "group_by": "none", "folds": 3, "rounds": 1},
         {"method": "repeat", "repeats": 18, "scope": "before-split"},
     )
     # Its last fold holds events only, on which ranking scores mean nothing.

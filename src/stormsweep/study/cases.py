@@ -33,7 +33,7 @@ def _part(path: str, fingerprint: str, name: PartName = "train") -> Part:
 
 @functools.lru_cache(maxsize=4)
 def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
-    """Return the folds, and after the last of them the whole training part."""
+    """Return the folds of all rounds, and after the last of them the whole training part."""
     part = _part(path, fingerprint)
     return [*fold_rows(part, protocol), whole_part(part, protocol)]
 
@@ -41,7 +41,8 @@ def _rows(path: str, fingerprint: str, protocol: Protocol) -> list[FoldRows]:
 def fold_of(order: TaskOrder) -> FoldData:
     """Return the cases of a task's fold."""
     part = _part(order.data, order.fingerprint)
-    rows = _rows(order.data, order.fingerprint, order.protocol)[order.task.run.fold]
+    run = order.task.run
+    rows = _rows(order.data, order.fingerprint, order.protocol)[-1 if run.whole else run.fold]
     inputs, labels, versions = part.inputs, part.labels, range(1)
     augmentation = order.protocol.augmentation
     if augmentation is not None and augmentation.copies:

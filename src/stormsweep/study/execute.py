@@ -327,6 +327,8 @@ class Execution:
             return
         assert self._queue is not None
         while len(self._queue) < len(self._idle) * min(self._bundling.most, _AT_ONCE):
+            # Or it would be asked before the score that made the worker idle counts.
+            self._commit()
             proposed, runs = self._search.more()
             if not proposed:
                 break
@@ -335,7 +337,8 @@ class Execution:
                 self._tally.add(run)
                 reached = self.progress.reached.get(run.id, 0)
                 self._queue.add(run, reached, at_work=run.id in at_work)
-            for record in (*proposed, *map(planned, runs)):
+            records: list[Record] = [*proposed, *map(planned, runs)]
+            for record in records:
                 self._write(record)
             self._commit()
         if self._search.over:

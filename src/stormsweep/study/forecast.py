@@ -299,8 +299,7 @@ def _own(
 
     if entries:
         _, inputs, shape = _known(entries)
-        sizes = facts.study(entries).fold_sizes
-        return inputs, shape, [int(size["epoch_patches"]) for size in sizes]
+        return inputs, shape, facts.epoch_patches(entries, file.validation.total)
     folder = prepared_folder(file)
     if not folder.is_dir():
         return None

@@ -95,8 +95,7 @@ class Outlook:
         )
         self.rest = left and not whole
         self._before = known if self.rest else Progress()
-        sizes = facts.study(self._entries).fold_sizes
-        self._patches = [int(size["epoch_patches"]) for size in sizes]
+        self._patches = facts.epoch_patches(self._entries, self.plan.folds)
         table = runtime.observations(self._entries, sessions_of(study.directory))
         self.runtime = runtime.fit(table)
         fitted = set(table.loc[table["kind"] == self.runtime.kind, "session"])

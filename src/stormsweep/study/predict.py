@@ -146,16 +146,42 @@ def predict(
 def _predictor(
     directory: Path, facts: dict[str, Any]
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Load the model into this process, which until now did without TensorFlow."""
+    with model_loaded(directory, facts) as model:
+        from stormsweep.training.inference import Predictor
+
+        return Predictor(model)
+
+
+@contextlib.contextmanager
+def model_loaded(directory: Path, facts: dict[str, Any]) -> Iterator[Any]:
+    """Load the verified model into this process, which until now did without TensorFlow.
+
+    Parameters
+    ----------
+    directory : Path
+        Of the study.
+    facts : dict
+        What `stormsweep.study.delivery.read_facts` returned.
+
+    Yields
+    ------
+    keras.Model
+        What is done with it within says nothing on standard error but what Python says.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded.
+    """
     from stormsweep.cluster.machine import cores
 
     with _standard_error_kept():
         from stormsweep.training.keras_tf import configure
 
         configure(cores())
-        from stormsweep.training.inference import Predictor, load_model
+        from stormsweep.training.inference import load_model
 
-        model = load_model(
+        yield load_model(
             directory / FOLDER / facts["model"],
             facts["form"],
             lambda: _builder(facts),
@@ -163,7 +189,6 @@ def _predictor(
             facts["input_shape"],
             facts["precision"],
         )
-        return Predictor(model)
 
 
 def _builder(facts: dict[str, Any]) -> Callable[..., Any]:

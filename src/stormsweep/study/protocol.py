@@ -34,6 +34,7 @@ def protocol_of(study: StudyFile) -> Protocol:
         before_split=balancing.scope == "before-split",
         augmentation=_augmentation(study.augment),
         seed=study.study.seed,
+        rounds=validation.rounds,
     )
 
 
@@ -141,7 +142,7 @@ class FoldRows:
 
 
 def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
-    """Split and balance the training part; the same numbers in every process.
+    """Split and balance the training part, all rounds; the same numbers in every process.
 
     Parameters
     ----------
@@ -153,7 +154,8 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
     Raises
     ------
     DataError
-        If the groups do not exist or are too few, or a fold has one class only.
+        If the groups do not exist or are too few, a fold has one class only, or there are more
+        rounds than ways to split.
     """
     groups = None
     if protocol.group_by != "none":
@@ -174,8 +176,9 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
 def whole_part(part: Part, protocol: Protocol) -> FoldRows:
     """Return the whole training part, balanced: what a final model is trained on.
 
-    With class weights or without balancing every row stands there once. The draw has a number of
-    its own, that of the fold after the last. Its validation is the part itself.
+    With class weights or without balancing every row stands there once. The draw has the number of
+    the fold after the first round, however many rounds there are: the same best configuration makes
+    the same final model. Its validation is the part itself.
     """
     rows = np.arange(len(part.labels))
     balanced, weight = _balance(rows, part.labels, protocol, protocol.folds)
@@ -214,7 +217,7 @@ def _folds(
     labels: NDArray[Any], groups: NDArray[Any] | None, protocol: Protocol
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     split = cast(Split, protocol.split)
-    return folds(labels, groups, protocol.folds, protocol.seed, split)
+    return folds(labels, groups, protocol.folds, protocol.seed, split, protocol.rounds)
 
 
 def _balance(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stormsweep.config.strategies import HALVING
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.records import Entry
 from stormsweep.results.progress import Progress
@@ -17,9 +18,8 @@ from stormsweep.search.space import DEFAULT_EPOCHS
 from stormsweep.search.strategies import known_ahead, make
 from stormsweep.work import Hyperparameters, Run, identity
 
-#: Strategies that learn where to look next, and those that begin trials of another.
+#: Strategies that learn where to look next.
 LEARNING = frozenset({"tpe", "cma-es", "gp", "nsga2"})
-HALVING = frozenset({"halving", "hyperband", "asha"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def plan_of(file: StudyFile, progress: Progress | None = None) -> Plan:
     progress : Progress, optional
         What is on record: runs that are known keep their milestones and get those that are new.
     """
-    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     seed = file.study.seed
     if not known_ahead(search):
         return _expected(file)
@@ -129,7 +129,7 @@ def _expected(file: StudyFile) -> Plan:
 
     Where there is nothing to learn from, it may as well draw by chance, which takes no time.
     """
-    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     key = "sampler" if search.strategy in HALVING else "strategy"
     learns = getattr(search, key) in LEARNING
     blind = search.model_copy(update={key: "random", "objectives": []} if learns else {})
@@ -141,7 +141,7 @@ def _expected(file: StudyFile) -> Plan:
 
 def search_of(file: StudyFile) -> Search | None:
     """Return the search of a study whose strategy learns from scores; None for others."""
-    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.folds
+    search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     if known_ahead(search):
         return None
     return Search(
@@ -150,12 +150,13 @@ def search_of(file: StudyFile) -> Search | None:
         folds,
         merits_of(search.objectives or [search.metric]),
         stops_of(file),
+        first_folds=search.first_folds,
     )
 
 
 def stops_of(file: StudyFile) -> list[int]:
     """Return the epochs at which a run is scored on its way: those that the space lists."""
-    values = file.search.space.get("epochs")
+    values: Any = file.search.space.get("epochs")
     fixed: Any = file.model.parameters.get("epochs", DEFAULT_EPOCHS)
     listed = values if isinstance(values, list) else ([] if values is not None else [fixed])
     return sorted(listed)

@@ -15,6 +15,7 @@ from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import JournalError, StudyInterrupted
 from stormsweep.files import write_json
+from stormsweep.markup import facts
 from stormsweep.records import (
     Record,
     RunFailed,
@@ -63,6 +64,14 @@ class Outcome:
     trained: int
     epochs: int = 0
     unfinished: bool = False
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        ended = "work is left" if self.unfinished else "done"
+        rows = [("directory", self.directory), ("tasks done now", self.trained)]
+        rows += [("epochs trained now", self.epochs), ("failed runs", len(self.failed))]
+        failed = [f"run {one.run} ({one.failure}): {one.reason}" for one in self.failed[:10]]
+        return facts(f"Session: {ended}", rows, failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +239,7 @@ class Session:
             version=__version__,
             strategy=file.search.strategy,
             metric=file.search.metric,
-            folds=file.validation.folds,
+            folds=file.validation.total,
             group_by=file.validation.group_by,
             space=file.search.model_dump(mode="json")["space"],
             model={"build": file.model.build, "sha256": model},
@@ -240,26 +249,30 @@ class Session:
             ),
             split=str(file.validation.split),
             flaws=flaws(file),
+            rounds=file.validation.rounds,
         )
         last = progress.begun
         # Said again where the study grew, and where the builder was mended before anything could be
         # trained with it.
-        if last is None or (last.model["sha256"], last.strategy, last.space) != (
+        if last is None or (last.model["sha256"], last.strategy, last.space, last.folds) != (
             model,
             begun.strategy,
             begun.space,
+            begun.folds,
         ):
             records.append(begun)
         known = progress.planned
         records += [
             planned(run)
-            for run in self._about.planned
+            # Of a search: those that came in because the study got more folds.
+            for run in (self._about.planned if search is None else search.runs.values())
             if run.id not in known or not set(run.milestones) <= set(known[run.id].milestones)
         ]
         if records:
             journal.append(*records)
-        for record in records if search is not None else ():
-            search.take(record)
+        if search is not None:
+            for record in records:
+                search.take(record)
 
     def _begin(self, journal: JournalWriter, session: int, hired: Hired, devices: set[str]) -> None:
         """Write down what this session works with."""

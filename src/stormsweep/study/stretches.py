@@ -131,6 +131,9 @@ def fingerprint(order: TaskOrder) -> str:
 
     A checkpoint that was made under another seed, other data or another model is not taken up.
     """
+    run, folds = order.task.run, order.protocol.folds
+    # Before there were rounds, the number of their first fold was that of the whole training part.
+    later = (f"round {run.fold // folds}",) if run.fold >= folds and not run.whole else ()
     parts = (
         order.build,
         order.model,
@@ -141,6 +144,7 @@ def fingerprint(order: TaskOrder) -> str:
         order.precision,
         order.packing,
         order.threads,
+        *later,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 

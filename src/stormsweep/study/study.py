@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stormsweep.cluster.scheduler import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
+    from stormsweep.neighbours.export import Exported, To
     from stormsweep.results.summary import Summary
     from stormsweep.scaling.accounts import Account
     from stormsweep.scaling.advice import Advice, Budget
@@ -113,6 +114,15 @@ class Study:
             return cls(load_study(path / "study.toml"), path / "study.toml", path)
         file = load_study(path)
         return cls(file, path, Path(runs) / file.study.name)
+
+    def __repr__(self) -> str:
+        return f"<Study {self.file.study.name!r} in {self.directory}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        from stormsweep.study.notebook import study_html
+
+        return study_html(self)
 
     @property
     def journal_path(self) -> Path:
@@ -246,6 +256,34 @@ class Study:
 
         return export(self.file, Path(folder), format, watcher.stage if watcher else None)
 
+    def export_to(self, to: To, output: Path | str | None = None) -> Exported:
+        """Write the study, finished or not, for a tool of others.
+
+        What an earlier call wrote is replaced at one stroke; nothing else is touched.
+
+        Parameters
+        ----------
+        to : str
+            ``mlflow``, ``tensorboard`` or ``optuna``; ``csv`` or ``parquet``: all frames; ``onnx``:
+            the verified model.
+        output : path or str, optional
+            A file or folder, for ``mlflow`` also the URI of a tracking store; default: in
+            ``export/`` of the study's directory.
+
+        Returns
+        -------
+        Exported
+            Where it is, and the command that opens it.
+
+        Raises
+        ------
+        UserError
+            If a package is missing, something else is in the way, or nothing is on record.
+        """
+        from stormsweep.study.interchange import export_to
+
+        return export_to(self, to, output)
+
     def entries(self) -> list[Entry]:
         """Read the journal.
 
@@ -330,7 +368,7 @@ class Study:
         Parameters
         ----------
         watcher : Watcher, optional
-            Shown what goes on.
+            Shown what goes on; default: in a notebook bars in the cell's output, else nobody.
         retry_failed : bool
             Try runs again that failed in an earlier session.
         leaving : callable, optional
@@ -350,11 +388,11 @@ class Study:
         """
         from stormsweep.study.execute import never
         from stormsweep.study.lock import DriverLock, refuse_if_busy
+        from stormsweep.study.notebook import usual_watcher
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
         from stormsweep.study.session import About, Outcome, Session
-        from stormsweep.study.watching import Silent
 
-        watcher = watcher or Silent()
+        watcher = watcher or usual_watcher()
         file = self.file
         self.check_site()
         refuse_if_busy(self.directory)
@@ -494,7 +532,7 @@ class Study:
         Parameters
         ----------
         watcher : Watcher, optional
-            Shown what goes on.
+            Shown what goes on; default: in a notebook bars in the cell's output, else nobody.
         again : bool
             Score the test part another time; the journal counts how often.
         unfinished : bool
@@ -518,10 +556,10 @@ class Study:
         from stormsweep.study.environment import check_engine
         from stormsweep.study.layout import Layout
         from stormsweep.study.lock import DriverLock, refuse_if_busy
+        from stormsweep.study.notebook import usual_watcher
         from stormsweep.study.verify import Verification
-        from stormsweep.study.watching import Silent
 
-        watcher = watcher or Silent()
+        watcher = watcher or usual_watcher()
         self.check_site()
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):

@@ -102,10 +102,11 @@ class Verification:
         self._study, self._directory, self._data = study, directory, data
         self._choice, self._pool, self._watcher = choice, pool, watcher
         structure = {n: v for n, v in choice.hyperparameters.items() if n != "epochs"}
-        # The whole training part has the number of the fold after the last.
+        # The number of the fold after the first round: it decides over chance alone, and stays the
+        # same when the study gets more rounds. Which run this is stands in its name.
         number = study.validation.folds
-        key = f"{identity(structure)}-f{number}"
-        self._run = Run(key, structure, number, choice.stops)
+        key = f"{identity(structure)}-whole"
+        self._run = Run(key, structure, number, choice.stops, whole=True)
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned_folder(study, data))
         self._reception = Reception(pool, self._orders, choice.hyperparameters, workers=1)

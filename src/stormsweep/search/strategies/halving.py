@@ -8,90 +8,24 @@ their checkpoints: no epoch of a fold is trained twice, and a rung costs only wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
+from stormsweep.config.study import SearchTable
+from stormsweep.search import strategies
 from stormsweep.search.proposals import Event, Known, Outcome, Proposal, Setting, Strategy
+from stormsweep.search.space import Space
+from stormsweep.search.strategies.ladder import Ladder, bracket_sizes
 from stormsweep.work import Hyperparameters
 
 #: The merit of a trial without a score, or whose score is not a number.
 _FAILED = -math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Ladder:
-    """The rungs, lowest first, and how many trials go on from one to another.
-
-    Attributes
-    ----------
-    rungs : tuple of tuple of int and int
-        Epochs and folds of each.
-    reduction : int
-        One of so many trials goes on from each milestone.
-    steps : int
-        Rungs of a milestone: 1, or 2 where trials are scored on some folds before all.
-    """
-
-    rungs: tuple[tuple[int, int], ...]
-    reduction: int
-    steps: int
-
-    @classmethod
-    def of(cls, setting: Setting, reduction: int = 3, first_folds: int | None = None) -> Ladder:
-        """Make the ladder of a setting.
-
-        Parameters
-        ----------
-        setting : Setting
-            Its epochs are the milestones.
-        reduction : int
-            One of so many trials goes on from each milestone, from 2.
-        first_folds : int, optional
-            Folds on which trials are scored at each milestone before the best of them are on all.
-
-        Raises
-        ------
-        ValueError
-            If the epochs do not ascend, or a number is out of its range.
-
-        Examples
-        --------
-        >>> Ladder.of(Setting(epochs=(1, 4), folds=3, trials=9, seed=0), 3, 1).rungs
-        ((1, 1), (1, 3), (4, 1), (4, 3))
-        """
-        if not setting.epochs or any(low >= high for low, high in pairwise(setting.epochs)):
-            raise ValueError(f"epochs: given {setting.epochs}; must ascend, at least one")
-        if reduction < 2:
-            raise ValueError(f"reduction: given {reduction}; must be a whole number from 2")
-        if first_folds is not None and not 1 <= first_folds <= setting.folds:
-            raise ValueError(f"first_folds: given {first_folds}; must be 1 to {setting.folds}")
-        folds = sorted({first_folds or setting.folds, setting.folds})
-        rungs = tuple((epochs, count) for epochs in setting.epochs for count in folds)
-        return cls(rungs, reduction, len(folds))
-
-    @property
-    def top(self) -> int:
-        """The number of the last rung: all epochs, all folds."""
-        return len(self.rungs) - 1
-
-    def share(self, trials: int, rungs: int = 1) -> int:
-        """Return how many of some trials are left so many rungs further up, rounded down.
-
-        Where a milestone has two rungs, each takes its half of the reduction (its square root).
-
-        Examples
-        --------
-        >>> ladder = Ladder(((1, 1), (1, 3), (4, 1), (4, 3)), reduction=3, steps=2)
-        >>> [ladder.share(27, rungs) for rungs in range(4)]
-        [27, 15, 9, 5]
-        """
-        if self.steps == 1:
-            return trials // int(self.reduction**rungs)
-        return math.isqrt(trials**2 // self.reduction**rungs)
-
-
-class _Race:
+class _Race(ABC):
     """What the three have in common: the trials, and how they did on each rung.
 
     The sampler is told the outcomes of the lowest rung alone. Every trial has one there, and they
@@ -118,8 +52,14 @@ class _Race:
         #: Of each rung: the trials that are or were there, and how those with an outcome did.
         self._begun: list[set[int]] = [set() for _ in self.ladder.rungs]
         self._merits: list[dict[int, float]] = [{} for _ in self.ladder.rungs]
+        #: Those of them that can go on, the best first; of equals the earlier.
+        self._ranked: list[list[tuple[float, int]]] = [[] for _ in self.ladder.rungs]
         #: Of each trial the highest rung.
         self._highest: dict[int, int] = {}
+
+    @abstractmethod
+    def propose(self) -> Sequence[Proposal]:
+        """Return what is to be trained next; see `Strategy.propose`."""
 
     def take(self, event: Event) -> None:
         """Take in what happened; see `Strategy.take`."""
@@ -144,7 +84,9 @@ class _Race:
             case Outcome():
                 if rung is None or event.trial in self._merits[rung]:
                     return
-                self._merits[rung][event.trial] = _merit(event.merits)
+                merit = self._merits[rung][event.trial] = _merit(event.merits)
+                if merit > _FAILED and event.trial not in self._outside:
+                    insort(self._ranked[rung], (-merit, event.trial))
                 if rung == 0:
                     self._sampler.take(event)
 
@@ -170,24 +112,19 @@ class _Race:
         aside = set(range(len(self._points))) - self._begun[0] - self._outside
         return [*(self._at(trial, 0) for trial in sorted(aside)), *self._sampler.propose()]
 
-    def _awaited(self, rung: int, trials: Iterable[int]) -> bool:
+    def _awaited(self, rung: int, trials: Sequence[int]) -> bool:
         """Tell whether an outcome on a rung is still to come."""
-        return any(t in self._begun[rung] and t not in self._merits[rung] for t in trials)
+        left = self._begun[rung] - self._merits[rung].keys() - self._outside
+        return any(trial in trials for trial in left)
 
     def _all_begun(self, new: Sequence[Proposal]) -> bool:
         """Tell whether there are no further trials than those that can be begun now."""
         # A sampler that is silent while it waits for an outcome may say more then.
         return not new and not self._awaited(0, range(len(self._points)))
 
-    def _best(self, rung: int, trials: Iterable[int]) -> list[int]:
-        """Rank the trials that can go on from a rung, the best first; of equals the earlier."""
-        merits = self._merits[rung]
-        scored = [
-            trial
-            for trial in trials
-            if merits.get(trial, _FAILED) > _FAILED and trial not in self._outside
-        ]
-        return sorted(scored, key=lambda trial: (-merits[trial], trial))
+    def _best(self, rung: int, trials: Sequence[int]) -> list[int]:
+        """Return those of some trials that can go on from a rung, the best first."""
+        return [trial for _, trial in self._ranked[rung] if trial in trials]
 
     def _last_resort(self, trials: Sequence[int]) -> list[Proposal]:
         """Send one more trial up where none of these would get to the top.
@@ -312,6 +249,13 @@ class Hyperband(_Race):
         ]
         self._trials = setting.trials
 
+    def bracket(self, trial: int) -> int:
+        """Return the number of the bracket that a trial is in: the milestone it chooses from."""
+        return next(
+            (number for number, (trials, _) in enumerate(self._brackets) if trial in trials),
+            len(self._brackets),
+        )
+
     def propose(self) -> Sequence[Proposal]:
         """Return what is to be trained next; see `Strategy.propose`."""
         new = [proposal for proposal in self._new() if proposal.trial < self._trials]
@@ -322,8 +266,8 @@ class Hyperband(_Race):
             further += self._walk(there, walk)
             if there and (begun >= trials.stop or all_begun):
                 further += self._halve(there, walk)
-        # Only one new trial: those that go on are before it as soon as they are known.
-        return [*further, *new[:1]]
+        # One at a time: each score may bring one that goes on, and is before new ones.
+        return (further or new)[:1]
 
 
 class Asha(_Race):
@@ -350,51 +294,49 @@ class Asha(_Race):
 
     def propose(self) -> Sequence[Proposal]:
         """Return what is to be trained next; see `Strategy.propose`."""
-        trials = range(len(self._points))
         further = [
             self._at(trial, rung + 1)
             for rung in reversed(range(self.ladder.top))
-            for trial in self._best(rung, trials)[: self.ladder.share(len(self._merits[rung]))]
+            for _, trial in self._ranked[rung][: self.ladder.share(len(self._merits[rung]))]
             if self._highest[trial] == rung
         ]
-        # Only one new trial: those that go on are before it as soon as they are known.
-        return [*further, *self._new()[:1]] or self._last_resort(trials)
+        # One at a time: each score may bring one that is more urgent.
+        offer = further or self._new() or self._last_resort(range(len(self._points)))
+        return offer[:1]
+
+
+def make(search: SearchTable, space: Space, start: Setting) -> Strategy:
+    """Make the halving that a study file names, with its sampler.
+
+    The sampler searches the same space without ``epochs``, for the epochs and folds of the lowest
+    rung.
+
+    Raises
+    ------
+    ValueError
+        If `Ladder.of` has no rungs for these.
+    """
+    begun = space.without("epochs")
+    epochs, folds = Ladder.of(start, search.reduction, search.first_folds).rungs[0]
+    table = {name: values for name, values in search.space.items() if name != "epochs"}
+    changes = {"strategy": search.sampler, "space": table, "objectives": []}
+    fixed = {**space.fixed, "epochs": epochs}
+    sampler = strategies.make(search.model_copy(update=changes), fixed, folds, start.seed)
+    if search.sampler == "grid":
+        # A grid has as many trials as it has.
+        start = replace(start, trials=sum(1 for _ in begun.grid()))
+    kinds: dict[str, Callable[..., Strategy]] = {
+        "halving": SuccessiveHalving,
+        "hyperband": Hyperband,
+        "asha": Asha,
+    }
+
+    def allowed(point: Hyperparameters) -> bool:
+        return begun.fit(point) is not None
+
+    return kinds[search.strategy](sampler, start, search.reduction, search.first_folds, allowed)
 
 
 def _merit(merits: Sequence[float]) -> float:
     """Return what decides who goes on: of several objectives the first."""
     return merits[0] if merits and not math.isnan(merits[0]) else _FAILED
-
-
-def bracket_sizes(trials: int, milestones: int, reduction: int) -> list[int]:
-    """Divide trials among the brackets of Hyperband.
-
-    Parameters
-    ----------
-    trials, milestones, reduction : int, int, int
-        How many there are, and one of how many goes on from each milestone.
-
-    Returns
-    -------
-    list of int
-        Trials of each bracket, first of the one that chooses from the first milestone on. Too few
-        trials leave the last ones empty.
-
-    Examples
-    --------
-    >>> bracket_sizes(49, milestones=4, reduction=3)  # as published
-    [27, 12, 6, 4]
-    >>> bracket_sizes(20, milestones=4, reduction=3)
-    [11, 5, 2, 2]
-    """
-    last = range(milestones - 1, -1, -1)
-    published = [-(-milestones * reduction**further // (further + 1)) for further in last]
-    total = sum(published)
-    sizes = [trials * size // total for size in published]
-    # The largest remainders first; of equal ones those of earlier brackets.
-    order = sorted(
-        range(milestones), key=lambda bracket: (-(trials * published[bracket] % total), bracket)
-    )
-    for bracket in order[: trials - sum(sizes)]:
-        sizes[bracket] += 1
-    return sizes

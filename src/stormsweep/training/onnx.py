@@ -1,0 +1,69 @@
+"""ONNX: a trained model for programs without Keras, if it predicts there what it predicts here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormsweep.errors import ModelError
+
+#: Largest difference of a probability; the arithmetic of two programs differs in the last digits.
+TOLERANCE = 1e-4
+#: Cases that both are asked for.
+_CASES = 64
+
+
+def write_onnx(model: Any, path: Path, input_shape: Sequence[int]) -> float:
+    """Write a model as ONNX and compare its predictions with those of ONNX Runtime.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Trained, on the TensorFlow backend.
+    path : Path
+        The file to write.
+    input_shape : sequence of int
+        Shape of one case.
+
+    Returns
+    -------
+    float
+        The largest difference of a probability over some random cases.
+
+    Raises
+    ------
+    ModelError
+        If a layer has no counterpart there, or the predictions differ by more than `TOLERANCE`.
+    """
+    import onnxruntime
+
+    random = np.random.default_rng(0)
+    cases = random.normal(size=(_CASES, *input_shape)).astype(np.float32)
+    expected = np.asarray(model(cases, training=False), np.float32).reshape(-1)
+    # The converter tells of each of its steps.
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.export(path, format="onnx", verbose=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        given = session.run(None, {session.get_inputs()[0].name: cases})[0]
+    except Exception as error:  # the converter's many own
+        text = " ".join(str(error).split())
+        raise ModelError(f"{path}: the model cannot be written as ONNX ({text[:300]})") from None
+    finally:
+        logger.setLevel(level)
+    apart = float(np.max(np.abs(np.asarray(given, np.float32).reshape(-1) - expected)))
+    if not apart <= TOLERANCE:
+        raise ModelError(
+            f"{path}: the model predicts otherwise as ONNX (probabilities differ by {apart:.2g}); "
+            "it was not written"
+        )
+    return apart

@@ -1,0 +1,249 @@
+"""Losing these: a search of what nobody meant, found out hours later."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormsweep.config.load import dump_study, load_study
+from stormsweep.config.study import SearchTable
+from stormsweep.errors import StudyFileError
+from stormsweep.search.space import Space
+
+BASE = '[study]\nname = "a"\n[search]\n'
+SPACE = "[search.space]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('strategy = "tpee"', "given 'tpee'; must be one of grid, random, sobol, tpe"),
+        ('strategy = "tpee"', "(did you mean 'tpe'?)"),
+        ('objectives = ["loss"]', "search.objectives: given ['loss'] beside strategy = 'grid'"),
+        ("reduction = 4", "search.reduction: given 4 beside strategy = 'grid'"),
+        ('strategy = "tpe"\nfirst_folds = 1', "it is for halving, hyperband, asha; remove it"),
+        ('strategy = "tpe"\nsampler = "sobol"', "search.sampler: given 'sobol' beside"),
+        (
+            'strategy = "nsga2"\nobjectives = ["loss", "los"]',
+            "search.objectives: given 'los'; must be of roc_auc",
+        ),
+        (
+            'strategy = "nsga2"\nobjectives = ["loss", "csi"]',
+            "search.metric, 'roc_auc', must be among them",
+        ),
+        (
+            'strategy = "nsga2"\nobjectives = ["roc_auc", "roc_auc"]',
+            "given 'roc_auc' twice; must be different scores",
+        ),
+        (
+            'strategy = "asha"\nsampler = "hyperband"\n' + SPACE + "epochs = [1, 2]",
+            "search.sampler: given 'hyperband'; must be one of grid, random",
+        ),
+        (
+            'strategy = "asha"\n' + SPACE + "x = [1, 2]",
+            "search.space.epochs: given nothing; asha needs a list, such as [1, 3, 9]",
+        ),
+        (
+            'strategy = "asha"\n' + SPACE + "epochs = {low = 1, high = 9, integer = true}",
+            "search.space.epochs: given a range or a condition; asha needs a list",
+        ),
+        (
+            'strategy = "asha"\nconstraints = ["epochs * x < 9"]\n'
+            + SPACE
+            + "epochs = [1, 2]\nx = [1, 2]",
+            "'epochs * x < 9' names epochs, which are many in a trial of asha",
+        ),
+        (
+            'strategy = "asha"\n'
+            + SPACE
+            + "epochs = [1, 2]\nx = {values = [1], when = {epochs = [1]}}",
+            "search.space.x.when: names epochs, which are many in a trial of asha",
+        ),
+        (
+            'strategy = "asha"\nfirst_folds = 4\n' + SPACE + "epochs = [1, 2]",
+            "search.first_folds: given 4; must be at most validation.folds, 3",
+        ),
+        (
+            'strategy = "asha"\nsampler = "grid"\n'
+            + SPACE
+            + "epochs = [1, 2]\nx = {low = 0, high = 1}",
+            "search.space.x: given a range; a grid needs a list of values",
+        ),
+        (
+            'strategy = "cma-es"\n' + SPACE + 'kind = ["a", "b"]\nx = [1]',
+            'search.strategy: given "cma-es", which moves along numbers',
+        ),
+        (
+            SPACE + "x = {values = [1], when = {opt = [1]}}\noptimizer = [1]",
+            "search.space.x.when: names opt; must be another hyperparameter of search.space: opti",
+        ),
+        (SPACE + "x = {values = [1], when = {x = [1]}}", "search.space.x.when: names x; must be"),
+        (
+            SPACE + 'x = {values = [1], when = {opt = ["b"]}}\nopt = ["a"]',
+            "search.space.x.when.opt: given 'b', which search.space.opt never is",
+        ),
+        (
+            SPACE + "x = {values = [1], when = {opt = [true]}}\nopt = [1]",
+            "search.space.x.when.opt: given True, which search.space.opt never is",
+        ),
+        (
+            'strategy = "tpe"\n'
+            + SPACE
+            + "x = {values = [1], when = {n = [5]}}\nn = {low = 1, high = 4, integer = true}",
+            "search.space.x.when.n: given 5, which search.space.n never is",
+        ),
+        (
+            SPACE
+            + "x = {values = [1], when = {y = [1]}}\ny = {values = [1], when = {x = [1]}}\nz = [1]",
+            "search.space: when: x and y depend on each other; there must be no circle",
+        ),
+        (SPACE + "x = {values = [1], when = {y = []}}\ny = [1]", "x.when.y: given []; must have"),
+        (SPACE + "x = {values = [1, 1], when = {y = [1]}}\ny = [1]", "x.values: given 1 twice"),
+        (SPACE + "x = {values = [1]}", "search.space.x.when: is missing"),
+        (SPACE + "x = {values = [], when = {y = [1]}}\ny = [1]", "search.space.x.values: given []"),
+        (
+            SPACE + "x = {values = [1], wen = {y = [1]}}\ny = [1]",
+            "unknown key 'search.space.x.wen' (did you mean 'when'?); [search.space.x] takes",
+        ),
+        (
+            SPACE + "batch_size = {values = [0], when = {y = [1]}}\ny = [1]",
+            "search.space.batch_size.values: given 0; must be a whole number from 1",
+        ),
+        ('constraints = ["x <="]\n' + SPACE + "x = [1]", "'x <=' is no expression such as"),
+        (
+            "constraints = [\"__import__('os').system('true')\"]\n" + SPACE + "x = [1]",
+            "is not allowed; hyperparameters, numbers and texts",
+        ),
+        (
+            'constraints = ["layer < 3"]\n' + SPACE + "layers = [1]",
+            "search.constraints: 'layer < 3' names layer (did you mean 'layers'?); must be of",
+        ),
+        ('constraints = ["x > 3"]\n' + SPACE + "x = [1, 2]", "none of 2 points of the space"),
+        (
+            'strategy = "tpe"\nconstraints = ["x > 3"]\n' + SPACE + "x = {low = 1, high = 2}",
+            "none of 10,000 points of the space keeps to all of them",
+        ),
+        ('constraints = ["x * 2"]\n' + SPACE + "x = [1]", "must be a comparison; it is 2, neither"),
+        (
+            'constraints = ["1 / x < 3"]\n' + SPACE + "x = [1, 0]",
+            "'1 / x < 3' cannot be computed (division by zero) at x = 0",
+        ),
+        (
+            "constraints = [\"x < 'a'\"]\n" + SPACE + "x = [1]",
+            "cannot be computed ('<' not supported between instances of 'int' and 'str') at x = 1",
+        ),
+    ],
+)
+def test_every_mistake_of_a_search_is_one_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(BASE + text, encoding="utf-8")
+    with pytest.raises(StudyFileError) as caught:
+        load_study(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert said in message
+    assert len(message.splitlines()) == 1
+
+
+FULL = """
+strategy = "hyperband"
+metric = "csi"
+trials = 30
+sampler = "tpe"
+reduction = 4
+first_folds = 1
+constraints = ["optimizer == 'adam' or momentum * filters < width", "batch_size <= 256"]
+[search.space]
+epochs = [1, 4, 16]
+filters = [4, 8]
+optimizer = ["adam", "sgd"]
+momentum = {low = 0.5, high = 0.99, when = {optimizer = ["sgd"]}}
+nesterov = {values = [true, false], when = {optimizer = ["sgd"], filters = [8]}}
+[model.parameters]
+width = 6
+"""
+
+
+def test_a_search_with_everything_reads_back_as_it_was(tmp_path: Path) -> None:
+    path, copy = tmp_path / "study.toml", tmp_path / "copy.toml"
+    path.write_text(BASE + FULL, encoding="utf-8")
+    study = load_study(path)
+    copy.write_text(dump_study(study), encoding="utf-8")
+    assert load_study(copy) == study
+
+
+def test_a_study_of_before_still_loads(tmp_path: Path) -> None:
+    """Losing this: a study written out with all defaults is refused by the very next session."""
+    path = tmp_path / "study.toml"
+    path.write_text(BASE + SPACE + "epochs = [1, 2]", encoding="utf-8")
+    path.write_text(dump_study(load_study(path)), encoding="utf-8")
+    assert load_study(path).search.strategy == "grid"
+
+
+def space(constraints: list[str] | None = None, **values: Any) -> Space:
+    table = {"space": values, "strategy": "tpe", "constraints": constraints or []}
+    return Space.of(SearchTable.model_validate(table), {"width": 3})
+
+
+def test_conditions_may_hang_on_conditions() -> None:
+    """``c`` hangs on ``b``, which hangs on ``a``: without ``b`` there is no ``c`` either."""
+    chained = space(
+        c={"values": [1, 2], "when": {"b": [True]}},
+        b={"values": [True, False], "when": {"a": ["x"]}},
+        a=["x", "y"],
+    )
+    points = list(chained.grid())
+    assert points == [
+        {"c": 1, "b": True, "a": "x"},
+        {"a": "y"},
+        {"b": False, "a": "x"},
+        {"c": 2, "b": True, "a": "x"},
+    ]
+    assert list(chained.names) == ["a", "b", "c"]
+
+
+def test_a_constraint_that_names_what_is_not_there_holds() -> None:
+    found = space(
+        ["depth * width < 7 or depth == 9"],
+        depth={"values": [1, 2, 3], "when": {"deep": [True]}},
+        deep=[True, False],
+    )
+    points = [tuple(point.values()) for point in found.grid()]
+    assert points == [(1, True), (False,), (2, True)]
+
+
+def test_a_point_fits_as_the_space_would_say_it_or_not_at_all() -> None:
+    found = space(
+        ["rate < 0.5 or optimizer == 'sgd'"],
+        rate={"low": 0, "high": 1},
+        optimizer=["sgd", "adam"],
+        momentum={"low": 0, "high": 1, "when": {"optimizer": ["sgd"]}},
+        layers={"low": 1, "high": 4, "integer": True},
+    )
+    adam = {"rate": 0, "optimizer": "adam", "layers": 2.0, "width": 3, "momentum": 0.5}
+    assert found.fit(adam) == {"rate": 0.0, "optimizer": "adam", "layers": 2}
+    assert isinstance((found.fit(adam) or {})["layers"], int)
+    for wrong in (
+        {"rate": 0.9},
+        {"layers": 2.5},
+        {"layers": True},
+        {"rate": 1.1},
+        {"optimizer": "lion"},
+        {"optimizer": "sgd", "momentum": "much"},
+    ):
+        assert found.fit({**adam, **wrong}) is None
+    assert found.fit({"rate": 0, "layers": 2}) is None
+    assert found.fit({"rate": 0, "layers": 2, "optimizer": "sgd"}) is None
+
+
+def test_the_tables_of_the_page_load(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "strategies.md"
+    blocks = re.findall(r"```toml\n(\[search\].*?)```", page.read_text(encoding="utf-8"), re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        path = tmp_path / "study.toml"
+        path.write_text('[study]\nname = "a"\n' + block, encoding="utf-8")
+        load_study(path)

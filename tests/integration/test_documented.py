@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,12 @@ def test_a_model_and_data_of_ones_own_run(folder: Path) -> None:
     assert shell(folder, "stormsweep status runs/own").startswith("own: finished")
 
 
-def test_the_python_of_the_readme_and_of_prediction_runs(folder: Path) -> None:
+def python(page: str) -> list[Block]:
+    """Return the Python of a page."""
+    return [block for block in blocks(ROOT / page) if block.language == "python"]
+
+
+def test_the_python_of_the_readme_of_prediction_and_of_notebooks_runs(folder: Path) -> None:
     small = (ROOT / "studies" / "quickstart.toml").read_text()
     for much, little in (
         ("patches = 4000", "patches = 800"),
@@ -135,14 +141,12 @@ def test_the_python_of_the_readme_and_of_prediction_runs(folder: Path) -> None:
         small = small.replace(much, little)
     (folder / "studies").mkdir()
     (folder / "studies" / "quickstart.toml").write_text(small)
-    (code,) = (block for block in blocks(ROOT / "README.md") if block.language == "python")
+    (code,) = python("README.md")
     script(folder, code)
     shell(folder, "stormsweep verify runs/quickstart --no-report")
     shell(folder, "cp $(ls data/twin-800-*/*_nc_small/*.nc | tail -1) today.nc")
-    (code,) = (
-        block
-        for block in blocks(ROOT / "docs" / "how-to" / "verify-and-predict.md")
-        if block.language == "python"
-    )
+    (code,) = python("docs/how-to/verify-and-predict.md")
     script(folder, code)
     assert (folder / "probabilities.nc").is_file()
+    cells = python("docs/how-to/notebook.md")
+    script(folder, replace(cells[0], text="\n".join(cell.text for cell in cells)))

@@ -20,6 +20,7 @@ import typer
 
 from stormsweep.config.load import load_study
 from stormsweep.config.sites import load_sites
+from stormsweep.config.strategies import GROUP
 from tests import journals
 from tests.pages import PAGES, ROOT, WORDS, Block, blocks, every
 
@@ -29,6 +30,7 @@ TRAINS = {
     "docs/how-to/your-own-model.md",
     "docs/how-to/verify-and-predict.md",
     "docs/how-to/coming-from.md",
+    "docs/how-to/notebook.md",
 }
 #: Words of a shell, and programs that are not ours.
 SHELL = {".", "cd", "export", "ssh", "tmux", "cat", "ls", "source", "eval", "scancel", "wget"}
@@ -55,6 +57,11 @@ def test_every_block_says_what_it_is_and_an_excuse_stands_before_code() -> None:
 @pytest.mark.parametrize("block", every("toml"), ids=name)
 def test_study_files_and_sites_are_what_the_loader_allows(block: Block, tmp_path: Path) -> None:
     given = tomllib.loads(block.text)
+    if "project" in given:
+        # What a package of the reader's announces, in its pyproject.toml.
+        assert set(given["project"].pop("entry-points")) == {GROUP}
+        assert given == {"project": {}}
+        return
     site = given.get("site", {})
     if any(isinstance(value, dict) for value in site.values()):
         (tmp_path / "sites.toml").write_text(block.text, encoding="utf-8")
@@ -179,10 +186,20 @@ def with_a_report(folder: Path) -> None:
     write_report(folder / "runs" / "taki-2019")
 
 
+def with_an_optuna_study(folder: Path) -> None:
+    import optuna
+
+    study = optuna.create_study(
+        study_name="storms", direction="maximize", storage=f"sqlite:///{folder}/optuna.db"
+    )
+    study.optimize(lambda trial: 1 - trial.suggest_float("lr", 1e-3, 0.1), n_trials=2)
+
+
 #: What must lie in the folder in which a page's Python runs; nothing, where a page is not named.
 WORLDS: dict[str, Callable[[Path], None]] = {
     "docs/how-to/advise.md": studies_on_record,
     "docs/how-to/compare.md": studies_on_record,
+    "docs/how-to/neighbours.md": with_an_optuna_study,
     "docs/how-to/report.md": with_a_report,
 }
 

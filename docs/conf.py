@@ -42,7 +42,9 @@ napoleon_preprocess_types = False
 # Every name that a docstring refers to must be there. Types are words of people ("int or None",
 # "path", "pandas.DataFrame"), which are no references.
 nitpicky = True
-nitpick_ignore_regex = [("py:class", ".*"), ("py:exc", "SchedulerError")]
+# In single backquotes stand parameters too. SchedulerError is public by its heir SlurmError only.
+default_role = "py:obj"
+nitpick_ignore_regex = [("py:class", ".*"), ("py:obj", ".*"), ("py:exc", "SchedulerError")]
 
 #: Pages of the repository that lie outside docs/ and are linked from it; copied into the site.
 FROM_REPOSITORY = HERE / "from-repository"
@@ -92,7 +94,12 @@ def _read(app: Any, docname: str, source: list[str]) -> None:
         others = {one.stem for one in page.parent.glob("*.md")} - {"index", *named}
         source[0] = source[0].replace("\n*\n", "\n".join(["", *sorted(others), ""]))
     if docname == "reference/python":
+        source[0] = re.sub(r"^\| `(\w+)` \|", _linked, source[0], flags=re.MULTILINE)
         source[0] += "\n" + "\n".join(_described())
+
+
+def _linked(row: re.Match[str]) -> str:
+    return f"| [`{row[1]}`](#{row[1].lower()}) |"
 
 
 def _described() -> list[str]:

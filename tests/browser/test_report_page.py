@@ -53,6 +53,33 @@ def test_every_figure_is_drawn(browser: Chromium, page: Path) -> None:
     assert all(wide > 100 and high > 100 for wide, high in sizes)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(journals.simulate(tmp_path_factory.mktemp("whole"), SPACE))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 360])
+def test_what_mattered_can_be_read_at_any_width_by_day_and_by_night(
+    browser: Chromium, whole: Path, width: int, scheme: str
+) -> None:
+    browser.prefer(scheme)
+    browser.open(whole, width)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    inside = "document.querySelector('#mattered')"
+    assert "mattered most" in browser.evaluate(f"{inside}.innerText")
+    drawing = f"{inside}.querySelector('#figure-importance .still > *')"
+    assert browser.evaluate(f"{drawing}.clientHeight") > 100
+    tables = f"[...{inside}.querySelectorAll('.scroll')].map(e => e.clientWidth)"
+    assert all(0 < wide <= width for wide in browser.evaluate(tables))
+    # Bars and paper differ, whichever is dark.
+    paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    bars = f"[...{drawing}.querySelectorAll('path')].map(e => getComputedStyle(e).fill)"
+    fills = set(browser.evaluate(bars)) - {"none", paper}
+    assert len(fills) >= 2
+    browser.prefer("light")
+
+
 def test_prints_without_cutting_tables_off(browser: Chromium, page: Path, tmp_path: Path) -> None:
     browser.open(page, 680)
     browser.call("Emulation.setEmulatedMedia", media="print")

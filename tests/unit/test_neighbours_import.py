@@ -21,7 +21,7 @@ from stormsweep.results import frames, journal
 from stormsweep.search.proposals import Known
 from tests.journals import simulate
 
-RAY = Path(__file__).parents[1] / "data" / "ray-tune-2.60"
+RAY = Path(__file__).parents[1] / "foreign" / "ray-tune-2.60"
 SPACE = {"batch_size": [256, 1024], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}
 
 names = st.text(min_size=1, max_size=8).filter(lambda name: name != "epochs")

@@ -18,6 +18,7 @@ from stormsweep.errors import JournalError
 from stormsweep.report import drawing, interactions, slices, style, timings, words, write_report
 from stormsweep.report.material import Material
 from stormsweep.results import frames, journal
+from stormsweep.results.contenders import contest
 from stormsweep.results.summary import differences, summary
 from stormsweep.results.views import Kept
 from stormsweep.scaling.accounts import account
@@ -67,7 +68,7 @@ def test_the_answer_comes_first_and_is_that_of_the_frames(study: Path) -> None:
     for name, (mean, sd) in best.scores.items():
         label = words.capital(words.score_label(name))
         assert f"{label} {words.score(mean)} {words.score(sd)}" in text
-    alike = int((~differences(entries)["apart"]).sum())
+    alike = int(contest(entries)["contender"].sum()) - 1
     assert f"{alike} cannot be told apart" in text or "None of the" in text or "All " in text
 
 
@@ -218,33 +219,42 @@ def test_live_figures_hold_what_the_frames_hold(study: Path) -> None:
     assert "synthetic data (twin)" in json.dumps(figures["timeline"])
 
 
-def test_what_matters_is_what_the_scores_were_made_of(tmp_path: Path) -> None:
+def test_what_mattered_is_told_of_a_whole_grid_and_what_lacks_of_another(
+    study: Path, tmp_path: Path
+) -> None:
     def scores(point: dict[str, Any], fold: int) -> dict[str, float]:
-        effect = 0.05 * (point["batch_size"] == 1024) + 0.02 * (point["learning_rate"] == 0.01)
-        return {"roc_auc": 0.8 + effect + 0.001 * fold}
+        noise = 0.001 * journals.bell(sorted(point.items()), fold)
+        return {"roc_auc": 0.8 + 0.05 * (point["batch_size"] == 1024) + noise}
 
     journals.simulate(tmp_path, SMALL, scores=scores)
-    found = interactions.shares(Material(journal.read(tmp_path / "journal.jsonl")))
-    assert found is not None
-    share = dict(zip(found["effect"], found["share"], strict=True))
-    assert share["batch size"] == pytest.approx(25 / 29)
-    assert share["learning rate"] == pytest.approx(4 / 29)
-    assert share["epochs"] == pytest.approx(0, abs=1e-9)
-    assert share["batch size with learning rate"] == pytest.approx(0, abs=1e-9)
-    assert share["folds"] == pytest.approx(0, abs=1e-9)
-
-
-def test_what_matters_is_not_told_of_half_a_grid(tmp_path: Path) -> None:
-    journals.simulate(tmp_path, SMALL, stops=(90.0,), go_on=False)
-    entries = journal.read(tmp_path / "journal.jsonl")
-    assert 0 < frames.configurations(entries)["complete"].sum() < 8
-    assert interactions.shares(Material(entries)) is None
+    write_report(tmp_path)
+    text, folder = text_of(page_of(tmp_path)), tmp_path / "report"
+    assert "Batch size mattered most: it explains on its own" in text
+    assert "not distinguishable from noise" in text
+    assert "cannot be told from the best, all comparisons counted" in text
+    found = pd.read_csv(folder / "figures" / "importance.csv")
+    assert found["share"].sum() == pytest.approx(1)
+    assert found["effect"].iloc[0] == "batch_size"
+    assert (folder / "figures" / "importance.pdf").is_file()
+    assert "Batch size" in (folder / "tables" / "importance.tex").read_text()
+    whole = pd.read_csv(folder / "tables" / "contenders.csv")
+    assert len(whole) == 8
+    assert whole["contender"].sum() == 4
+    # A run of the other failed: its grid has a hole, and is too small for a forest.
+    assert "Importance of hyperparameters: needs a whole grid, or 12" in text_of(page_of(study))
 
 
 def test_views_made_once_are_those_made_each_time(study: Path) -> None:
     entries = journal.read(study / "journal.jsonl")
     kept = Kept(entries)
-    for make in (frames.fits, frames.configurations, frames.tasks, frames.workers, differences):
+    for make in (
+        frames.fits,
+        frames.configurations,
+        frames.tasks,
+        frames.workers,
+        differences,
+        contest,
+    ):
         pd.testing.assert_frame_equal(make(kept), make(entries))
     changed = frames.fits(kept)
     changed["roc_auc"] = 0.0

@@ -33,6 +33,8 @@ class What(StrEnum):
     workers = "workers"
     sessions = "sessions"
     account = "account"
+    importance = "importance"
+    contenders = "contenders"
 
 
 #: Columns of timings that a terminal has room for.
@@ -130,7 +132,9 @@ def results(
     what: Annotated[
         What,
         typer.Option(
-            "--what", help="What a row is; account: what the whole study took, in one row."
+            "--what",
+            help="What a row is; account: what the whole study took, in one row; importance: what "
+            "mattered; contenders: what cannot be told from the best.",
         ),
     ] = What.configurations,
     folds: Annotated[bool, typer.Option("--folds", help="The same as --what fits.")] = False,
@@ -170,6 +174,10 @@ def results(
 def _frame(study: Any, what: What) -> Any:
     if what in (What.configurations, What.fits):
         return study.results(per_fold=what is What.fits)
+    if what is What.importance:
+        return study.importance()
+    if what is What.contenders:
+        return study.contenders()
     if what is not What.account:
         return study.timings(what.value)
     import dataclasses
@@ -180,6 +188,8 @@ def _frame(study: Any, what: What) -> Any:
 
 
 def _text(frame: Any, format: Format, what: What, metric: str) -> str:
+    from stormsweep.cli.mattered import contenders, importance
+
     if format is Format.csv:
         return str(frame.to_csv(index=False))
     if format is Format.json:
@@ -187,6 +197,10 @@ def _text(frame: Any, format: Format, what: What, metric: str) -> str:
     if what is What.account:
         row = frame.iloc[0].to_dict()
         return "".join(f"{name:<24}{_cell(value)}\n" for name, value in row.items())
+    if what is What.importance:
+        return importance(frame)
+    if what is What.contenders:
+        return contenders(frame, metric)
     if what in _SHORT:
         return str(_table(frame[_SHORT[what].split()]))
     shown = [

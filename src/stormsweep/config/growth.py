@@ -43,9 +43,14 @@ def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
         lost.append(
             f"search.trials was {old.search.trials}, is {new.search.trials} (a study may only grow)"
         )
-    was, now = old.validation.rounds, new.validation.rounds
-    if now < was:
+    if new.validation.rounds < old.validation.rounds:
+        was, now = old.validation.rounds, new.validation.rounds
         lost.append(f"validation.rounds was {was}, is {now} (a study may only grow)")
+    if new.search.known != old.search.known:
+        lost.append(
+            f"search.known was {old.search.known or 'unset'}, is {new.search.known or 'unset'} "
+            "(what the strategy knew is part of the study)"
+        )
     before, after = _space(old), _space(new)
     for name in dict.fromkeys([*before, *after]):
         key = f"search.space.{name}" if name in new.search.space else f"model.parameters.{name}"
@@ -54,8 +59,9 @@ def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
         elif name not in after:
             lost.append(f"{_key(old, name)} was {_show(before[name])}, is gone")
         elif not _holds(after[name], before[name]):
-            was, now = _show(before[name]), _show(after[name])
-            lost.append(f"{key} was {was}, is {now} (a study may only grow)")
+            lost.append(
+                f"{key} was {_show(before[name])}, is {_show(after[name])} (a study may only grow)"
+            )
     return lost
 
 

@@ -48,8 +48,12 @@ def load_study(path: Path) -> StudyFile:
             "source": _absolute_function(folder, study.data.source),
         }
     )
+    known = study.search.known
+    search = study.search.model_copy(
+        update={"known": None if known is None else _absolute(folder, known)}
+    )
     model = study.model.model_copy(update={"build": _absolute_function(folder, study.model.build)})
-    return study.model_copy(update={"data": data, "model": model})
+    return study.model_copy(update={"data": data, "model": model, "search": search})
 
 
 def read_toml(path: Path) -> dict[str, Any]:

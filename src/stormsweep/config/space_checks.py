@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep.config.conditions import among, kept, parents_first
 from stormsweep.config.expressions import Expression, parse
-from stormsweep.config.strategies import BUILT_IN, HALVING, plugins
+from stormsweep.config.strategies import BUILT_IN, HALVING, KNOWN_AHEAD, plugins
 from stormsweep.errors import nearest
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ def _check_keys(search: SearchTable) -> None:
                 f"search.{key}: given {given!r} beside strategy = {search.strategy!r}, which has "
                 f"no use for it; it is for {', '.join(strategies)}; remove it"
             )
+    if search.known is not None and search.strategy in KNOWN_AHEAD:
+        raise ValueError(
+            f"search.known: given {str(search.known)!r} beside strategy = {search.strategy!r}, "
+            "which learns from no score; remove it"
+        )
     if search.strategy in HALVING:
         others = [name for name in [*BUILT_IN, *plugins()] if name not in HALVING]
         if search.sampler not in others:

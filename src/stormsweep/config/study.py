@@ -358,6 +358,10 @@ class SearchTable(Table):
     first_folds: Count | None = None
     """``halving``, ``hyperband``, ``asha``: folds on which trials are first scored, before the
     best of them are scored on all; unset: all folds at once."""
+    known: Path | None = None
+    """Points whose scores are known, for strategies that learn: a file that ``stormsweep import``
+    wrote, or the directory of an earlier study. Their scores must be of the same metric on like
+    data; the study keeps a copy."""
     constraints: list[StrictStr] = []
     """What must hold among hyperparameters, such as ``"filters * layers <= 256"``."""
     space: dict[StrictStr, Searched] = {}

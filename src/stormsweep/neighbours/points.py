@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stormsweep.config.study import METRICS
 from stormsweep.errors import DataError, UserError, nearest
 from stormsweep.files import write_text
 from stormsweep.neighbours.told import better_high, check_score, told
@@ -150,7 +151,7 @@ def study_points(directory: Path) -> list[Point]:
         means = {
             name: math.fsum(own[name] for own in scored) / len(scored)
             for name in study.scores
-            if name in names
+            if name in names and name in METRICS
         }
         if not scored:
             continue

@@ -101,12 +101,13 @@ def how_sure(material: Material) -> list[str]:
 
 
 def _rivals(material: Material) -> str:
-    table, best = material.differences, material.summary.best
+    table, best = material.contest, material.summary.best
     if best is None or not best.complete:
         return ""
-    if table.empty:
+    if len(table) < 2:
         return "There is no other complete configuration to compare it with."
-    alike, count = int((~table["apart"]).sum()), len(table)
+    others = table.iloc[1:]
+    alike, count = int(others["contender"].sum()), len(others)
     many = words.count(count, "other configuration")
     if count == 1:
         start = f"The only other configuration {'cannot' if alike else 'can'}"
@@ -114,13 +115,16 @@ def _rivals(material: Material) -> str:
         start = f"{'None of the' if alike else 'All'} {many} can"
     else:
         start = f"Of the {many}, {words.number(alike)} cannot"
-    return (
-        f"{start} be told apart from it: the difference of the scores, paired fold by fold, has a "
-        f"95 % t-interval {'with zero in it' if alike else 'without zero'} (variance corrected for "
-        "overlapping training sets after Nadeau and Bengio 2003; each comparison on its own, not "
-        "corrected for their number)."
-        + (" Among those, take the cheapest, or the simplest." if alike else "")
+    text = (
+        f"{start} be told apart from it: the difference of the scores, paired fold by fold, "
+        "corrected for overlapping training sets and for the number of comparisons."
     )
+    if not alike:
+        return text
+    cheapest = table[table["cheapest"]].iloc[0]
+    if cheapest["configuration"] == best.configuration:
+        return f"{text} The best is also the cheapest of them."
+    return f"{text} The cheapest of them is {material.in_words(str(cheapest['configuration']))}."
 
 
 def no_skill(material: Material) -> str:

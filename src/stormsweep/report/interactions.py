@@ -1,4 +1,4 @@
-"""How two hyperparameters act together, and how much of the scores' spread each explains."""
+"""How two hyperparameters act together: the mean score for every two values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from stormsweep.report import words
 from stormsweep.report.axes import MOST_STEPS, Scale, places, scale_of
 from stormsweep.report.material import Material
-from stormsweep.report.parts import Cell, Table
 from stormsweep.report.scored import sound
 from stormsweep.report.style import WIDE, Picture, new_figure, plain_ticks
 
@@ -163,91 +162,4 @@ def _frame(one: _Cut, other: _Cut, means: Any, counts: Any) -> pd.DataFrame:
             "configurations": counts[rows, columns],
             "mean": means[rows, columns],
         }
-    )
-
-
-def shares(material: Material) -> pd.DataFrame | None:
-    """Return how much of the spread of the scores over a whole grid each hyperparameter explains.
-
-    The variance of the configurations' mean scores over a full grid falls into parts that belong to
-    each hyperparameter on its own, to each two together beyond that, and to three and more.
-
-    Returns
-    -------
-    DataFrame or None
-        ``effect``, ``share`` of the variance; the last row, ``folds``, is how much of it the mean
-        over so few folds would have if all configurations were alike: shares below it mean nothing.
-        None where the configurations are no full grid with all its folds, or all score the same.
-    """
-    table = sound(material)
-    table = table[table["complete"]]
-    names = material.varied
-    codes = [
-        pd.factorize(table[material.columns[name]].map(words.value))[0].astype(int)
-        for name in names
-    ]
-    shape = tuple(int(code.max()) + 1 for code in codes) if len(table) else ()
-    whole = len(table) == len(material.points) == int(np.prod(shape))
-    if not 2 <= len(names) <= MOST_NAMES or not whole:
-        return None
-    cube = np.full(shape, np.nan)
-    cube[tuple(codes)] = table[f"{material.metric}_mean"].to_numpy(dtype=float)
-    total = float(np.nanvar(cube))
-    if np.isnan(cube).any() or total <= 0:
-        return None
-    parts: dict[tuple[int, ...], Any] = {(): cube.mean(keepdims=True)}
-    rows: list[tuple[str, float]] = []
-    for count in (1, 2):
-        for axes in itertools.combinations(range(len(names)), count):
-            others = tuple(axis for axis in range(len(names)) if axis not in axes)
-            own = cube.mean(axis=others, keepdims=True)
-            for less in range(count):
-                for inner in itertools.combinations(axes, less):
-                    own = own - parts[inner]
-            parts[axes] = own
-            effect = " with ".join(words.label(names[axis]) for axis in axes)
-            rows.append((effect, float((own**2).mean()) / total))
-    rows.sort(key=lambda row: -row[1])
-    rest = 1 - sum(share for _, share in rows)
-    if len(names) > 2:
-        rows.append(("three and more together", max(rest, 0.0)))
-    rows.append(("folds", _noise(material) / total))
-    return pd.DataFrame(rows, columns=["effect", "share"])
-
-
-def _noise(material: Material) -> float:
-    """Return the variance that the mean over folds would have among configurations all alike."""
-    paired = material.fits.pivot_table(
-        index="configuration", columns="fold", values=material.metric
-    )
-    values = paired.dropna().to_numpy(dtype=float)
-    count, folds = values.shape
-    if count < 2 or folds < 2:
-        return float("nan")
-    # Further rounds validate the same cases again.
-    apart = min(folds, material.study.splits)
-    # What a fold adds to every configuration alike tells none of them apart.
-    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
-    return float((left**2).sum() / ((count - 1) * (folds - 1)) / apart)
-
-
-def share_table(material: Material) -> Table | None:
-    """Return the table of `shares`; None where there is none."""
-    frame = shares(material)
-    if frame is None:
-        return None
-    *effects, (_, noise) = list(frame.itertuples(index=False, name=None))
-    rows: list[list[str]] = [
-        [words.capital(effect), Cell(words.percent(share, 1), share)] for effect, share in effects
-    ]
-    rows.append(["Chance of the folds, about", Cell(words.percent(noise, 1), noise)])
-    return Table(
-        "score-shares",
-        "What matters",
-        ["Hyperparameter", f"Share of the spread of {material.metric_label}"],
-        rows,
-        f"How much of the variance of the mean {material.metric_label} over the whole grid each "
-        "hyperparameter explains on its own, and two together beyond that. A share below that of "
-        "chance says nothing. It tells of this grid only: wider ranges would explain more.",
-        frame=frame,
     )

@@ -16,7 +16,7 @@ from stormsweep.errors import StudyFileError
 from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
 from stormsweep.report.tested import Tested, tested
-from stormsweep.results import audit, facts, frames
+from stormsweep.results import audit, contenders, facts, frames, importance
 from stormsweep.results.summary import Summary, differences, summary
 from stormsweep.results.views import Kept
 from stormsweep.scaling import measured
@@ -100,6 +100,16 @@ class Material:
     def differences(self) -> pd.DataFrame:
         """Every other configuration against the best."""
         return differences(self.entries)
+
+    @cached_property
+    def contest(self) -> pd.DataFrame:
+        """Every complete configuration against the best, all comparisons counted."""
+        return contenders.contest(self.entries)
+
+    @cached_property
+    def importance(self) -> importance.Importance:
+        """What mattered."""
+        return importance.importance(self.entries)
 
     @cached_property
     def tasks(self) -> pd.DataFrame:

@@ -186,9 +186,8 @@ def best_picture(material: Material) -> Picture | None:
     table = sound(material).head(MOST_BEST)
     if len(table) < 2:
         return None
-    apart = dict(
-        zip(material.differences["configuration"], material.differences["apart"], strict=True)
-    )
+    contest = material.contest
+    apart = dict(zip(contest["configuration"], ~contest["contender"], strict=True))
     names = [name for name in material.columns if name in material.varied]
     labels = [
         words.short(" · ".join(words.brief(row[material.columns[name]]) for name in names), 48)
@@ -235,7 +234,7 @@ def best_picture(material: Material) -> Picture | None:
         f"Mean {material.metric_label} with its 95 % t-interval over folds, and the folds "
         f"themselves, the best on top. Configurations are named by {header}. All of them "
         "were validated on the same cases, so intervals that overlap do not rule out a difference: "
-        "the colour tells the paired comparison.",
+        "the colour tells the paired comparison, with the number of comparisons counted.",
         figure,
         drawn(material, table)
         .assign(differs=[apart.get(name, False) for name in table["configuration"]])

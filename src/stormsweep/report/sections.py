@@ -7,8 +7,8 @@ from stormsweep.report import (
     audit,
     cases,
     groups,
-    interactions,
     learning,
+    mattered,
     provenance,
     scaling,
     scores,
@@ -80,9 +80,8 @@ def _audit(material: Material) -> Part | None:
 
 
 def _scores(material: Material) -> Part | None:
-    pictures = gather(material, scores.score_pictures, interactions.interaction_picture)
-    table = interactions.share_table(material)
-    return Part(pictures=pictures, tables=[table] if table else []) if pictures else None
+    pictures = gather(material, scores.score_pictures)
+    return Part(pictures=pictures) if pictures else None
 
 
 def _configurations(material: Material) -> Part:
@@ -171,6 +170,7 @@ SECTIONS: list[Section] = [
     Section("verification", "Verification on the test set", _verification, "verification.html"),
     Section("audit", "What the protocol flatters", _audit),
     Section("scores", "Scores over the space", _scores),
+    Section("mattered", "What mattered", mattered.section),
     Section("configurations", "Configurations", _configurations, "configurations.html"),
     Section("learning", "Learning curves", _learning),
     Section("time", "Workers and time", _time),

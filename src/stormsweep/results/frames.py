@@ -365,7 +365,8 @@ def _half_width(folds: NDArray[Any], splits: int) -> NDArray[Any]:
     rounds = -(-folds // splits)
     free = np.maximum(folds - rounds, 1)
     widened = np.sqrt((folds - 1) / free / np.minimum(folds, splits))
-    return t_quantile(folds - rounds + 1) * widened
+    width: NDArray[Any] = t_quantile(folds - rounds + 1) * widened
+    return width
 
 
 @view

@@ -21,6 +21,7 @@ from stormsweep.records import Entry, StudyBegun, TaskDone, TaskPaused
 if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
     from stormsweep.results.progress import Progress
+    from stormsweep.search.proposals import Known
 
 
 def study_key(directory: Path) -> str:
@@ -172,6 +173,34 @@ class StudyDirectory:
         if self.recorded and recorded.is_file() and grew(load_study(recorded), self._file):
             number = len(self._earlier()) + 1
             write_text(self._folder / f"study.{number}.toml", recorded.read_text(encoding="utf-8"))
+
+    def known(self) -> list[Known]:
+        """Return the points whose scores the study's strategy is told at its beginning.
+
+        Raises
+        ------
+        UserError
+            If ``search.known`` is no such file.
+        """
+        from stormsweep.neighbours.points import known_points
+        from stormsweep.search.space import DEFAULT_EPOCHS
+        from stormsweep.study.remaining import stops_of
+
+        search = self._file.search
+        if search.known is None:
+            return []
+        own = self._folder / "known.jsonl"
+        source = own if self.recorded and own.is_file() else search.known
+        epochs = max(stops_of(self._file), default=DEFAULT_EPOCHS)
+        return known_points(source, search.objectives or [search.metric], epochs)
+
+    def keep_known(self) -> None:
+        """Keep the points that are known: the strategy must find them as they were."""
+        from stormsweep.neighbours.points import read_points, write_points
+
+        own, given = self._folder / "known.jsonl", self._file.search.known
+        if given is not None and not (self.recorded and own.is_file()):
+            write_points(own, read_points(given))
 
     def refuse_other_data(self, begun: StudyBegun | None, data: PreparedData) -> None:
         """Refuse data that are not those the study was begun with.

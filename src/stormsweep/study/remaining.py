@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from stormsweep.results.progress import Progress
 from stormsweep.search.expected import expected
 from stormsweep.search.growth import fitted
 from stormsweep.search.plan import Plan, complete, make_plan
+from stormsweep.search.proposals import Known
 from stormsweep.search.search import Merits, Search
 from stormsweep.search.space import DEFAULT_EPOCHS
 from stormsweep.search.strategies import known_ahead, make
@@ -58,7 +59,9 @@ class Remaining:
         return not self.search.over or work_left(runs, reached, failed, retry_failed)
 
 
-def remaining(file: StudyFile, entries: Iterable[Entry]) -> Remaining:
+def remaining(
+    file: StudyFile, entries: Iterable[Entry], known: Callable[[], Sequence[Known]] = list
+) -> Remaining:
     """Read what is left of a study.
 
     Parameters
@@ -67,8 +70,10 @@ def remaining(file: StudyFile, entries: Iterable[Entry]) -> Remaining:
         The study as it is now: it may have grown since some of it was trained.
     entries : iterable of Entry
         Its journal.
+    known : callable
+        Reads points whose scores are known from elsewhere; asked only where a strategy learns.
     """
-    search, progress = search_of(file), Progress()
+    search, progress = search_of(file, known), Progress()
     for entry in entries:
         progress.take(entry)
         if search is not None:
@@ -139,7 +144,7 @@ def _expected(file: StudyFile) -> Plan:
     )
 
 
-def search_of(file: StudyFile) -> Search | None:
+def search_of(file: StudyFile, known: Callable[[], Sequence[Known]] = list) -> Search | None:
     """Return the search of a study whose strategy learns from scores; None for others."""
     search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     if known_ahead(search):
@@ -150,6 +155,7 @@ def search_of(file: StudyFile) -> Search | None:
         folds,
         merits_of(search.objectives or [search.metric]),
         stops_of(file),
+        known(),
         first_folds=search.first_folds,
     )
 

@@ -210,7 +210,8 @@ class Study:
         from stormsweep.study.remaining import remaining
 
         there = self.journal_path.is_file()
-        found = remaining(self.file, each(self.journal_path) if there else ())
+        entries = each(self.journal_path) if there else ()
+        found = remaining(self.file, entries, self._kept.known)
         part = self._part(found.plan)
         if part is found.plan:
             return found
@@ -311,6 +312,18 @@ class Study:
 
         entries = self.entries()
         return frames.fits(entries) if per_fold else frames.configurations(entries)
+
+    def importance(self) -> pd.DataFrame:
+        """Return what mattered so far; see `stormsweep.results.importance.importance_frame`."""
+        from stormsweep.results.importance import importance_frame
+
+        return importance_frame(self.entries())
+
+    def contenders(self) -> pd.DataFrame:
+        """Return what cannot be told from the best; see `stormsweep.results.contenders`."""
+        from stormsweep.results.contenders import contenders
+
+        return contenders(self.entries())
 
     def timings(self, of: Literal["tasks", "workers", "sessions"] = "tasks") -> pd.DataFrame:
         """Return where the time went; see `stormsweep.scaling.timings`.
@@ -736,6 +749,7 @@ class Study:
         from stormsweep.study.places import remember, was_submitted
 
         self._kept.keep_earlier()
+        self._kept.keep_known()
         write_text(self.directory / "study.toml", dump_study(self.file))
         place = self._place()
         # What `submit` wrote down stays: a job knows less of what was asked for.

@@ -41,7 +41,7 @@ CASES = [
     Case("halving", {"sampler": "grid", "first_folds": 1}, ranges=False, milestones=True),
     Case("hyperband", {"reduction": 2, "first_folds": 2}, milestones=True),
     Case("asha", milestones=True),
-    Case("asha", {"sampler": "sobol", "first_folds": 1}, milestones=True),
+    Case("asha", {"sampler": "tpe", "first_folds": 1}, milestones=True),
     Case("tpe"),
     Case("cma-es"),
     pytest.param(Case("gp"), marks=[TORCH, pytest.mark.slow]),

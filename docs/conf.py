@@ -46,21 +46,24 @@ nitpicky = True
 default_role = "py:obj"
 nitpick_ignore_regex = [("py:class", ".*"), ("py:obj", ".*"), ("py:exc", "SchedulerError")]
 
-#: Pages of the repository that lie outside docs/ and are linked from it; copied into the site.
+#: What lies outside docs/ and is linked from it; copied into the site.
 FROM_REPOSITORY = HERE / "from-repository"
 _OUTSIDE = ["CHANGELOG.md", "benchmarks/README.md", "benchmarks/results/*.md"]
+_PICTURES = ["benchmarks/results/*.png"]
 _LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")
 
 
 def _copy(app: Any) -> None:
-    wanted = {path.relative_to(ROOT) for pattern in _OUTSIDE for path in ROOT.glob(pattern)}
+    wanted = {
+        path.relative_to(ROOT) for pattern in _OUTSIDE + _PICTURES for path in ROOT.glob(pattern)
+    }
     for path in sorted(wanted):
         copy = FROM_REPOSITORY / path
-        text = (ROOT / path).read_text(encoding="utf-8")
-        if not copy.exists() or copy.read_text(encoding="utf-8") != text:
+        content = (ROOT / path).read_bytes()
+        if not copy.exists() or copy.read_bytes() != content:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_text(text, encoding="utf-8")
-    for copy in FROM_REPOSITORY.rglob("*.md"):
+            copy.write_bytes(content)
+    for copy in FROM_REPOSITORY.rglob("*.*"):
         if copy.relative_to(FROM_REPOSITORY) not in wanted:
             copy.unlink()
 

@@ -169,7 +169,7 @@ def studies_on_record(folder: Path) -> None:
         "learning_rate": [0.001, 0.005],
         "epochs": [5, 10],
     }
-    for number, study in enumerate(("taki-2019", "taki-2018", "taki-2013")):
+    for number, study in enumerate(("taki-2019", "taki-2018", "taki-2013", "quickstart")):
         directory = folder / "runs" / study
         sizes = [{"epoch_patches": 38_000, "validation": 9_000}] * 3
         journals.simulate(directory, space, fold_sizes=sizes, pace=1.0 + number, name=study)
@@ -199,6 +199,7 @@ def with_an_optuna_study(folder: Path) -> None:
 WORLDS: dict[str, Callable[[Path], None]] = {
     "docs/how-to/advise.md": studies_on_record,
     "docs/how-to/compare.md": studies_on_record,
+    "docs/how-to/halving.md": studies_on_record,
     "docs/how-to/neighbours.md": with_an_optuna_study,
     "docs/how-to/report.md": with_a_report,
 }

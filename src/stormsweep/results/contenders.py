@@ -46,7 +46,7 @@ class Comparisons:
     freedom: float
 
 
-def against(best: int, scores: NDArray[np.float64]) -> Comparisons:
+def against(best: int, scores: NDArray[np.float64], splits: int | None = None) -> Comparisons:
     """Test all others against one configuration: a corrected paired t-test over folds.
 
     The folds are blocks. The variance of a mean difference is taken as ``1/k + 1/(k - 1)`` of that
@@ -63,6 +63,8 @@ def against(best: int, scores: NDArray[np.float64]) -> Comparisons:
         Row of the one.
     scores : array (configurations, folds)
         All finite; two folds or more.
+    splits : int, optional
+        Folds of one round; none: there is one.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def against(best: int, scores: NDArray[np.float64]) -> Comparisons:
         variance = (weight * 2 * usual + freedom * variance) / (weight + freedom)
         # No more is known than all configurations together tell.
         freedom = min(freedom + weight, float((count - 1) * (folds - 1)))
-    error = np.sqrt(variance * widening(folds) / folds)
+    error = np.sqrt(variance * widening(folds, splits) / folds)
     # Differences that are rounding are none.
     nothing = np.abs(mean) <= 1e-12 * np.abs(scores).max()
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -167,7 +169,7 @@ def contest(entries: Sequence[Entry]) -> pd.DataFrame:
     parts = {name: nothing.copy() for name in ("difference", "low", "high", "p", "p_adjusted")}
     if len(found) > 1 and scores.shape[1] > 1:
         sign = 1.0 if facts.higher_is_better(entries) else -1.0
-        tests = against(0, sign * scores)
+        tests = against(0, sign * scores, facts.study(entries).splits)
         parts["difference"][1:] = tests.difference
         parts["low"][1:] = tests.difference - tests.half
         parts["high"][1:] = tests.difference + tests.half

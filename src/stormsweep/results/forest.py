@@ -54,7 +54,11 @@ class Explained:
 
 
 def explain(
-    dimensions: Sequence[Dimension], scores: Floats, trials: Sequence[str] = (), seed: int = 0
+    dimensions: Sequence[Dimension],
+    scores: Floats,
+    trials: Sequence[str] = (),
+    seed: int = 0,
+    splits: int | None = None,
 ) -> Explained:
     """Split the variance of a forest's function over the whole space.
 
@@ -69,6 +73,8 @@ def explain(
         scores hang together, and are drawn, left out and shuffled together.
     seed : int
         Of the forest.
+    splits : int, optional
+        Folds of one round; none: there is one.
 
     Returns
     -------
@@ -102,7 +108,9 @@ def explain(
     fit = 1 - float((errors**2).mean()) / variance
     shares = whole.shares()
     spread = np.std(
-        [_half(lattice, codes, scores, drawn, random) for _ in range(HALVES)], axis=0, ddof=1
+        [_half(lattice, codes, scores, drawn, random, splits) for _ in range(HALVES)],
+        axis=0,
+        ddof=1,
     )
     flat = lattice.doubled()
     additive, left = _additive(whole, codes, mean, min(1 - fit, 1.0) * variance)
@@ -123,12 +131,18 @@ def explain(
 
 
 def _half(
-    lattice: _Lattice, codes: Ints, scores: Floats, drawn: _Trials, random: np.random.Generator
+    lattice: _Lattice,
+    codes: Ints,
+    scores: Floats,
+    drawn: _Trials,
+    random: np.random.Generator,
+    splits: int | None,
 ) -> Floats:
     """Return the shares of a forest on half of the trials, and folds drawn anew."""
     folds = scores.shape[1]
     own = drawn.half(random)
-    mean = scores[:, random.integers(folds, size=folds)].mean(axis=1)
+    # As many as one round has: further ones validate the same cases again.
+    mean = scores[:, random.integers(folds, size=min(folds, splits or folds))].mean(axis=1)
     sums = _Sums(lattice)
     for _ in range(HALF_TREES):
         rows = drawn.sample(random, own)

@@ -53,18 +53,25 @@ class Effect:
     beyond_noise: bool
 
 
-def widening(folds: int) -> float:
+def widening(folds: int, splits: int | None = None) -> float:
     """Return how much wider the variance of a mean over folds is taken than that of `folds` values.
 
-    ``1 / k`` becomes ``1 / k + 1 / (k - 1)``, because training sets overlap (Nadeau and Bengio
-    2003).
+    ``1 / n`` becomes ``1 / n + 1 / (k - 1)`` with `k` folds a round, because training sets overlap
+    (Nadeau and Bengio 2003): further rounds train on the same cases again.
+
+    Parameters
+    ----------
+    folds : int
+        Of all rounds.
+    splits : int, optional
+        Of one round; none: there is one.
 
     Examples
     --------
-    >>> widening(3)
-    2.5
+    >>> widening(3), widening(6, splits=3)
+    (2.5, 4.0)
     """
-    return 1 + folds / (folds - 1)
+    return 1 + folds / ((splits or folds) - 1)
 
 
 def cube_of(
@@ -105,13 +112,15 @@ def cube_of(
     return np.moveaxis(scores[owner], -1, 0)
 
 
-def decompose(cube: NDArray[np.float64]) -> list[Effect]:
+def decompose(cube: NDArray[np.float64], splits: int | None = None) -> list[Effect]:
     """Split the variance of the table of means over folds.
 
     Parameters
     ----------
     cube : array (folds, values of the first, values of the second, ...)
         Two folds or more, two values or more of each.
+    splits : int, optional
+        Folds of one round; none: there is one.
 
     Returns
     -------
@@ -146,18 +155,25 @@ def decompose(cube: NDArray[np.float64]) -> list[Effect]:
     without = {of: _without_each(parts[of]) for of in keys}
     totals = np.sum([without[of] for of in keys], axis=0)
     return [
-        _effect(of, parts[of], total, without[of] / np.maximum(totals, 1e-300), freedom[of], folds)
+        _effect(
+            of,
+            parts[of],
+            total,
+            without[of] / np.maximum(totals, 1e-300),
+            freedom[of],
+            widening(folds, splits),
+        )
         for of in keys
     ]
 
 
 def _effect(
-    of: tuple[int, ...], own: Any, total: float, jackknife: Any, freedom: int, folds: int
+    of: tuple[int, ...], own: Any, total: float, jackknife: Any, freedom: int, wide: float
 ) -> Effect:
-    mean = own.mean(axis=0)
+    mean, folds = own.mean(axis=0), own.shape[0]
     variance = float((mean**2).mean())
     noise = float(((own - mean) ** 2).sum(axis=0).mean()) / (folds * (folds - 1))
-    share, wide = variance / total, widening(folds)
+    share = variance / total
     spread = (folds - 1) / folds * float(((jackknife - jackknife.mean()) ** 2).sum())
     half = float(stdtrit(folds - 1, 0.975)) * np.sqrt(wide * spread)
     chance = 1.0

@@ -58,7 +58,7 @@ def explain(
     scores: Floats,
     trials: Sequence[str] = (),
     seed: int = 0,
-    splits: int | None = None,
+    rounds: int = 1,
 ) -> Explained:
     """Split the variance of a forest's function over the whole space.
 
@@ -73,8 +73,8 @@ def explain(
         scores hang together, and are drawn, left out and shuffled together.
     seed : int
         Of the forest.
-    splits : int, optional
-        Folds of one round; none: there is one.
+    rounds : int
+        How often all cases were split: as many folds are drawn anew as one round has.
 
     Returns
     -------
@@ -107,8 +107,9 @@ def explain(
     variance = float(mean.var())
     fit = 1 - float((errors**2).mean()) / variance
     shares = whole.shares()
+    folds = scores.shape[1] // rounds
     spread = np.std(
-        [_half(lattice, codes, scores, drawn, random, splits) for _ in range(HALVES)],
+        [_half(lattice, codes, scores, folds, drawn, random) for _ in range(HALVES)],
         axis=0,
         ddof=1,
     )
@@ -134,15 +135,13 @@ def _half(
     lattice: _Lattice,
     codes: Ints,
     scores: Floats,
+    folds: int,
     drawn: _Trials,
     random: np.random.Generator,
-    splits: int | None,
 ) -> Floats:
-    """Return the shares of a forest on half of the trials, and folds drawn anew."""
-    folds = scores.shape[1]
+    """Return the shares of a forest on half of the trials, and so many folds drawn anew."""
     own = drawn.half(random)
-    # As many as one round has: further ones validate the same cases again.
-    mean = scores[:, random.integers(folds, size=min(folds, splits or folds))].mean(axis=1)
+    mean = scores[:, random.integers(scores.shape[1], size=folds)].mean(axis=1)
     sums = _Sums(lattice)
     for _ in range(HALF_TREES):
         rows = drawn.sample(random, own)

@@ -53,25 +53,18 @@ class Effect:
     beyond_noise: bool
 
 
-def widening(folds: int, splits: int | None = None) -> float:
+def widening(folds: int, rounds: int = 1) -> float:
     """Return how much wider the variance of a mean over folds is taken than that of `folds` values.
 
-    ``1 / n`` becomes ``1 / n + 1 / (k - 1)`` with `k` folds a round, because training sets overlap
-    (Nadeau and Bengio 2003): further rounds train on the same cases again.
-
-    Parameters
-    ----------
-    folds : int
-        Of all rounds.
-    splits : int, optional
-        Of one round; none: there is one.
+    ``1 / n`` becomes ``1 / n + 1 / (k - 1)``, because training sets overlap (Nadeau and Bengio
+    2003): `n` folds in all, `k` a round.
 
     Examples
     --------
-    >>> widening(3), widening(6, splits=3)
+    >>> widening(3), widening(6, rounds=2)
     (2.5, 4.0)
     """
-    return 1 + folds / ((splits or folds) - 1)
+    return 1 + folds / (folds // rounds - 1)
 
 
 def cube_of(
@@ -112,15 +105,15 @@ def cube_of(
     return np.moveaxis(scores[owner], -1, 0)
 
 
-def decompose(cube: NDArray[np.float64], splits: int | None = None) -> list[Effect]:
+def decompose(cube: NDArray[np.float64], rounds: int = 1) -> list[Effect]:
     """Split the variance of the table of means over folds.
 
     Parameters
     ----------
     cube : array (folds, values of the first, values of the second, ...)
         Two folds or more, two values or more of each.
-    splits : int, optional
-        Folds of one round; none: there is one.
+    rounds : int
+        How often all cases were split.
 
     Returns
     -------
@@ -131,6 +124,7 @@ def decompose(cube: NDArray[np.float64], splits: int | None = None) -> list[Effe
         are widened for overlapping training sets.
     """
     folds, count = cube.shape[0], cube.ndim - 1
+    wide = widening(folds, rounds)
     parts: dict[tuple[int, ...], NDArray[np.float64]] = {
         (): cube.mean(axis=tuple(range(1, count + 1)), keepdims=True)
     }
@@ -155,14 +149,7 @@ def decompose(cube: NDArray[np.float64], splits: int | None = None) -> list[Effe
     without = {of: _without_each(parts[of]) for of in keys}
     totals = np.sum([without[of] for of in keys], axis=0)
     return [
-        _effect(
-            of,
-            parts[of],
-            total,
-            without[of] / np.maximum(totals, 1e-300),
-            freedom[of],
-            widening(folds, splits),
-        )
+        _effect(of, parts[of], total, without[of] / np.maximum(totals, 1e-300), freedom[of], wide)
         for of in keys
     ]
 
@@ -170,7 +157,7 @@ def decompose(cube: NDArray[np.float64], splits: int | None = None) -> list[Effe
 def _effect(
     of: tuple[int, ...], own: Any, total: float, jackknife: Any, freedom: int, wide: float
 ) -> Effect:
-    mean, folds = own.mean(axis=0), own.shape[0]
+    folds, mean = len(own), own.mean(axis=0)
     variance = float((mean**2).mean())
     noise = float(((own - mean) ** 2).sum(axis=0).mean()) / (folds * (folds - 1))
     share = variance / total

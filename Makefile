@@ -4,18 +4,21 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV ?= uv
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Worker processes do the parallel work; nothing else should start threads beside them.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-first test-second test-slow check system slurm lock clean
+.PHONY: help install study test test-first test-second test-slow test-oldest check docs system slurm lock clean
 
 help:
 	@echo "make install    a virtual environment with the locked packages, and nothing else"
 	@echo "make study      the main job: synthetic storms, a small grid, a report (minutes)"
 	@echo "make test       lint, types, layering and all tests but the slow ones"
 	@echo "make test-slow  the slow tests"
+	@echo "make test-oldest  the unit tests with the oldest packages that pyproject.toml allows (needs uv)"
+	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make slurm      a real Slurm of four small nodes on this machine, until Ctrl-C (as root)"
 	@echo "make lock       resolve the locked packages anew (needs uv)"
 	@echo "make clean      remove the virtual environment and caches"
@@ -73,15 +76,27 @@ test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)
 	HYPOTHESIS_PROFILE=wander $(BIN)/pytest -m "not slow" tests/unit
 
+# The lower bounds of pyproject.toml, tried: an environment of its own with the oldest of all that is
+# named there, extras included.
+OLDEST := .venv-oldest
+test-oldest:
+	$(UV) venv --quiet --allow-existing --python 3.11 $(OLDEST)
+	$(UV) pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --group dev --editable .
+	$(OLDEST)/bin/python -m pytest -m "not slow" tests/unit $(PYTEST_ARGS)
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -b html -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 slurm:
 	@$(PYTHON) -m tests.slurm
 
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group build \
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --group build \
 	  --generate-hashes --no-emit-index-url --output-file requirements/run.lock
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev \
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --group dev \
 	  --constraint requirements/run.lock \
 	  --generate-hashes --no-emit-index-url --output-file requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) docs/_build docs/from-repository .mypy_cache .ruff_cache .pytest_cache .hypothesis

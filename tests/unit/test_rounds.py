@@ -319,12 +319,18 @@ def test_a_search_that_is_over_trains_the_new_folds_of_all_it_proposed_and_no_mo
     assert asked == 3
 
 
-@pytest.mark.parametrize("strategy", ["halving", "hyperband", "asha"])
-@pytest.mark.parametrize("first_folds", [None, 1, 2])
-def test_halvings_go_on_with_more_folds(strategy: str, first_folds: int | None) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "first_folds"),
+    [
+        *(("tpe", None), ("cma-es", None), ("nsga2", None)),
+        *((name, first) for name in ("halving", "hyperband", "asha") for first in (None, 1, 2)),
+    ],
+)
+def test_strategies_go_on_with_more_folds(strategy: str, first_folds: int | None) -> None:
     def file(rounds: int) -> StudyFile:
         space = {"x": {"low": 0.0, "high": 1.0}, "epochs": [1, 3]}
-        search = {"strategy": strategy, "trials": 9, "space": space, "first_folds": first_folds}
+        search = {"strategy": strategy, "trials": 9, "space": space}
+        search |= {"first_folds": first_folds} if first_folds else {}
         return study(search=search, validation={"folds": 2, "rounds": rounds})
 
     journal: list[Record] = []

@@ -22,7 +22,7 @@ LEAST_FOR_USUAL = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class Comparisons:
     """Others against one, paired over folds.
 
     Attributes
@@ -46,7 +46,7 @@ class Tests:
     freedom: float
 
 
-def against(best: int, scores: NDArray[np.float64]) -> Tests:
+def against(best: int, scores: NDArray[np.float64]) -> Comparisons:
     """Test all others against one configuration: a corrected paired t-test over folds.
 
     The folds are blocks. The variance of a mean difference is taken as ``1/k + 1/(k - 1)`` of that
@@ -66,7 +66,7 @@ def against(best: int, scores: NDArray[np.float64]) -> Tests:
 
     Returns
     -------
-    Tests
+    Comparisons
         In the order of the rows, without the one.
     """
     count, folds = scores.shape
@@ -85,7 +85,7 @@ def against(best: int, scores: NDArray[np.float64]) -> Tests:
         t = np.where(nothing, 0.0, np.abs(mean) / error)
     chance = 2 * stdtr(freedom, -t)
     half = stdtrit(freedom, 1 - LEVEL / 2) * error
-    return Tests(mean, half, chance, holm(chance), freedom)
+    return Comparisons(mean, half, chance, holm(chance), freedom)
 
 
 def holm(chances: NDArray[np.float64]) -> NDArray[np.float64]:

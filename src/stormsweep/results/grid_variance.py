@@ -10,6 +10,7 @@ fold is known no better than that.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +86,7 @@ def cube_of(
     array (folds, values of the first, values of the second, ...) or None
     """
     shape = tuple(dimension.atoms for dimension in dimensions)
-    size = int(np.prod(shape, dtype=np.int64)) if shape and len(shape) <= 16 else 0
+    size = math.prod(shape) if shape else 0
     if not 0 < size <= MOST_CELLS:
         return None
     codes = np.stack([dimension.codes for dimension in dimensions], axis=1)

@@ -147,6 +147,8 @@ def importance_of(
         effects = _frame(names, grid_variance.decompose(cube))
         return Importance(effects, "grid", count, planned, folds, noise)
     cut = dimensions(points, space, exact=False)
+    if len(cut) < 2:
+        return lacking("needs hyperparameters that differ among configurations")
     least = max(LEAST, LEAST_EACH * len(cut))
     if count < least:
         return lacking(

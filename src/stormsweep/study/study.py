@@ -631,7 +631,7 @@ class Study:
         """Foretell how long the rest of the study takes, from journals of this machine."""
         from stormsweep.study.forecast import forecast
 
-        return forecast(self.without_trial().file, self.directory, self.plan())
+        return forecast(self.without_trial().file, self.directory, self.remaining().ahead())
 
     def simulate(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import sys
@@ -46,6 +47,12 @@ class Crew:
     def here(self) -> bool:
         """Whether the process of the search may do the work itself."""
         return self.place is None
+
+    def at_most(self, tasks: int) -> Crew:
+        """Return a crew of this machine in which nobody is without a task; of a site itself."""
+        if self.place is not None:
+            return self
+        return dataclasses.replace(self, workers=max(1, min(self.workers, tasks)))
 
     @contextlib.contextmanager
     def pool(self) -> Iterator[Pool]:

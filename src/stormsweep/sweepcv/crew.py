@@ -126,7 +126,7 @@ def crew(site: str, n_jobs: int | None, directory: Path | None) -> Crew:
 
         cores = machine.cores()
         # joblib counts from all cores of the machine; we may have fewer of them.
-        wanted = n_jobs if n_jobs is None or n_jobs > 0 else max(1, cores + 1 + n_jobs)
+        wanted = max(1, cores + 1 + n_jobs) if n_jobs is not None and n_jobs < 0 else n_jobs
         return Crew(effective_n_jobs(wanted), None, directory)
     if directory is None:
         raise UserError(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         StudyInterrupted,
         UserError,
     )
+    from stormsweep.models.estimators import KerasClassifier, KerasRegressor
     from stormsweep.neighbours.export import Exported
     from stormsweep.neighbours.foreign import Imported, import_points
     from stormsweep.neighbours.points import known_points
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from stormsweep.scaling.foretold import Foretold
     from stormsweep.scaling.machine import Wait
     from stormsweep.search.plan import Plan
+    from stormsweep.search.space import Interval
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.notebook import NotebookProgress
     from stormsweep.study.predict import predict
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from stormsweep.study.session import Outcome
     from stormsweep.study.study import Study
     from stormsweep.study.submission import Submission
+    from stormsweep.sweepcv.search_cv import SweepSearchCV
 
 #: Where each public name lives: nothing heavy is imported before it is needed.
 _HOMES = {
@@ -50,7 +53,10 @@ _HOMES = {
     "Exported": "stormsweep.neighbours.export",
     "Foretold": "stormsweep.scaling.foretold",
     "Imported": "stormsweep.neighbours.foreign",
+    "Interval": "stormsweep.search.space",
     "JournalError": "stormsweep.errors",
+    "KerasClassifier": "stormsweep.models.estimators",
+    "KerasRegressor": "stormsweep.models.estimators",
     "ModelError": "stormsweep.errors",
     "NotebookProgress": "stormsweep.study.notebook",
     "Outcome": "stormsweep.study.session",
@@ -65,6 +71,7 @@ _HOMES = {
     "StudyFileError": "stormsweep.errors",
     "StudyInterrupted": "stormsweep.errors",
     "Submission": "stormsweep.study.submission",
+    "SweepSearchCV": "stormsweep.sweepcv.search_cv",
     "UserError": "stormsweep.errors",
     "Wait": "stormsweep.scaling.machine",
     "compare": "stormsweep.scaling.compare",
@@ -85,7 +92,10 @@ __all__ = [
     "Exported",
     "Foretold",
     "Imported",
+    "Interval",
     "JournalError",
+    "KerasClassifier",
+    "KerasRegressor",
     "ModelError",
     "NotebookProgress",
     "Outcome",
@@ -100,6 +110,7 @@ __all__ = [
     "StudyFileError",
     "StudyInterrupted",
     "Submission",
+    "SweepSearchCV",
     "UserError",
     "Wait",
     "__version__",

@@ -456,6 +456,97 @@ class Verified:
     threshold_folds: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class SearchBegun:
+    """A `SweepSearchCV` began to fit, or goes on: what it searches.
+
+    Attributes
+    ----------
+    estimator : str
+        Class of the estimator.
+    version : str
+        Of Stormsweep.
+    about : dict of str to str
+        Fingerprints of what no score would be the same without: ``estimator``, ``data`` (X, y and
+        what is passed to fit), ``splits``, ``scoring``.
+    search : str
+        Fingerprint of what decides which candidates are tried: strategy, space, trials, seed.
+    strategy : str
+        What proposes candidates.
+    seed : int
+        Of the strategy.
+    splits : int
+        Splits of the cross-validation.
+    """
+
+    kind: ClassVar[str] = "search"
+    estimator: str
+    version: str
+    about: dict[str, str]
+    search: str
+    strategy: str
+    seed: int
+    splits: int
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateProposed:
+    """A strategy of a `SweepSearchCV` proposed a candidate.
+
+    Attributes
+    ----------
+    trial : int
+        Its number, from 0.
+    key : str
+        Fingerprint of its parameters.
+    parameters : dict of str to str
+        The parameters, as Python writes them, for whoever reads along.
+    """
+
+    kind: ClassVar[str] = "candidate"
+    trial: int
+    key: str
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitScored:
+    """A candidate of a `SweepSearchCV` was fitted and scored on one split.
+
+    Attributes
+    ----------
+    trial : int
+        Number of the candidate.
+    key : str
+        Fingerprint of its parameters.
+    split : int
+        Number of the split.
+    test_scores, train_scores : float or dict of str to float
+        What the scorer said, of several the scores by name; `train_scores` is None where they were
+        not asked for.
+    test_cases : int
+        Samples of the test side.
+    fit_seconds, score_seconds : float
+        How long it took.
+    error : str
+        The traceback of a fit that failed; empty: it did not.
+    worker : str
+        Who did it; empty: the process of the search itself.
+    """
+
+    kind: ClassVar[str] = "split"
+    trial: int
+    key: str
+    split: int
+    test_scores: float | dict[str, float]
+    train_scores: float | dict[str, float] | None
+    test_cases: int
+    fit_seconds: float
+    score_seconds: float
+    error: str = ""
+    worker: str = ""
+
+
 Record = (
     StudyBegun
     | RunPlanned
@@ -471,6 +562,9 @@ Record = (
     | RunFailed
     | TaskRetried
     | Verified
+    | SearchBegun
+    | CandidateProposed
+    | SplitScored
 )
 
 

@@ -38,19 +38,25 @@ def answer_the_line(worker: Any) -> None:
 def _carry_out(work: bytes) -> bytes:
     try:
         function, argument = pickle.loads(work)
-        return _packed((function(argument), None))
+        return pack((function(argument), None))
     except BaseException as error:
         try:
-            answer = _packed((None, error))
+            answer = pack((None, error))
             pickle.loads(answer)
         except Exception:
-            answer = _packed((None, RuntimeError(repr(error))))
+            answer = pack((None, RuntimeError(repr(error))))
         return answer
 
 
-def _packed(value: Any) -> bytes:
+def pack(value: Any) -> bytes:
+    """Return a value as it goes over a line; functions of the user's own script go whole."""
     packed: bytes = pickle.dumps(value)
     return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """Return what `pack` was given; only for what came over a line."""
+    return pickle.loads(packed)
 
 
 class Lines:
@@ -86,7 +92,7 @@ class Lines:
             raised. Never called when the worker is lost first: the scheduler tells that. A worker
             that lives but cannot be reached is restarted, and so lost.
         """
-        work = _packed((function, argument))
+        work = pack((function, argument))
         self._client.loop.add_callback(self._ask, address, work, answer)
 
     def close(self) -> None:

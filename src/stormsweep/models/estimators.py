@@ -1,0 +1,266 @@
+"""Keras models as scikit-learn's estimators: for `SweepSearchCV`, pipelines and whatever takes one.
+
+`keras.wrappers` has estimators too, but (Keras 3.15) a clone of one forgets its epochs and batch
+size, arguments of the builder cannot be searched one by one, arrays of more than two dimensions are
+refused, and there are no probabilities. So these are our own, on scikit-learn's base classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+_RATE, _DEFAULT_RATE = "learning_rate", 1e-3
+#: Images and series of images are inputs, too.
+_ALLOWED: dict[str, Any] = {"ensure_2d": False, "allow_nd": True}
+
+
+class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
+    """What both estimators share.
+
+    Parameters
+    ----------
+    build : callable
+        Returns a Keras model, compiled or not; called with the keywords of `hyperparameters`, and
+        with ``input_shape`` (of one case) and ``classes`` (their number) where it asks for them by
+        name. A function of a module, or of a script, so that workers can be given it.
+    epochs, batch_size : int, int
+        Of the training.
+    random_state : int, optional
+        Seed of weights, order of batches and dropout. None: other ones each time.
+    verbose : int
+        As of Keras's `fit`.
+    fit_options : dict, optional
+        What else Keras's `fit` is called with: ``callbacks``, ``validation_split``, ...
+    **hyperparameters : object
+        Arguments of the builder. They are parameters of the estimator like all others. A builder
+        that leaves its model uncompiled is compiled with Adam, and ``learning_rate`` is that of the
+        optimizer.
+
+    Attributes
+    ----------
+    model_ : keras.Model
+        The trained model.
+    history_ : dict of str to list
+        What Keras's `fit` told, by epoch.
+    """
+
+    def __init__(
+        self,
+        build: Callable[..., Any],
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        random_state: int | None = None,
+        verbose: int = 0,
+        fit_options: dict[str, Any] | None = None,
+        **hyperparameters: Any,
+    ) -> None:
+        self.build = build
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.random_state = random_state
+        self.verbose = verbose
+        self.fit_options = fit_options
+        self._hyperparameters = hyperparameters
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, arguments of the builder that were given among them."""
+        found: dict[str, Any] = super().get_params(deep)
+        return found | self._hyperparameters
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, arguments of the builder among them.
+
+        Raises
+        ------
+        ValueError
+            If neither the estimator nor its builder takes one.
+        """
+        build = params.get("build", self.build)
+        own = set(super().get_params(deep=False))
+        theirs = {name: value for name, value in params.items() if name not in own}
+        takes = _takes(build)
+        if takes is not None:
+            for name in theirs:
+                # The optimizer's learning rate is always there.
+                if name not in takes | {_RATE}:
+                    allowed = ", ".join(sorted(own | takes | {_RATE}))
+                    raise ValueError(
+                        f"Invalid parameter {name!r} for estimator {type(self).__name__}; "
+                        f"allowed are {allowed}"
+                    )
+        self._hyperparameters = self._hyperparameters | theirs
+        super().set_params(**{name: value for name, value in params.items() if name in own})
+        return self
+
+    def fit(self, X: Any, y: Any, **more: Any) -> Self:
+        """Build a model and train it.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, ...)
+            The inputs; numbers.
+        y : array-like, shape (n,) or (n, outputs)
+            The target.
+        **more : object
+            What else Keras's `fit` is called with, such as ``sample_weight``.
+        """
+        X, y = validate_data(self, X, y, multi_output=True, **_ALLOWED)
+        y = self._target(y)
+        with _seeded(self.random_state):
+            model = self._built(X)
+            options = {"epochs": self.epochs, "batch_size": self.batch_size}
+            options |= {"verbose": self.verbose, **(self.fit_options or {}), **more}
+            told = model.fit(X, self._as_the_loss_has_it(model, y), **options)
+        self.model_, self.history_ = model, dict(told.history)
+        return self
+
+    def _built(self, X: Any) -> Any:
+        import keras
+
+        hyperparameters = dict(self._hyperparameters)
+        takes = _takes(self.build)
+        for name, value in self._given(X).items():
+            if takes is not None and name in takes:
+                hyperparameters.setdefault(name, value)
+        rate = hyperparameters.get(_RATE, _DEFAULT_RATE)
+        if takes is not None and _RATE not in takes:
+            hyperparameters.pop(_RATE, None)
+        model = self.build(**hyperparameters)
+        if not getattr(model, "compiled", False):
+            model.compile(optimizer=keras.optimizers.Adam(rate), loss=self._loss(model))
+        return model
+
+    def _outputs(self, X: Any) -> Any:
+        check_is_fitted(self, "model_")
+        X = validate_data(self, X, reset=False, **_ALLOWED)
+        return np.asarray(self.model_.predict(X, batch_size=self.batch_size, verbose=0))
+
+    def _given(self, X: Any) -> dict[str, Any]:
+        return {"input_shape": tuple(X.shape[1:])}
+
+    def _target(self, y: Any) -> Any:
+        raise NotImplementedError
+
+    def _as_the_loss_has_it(self, model: Any, y: Any) -> Any:
+        return y
+
+    def _loss(self, model: Any) -> str:
+        raise NotImplementedError
+
+
+class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
+    """A classifier that is a Keras model.
+
+    The model ends with one probability (two classes) or with one for each class.
+
+    Parameters
+    ----------
+    build, epochs, batch_size, random_state, verbose, fit_options, **hyperparameters
+        The builder, the training, and the builder's arguments.
+
+    Attributes
+    ----------
+    model_, history_, classes_
+        The trained model, what its training told, and the classes.
+
+    Examples
+    --------
+    >>> def build(units=8):
+    ...     import keras
+    ...
+    ...     layers = [keras.layers.Dense(units, "relu"), keras.layers.Dense(1, "sigmoid")]
+    ...     return keras.Sequential(layers)
+    >>> KerasClassifier(build, epochs=3, units=16).get_params()["units"]
+    16
+    """
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probabilities, shape (n, classes)."""
+        found = self._outputs(X)
+        if found.ndim == 1 or found.shape[1] == 1:
+            event = found.reshape(-1, 1)
+            found = np.hstack([1 - event, event])
+        return found
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable classes."""
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def _target(self, y: Any) -> Any:
+        check_classification_targets(y)
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        return numbers
+
+    def _given(self, X: Any) -> dict[str, Any]:
+        return super()._given(X) | {"classes": len(self.classes_)}
+
+    def _as_the_loss_has_it(self, model: Any, y: Any) -> Any:
+        name = getattr(model.loss, "name", None) or getattr(model.loss, "__name__", model.loss)
+        return np.eye(len(self.classes_))[y] if name == "categorical_crossentropy" else y
+
+    def _loss(self, model: Any) -> str:
+        # A model without input layer has no shape yet; two classes may well have two outputs.
+        shape = getattr(model.layers[-1], "units", None) or model.output_shape[-1]
+        return "binary_crossentropy" if shape == 1 else "sparse_categorical_crossentropy"
+
+
+class KerasRegressor(RegressorMixin, _KerasEstimator):  # type: ignore[misc]
+    """A regressor that is a Keras model.
+
+    Parameters
+    ----------
+    build, epochs, batch_size, random_state, verbose, fit_options, **hyperparameters
+        The builder, the training, and the builder's arguments.
+
+    Attributes
+    ----------
+    model_, history_
+        The trained model, and what its training told.
+    """
+
+    def predict(self, X: Any) -> Any:
+        """Return the predictions, of the shape that y had."""
+        found = self._outputs(X)
+        return found.reshape(len(found)) if self._flat else found
+
+    def _target(self, y: Any) -> Any:
+        self._flat = np.ndim(y) == 1
+        return np.asarray(y, dtype=np.float64)
+
+    def _loss(self, model: Any) -> str:
+        return "mse"
+
+
+def _takes(build: Callable[..., Any]) -> set[str] | None:
+    """Return the keywords that a builder takes; None: any."""
+    parameters: Mapping[str, inspect.Parameter] = inspect.signature(build).parameters
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return None
+    return set(parameters)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Seed what Keras draws from; leave Python's and NumPy's generators as they were."""
+    if seed is None:
+        yield
+        return
+    import keras
+
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002 - Keras seeds these
+    keras.utils.set_random_seed(int(seed))
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002

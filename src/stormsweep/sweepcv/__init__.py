@@ -1,0 +1,1 @@
+"""Searches over the parameters of scikit-learn estimators, on workers, and gone on with."""

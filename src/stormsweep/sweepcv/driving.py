@@ -1,0 +1,238 @@
+"""The work of a search, from first to last: by this process alone, or with workers.
+
+Workers take seconds to start. This process begins by itself, and has workers come when what is left
+would take it longer than with them; while they start it goes on with tasks that are short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+
+from stormsweep.cluster.line import pack
+from stormsweep.cluster.pool import (
+    NO_FAULT,
+    Broken,
+    Event,
+    Finished,
+    NodesOver,
+    Pool,
+    PoolBroken,
+    WorkerLost,
+    WorkerReady,
+)
+from stormsweep.errors import RunError, StormsweepError, UserError
+from stormsweep.records import SplitScored
+from stormsweep.sweepcv.crew import Crew
+from stormsweep.sweepcv.searching import Search
+from stormsweep.sweepcv.tasks import Materials, Part, Reply, SplitTask, hold, score, work
+
+#: What it takes to start workers on this machine and bring them the data, in seconds.
+START_SECONDS = 4.0
+#: Tasks that take less are done here while workers start: a worker never waits longer for one.
+_SHORT_SECONDS = 0.5
+#: Bytes of one message to a worker.
+PART_BYTES = 128 * 2**20
+#: How often a task may lose its worker before it counts as failed.
+_ATTEMPTS = {"killed": 3, "out-of-memory": 2, "walltime": 3}
+
+
+def drive(search: Search, materials: Materials, crew: Crew, check: Callable[[], None]) -> None:
+    """Do all that is to be done.
+
+    Parameters
+    ----------
+    search : Search
+        Gives tasks, takes results.
+    materials : Materials
+        What they have in common.
+    crew : Crew
+        Who works.
+    check : callable
+        Called between tasks; raises where the search must stop.
+
+    Raises
+    ------
+    Exception
+        What a fit raised, with ``error_score="raise"``.
+    UserError
+        If the estimator or the data cannot be brought to a worker.
+    StormsweepError
+        If no workers come any more.
+    """
+    task = search.next()
+    began = time.perf_counter()
+    while task is not None and crew.here:
+        search.take(score(materials, task))
+        check()
+        spent = time.perf_counter() - began
+        if hire(spent, search.done, search.left, crew.workers):
+            break
+        task = search.next()
+    else:
+        if task is None:
+            return
+        search.again(task)
+    if search.left:
+        mean = spent / search.done if crew.here else float("inf")
+        with crew.at_most(search.left).pool() as pool:
+            _Shift(search, materials, pool, mean < _SHORT_SECONDS, check).run()
+
+
+def hire(spent: float, done: int, left: int, workers: int) -> bool:
+    """Decide whether workers would be done sooner than this process alone.
+
+    Parameters
+    ----------
+    spent : float
+        Seconds for what is done.
+    done, left : int
+        Tasks.
+    workers : int
+        How many there would be.
+
+    Examples
+    --------
+    >>> hire(0.1, done=10, left=90, workers=2), hire(2.0, done=1, left=9, workers=2)
+    (False, True)
+    """
+    alone = spent / done * left
+    return START_SECONDS + alone / workers < alone
+
+
+class _Shift:
+    """Workers at work, until nothing is left."""
+
+    def __init__(
+        self,
+        search: Search,
+        materials: Materials,
+        pool: Pool,
+        lend_a_hand: bool,
+        check: Callable[[], None],
+    ) -> None:
+        self._search, self._materials, self._pool = search, materials, pool
+        self._hand, self._check = lend_a_hand, check
+        packed = pack(dataclasses.replace(materials, options=dict(materials.options)))
+        self._parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
+        self._pid: dict[str, int] = {}
+        #: Worker to the number of parts that it holds.
+        self._holding: dict[str, int] = {}
+        self._idle: set[str] = set()
+        self._at: dict[str, SplitTask] = {}
+        self._losses: dict[str, Counter[str]] = {}
+        self._seen: dict[str | tuple[str, type[Warning], int], int] = {}
+        self._begun = time.monotonic()
+
+    def run(self) -> None:
+        """Give out tasks and take in results until nothing is left."""
+        while True:
+            done: list[SplitScored] = []
+            for event in self._pool.events(0.0 if self._hand else 1.0):
+                done += self._happened(event)
+            self._search.take(*done)
+            self._check()
+            self._give_out()
+            if not self._at and not self._search.waiting and self._nothing_to_come():
+                return
+            self._pool.want(self._search.left)
+            self._pass_the_time()
+
+    def _nothing_to_come(self) -> bool:
+        """Say whether the strategy has nothing more; what it has goes to the queue."""
+        task = self._search.next()
+        if task is not None:
+            self._search.again(task)
+        return task is None
+
+    def _pass_the_time(self) -> None:
+        """Do a short task here while no worker is ready; see that one comes at all."""
+        if self._pid:
+            self._hand = False
+        elif time.monotonic() - self._begun > self._pool.patience:
+            raise StormsweepError(
+                f"no worker was ready within {self._pool.patience:.0f} s; see the logs"
+            )
+        if self._hand and (task := self._search.next()) is not None:
+            began = time.perf_counter()
+            self._search.take(score(self._materials, task))
+            self._hand = time.perf_counter() - began < _SHORT_SECONDS
+
+    def _give_out(self) -> None:
+        for worker in sorted(self._idle):
+            task = self._search.next()
+            if task is None:
+                return
+            self._idle.discard(worker)
+            self._at[task.token] = task
+            self._pool.submit(worker, self._pid[worker], task.token, work, task)
+
+    def _happened(self, event: Event) -> list[SplitScored]:
+        match event:
+            case WorkerReady(worker, _, pid):
+                self._pid[worker], self._holding[worker] = pid, 0
+                self._hand_over(worker)
+            case Finished(worker, token, Reply() as reply):
+                del self._at[token]
+                self._idle.add(worker)
+                return [self._told(reply, worker)]
+            case Finished(worker, _, _):
+                self._holding[worker] += 1
+                self._hand_over(worker)
+            case Broken(_, token, error):
+                if token in self._at:
+                    raise error
+                raise UserError(
+                    "the estimator, scorer or data cannot be taken up by a worker, which may lack "
+                    f"a module that they need: {type(error).__name__}: {error}"
+                ) from error
+            case WorkerLost():
+                if self._pid.get(event.worker) == event.pid:
+                    del self._pid[event.worker]
+                self._idle.discard(event.worker)
+                if event.token in self._at:
+                    return self._lost(self._at.pop(event.token), event)
+            case PoolBroken(reason):
+                raise StormsweepError(f"no workers will come any more: {reason}")
+            case NodesOver():
+                raise StormsweepError(
+                    "the time of all nodes is over; what was scored is on record, and the same fit "
+                    "goes on from there"
+                )
+            case _:
+                pass
+        return []
+
+    def _hand_over(self, worker: str) -> None:
+        number = self._holding[worker]
+        if number == len(self._parts):
+            self._idle.add(worker)
+            return
+        part = Part(number, len(self._parts), self._parts[number])
+        self._pool.submit(worker, self._pid[worker], f"part-{number}", hold, part)
+
+    def _told(self, reply: Reply, worker: str) -> SplitScored:
+        """Pass on what a worker would have said on this terminal."""
+        if reply.printed:
+            print(reply.printed, end="", flush=True)
+        for text, category, file, line in reply.said:
+            with contextlib.suppress(TypeError):
+                warnings.warn_explicit(text, category, file, line, registry=self._seen)
+        return dataclasses.replace(reply.scored, worker=worker)
+
+    def _lost(self, task: SplitTask, event: WorkerLost) -> list[SplitScored]:
+        """Try a task that lost its worker again, or give it up."""
+        losses = self._losses.setdefault(task.token, Counter())
+        losses[event.failure] += 1
+        counts = event.failure not in NO_FAULT or event.failure in _ATTEMPTS
+        if not counts or losses[event.failure] < _ATTEMPTS.get(event.failure, 3):
+            self._search.again(task)
+            return []
+        reason = f"{event.reason}, {losses[event.failure]} times"
+        if self._materials.error_score == "raise":
+            raise RunError(f"{task.parameters} on split {task.split}: {reason}")
+        return [self._materials.failed(task, reason)]

@@ -1,0 +1,279 @@
+"""A search under way: what the strategy proposes, what is on record, what is to be done."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from stormsweep.errors import JournalError
+from stormsweep.records import CandidateProposed, Entry, Record, SearchBegun, SplitScored
+from stormsweep.results.journal import JournalWriter
+from stormsweep.search.proposals import Outcome, Proposal
+from stormsweep.sweepcv.candidates import Chooser, Parameters
+from stormsweep.sweepcv.fingerprint import fingerprint
+from stormsweep.sweepcv.tasks import SplitTask
+
+#: Means of the scores over the splits, turned so that more is better; empty: there are none.
+Merits = Callable[[Sequence[SplitScored]], tuple[float, ...]]
+#: What a search must have in common with what is on record, and what to say where it has not.
+_MUST_FIT = {
+    "estimator": "the estimator or its parameters are not those",
+    "data": "X, y, or what else was passed to fit, is not that",
+    "splits": "the splits of cv are not those (does cv shuffle without a random_state?)",
+    "scoring": "the scoring is not that",
+}
+
+
+class Memory(Protocol):
+    """Where a search writes down what happened."""
+
+    def append(self, *records: Record) -> None:
+        """Append records, and return when they are kept."""
+
+
+class NoMemory:
+    """A search without a directory keeps nothing."""
+
+    def append(self, *records: Record) -> None:
+        """Do nothing."""
+
+
+class OnRecord:
+    """The journal of a search's directory.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made if missing.
+
+    Raises
+    ------
+    JournalError
+        If it is damaged, or a study's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        #: The first session, and the events of the sessions of each search, in order.
+        self.first: SearchBegun | None = None
+        self._events: dict[str, list[CandidateProposed | SplitScored]] = {}
+        self._seeds: dict[str, int] = {}
+        self._search = ""
+        #: The last good score of each candidate and split.
+        self.scored: dict[tuple[str, int], SplitScored] = {}
+        self._path = path
+        self._journal = JournalWriter(path, self._told)
+
+    def _told(self, entry: Entry) -> None:
+        match entry.record:
+            case SearchBegun() as begun:
+                self.first = self.first or begun
+                self._search = begun.search
+            case CandidateProposed() | SplitScored() as event if self.first is not None:
+                self._events.setdefault(self._search, []).append(event)
+                if isinstance(event, SplitScored) and not event.error:
+                    self.scored[event.key, event.split] = event
+            case _:
+                raise JournalError(
+                    f"directory: {self._path} is the journal of a study; give a search a directory "
+                    "of its own"
+                )
+
+    def begin(self, begun: SearchBegun) -> list[CandidateProposed | SplitScored]:
+        """Begin a session; return what happened in earlier ones of the same search.
+
+        Raises
+        ------
+        JournalError
+            If what is on record is of another estimator, other data, splits or scoring.
+        """
+        if self.first is not None:
+            for name, what in _MUST_FIT.items():
+                if self.first.about[name] != begun.about[name]:
+                    raise JournalError(
+                        f"directory: {self._path.parent} holds another search: {what}; choose "
+                        "another directory, or remove it"
+                    )
+        self._journal.append(begun)
+        return self._events.get(begun.search, [])
+
+    def append(self, *records: Record) -> None:
+        """Append records, and return when they are on the disk."""
+        if records:
+            self._journal.append(*records)
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+
+class Search:
+    """The candidates of a search and their scores, as far as they have come.
+
+    Parameters
+    ----------
+    chooser : Chooser
+        Proposes candidates.
+    splits : int
+        Splits of the cross-validation.
+    merits : callable
+        What the strategy is told of a candidate.
+    memory : Memory
+        Where what happens is written down.
+    trained : bool
+        Whether scores on the training side are asked for.
+    """
+
+    def __init__(
+        self, chooser: Chooser, splits: int, merits: Merits, memory: Memory, trained: bool
+    ) -> None:
+        self._chooser, self._splits, self._merits = chooser, splits, merits
+        self._memory, self._trained = memory, trained
+        self._candidates: list[Parameters] = []
+        self._proposals: list[Proposal] = []
+        self._keys: list[str] = []
+        self._scored: list[dict[int, SplitScored]] = []
+        #: Splits of each candidate that something is known of, failed ones too.
+        self._seen: list[set[int]] = []
+        self._told: set[int] = set()
+        self._queue: deque[SplitTask] = deque()
+        self._known: dict[tuple[str, int], SplitScored] = {}
+        self._done = 0
+
+    def replay(
+        self,
+        events: Iterable[CandidateProposed | SplitScored],
+        known: dict[tuple[str, int], SplitScored],
+    ) -> None:
+        """Take in what is on record; call it first.
+
+        Parameters
+        ----------
+        events : iterable of record
+            What happened in earlier sessions of this very search, in order. A proposal that would
+            not come now (another version of what proposes) ends that: what follows is found in
+            `known` or done again.
+        known : dict
+            Scores of candidates (by key) and splits, of other searches in the same directory too.
+        """
+        usable = {
+            place: scored
+            for place, scored in known.items()
+            if scored.train_scores is not None or not self._trained
+        }
+        waiting: dict[int, Proposal] = {}
+        for event in events:
+            if isinstance(event, CandidateProposed):
+                if event.trial < len(self._candidates):
+                    continue
+                if event.trial not in waiting:
+                    waiting = {each.trial: each for each in self._chooser.strategy.propose()}
+                proposal = waiting.pop(event.trial, None)
+                if proposal is None or self._key(proposal) != event.key:
+                    break
+                self._begin(proposal)
+            elif event.trial < len(self._candidates):
+                if not event.error and (event.key, event.split) in usable:
+                    self._scored[event.trial][event.split] = event
+                self._note(event)
+        self._known = usable
+        for trial in range(len(self._candidates)):
+            self._enqueue(trial)
+
+    def next(self) -> SplitTask | None:
+        """Return the next task; None: nothing until others come back, or nothing more at all."""
+        while not self._queue:
+            proposals = self._chooser.strategy.propose()
+            if not proposals:
+                return None
+            self._memory.append(
+                *(
+                    CandidateProposed(
+                        each.trial,
+                        self._key(each),
+                        {n: repr(v) for n, v in self._chooser.parameters(each).items()},
+                    )
+                    for each in proposals
+                )
+            )
+            for proposal in proposals:
+                self._begin(proposal)
+                self._enqueue(proposal.trial)
+        return self._queue.popleft()
+
+    def again(self, task: SplitTask) -> None:
+        """Put a task that came to nothing back, to be the next."""
+        self._queue.appendleft(task)
+
+    def take(self, *scored: SplitScored) -> None:
+        """Take in results: keep them, then tell the strategy."""
+        self._memory.append(*scored)
+        for each in scored:
+            self._scored[each.trial][each.split] = each
+            self._done += 1
+            self._note(each)
+
+    @property
+    def done(self) -> int:
+        """Tasks done in this session."""
+        return self._done
+
+    @property
+    def left(self) -> int:
+        """Tasks that are not done, at most."""
+        have = sum(map(len, self._scored))
+        return max(self._chooser.most * self._splits - have, len(self._queue))
+
+    @property
+    def waiting(self) -> int:
+        """Tasks in the queue."""
+        return len(self._queue)
+
+    def results(self) -> tuple[list[Parameters], list[SplitScored]]:
+        """Return the candidates in the order of their numbers, and their scores, split by split."""
+        scored = [own[split] for own in self._scored for split in range(self._splits)]
+        return list(self._candidates), scored
+
+    def _key(self, proposal: Proposal) -> str:
+        return fingerprint(self._chooser.parameters(proposal))
+
+    def _begin(self, proposal: Proposal) -> None:
+        assert proposal.trial == len(self._candidates)
+        self._proposals.append(proposal)
+        self._candidates.append(self._chooser.parameters(proposal))
+        self._keys.append(self._key(proposal))
+        self._scored.append({})
+        self._seen.append(set())
+        self._chooser.strategy.take(proposal)
+
+    def _enqueue(self, trial: int) -> None:
+        """Queue what is not known of a candidate; take in what is."""
+        key, known = self._keys[trial], []
+        for split in range(self._splits):
+            if split in self._scored[trial]:
+                continue
+            found = self._known.get((key, split))
+            if found is not None:
+                # The same candidate was proposed before, by this search or another.
+                known.append(dataclasses.replace(found, trial=trial))
+            else:
+                self._queue.append(SplitTask(trial, key, split, self._candidates[trial]))
+        if known:
+            self.take(*known)
+
+    def _note(self, event: SplitScored) -> None:
+        """Tell the strategy of a candidate when the last of its splits is there."""
+        trial = event.trial
+        self._seen[trial].add(event.split)
+        if len(self._seen[trial]) < self._splits or trial in self._told:
+            return
+        self._told.add(trial)
+        scored = [self._scored[trial].get(split) for split in range(self._splits)]
+        whole = [each for each in scored if each is not None and not each.error]
+        merits = self._merits(whole) if len(whole) == self._splits else ()
+        proposal = self._proposals[trial]
+        usable = merits if all(map(math.isfinite, merits)) else ()
+        self._chooser.strategy.take(Outcome(trial, proposal.epochs, proposal.folds, usable))

@@ -1,0 +1,166 @@
+"""SweepSearchCV with workers: if these fail, a long search is lost, or says what it should not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+
+from stormsweep import StudyBusyError, SweepSearchCV, UserError
+from stormsweep.records import SplitScored
+from stormsweep.results.journal import of_kind, read
+from stormsweep.sweepcv import driving
+
+IRIS = load_iris(return_X_y=True)
+GRID = {"C": [0.01, 0.1, 1.0, 10.0]}
+
+
+@pytest.fixture
+def workers_at_once(monkeypatch):
+    """Have workers do all but the first task, however short the search is."""
+    monkeypatch.setattr(driving, "hire", lambda spent, done, left, workers: left > 0)
+    monkeypatch.setattr(driving, "_SHORT_SECONDS", 0.0)
+    # Data of any size go in parts.
+    monkeypatch.setattr(driving, "PART_BYTES", 3000)
+
+
+class Deadly(ClassifierMixin, BaseEstimator):
+    """Takes its process with it."""
+
+    def __init__(self, dies=False):
+        self.dies = dies
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        if self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+
+def test_workers_give_the_same_scores_and_say_what_one_process_would(workers_at_once, capfd):
+    few = LogisticRegression(max_iter=3)
+    with pytest.warns(ConvergenceWarning):
+        theirs = GridSearchCV(few, GRID, return_train_score=True).fit(*IRIS)
+    # A scorer of this very function must reach the workers, too.
+    scoring = {"acc": "accuracy", "one": lambda estimator, X, y: estimator.score(X, y)}
+    with pytest.warns(ConvergenceWarning):
+        ours = SweepSearchCV(
+            few, GRID, return_train_score=True, n_jobs=2, verbose=2, scoring=scoring, refit="acc"
+        ).fit(*IRIS)
+    for key in theirs.cv_results_:
+        if "score" in key and "time" not in key:
+            for name in ("acc", "one"):
+                mine = ours.cv_results_[key.replace("score", name)]
+                np.testing.assert_array_equal(mine, theirs.cv_results_[key])
+    printed = capfd.readouterr().out
+    assert "Fitting 5 folds for each of 4 candidates, totalling 20 fits" in printed
+    assert printed.count("[CV] END") == 20
+    assert "distributed" not in printed
+
+
+@pytest.mark.slow
+def test_a_fit_that_kills_its_worker_is_one_failed_fit(workers_at_once, tmp_path):
+    search = SweepSearchCV(
+        Deadly(), {"dies": [False, True]}, cv=2, n_jobs=2, directory=tmp_path, scoring="accuracy"
+    )
+    with pytest.warns(FitFailedWarning, match="its worker process died without a word"):
+        search.fit(*IRIS)
+    assert np.isfinite(search.cv_results_["mean_test_score"][0])
+    assert np.isnan(search.cv_results_["mean_test_score"][1])
+
+
+class Homebound(LogisticRegression):
+    """Cannot be taken up by another process."""
+
+    def __setstate__(self, state):
+        raise ModuleNotFoundError("No module named 'only_here'")
+
+
+@pytest.mark.slow
+def test_what_a_worker_lacks_is_said_in_one_line(workers_at_once):
+    with pytest.raises(UserError, match=r"which may lack a module .*No module named 'only_here'$"):
+        SweepSearchCV(Homebound(max_iter=500), GRID, n_jobs=2).fit(*IRIS)
+
+
+SCRIPT = """
+    import sys, time
+    from pathlib import Path
+
+    import numpy as np
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+
+    from stormsweep import SweepSearchCV
+
+    # A script as people write them: without `if __name__ == "__main__"`.
+    class Slow(LogisticRegression):
+        def fit(self, X, y):
+            with open("fits", "a") as told:
+                told.write("x")
+            time.sleep(float(Path("seconds").read_text()))
+            return super().fit(X, y)
+
+    X, y = load_iris(return_X_y=True)
+    search = SweepSearchCV(
+        Slow(max_iter=500), {"C": [0.01, 0.1, 1.0, 10.0]}, cv=5, directory="kept",
+        n_jobs=int(sys.argv[1]), return_train_score=True,
+    )
+    search.fit(X, y)
+    print(repr([float(score) for score in search.cv_results_["mean_test_score"]]))
+"""
+
+
+def start(folder: Path, workers: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "script.py", str(workers)]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+
+
+def on_record(folder: Path) -> list[SplitScored]:
+    journal = folder / "kept" / "journal.jsonl"
+    return of_kind(read(journal), SplitScored) if journal.exists() else []
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_search_goes_on_after_kill_9(tmp_path, workers):
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    (tmp_path / "seconds").write_text("0.7")
+    with start(tmp_path, workers) as first:
+        until = time.monotonic() + 120
+        while len(on_record(tmp_path)) < 4 and time.monotonic() < until:
+            time.sleep(0.05)
+        if workers == 1:
+            with pytest.raises(StudyBusyError, match=r"kept is in use by process \d+ on"):
+                SweepSearchCV(LogisticRegression(), GRID, directory=tmp_path / "kept").fit(*IRIS)
+        first.send_signal(signal.SIGKILL)
+    known = on_record(tmp_path)
+    assert 4 <= len(known) < 20
+    # Workers may be at their last task for a moment.
+    time.sleep(1.0)
+    (tmp_path / "fits").unlink()
+    (tmp_path / "seconds").write_text("0.0")
+    with start(tmp_path, workers) as second:
+        printed, _ = second.communicate(timeout=120)
+    assert second.returncode == 0
+    every = on_record(tmp_path)
+    assert every[: len(known)] == known
+    assert len({(one.key, one.split) for one in every}) == len(every) == 20
+    # What is on record was not fitted again; the best was, once, on all data.
+    assert len((tmp_path / "fits").read_text()) == 20 - len(known) + 1
+    theirs = GridSearchCV(LogisticRegression(max_iter=500), GRID).fit(*IRIS)
+    scores = [float(score) for score in theirs.cv_results_["mean_test_score"]]
+    assert printed.strip() == repr(scores)

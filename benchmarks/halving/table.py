@@ -140,6 +140,6 @@ def _care(found: Mapping[str, Any]) -> Iterator[str]:
         f"the grid's best in {chance['reached_best']:.0%} where ASHA does in "
         f"{ours['reached_best']:.0%}. Seconds count what every trial costs beside its epochs "
         "(building and compiling its model, scoring, checkpoints), which is much beside the short "
-        "epochs of so small a twin, and little beside long ones. Halving ranks whole rungs, so that its "
-        "result is the same in every order."
+        "epochs of so small a twin, and little beside long ones. Halving ranks whole rungs, so "
+        "that its result is the same in every order."
     )

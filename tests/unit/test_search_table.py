@@ -64,7 +64,7 @@ SPACE = "[search.space]\n"
         ),
         (
             'strategy = "asha"\nfirst_folds = 4\n' + SPACE + "epochs = [1, 2]",
-            "search.first_folds: given 4; must be at most validation.folds, 3",
+            "search.first_folds: given 4; must be at most 3, the folds of [validation]",
         ),
         (
             'strategy = "asha"\nsampler = "grid"\n'

@@ -215,6 +215,11 @@ def test_a_constraint_that_names_what_is_not_there_holds() -> None:
     assert points == [(1, True), (False,), (2, True)]
 
 
+def test_a_whole_number_stays_one_where_a_list_has_its_equal_too() -> None:
+    both = space(x=[1, 1.0, 2])
+    assert [type((both.fit({"x": one}) or {})["x"]) for one in (1, 1.0, 2.0)] == [int, float, int]
+
+
 def test_a_point_fits_as_the_space_would_say_it_or_not_at_all() -> None:
     found = space(
         ["rate < 0.5 or optimizer == 'sgd'"],

@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-first test-second test-slow test-oldest check docs system slurm lock clean
+.PHONY: help install study test test-units test-commands test-cluster test-slow test-oldest check docs system slurm lock clean
 
 help:
 	@echo "make install    a virtual environment with the locked packages, and nothing else"
@@ -55,22 +55,27 @@ check: $(VENV)/.dev
 system:
 	@sh tests/install-system-packages.sh
 
-# Two halves beside each other: most of the one waits for Slurm, most of the other for workers. What the
-# first prints comes when it is over.
+# Three parts beside each other: one computes, one waits for workers, one for Slurm. What the first two
+# print comes when they are over.
 ifeq ($(PYTEST_ARGS),)
 test: check system
-	@$(MAKE) --no-print-directory -j2 test-first test-second
+	@$(MAKE) --no-print-directory -j3 test-units test-commands test-cluster
 else
 test: check system
 	$(BIN)/pytest -m "not slow" --durations=15 $(PYTEST_ARGS)
 endif
 
-test-first:
-	@log=$$(mktemp); $(BIN)/pytest -m "not slow and (cluster or not integration)" --durations=15 >$$log 2>&1; code=$$?; \
-	  cat $$log; rm -f $$log; exit $$code
+# Prints what a command prints when it is over, and ends as it does.
+LATER = log=$$(mktemp); later() { "$$@" >$$log 2>&1; code=$$?; cat $$log; rm -f $$log; exit $$code; }; later
 
-test-second:
-	@$(BIN)/pytest -m "not slow and integration and not cluster" --durations=15
+test-units:
+	@$(LATER) $(BIN)/pytest tests/unit tests/browser -m "not slow and not cluster" --durations=15
+
+test-commands:
+	@$(LATER) $(BIN)/pytest tests/integration -m "not slow and not cluster" --durations=15
+
+test-cluster:
+	@$(BIN)/pytest -m "not slow and cluster" --durations=15
 
 test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from stormsweep.records import Proposed, RunPlanned, SearchEnded, StudyBegun
+import pytest
+
+from stormsweep.records import Proposed, SearchEnded, StudyBegun
 from stormsweep.results.journal import of_kind, read
 
 from .conftest import called, digits_study, family, gone, scores, start, stormsweep, tasks, wait_for
@@ -55,17 +57,6 @@ def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path
     again = called(tmp_path, "run", directory)
     assert again.returncode == 0
     assert proposals(directory) == after
-    # The same search, stopped by nobody, comes to the same.
-    other = digits_study(
-        tmp_path,
-        "whole",
-        search='strategy = "asha"\ntrials = 6\nfirst_folds = 1\nreduction = 2',
-        search__space=RANGES,
-        site="workers = 1",
-    )
-    assert stormsweep(tmp_path, "run", other).returncode == 0
-    assert proposals(tmp_path / "runs" / "whole") == after
-    assert scores(tmp_path / "runs" / "whole") == scores(directory)
 
 
 def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
@@ -90,30 +81,40 @@ def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
     assert stormsweep(tmp_path, "run", whole).returncode == 0
     assert scores(directory) == scores(tmp_path / "runs" / "whole")
 
-    # Another strategy knows what the grid has, and asks for none of it again.
-    grown = study("{low = 0.01, high = 0.1}", "[1, 2, 3]", search='strategy = "tpe"\ntrials = 3')
-    done = stormsweep(tmp_path, "run", grown)
-    assert done.returncode == 0, done.stderr
-    entries = read(directory / "journal.jsonl")
-    assert [begun.strategy for begun in of_kind(entries, StudyBegun)] == ["grid", "grid", "tpe"]
-    assert len({trial for trial, _, _ in proposals(directory)}) == 3
-    known = {run.run for entry in entries if isinstance(run := entry.record, RunPlanned)}
-    assert len(known) > 6
-
     # What would take something away is one line, and changes nothing.
     before = (directory / "study.toml").read_bytes()
-    lost = called(
-        tmp_path,
-        "run",
-        study("{low = 0.02, high = 0.1}", "[1, 2, 3]", search='strategy = "tpe"\ntrials = 3'),
-    )
+    lost = called(tmp_path, "run", study("[0.03]", "[1, 2, 3]"))
     assert lost.returncode == 2
-    assert "search.space.learning_rate was" in lost.stderr
+    assert "search.space.learning_rate was [0.01, 0.03], is [0.03]" in lost.stderr
     assert "a study may only grow" in lost.stderr
     assert len(lost.stderr.strip().splitlines()) == 1
     assert (directory / "study.toml").read_bytes() == before
 
 
+@pytest.mark.slow
+def test_a_strategy_that_takes_over_knows_what_the_grid_has(tmp_path: Path) -> None:
+    def study(rates: str, search: str = "") -> Path:
+        space = f"batch_size = [32]\nlearning_rate = {rates}\nepochs = [1, 2]"
+        return digits_study(tmp_path, search=search, search__space=space)
+
+    directory = tmp_path / "runs" / "digits"
+    assert stormsweep(tmp_path, "run", study("[0.01, 0.03]")).returncode == 0
+    grown = study("{low = 0.01, high = 0.1}", 'strategy = "tpe"\ntrials = 3')
+    done = stormsweep(tmp_path, "run", grown)
+    assert done.returncode == 0, done.stderr
+    entries = read(directory / "journal.jsonl")
+    assert [begun.strategy for begun in of_kind(entries, StudyBegun)] == ["grid", "tpe"]
+    assert len({trial for trial, _, _ in proposals(directory)}) == 3
+    trained = [(task.run, task.to_epoch) for task in tasks(directory)]
+    assert len(trained) == len(set(trained))
+    lost = called(
+        tmp_path, "run", study("{low = 0.02, high = 0.1}", 'strategy = "tpe"\ntrials = 3')
+    )
+    assert lost.returncode == 2
+    assert "search.space.learning_rate was" in lost.stderr
+
+
+@pytest.mark.slow
 def test_what_an_earlier_study_knows_is_told_to_a_search_and_kept_with_it(tmp_path: Path) -> None:
     earlier = digits_study(
         tmp_path,

@@ -422,3 +422,18 @@ def test_workers_come_only_where_they_are_of_use():
     assert not hire(100.0, done=1, left=99, workers=1)
     assert not hire(100.0, done=1, left=0, workers=8)
     assert hire(1.0, done=1, left=99, workers=2)
+
+
+def test_callbacks_are_refused_and_not_left_out_in_silence():
+    search = SweepSearchCV(SVC(), {"C": [1.0]})
+    if not hasattr(search, "set_callbacks"):
+        pytest.skip("scikit-learn before 1.9 has no callbacks")
+    from sklearn.callback import ProgressBar
+
+    with pytest.raises(UserError, match=r"^set_callbacks: SweepSearchCV calls no callbacks"):
+        search.set_callbacks(ProgressBar()).fit(*IRIS)
+
+
+def test_no_workers_at_all_is_a_mistake():
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        SweepSearchCV(SVC(), {"C": [1.0]}, n_jobs=0).fit(*IRIS)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stormsweep.config.growth import DEFAULTS
 from stormsweep.config.strategies import HALVING
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.records import Entry
@@ -176,6 +177,11 @@ def search_of(file: StudyFile, known: Callable[[], Sequence[Known]] = list) -> S
         first_folds=search.first_folds,
         objectives=len(search.objectives or [search.metric]),
     )
+
+
+def names_of(file: StudyFile) -> list[str]:
+    """Return the names of all hyperparameters, those that are there under a condition only too."""
+    return sorted({*DEFAULTS, *file.model.parameters, *file.search.space})
 
 
 def stops_of(file: StudyFile) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import sys
@@ -46,6 +47,12 @@ class Crew:
     def here(self) -> bool:
         """Whether the process of the search may do the work itself."""
         return self.place is None
+
+    def at_most(self, tasks: int) -> Crew:
+        """Return a crew of this machine in which nobody is without a task; of a site itself."""
+        if self.place is not None:
+            return self
+        return dataclasses.replace(self, workers=max(1, min(self.workers, tasks)))
 
     @contextlib.contextmanager
     def pool(self) -> Iterator[Pool]:
@@ -119,7 +126,7 @@ def crew(site: str, n_jobs: int | None, directory: Path | None) -> Crew:
 
         cores = machine.cores()
         # joblib counts from all cores of the machine; we may have fewer of them.
-        wanted = n_jobs if n_jobs is None or n_jobs > 0 else max(1, cores + 1 + n_jobs)
+        wanted = max(1, cores + 1 + n_jobs) if n_jobs is not None and n_jobs < 0 else n_jobs
         return Crew(effective_n_jobs(wanted), None, directory)
     if directory is None:
         raise UserError(

@@ -79,7 +79,7 @@ def drive(search: Search, materials: Materials, crew: Crew, check: Callable[[], 
         search.again(task)
     if search.left:
         mean = spent / search.done if crew.here else float("inf")
-        with crew.pool() as pool:
+        with crew.at_most(search.left).pool() as pool:
             _Shift(search, materials, pool, mean < _SHORT_SECONDS, check).run()
 
 

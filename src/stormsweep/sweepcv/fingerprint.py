@@ -75,7 +75,10 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
         case bytes() | bytearray():
             return [kind, bytes(value)]
         case np.ndarray() if value.dtype.hasobject:
-            return [kind, str(value.shape), *map(inner, value.ravel().tolist())]
+            held = value.ravel().tolist()
+            if all(type(one) is str for one in held):
+                return [kind, "texts", str(value.shape), *held]
+            return [kind, str(value.shape), *map(inner, held)]
         case np.ndarray():
             whole = np.ascontiguousarray(value)
             return ["ndarray", whole.dtype.str, str(value.shape), whole.reshape(-1).view(np.uint8)]

@@ -26,9 +26,9 @@ from sklearn.utils.validation import _check_method_params, indexable
 
 from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
-from stormsweep.errors import JournalError, UserError
+from stormsweep.errors import JournalError, StudyBusyError, UserError
 from stormsweep.records import SearchBegun, SplitScored
-from stormsweep.study.lock import DriverLock
+from stormsweep.study.lock import DriverLock, driver_of
 from stormsweep.sweepcv.candidates import chooser, known_space
 from stormsweep.sweepcv.crew import crew
 from stormsweep.sweepcv.driving import drive
@@ -259,8 +259,16 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                 f"directory: {folder} is a study's; give a search a directory of its own"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        with DriverLock(folder) as lock, contextlib.closing(OnRecord(folder / JOURNAL)) as record:
-            yield record, lock.check
+        with contextlib.ExitStack() as open_:
+            try:
+                lock = open_.enter_context(DriverLock(folder))
+            except StudyBusyError:
+                at_work = driver_of(folder) or {}
+                raise StudyBusyError(
+                    f"directory: {folder} is in use by process {at_work.get('pid', '?')} on "
+                    f"{at_work.get('host', '?')}; wait for it, or choose another directory"
+                ) from None
+            yield open_.enter_context(contextlib.closing(OnRecord(folder / JOURNAL))), lock.check
 
     def _seed(self, memory: Memory) -> int:
         """Return the seed of the strategy: of an earlier session where none is given."""

@@ -144,9 +144,7 @@ def test_a_search_goes_on_after_kill_9(tmp_path, workers):
         while len(on_record(tmp_path)) < 4 and time.monotonic() < until:
             time.sleep(0.05)
         if workers == 1:
-            with pytest.raises(
-                StudyBusyError, match=r"kept is in use by process \d+ on"
-            ):
+            with pytest.raises(StudyBusyError, match=r"kept is in use by process \d+ on"):
                 SweepSearchCV(LogisticRegression(), GRID, directory=tmp_path / "kept").fit(*IRIS)
         first.send_signal(signal.SIGKILL)
     known = on_record(tmp_path)

@@ -302,7 +302,8 @@ def test_what_is_on_record_is_not_done_again(tmp_path):
     )
     assert len(scores_of(tmp_path)) == 15
     # A larger grid is another search of the same estimator and data: what is known is taken over.
-    more = fit({"logisticregression__C": [0.01, 0.1, 1.0, 10.0]})
+    larger = {"logisticregression__C": [0.01, 0.1, 1.0, 10.0]}
+    more = fit(larger)
     fitted = [
         one
         for one in scores_of(tmp_path)[15:]
@@ -311,15 +312,13 @@ def test_what_is_on_record_is_not_done_again(tmp_path):
     assert len(fitted) == 5
     same(
         more.cv_results_,
-        GridSearchCV(LOGISTIC, {"logisticregression__C": [0.01, 0.1, 1.0, 10.0]})
-        .fit(*IRIS)
-        .cv_results_,
+        GridSearchCV(LOGISTIC, larger).fit(*IRIS).cv_results_,
     )
-    # Scores on the training side were not asked for before.
-    same(
-        fit(SMALL, return_train_score=True).cv_results_,
-        GridSearchCV(LOGISTIC, SMALL, return_train_score=True).fit(*IRIS).cv_results_,
-    )
+    # Scores on the training side were not asked for before, nor are they in the end.
+    trained = GridSearchCV(LOGISTIC, SMALL, return_train_score=True).fit(*IRIS)
+    same(fit(SMALL, return_train_score=True).cv_results_, trained.cv_results_)
+    assert len(scores_of(tmp_path)) == 15 + 20 + 15
+    same(fit(larger).cv_results_, more.cv_results_)
 
 
 @pytest.mark.parametrize(("strategy", "lines"), [("tpe", 17), ("nsga2", 30), ("random", 9)])

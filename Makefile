@@ -4,18 +4,21 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+UV ?= uv
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Worker processes do the parallel work; nothing else should start threads beside them.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-first test-second test-slow check system slurm lock clean
+.PHONY: help install study test test-units test-commands test-cluster test-slow test-oldest check docs system slurm lock clean
 
 help:
 	@echo "make install    a virtual environment with the locked packages, and nothing else"
 	@echo "make study      the main job: synthetic storms, a small grid, a report (minutes)"
 	@echo "make test       lint, types, layering and all tests but the slow ones"
 	@echo "make test-slow  the slow tests"
+	@echo "make test-oldest  the unit tests with the oldest packages that pyproject.toml allows (needs uv)"
+	@echo "make docs       the documentation as a site, in docs/_build/html"
 	@echo "make slurm      a real Slurm of four small nodes on this machine, until Ctrl-C (as root)"
 	@echo "make lock       resolve the locked packages anew (needs uv)"
 	@echo "make clean      remove the virtual environment and caches"
@@ -52,36 +55,53 @@ check: $(VENV)/.dev
 system:
 	@sh tests/install-system-packages.sh
 
-# Two halves beside each other: most of the one waits for Slurm, most of the other for workers. What the
-# first prints comes when it is over.
+# Three parts beside each other: one computes, one waits for workers, one for Slurm. What the first two
+# print comes when they are over.
 ifeq ($(PYTEST_ARGS),)
 test: check system
-	@$(MAKE) --no-print-directory -j2 test-first test-second
+	@$(MAKE) --no-print-directory -j3 test-units test-commands test-cluster
 else
 test: check system
 	$(BIN)/pytest -m "not slow" --durations=15 $(PYTEST_ARGS)
 endif
 
-test-first:
-	@log=$$(mktemp); $(BIN)/pytest -m "not slow and (cluster or not integration)" --durations=15 >$$log 2>&1; code=$$?; \
-	  cat $$log; rm -f $$log; exit $$code
+# Prints what a command prints when it is over, and ends as it does.
+LATER = log=$$(mktemp); later() { "$$@" >$$log 2>&1; code=$$?; cat $$log; rm -f $$log; exit $$code; }; later
 
-test-second:
-	@$(BIN)/pytest -m "not slow and integration and not cluster" --durations=15
+test-units:
+	@$(LATER) $(BIN)/pytest tests/unit tests/browser -m "not slow and not cluster" --durations=15
+
+test-commands:
+	@$(LATER) $(BIN)/pytest tests/integration -m "not slow and not cluster" --durations=15
+
+test-cluster:
+	@$(BIN)/pytest -m "not slow and cluster" --durations=15
 
 test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)
 	HYPOTHESIS_PROFILE=wander $(BIN)/pytest -m "not slow" tests/unit
 
+# The lower bounds of pyproject.toml, tried: an environment of its own with the oldest of all that is
+# named there, extras included.
+OLDEST := .venv-oldest
+test-oldest:
+	$(UV) venv --quiet --allow-existing --python 3.11 $(OLDEST)
+	$(UV) pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --group dev --editable .
+	$(OLDEST)/bin/python -m pytest -m "not slow" tests/unit $(PYTEST_ARGS)
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -b html -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
 slurm:
 	@$(PYTHON) -m tests.slurm
 
 lock:
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group build \
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --group build \
 	  --generate-hashes --no-emit-index-url --output-file requirements/run.lock
-	uv pip compile pyproject.toml --universal --python-version 3.11 --group dev \
+	$(UV) pip compile pyproject.toml --universal --python-version 3.11 --group dev \
 	  --constraint requirements/run.lock \
 	  --generate-hashes --no-emit-index-url --output-file requirements/dev.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) docs/_build docs/from-repository .mypy_cache .ruff_cache .pytest_cache .hypothesis

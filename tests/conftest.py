@@ -26,7 +26,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on Slurm, and those through the command line: they make the halves."""
+    """Mark the tests on Slurm, and those through the command line: they run beside each other."""
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker("integration")

@@ -52,7 +52,6 @@ def _measure(name: str, profile: Path | None) -> dict[str, Any]:
     import dataclasses
 
     from benchmarks.driver.session import Case, measure
-
     from stormsweep.cluster import machine
 
     load = os.getloadavg()[0]

@@ -17,8 +17,8 @@ from typing import Any
 import dask
 import numpy as np
 import psutil
-from benchmarks.driver import asleep
 
+from benchmarks.driver import asleep
 from stormsweep import Study
 from stormsweep.cluster import local
 from stormsweep.cluster.pool import Event, WorkerReady

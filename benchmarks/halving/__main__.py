@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.halving import figure, grid, replays, table
 
+from benchmarks.halving import figure, grid, replays, table
 from stormsweep.scaling.replay import Answers
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -16,7 +16,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from benchmarks.twin import measure, published, skill  # noqa: E402
-
 from stormsweep.storms import twin  # noqa: E402
 
 

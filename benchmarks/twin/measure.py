@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks.twin import published
 
+from benchmarks.twin import published
 from stormsweep.storms import days, schema, twin
 
 Floats = npt.NDArray[np.float64]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from benchmarks.twin import published
-from benchmarks.twin.measure import Sample
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import brier_score_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.neighbors import KNeighborsClassifier
+
+from benchmarks.twin import published
+from benchmarks.twin.measure import Sample
 
 MEANS = ("REFL_COM_mean", "U10_mean", "V10_mean", "T2_mean")
 Floats = npt.NDArray[np.float64]

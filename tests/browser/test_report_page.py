@@ -12,7 +12,7 @@ from tests import journals
 from tests.browser.chromium import PROGRAM, Chromium
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
-SPACE = {"batch_size": [256, 1024], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}
+SPACE = {"batch_size": [256, 1024], "learning_rate": [0.001, 0.005, 0.01], "epochs": [2, 4]}
 LONG = "averyveryverylongnamewithoutanyspace" * 4
 
 
@@ -53,18 +53,13 @@ def test_every_figure_is_drawn(browser: Chromium, page: Path) -> None:
     assert all(wide > 100 and high > 100 for wide, high in sizes)
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(journals.simulate(tmp_path_factory.mktemp("whole"), SPACE))
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
 def test_what_mattered_can_be_read_at_any_width_by_day_and_by_night(
-    browser: Chromium, whole: Path, width: int, scheme: str
+    browser: Chromium, page: Path, width: int, scheme: str
 ) -> None:
     browser.prefer(scheme)
-    browser.open(whole, width)
+    browser.open(page, width)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     inside = "document.querySelector('#mattered')"
     assert "mattered most" in browser.evaluate(f"{inside}.innerText")

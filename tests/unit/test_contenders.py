@@ -166,3 +166,13 @@ def test_equal_scores_are_all_contenders_and_one_needs_another(tmp_path: Path) -
     assert len(contest(entries)) == 1
     with pytest.raises(UserError, match=r"needs two or more configurations .* there is 1"):
         contenders(entries)
+
+
+def test_folds_of_further_rounds_are_not_taken_for_new_cases() -> None:
+    """Twelve folds of one round tell more than four rounds of three."""
+    random = np.random.default_rng(4)
+    scores = random.normal(size=(2, 12)) + np.array([[0.5], [0.0]])
+    one, four = against(0, scores), against(0, scores, rounds=4)
+    assert one.difference == four.difference
+    ratio = (1 / 12 + 1 / 2) / (1 / 12 + 1 / 11)
+    assert (four.half / one.half) ** 2 == pytest.approx(ratio)

@@ -9,7 +9,11 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/**/*.md")]
 )
-PAGES = [page for page in PAGES if ".venv" not in str(page.relative_to(ROOT))]
+PAGES = [
+    page
+    for page in PAGES
+    if not {".venv", "_build", "from-repository"} & set(page.relative_to(ROOT).parts)
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

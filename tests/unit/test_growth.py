@@ -236,13 +236,16 @@ def test_another_strategy_knows_the_scores_of_the_first_and_trains_only_what_is_
 
 
 def test_what_is_expected_of_a_strategy_is_what_it_asks_for() -> None:
-    plan = expected(lambda: Halves(6), {"width": 8}, 2, (), 1, seed=3)
+    def begin() -> Search:
+        return Search(lambda: Halves(6), {"width": 8}, 2, lambda _: ())
+
+    plan = expected(begin(), {"width": 8}, 2, seed=3)
     assert plan.expected
     assert len(plan.configurations) == 6
     assert len(plan.runs) == 12
     assert 12 < plan.epochs < 12 * 8
     assert all(point["width"] == 8 for point in plan.configurations)
-    assert plan == expected(lambda: Halves(6), {"width": 8}, 2, (), 1, seed=3)
+    assert plan == expected(begin(), {"width": 8}, 2, seed=3)
 
 
 def test_a_queue_that_grows_gives_out_every_stretch_once() -> None:

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from stormsweep.errors import UserError
 from stormsweep.results import grid_variance, journal
-from stormsweep.results.dimensions import ABSENT, PARTS, dimensions
+from stormsweep.results.dimensions import ABSENT, PARTS, Dimension, dimensions
 from stormsweep.results.importance import (
     MORE,
     Importance,
@@ -285,6 +285,13 @@ def test_what_never_varies_has_no_effect_and_absence_is_known() -> None:
     a, b = dimensions(points, {}, exact=True)
     assert (a.name, b.name) == ("a", "b")
     assert b.codes.tolist() == [1, ABSENT, 0]
+
+
+def test_a_space_that_no_computer_holds_is_no_grid() -> None:
+    # 65,536 values to the fourth power are 2 to the 64th: 0 in a machine's word.
+    codes = np.arange(65_536)
+    space = [Dimension(name, 65_536, True, codes) for name in "abcd"]
+    assert grid_variance.cube_of(space, np.zeros((65_536, 2))) is None
 
 
 @pytest.mark.parametrize(

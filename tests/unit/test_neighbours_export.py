@@ -155,6 +155,20 @@ def test_an_unfinished_study_has_open_trials_and_is_replaced_when_it_is_done(
     assert [child.name for child in tmp_path.iterdir()] == ["o.db"]
 
 
+def test_a_mean_over_folds_that_are_still_to_come_is_not_told(tmp_path: Path) -> None:
+    """Losing this: the mean changes from export to export, and a store shows both."""
+    folder = simulate(tmp_path / "s", SPACE, fail={1: ("diverged", "loss is nan", "")})
+    entries = journal.read(folder / "journal.jsonl")
+    whole = {one.id: one.curve() for one in told(entries).configurations}
+    told_so_far = 0
+    for count in range(20, len(entries), 4):
+        for one in told(entries[:count]).configurations:
+            for epoch, scores in one.curve().items():
+                assert scores == whole[one.id][epoch]
+                told_so_far += 1
+    assert told_so_far > 20
+
+
 @pytest.mark.parametrize("to", ["optuna", "mlflow"])
 def test_a_database_of_somebody_else_is_left_alone(
     to: str, finished: list[Any], tmp_path: Path

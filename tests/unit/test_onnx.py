@@ -37,6 +37,18 @@ def test_storm_models_predict_the_same_as_onnx(tmp_path: Path) -> None:
         np.testing.assert_allclose(given, np.asarray(model(cases)), atol=TOLERANCE)
 
 
+@pytest.mark.skipif(bool(MISSING), reason=f"the extra onnx is not installed: {MISSING}")
+def test_a_model_that_predicts_otherwise_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stormsweep.models.storm import storm_dnn
+    from stormsweep.training import onnx
+
+    monkeypatch.setattr(onnx, "TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="predicts otherwise as ONNX"):
+        onnx.write_onnx(storm_dnn((8,)), tmp_path / "model.onnx", (8,))
+
+
 def test_a_missing_package_is_named_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,9 @@ from stormsweep.data.folds import Fold, folds
 from stormsweep.errors import DataError, StudyFileError
 from stormsweep.records import Entry, Proposed, Record, RunPlanned, StudyBegun, TaskDone
 from stormsweep.results import facts, frames, summary
+from stormsweep.results.contenders import against
+from stormsweep.results.grid_variance import decompose
+from stormsweep.results.importance import fold_noise
 from stormsweep.scaling import differences
 from stormsweep.search.growth import fitted
 from stormsweep.search.plan import make_plan
@@ -319,12 +322,18 @@ def test_a_search_that_is_over_trains_the_new_folds_of_all_it_proposed_and_no_mo
     assert asked == 3
 
 
-@pytest.mark.parametrize("strategy", ["halving", "hyperband", "asha"])
-@pytest.mark.parametrize("first_folds", [None, 1, 2])
-def test_halvings_go_on_with_more_folds(strategy: str, first_folds: int | None) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "first_folds"),
+    [
+        *(("tpe", None), ("cma-es", None), ("nsga2", None)),
+        *((name, first) for name in ("halving", "hyperband", "asha") for first in (None, 1, 2)),
+    ],
+)
+def test_strategies_go_on_with_more_folds(strategy: str, first_folds: int | None) -> None:
     def file(rounds: int) -> StudyFile:
         space = {"x": {"low": 0.0, "high": 1.0}, "epochs": [1, 3]}
-        search = {"strategy": strategy, "trials": 9, "space": space, "first_folds": first_folds}
+        search = {"strategy": strategy, "trials": 9, "space": space}
+        search |= {"first_folds": first_folds} if first_folds else {}
         return study(search=search, validation={"folds": 2, "rounds": rounds})
 
     journal: list[Record] = []
@@ -432,3 +441,21 @@ def test_what_is_foretold_of_folds_that_are_new_is_what_is_known_of_the_first() 
     entries = [Entry(0.0, replace(begun(2), fold_sizes=sizes))]
     assert facts.epoch_patches(entries, 2) == [10, 20]
     assert facts.epoch_patches(entries, 5) == [10, 20, 10, 20, 10]
+
+
+def test_what_mattered_and_who_contends_do_not_take_repeats_for_other_cases() -> None:
+    # The same folds twice over: nothing is known that one round did not tell.
+    rng = np.random.default_rng(2)
+    once = rng.normal(0, 1, (6, 3)) + 2 * np.arange(6)[:, None]
+    twice = np.tile(once, 2)
+    assert fold_noise(twice, 2) == pytest.approx(fold_noise(once))
+    assert fold_noise(twice) < 0.5 * fold_noise(once)
+    # The variance of a difference is then that of all six folds, times 1/6 + 1/2.
+    gaps = twice[0] - twice[1:]
+    error = gaps.std(axis=1, ddof=1) * np.sqrt(1 / 6 + 1 / 2)
+    tests = against(0, twice, 2)
+    assert tests.half == pytest.approx(stats.t.ppf(0.975, 5) * error)
+    cube = np.moveaxis(twice.reshape(2, 3, 6), -1, 0)
+    for one, other in zip(decompose(cube, 2), decompose(cube), strict=True):
+        assert one.high - one.low > other.high - other.low
+        assert one.share == other.share

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stormsweep.cli import app
+from stormsweep.cli.complete import sites, studies
 
 
 @app.command()
@@ -34,7 +35,9 @@ def doctor(
     study: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[STUDY]", help="With --site: the study beside whose file sites.toml lies."
+            metavar="[STUDY]",
+            help="With --site: the study beside whose file sites.toml lies.",
+            autocompletion=studies,
         ),
     ] = None,
     tensorflow: Annotated[
@@ -42,7 +45,11 @@ def doctor(
     ] = True,
     site: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Try a site of sites.toml instead, with a small job."),
+        typer.Option(
+            metavar="NAME",
+            help="Try a site of sites.toml instead, with a small job.",
+            autocompletion=sites,
+        ),
     ] = None,
 ) -> None:
     """Say what this machine has, or whether a site is ready, and what that means for a study."""

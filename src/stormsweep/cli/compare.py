@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from stormsweep.cli import app
+from stormsweep.cli.complete import studies as studies_known
 from stormsweep.cli.run import RUNS, RunsOption
 
 
@@ -28,6 +29,7 @@ def compare(
         typer.Argument(
             metavar="STUDY STUDY...",
             help="Directories of studies, study files, or published:umbc-2019.",
+            autocompletion=studies_known,
         ),
     ],
     output: Annotated[

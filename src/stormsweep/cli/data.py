@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from stormsweep.cli import app
+from stormsweep.cli.complete import studies
 
 data_app = typer.Typer(
     help="Storm files and prepared arrays.", no_args_is_help=True, rich_markup_mode=None
@@ -87,7 +88,9 @@ def synthesize(
 
 @data_app.command()
 def prepare(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="A study file.", autocompletion=studies)
+    ],
     again: Annotated[
         bool, typer.Option("--again", help="Even if prepared arrays are there.")
     ] = False,
@@ -118,7 +121,9 @@ class Format(StrEnum):
 
 @data_app.command()
 def export(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="A study file.", autocompletion=studies)
+    ],
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     format: Annotated[
         Format, typer.Option(help="NumPy arrays under the 2019 names, NetCDF or Zarr.")
@@ -137,7 +142,9 @@ def export(
 
 @data_app.command()
 def describe(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="A study file.", autocompletion=studies)
+    ],
 ) -> None:
     """Say what a study's data are and where they lie; prepares them where they are missing."""
     from stormsweep.cli.watch import display

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
+from stormsweep.cli.complete import sites
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
 from stormsweep.wording import duration
 
@@ -118,7 +119,8 @@ def simulate(
     ] = None,
     threads: ThreadsOption = None,
     site: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where, instead of site.use.")
+        str | None,
+        typer.Option(metavar="NAME", help="Where, instead of site.use.", autocompletion=sites),
     ] = None,
     repeats: RepeatsOption = None,
     failures_per_hour: FailuresOption = 0.0,
@@ -233,7 +235,11 @@ def advise(
     ] = None,
     site: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A site to consider; more than once for several."),
+        typer.Option(
+            metavar="NAME",
+            help="A site to consider; more than once for several.",
+            autocompletion=sites,
+        ),
     ] = None,
     repeats: RepeatsOption = None,
     failures_per_hour: FailuresOption = 0.0,

@@ -10,6 +10,7 @@ import typer
 
 from stormsweep import wording
 from stormsweep.cli import app
+from stormsweep.cli.complete import sites, studies
 from stormsweep.cli.words import failures, hours, hyperparameters
 from stormsweep.wording import duration
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     from stormsweep.search.plan import Plan
 
 StudyArgument = Annotated[
-    Path, typer.Argument(metavar="STUDY", help="A study file, or the directory of a study.")
+    Path,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study file, or the directory of a study.",
+        autocompletion=studies,
+    ),
 ]
 RunsOption = Annotated[
     Path, typer.Option("--runs", metavar="DIR", help="Folder of the studies' directories.")
@@ -58,7 +64,10 @@ def node_counts(text: str) -> tuple[int, int]:
 @app.command()
 def run(
     study: StudyArgument,
-    site: Annotated[str | None, typer.Option(help="Where to run, instead of site.use.")] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(help="Where to run, instead of site.use.", autocompletion=sites),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes, instead of site.workers.")
     ] = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
+from stormsweep.cli.complete import sites
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
 from stormsweep.cli.words import failures
 
@@ -48,7 +49,10 @@ def scale(
     minutes: Annotated[
         float, typer.Option(min=0.1, help="If all takes longer, train only some of the runs.")
     ] = 60.0,
-    site: Annotated[str | None, typer.Option(help="Where to run, instead of site.use.")] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(help="Where to run, instead of site.use.", autocompletion=sites),
+    ] = None,
     nodes: Annotated[
         str | None,
         typer.Option(metavar="N,N", help="On a site: whole nodes, in place of --workers."),

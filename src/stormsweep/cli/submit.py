@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
+from stormsweep.cli.complete import sites as site_names
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument, doubt, told
 from stormsweep.cli.watch import Plain
 
@@ -24,7 +25,12 @@ _LINE = "%(asctime)s %(levelname)s %(message)s"
 def submit(
     study: StudyArgument,
     site: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A site of sites.toml, instead of site.use.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A site of sites.toml, instead of site.use.",
+            autocompletion=site_names,
+        ),
     ] = None,
     max_jobs: Annotated[
         int, typer.Option("--max-jobs", min=1, help="Jobs at most, one after another.")

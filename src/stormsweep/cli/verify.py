@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stormsweep.cli import app
+from stormsweep.cli.complete import sites, studies
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
 from stormsweep.cli.words import hyperparameters
 
@@ -39,7 +40,10 @@ def verify(
         bool, typer.Option("--unfinished", help="Verify the best configuration so far.")
     ] = False,
     site: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where to run, instead of site.use.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Where to run, instead of site.use.", autocompletion=sites
+        ),
     ] = None,
     report: Annotated[bool, typer.Option(help="Write the report at the end.")] = True,
     runs: RunsOption = RUNS,
@@ -114,7 +118,10 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
 @app.command()
 def predict(
     study: Annotated[
-        Path, typer.Argument(metavar="RUNDIR", help="The directory of a verified study.")
+        Path,
+        typer.Argument(
+            metavar="RUNDIR", help="The directory of a verified study.", autocompletion=studies
+        ),
     ],
     sources: Annotated[
         list[Path], typer.Argument(metavar="FILES...", help="New patch files, or tables.")

@@ -93,6 +93,7 @@ _EXAMPLES = {
     "data.vectors": '{wind = ["images[1]", "images[2]"]}',
     "data.test_from": "2015-01-01",
     "model.parameters": "{filters = [8, 16, 32], dropout = 0.1}",
+    "search.known": '"points.jsonl"',
     "search.first_folds": "1",
     "validation.split": '"grouped"',
     "validation.group_by": '"run_date"',

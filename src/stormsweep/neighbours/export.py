@@ -35,7 +35,7 @@ class Exported:
     where : Path or str
         The file or folder; a text: the URI of an MLflow store.
     opens : str
-        The command that opens it, as one would type it; empty: no single one does.
+        The command that opens it, as one would type it, or its address; empty: neither is.
     """
 
     to: str
@@ -103,7 +103,9 @@ def export(
         from stormsweep.neighbours.mlflow_runs import write_mlflow
 
         write_mlflow(study, where)
-        return Exported(to, where, _typed("mlflow", "ui", "--backend-store-uri", _uri(where)))
+        page = str(where).startswith(("http://", "https://"))
+        shown = _typed("mlflow", "ui", "--backend-store-uri", _uri(where))
+        return Exported(to, where, str(where) if page else shown)
     path = Path(where)
     if to == "optuna":
         from stormsweep.neighbours.optuna_trials import write_optuna

@@ -59,6 +59,8 @@ def write_mlflow(told: Told, where: Path | str) -> None:
     need("mlflow", "mlflow", "mlflow-skinny", "mlflow")
     # A study is nobody else's business: MLflow reports that it is used unless told not to.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # Nor is the address of every run worth a line.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if isinstance(where, str):
         _write(where, told, None)
         return

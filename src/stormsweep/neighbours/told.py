@@ -76,6 +76,8 @@ class Configuration:
         By fold.
     means : dict of str to float
         Mean over the folds of every score at its epochs; empty unless complete.
+    over : bool
+        Whether none of its folds will get further: the study is finished.
     """
 
     id: str
@@ -84,6 +86,7 @@ class Configuration:
     state: State
     fits: tuple[Fit, ...]
     means: dict[str, float]
+    over: bool
 
     @property
     def epochs(self) -> int:
@@ -117,7 +120,7 @@ class Configuration:
         would change.
         """
         reached = [set(fit.scores) for fit in self.fits]
-        epochs = set.union(*reached) if self.state is not State.open else set.intersection(*reached)
+        epochs = set.union(*reached) if self.over else set.intersection(*reached)
         return {
             epoch: _mean([fit.scores[epoch] for fit in self.fits if epoch in fit.scores])
             for epoch in sorted(epochs)
@@ -205,7 +208,7 @@ def told(entries: Sequence[Entry], objectives: Sequence[str] = ()) -> Told:
     table = frames.configurations(entries)
     scores = facts.score_names(entries)
     rows = {str(row["configuration"]): row for row in table.to_dict("records")}
-    over = summary(entries).finished
+    finished = summary(entries).finished
     fits: dict[str, list[Fit]] = {}
     planned: dict[str, list[tuple[str, int]]] = {}
     for run, plan in runs.items():
@@ -227,14 +230,14 @@ def told(entries: Sequence[Entry], objectives: Sequence[str] = ()) -> Told:
         elif any(fit.failure for fit in own):
             state = State.failed
         else:
-            state = State.stopped if over else State.open
+            state = State.stopped if finished else State.open
         means = {s: float(row[f"{s}_mean"]) for s in scores} if whole and row else {}
         rank = int(row["rank"]) if row else 0
-        if state is State.open:
+        if not finished:
             # Folds that nobody began are as open as those that are under way.
             own = [*own, *_missing(own, planned[name])]
         own = sorted(own, key=lambda fit: fit.fold)
-        found.append(Configuration(name, point, rank, state, tuple(own), means))
+        found.append(Configuration(name, point, rank, state, tuple(own), means, finished))
     journal = f"{about.name}@{entries[0].time:.6f}"
     ranked = tuple(objectives) or (about.metric,)
     return Told(about, journal, ranked, tuple(scores), tuple(found), entries[0].time)

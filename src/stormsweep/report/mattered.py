@@ -15,7 +15,8 @@ from stormsweep.report import words
 from stormsweep.report.interactions import interaction_picture
 from stormsweep.report.material import Material
 from stormsweep.report.parts import Cell, Part, Table, gather
-from stormsweep.report.style import BLUE, NARROW, PALE, RED, Picture, legend_above, new_figure
+from stormsweep.report.style import BLUE, PALE, RED, Picture, legend_above, new_figure
+from stormsweep.results.contenders import LEAST_FOR_USUAL
 from stormsweep.results.importance import MORE
 
 #: Effects that are drawn, and configurations that the page lists; the files have all.
@@ -145,7 +146,7 @@ def importance_picture(material: Material) -> Picture | None:
     table = material.importance.effects.head(MOST_EFFECTS)
     if len(table) < 2:
         return None
-    figure = new_figure(NARROW * 1.45, 0.24 * len(table) + 0.6, material.synthetic_note)
+    figure = new_figure(5.4, 0.24 * len(table) + 0.6, material.synthetic_note)
     axis = figure.subplots()
     at = np.arange(len(table))
     sure = table["beyond_noise"].to_numpy(dtype=bool)
@@ -242,15 +243,16 @@ def contender_table(material: Material) -> Table | None:
         time = words.duration(row["seconds"]) + (", the cheapest" if row["cheapest"] else "")
         cells.append(Cell(time, row["seconds"]))
         rows.append(cells)
-    left = len(alike) - len(rows)
+    left, many = len(alike) - len(rows), len(table) >= LEAST_FOR_USUAL
+    usual = ", steadied by the spread that is usual among the configurations (Smyth 2004)"
     return Table(
         "contenders",
         "Not told from the best",
         header,
         rows,
         "Paired t-tests over the folds, corrected for overlapping training sets (Nadeau and Bengio "
-        "2003), steadied by the spread that is usual among the configurations (Smyth 2004) and "
-        "adjusted for the number of comparisons (Holm 1979). The interval is of each by itself."
+        f"2003){usual if many else ''} and adjusted for the number of comparisons (Holm 1979). "
+        "The interval is of each by itself."
         + (f" {words.number(left)} more are in the CSV." if left > 0 else ""),
         frame=table,
     )

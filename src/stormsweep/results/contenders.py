@@ -22,7 +22,7 @@ LEAST_FOR_USUAL = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class Comparisons:
     """Others against one, paired over folds.
 
     Attributes
@@ -46,16 +46,17 @@ class Tests:
     freedom: float
 
 
-def against(best: int, scores: NDArray[np.float64]) -> Tests:
+def against(best: int, scores: NDArray[np.float64], rounds: int = 1) -> Comparisons:
     """Test all others against one configuration: a corrected paired t-test over folds.
 
-    The folds are blocks. The variance of a mean difference is taken as ``1/k + 1/(k - 1)`` of that
-    of a fold, as the training sets of `k` folds overlap (Nadeau and Bengio 2003, Inference for the
-    generalization error, Machine Learning 52, 239-281). So few folds know their own variance badly;
-    where there are `LEAST_FOR_USUAL` configurations or more, it is drawn towards what is usual
-    among them, the more so the more alike they are (Smyth 2004, Linear models and empirical Bayes
-    methods, Statistical Applications in Genetics and Molecular Biology 3, 3). The p-values are
-    adjusted for the number of comparisons (Holm 1979, Scandinavian Journal of Statistics 6, 65-70).
+    The folds are blocks. The variance of a mean difference is taken as ``1/n + 1/(k - 1)`` of that
+    of a fold, as the training sets of `n` folds overlap, `k` a round (Nadeau and Bengio 2003,
+    Inference for the generalization error, Machine Learning 52, 239-281). So few folds know their
+    own variance badly; where there are `LEAST_FOR_USUAL` configurations or more, it is drawn
+    towards what is usual among them, the more so the more alike they are (Smyth 2004, Linear models
+    and empirical Bayes methods, Statistical Applications in Genetics and Molecular Biology 3, 3).
+    The p-values are adjusted for the number of comparisons (Holm 1979, Scandinavian Journal of
+    Statistics 6, 65-70).
 
     Parameters
     ----------
@@ -63,10 +64,12 @@ def against(best: int, scores: NDArray[np.float64]) -> Tests:
         Row of the one.
     scores : array (configurations, folds)
         All finite; two folds or more.
+    rounds : int
+        How often all cases were split.
 
     Returns
     -------
-    Tests
+    Comparisons
         In the order of the rows, without the one.
     """
     count, folds = scores.shape
@@ -78,14 +81,14 @@ def against(best: int, scores: NDArray[np.float64]) -> Tests:
         variance = (weight * 2 * usual + freedom * variance) / (weight + freedom)
         # No more is known than all configurations together tell.
         freedom = min(freedom + weight, float((count - 1) * (folds - 1)))
-    error = np.sqrt(variance * widening(folds) / folds)
+    error = np.sqrt(variance * widening(folds, rounds) / folds)
     # Differences that are rounding are none.
     nothing = np.abs(mean) <= 1e-12 * np.abs(scores).max()
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(nothing, 0.0, np.abs(mean) / error)
     chance = 2 * stdtr(freedom, -t)
     half = stdtrit(freedom, 1 - LEVEL / 2) * error
-    return Tests(mean, half, chance, holm(chance), freedom)
+    return Comparisons(mean, half, chance, holm(chance), freedom)
 
 
 def holm(chances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -154,7 +157,8 @@ def contest(entries: Sequence[Entry]) -> pd.DataFrame:
         from the best at 5 % when all comparisons are counted; ``seconds`` of all its folds' tasks,
         and ``cheapest``: the contender that took least. Empty where no configuration is complete.
     """
-    metric, table = facts.study(entries).metric, frames.configurations(entries)
+    about, table = facts.study(entries), frames.configurations(entries)
+    metric = about.metric
     sound = table["complete"] & np.isfinite(table[f"{metric}_mean"].to_numpy(dtype=float))
     columns = list(facts.hyperparameter_columns(entries).values())
     kept = ["rank", "configuration", *columns, f"{metric}_mean", "seconds"]
@@ -167,7 +171,7 @@ def contest(entries: Sequence[Entry]) -> pd.DataFrame:
     parts = {name: nothing.copy() for name in ("difference", "low", "high", "p", "p_adjusted")}
     if len(found) > 1 and scores.shape[1] > 1:
         sign = 1.0 if facts.higher_is_better(entries) else -1.0
-        tests = against(0, sign * scores)
+        tests = against(0, sign * scores, about.rounds)
         parts["difference"][1:] = tests.difference
         parts["low"][1:] = tests.difference - tests.half
         parts["high"][1:] = tests.difference + tests.half

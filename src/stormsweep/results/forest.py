@@ -54,7 +54,11 @@ class Explained:
 
 
 def explain(
-    dimensions: Sequence[Dimension], scores: Floats, trials: Sequence[str] = (), seed: int = 0
+    dimensions: Sequence[Dimension],
+    scores: Floats,
+    trials: Sequence[str] = (),
+    seed: int = 0,
+    rounds: int = 1,
 ) -> Explained:
     """Split the variance of a forest's function over the whole space.
 
@@ -69,6 +73,8 @@ def explain(
         scores hang together, and are drawn, left out and shuffled together.
     seed : int
         Of the forest.
+    rounds : int
+        How often all cases were split: as many folds are drawn anew as one round has.
 
     Returns
     -------
@@ -101,8 +107,11 @@ def explain(
     variance = float(mean.var())
     fit = 1 - float((errors**2).mean()) / variance
     shares = whole.shares()
+    folds = scores.shape[1] // rounds
     spread = np.std(
-        [_half(lattice, codes, scores, drawn, random) for _ in range(HALVES)], axis=0, ddof=1
+        [_half(lattice, codes, scores, folds, drawn, random) for _ in range(HALVES)],
+        axis=0,
+        ddof=1,
     )
     flat = lattice.doubled()
     additive, left = _additive(whole, codes, mean, min(1 - fit, 1.0) * variance)
@@ -123,12 +132,16 @@ def explain(
 
 
 def _half(
-    lattice: _Lattice, codes: Ints, scores: Floats, drawn: _Trials, random: np.random.Generator
+    lattice: _Lattice,
+    codes: Ints,
+    scores: Floats,
+    folds: int,
+    drawn: _Trials,
+    random: np.random.Generator,
 ) -> Floats:
-    """Return the shares of a forest on half of the trials, and folds drawn anew."""
-    folds = scores.shape[1]
+    """Return the shares of a forest on half of the trials, and so many folds drawn anew."""
     own = drawn.half(random)
-    mean = scores[:, random.integers(folds, size=folds)].mean(axis=1)
+    mean = scores[:, random.integers(scores.shape[1], size=folds)].mean(axis=1)
     sums = _Sums(lattice)
     for _ in range(HALF_TREES):
         rows = drawn.sample(random, own)

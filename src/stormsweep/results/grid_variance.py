@@ -10,6 +10,7 @@ fold is known no better than that.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,18 +53,18 @@ class Effect:
     beyond_noise: bool
 
 
-def widening(folds: int) -> float:
+def widening(folds: int, rounds: int = 1) -> float:
     """Return how much wider the variance of a mean over folds is taken than that of `folds` values.
 
-    ``1 / k`` becomes ``1 / k + 1 / (k - 1)``, because training sets overlap (Nadeau and Bengio
-    2003).
+    ``1 / n`` becomes ``1 / n + 1 / (k - 1)``, because training sets overlap (Nadeau and Bengio
+    2003): `n` folds in all, `k` a round.
 
     Examples
     --------
-    >>> widening(3)
-    2.5
+    >>> widening(3), widening(6, rounds=2)
+    (2.5, 4.0)
     """
-    return 1 + folds / (folds - 1)
+    return 1 + folds / (folds // rounds - 1)
 
 
 def cube_of(
@@ -85,7 +86,7 @@ def cube_of(
     array (folds, values of the first, values of the second, ...) or None
     """
     shape = tuple(dimension.atoms for dimension in dimensions)
-    size = int(np.prod(shape, dtype=np.int64)) if shape and len(shape) <= 16 else 0
+    size = math.prod(shape) if shape else 0
     if not 0 < size <= MOST_CELLS:
         return None
     codes = np.stack([dimension.codes for dimension in dimensions], axis=1)
@@ -104,13 +105,15 @@ def cube_of(
     return np.moveaxis(scores[owner], -1, 0)
 
 
-def decompose(cube: NDArray[np.float64]) -> list[Effect]:
+def decompose(cube: NDArray[np.float64], rounds: int = 1) -> list[Effect]:
     """Split the variance of the table of means over folds.
 
     Parameters
     ----------
     cube : array (folds, values of the first, values of the second, ...)
         Two folds or more, two values or more of each.
+    rounds : int
+        How often all cases were split.
 
     Returns
     -------
@@ -121,6 +124,7 @@ def decompose(cube: NDArray[np.float64]) -> list[Effect]:
         are widened for overlapping training sets.
     """
     folds, count = cube.shape[0], cube.ndim - 1
+    wide = widening(folds, rounds)
     parts: dict[tuple[int, ...], NDArray[np.float64]] = {
         (): cube.mean(axis=tuple(range(1, count + 1)), keepdims=True)
     }
@@ -145,18 +149,18 @@ def decompose(cube: NDArray[np.float64]) -> list[Effect]:
     without = {of: _without_each(parts[of]) for of in keys}
     totals = np.sum([without[of] for of in keys], axis=0)
     return [
-        _effect(of, parts[of], total, without[of] / np.maximum(totals, 1e-300), freedom[of], folds)
+        _effect(of, parts[of], total, without[of] / np.maximum(totals, 1e-300), freedom[of], wide)
         for of in keys
     ]
 
 
 def _effect(
-    of: tuple[int, ...], own: Any, total: float, jackknife: Any, freedom: int, folds: int
+    of: tuple[int, ...], own: Any, total: float, jackknife: Any, freedom: int, wide: float
 ) -> Effect:
-    mean = own.mean(axis=0)
+    folds, mean = len(own), own.mean(axis=0)
     variance = float((mean**2).mean())
     noise = float(((own - mean) ** 2).sum(axis=0).mean()) / (folds * (folds - 1))
-    share, wide = variance / total, widening(folds)
+    share = variance / total
     spread = (folds - 1) / folds * float(((jackknife - jackknife.mean()) ** 2).sum())
     half = float(stdtrit(folds - 1, 0.975)) * np.sqrt(wide * spread)
     chance = 1.0

@@ -74,8 +74,8 @@ def importance(entries: Sequence[Entry]) -> Importance:
         The journal.
     """
     points, scores = scored_points(entries)
-    space = facts.study(entries).space
-    return importance_of(points, scores, space, len(facts.planned_configurations(entries)))
+    about, planned = facts.study(entries), len(facts.planned_configurations(entries))
+    return importance_of(points, scores, about.space, planned, about.rounds)
 
 
 def scored_points(
@@ -103,6 +103,7 @@ def importance_of(
     scores: NDArray[np.float64],
     space: Mapping[str, Any],
     planned: int | None = None,
+    rounds: int = 1,
 ) -> Importance:
     """Split the variance of the mean scores of configurations.
 
@@ -116,6 +117,8 @@ def importance_of(
         As the journal has it: where ranges lie, and which are logarithmic.
     planned : int, optional
         How many configurations there are to be.
+    rounds : int
+        How often all cases were split.
 
     Returns
     -------
@@ -140,11 +143,11 @@ def importance_of(
     if float(scores.mean(axis=1).var()) <= 1e-24 * max(1.0, float((scores**2).max())):
         return lacking("needs scores that differ; all configurations score the same")
     exact = dimensions(points, space, exact=True)
-    noise = fold_noise(scores)
+    noise = fold_noise(scores, rounds)
     cube = grid_variance.cube_of(exact, scores)
     if cube is not None:
         names = [dimension.name for dimension in exact]
-        effects = _frame(names, grid_variance.decompose(cube))
+        effects = _frame(names, grid_variance.decompose(cube, rounds))
         return Importance(effects, "grid", count, planned, folds, noise)
     cut = dimensions(points, space, exact=False)
     least = max(LEAST, LEAST_EACH * len(cut))
@@ -161,7 +164,7 @@ def importance_of(
             f"needs a whole grid, or {LEAST} trials that differ in more than epochs; there are "
             f"{len(set(trials))}"
         )
-    found = explain(cut, scores, trials)
+    found = explain(cut, scores, trials, rounds=rounds)
     effects = _frame([dimension.name for dimension in cut], found.effects)
     return Importance(effects, "forest", count, planned, folds, noise, found.fit)
 
@@ -183,16 +186,17 @@ def importance_frame(entries: Sequence[Entry]) -> pd.DataFrame:
     return frame
 
 
-def fold_noise(scores: NDArray[np.float64]) -> float:
+def fold_noise(scores: NDArray[np.float64], rounds: int = 1) -> float:
     """Return the share of the variance of the means over folds that is chance of the folds.
 
-    What a fold adds to all configurations alike tells none of them apart, and is left out.
+    What a fold adds to all configurations alike tells none of them apart, and is left out. Rounds
+    validate the same cases again, so the mean is taken to vary as that of one round's folds.
     """
     count, folds = scores.shape
     if count < 2 or folds < 2:
         return float("nan")
     left = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
-    noise = float((left**2).sum() / ((count - 1) * (folds - 1)) / folds)
+    noise = float((left**2).sum() / ((count - 1) * (folds - rounds)) / (folds // rounds))
     return min(noise / float(scores.mean(axis=1).var(ddof=1)), 1.0)
 
 

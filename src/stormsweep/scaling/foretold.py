@@ -15,6 +15,7 @@ from stormsweep.scaling.simulated import Parts, Simulated
 from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan
+from stormsweep.search.search import Search
 
 #: Simulations, unless asked otherwise; fewer of studies with very many tasks, which vary less.
 REPEATS = 20
@@ -134,6 +135,7 @@ def foretell(
     paused: Mapping[str, int] | None = None,
     closed: Iterable[str] = (),
     bundling: Callable[[], Bundling] = Bundling.none,
+    search: Callable[[], Search] | None = None,
 ) -> Foretold:
     """Simulate a study again and again; see `stormsweep.scaling.simulation.simulate`."""
     shut, before = frozenset(closed), reached or {}
@@ -151,6 +153,7 @@ def foretell(
             closed=shut,
             bundling=bundling,
             common=common,
+            search=search,
         )
         for number, common in enumerate(strata(repeats_for(tasks, repeats)))
     ]

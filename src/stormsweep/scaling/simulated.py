@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from stormsweep.work import Task
+from stormsweep.work import Run, Task
 
 
 class Stint(NamedTuple):
@@ -92,6 +92,8 @@ class Simulated:
         All that workers did, where it was asked for.
     ready : list of tuple
         Job, worker, and when it came and went, where it was asked for.
+    runs : tuple of Run
+        The runs that a strategy asked for; empty where they were all known ahead.
     """
 
     makespan: float
@@ -111,6 +113,7 @@ class Simulated:
     finished: bool
     stints: list[Stint] = field(default_factory=list)
     ready: list[tuple[int, int, float, float]] = field(default_factory=list)
+    runs: tuple[Run, ...] = ()
 
     @property
     def utilisation(self) -> float:

@@ -50,7 +50,7 @@ def journal(
     lines = [Entry(0.0, about)]
     lines += [
         Entry(0.0, RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones)))
-        for run in plan.runs
+        for run in made.runs or plan.runs
     ]
     layout = machine.workers, machine.threads_per_worker
     last: dict[int, float] = {}

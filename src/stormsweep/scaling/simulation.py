@@ -24,10 +24,12 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.scaling.simulated import Parts, Simulated, Stint
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
+from stormsweep.search.search import Search
 from stormsweep.work import Task
 
 #: A task that lost its worker so often is never done.
 _MOST_LOSSES = 500
+_SCORES = 0x5C04E5
 #: What a worker takes to find that no epoch fits.
 _LOOK = 0.05
 
@@ -45,6 +47,7 @@ def simulate(
     bundling: Callable[[], Bundling] = Bundling.none,
     trace: bool = False,
     common: float | None = None,
+    search: Callable[[], Search] | None = None,
 ) -> Simulated:
     """Simulate a study.
 
@@ -69,6 +72,9 @@ def simulate(
     common : float, optional
         By how many standard deviations everything together is off what is foreseen
         (`Durations.common`); drawn at random unless given.
+    search : callable, optional
+        Begins the search, where a strategy says what is trained: `plan` has all runs that it may
+        ask for. Its scores are drawn by chance.
 
     Raises
     ------
@@ -76,10 +82,10 @@ def simulate(
         If workers fail so often that a task is never done.
     """
     together = bundling()
-    queue = Queue(
-        plan.runs, reached or {}, closed, patches_per_epoch, together.structure, paused or {}
-    )
-    simulation = _Simulation(plan, queue, together, durations, machine, seed, trace, common)
+    runs = plan.runs if search is None else ()
+    queue = Queue(runs, reached or {}, closed, patches_per_epoch, together.structure, paused or {})
+    asked = None if search is None else search()
+    simulation = _Simulation(plan, queue, together, durations, machine, seed, trace, common, asked)
     with _uncollected():
         return simulation.run()
 
@@ -114,11 +120,15 @@ class _Simulation:
         seed: int | Sequence[int],
         trace: bool,
         common: float | None,
+        search: Search | None,
     ) -> None:
-        self._queue, self._bundling = queue, bundling
+        self._queue, self._bundling, self._search = queue, bundling, search
         self._durations, self._machine = durations, machine
         rng = np.random.default_rng(seed)
         self._rng = rng
+        #: Scores are drawn apart from all else, so that times are the same with and without them.
+        self._chance = np.random.default_rng([_SCORES, *np.atleast_1d(seed).tolist()])
+        self._reached: dict[str, int] = {}
         self._place = {run.id: index for index, run in enumerate(plan.runs)}
         count, drawn = machine.workers, float(rng.standard_normal())
         common = drawn if common is None else common
@@ -161,11 +171,11 @@ class _Simulation:
     def run(self) -> Simulated:
         """Go through all events in their order."""
         machine, queue = self._machine, self._queue
-        now, unfinished = 0.0, bool(queue)
+        now, unfinished = 0.0, bool(queue) or self._search is not None
         if unfinished:
             self._begin_job(0.0, range(machine.nodes))
         while unfinished:
-            while self._events and (queue or self._running):
+            while self._events and (queue or self._running or self._more()):
                 now, worker = heapq.heappop(self._events)
                 self._handle(now, worker)
                 if now < self._leave:
@@ -173,7 +183,7 @@ class _Simulation:
                 elif not self._running:
                     break
             now = max(now, self._driver_free if self._done else now)
-            unfinished = bool(queue)
+            unfinished = bool(queue) or self._more()
             more = machine.chain and self._job + 1 < machine.max_jobs
             if unfinished and not more:
                 break
@@ -182,6 +192,30 @@ class _Simulation:
                 self._begin_job(now, range(machine.nodes))
         self._end_job(now)
         return self._result()
+
+    def _more(self) -> bool:
+        """Whether a strategy may still ask for something."""
+        return self._search is not None and not self._search.over
+
+    def _seek(self) -> None:
+        """Ask the strategy for what idle workers could do."""
+        search, queue = self._search, self._queue
+        if search is None:
+            return
+        at_work = {task.run.id for tasks, *_ in self._running.values() for task in tasks}
+        while len(queue) < len(self._idle) * self._bundling.most:
+            proposed, runs = search.more()
+            if not proposed:
+                return
+            for run in runs:
+                queue.add(run, self._reached.get(run.id, 0), run.id in at_work)
+
+    def _scored(self, task: Task) -> None:
+        """Tell the strategy a score: it is as good as another."""
+        if self._search is not None:
+            self._reached[task.run.id] = task.to_epoch
+            chance = tuple(self._chance.standard_normal(self._search.objectives).tolist())
+            self._search.scored(task.run.id, task.to_epoch, chance)
 
     def _begin_job(self, asked: float, nodes: Iterable[int]) -> None:
         """Ask for nodes; their workers come when they have waited and started."""
@@ -261,6 +295,7 @@ class _Simulation:
         if what == _DONE:
             for task in tasks:
                 queue.done(task)
+                self._scored(task)
             self._done += len(tasks)
             self._idle.append(worker)
             return
@@ -305,6 +340,8 @@ class _Simulation:
         if self._standing[task.run.id, task.start] < STANDSTILLS or not alone:
             return False
         self._given_up.append(task.run.id)
+        if self._search is not None:
+            self._search.given_up(task.run.id)
         return True
 
     def _dismiss(self, now: float, worker: int) -> None:
@@ -315,7 +352,7 @@ class _Simulation:
         if self._alive[node] or self._machine.chain:
             return
         self._node_seconds += now - self._granted[node]
-        if self._queue:
+        if self._queue or self._more():
             self._begin_job(now, [node])
 
     def _rest(self, worker: int, now: float) -> None:
@@ -325,6 +362,7 @@ class _Simulation:
 
     def _feed(self, now: float) -> None:
         """Give idle workers tasks, those first that have been idle for longest."""
+        self._seek()
         idle, queue, held = self._idle, self._queue, self._held
         while idle and queue:
             worker = idle[0]
@@ -464,9 +502,10 @@ class _Simulation:
             jobs=self._jobs,
             lost=self._lost,
             given_up=tuple(self._given_up),
-            finished=not self._queue,
+            finished=not self._queue and not self._more(),
             stints=self._stints,
             ready=self._begun,
+            runs=() if self._search is None else tuple(self._search.runs.values()),
         )
 
 

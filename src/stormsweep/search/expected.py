@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
 
 from stormsweep.search.plan import Plan, complete
-from stormsweep.search.proposals import Strategy
 from stormsweep.search.search import Search
 from stormsweep.work import Hyperparameters
 
 
-def expected(
-    begin: Callable[[], Strategy],
-    fixed: Hyperparameters,
-    folds: int,
-    stops: Iterable[int],
-    objectives: int,
-    seed: int,
-) -> Plan:
+def expected(search: Search, fixed: Hyperparameters, folds: int, seed: int) -> Plan:
     """Return the runs that a strategy asks for when scores are drawn by chance.
 
     Parameters
     ----------
-    begin : callable
-        Returns the strategy, anew.
-    fixed, folds, stops
-        As in `Search`.
-    objectives : int
-        How many merits an outcome has.
+    search : Search
+        At its beginning; it is used up.
+    fixed, folds
+        Of the search.
     seed : int
         Of the scores.
 
@@ -37,7 +26,6 @@ def expected(
     Plan
         `Plan.expected` is set.
     """
-    search = Search(begin, fixed, folds, lambda _: (), stops)
     chance = random.Random(seed)
     points: dict[int, Hyperparameters] = {}
     scored: set[tuple[str, int]] = set()
@@ -52,6 +40,6 @@ def expected(
             for epoch in run.milestones:
                 if (run.id, epoch) not in scored:
                     scored.add((run.id, epoch))
-                    merits = tuple(chance.gauss(0, 1) for _ in range(objectives))
+                    merits = tuple(chance.gauss(0, 1) for _ in range(search.objectives))
                     search.scored(run.id, epoch, merits)
     return Plan(tuple(points.values()), folds, tuple(search.runs.values()), expected=True)

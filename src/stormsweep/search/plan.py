@@ -76,7 +76,8 @@ class Plan:
         cells = [[values.get(name) for name in names] for values in first]
         more = len(self.configurations) - len(first)
         notes = [f"and {more:,} more"] if more else []
-        return facts("Plan", rows) + table(names, cells) + "".join(f"<p>{x}</p>" for x in notes)
+        title = "Plan, about: the strategy learns" if self.expected else "Plan"
+        return facts(title, rows) + table(names, cells) + "".join(f"<p>{x}</p>" for x in notes)
 
 
 def complete(fixed: Hyperparameters) -> Hyperparameters:

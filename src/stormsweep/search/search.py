@@ -54,6 +54,8 @@ class Search:
         Epochs at which runs are scored on the way to a later one.
     known : sequence of Known
         Points whose scores are known from elsewhere.
+    objectives : int
+        How many merits an outcome has.
     first_folds : int, optional
         On how many folds trials are first scored: such proposals stay as they were.
     """
@@ -67,7 +69,9 @@ class Search:
         stops: Iterable[int] = (),
         known: Sequence[Known] = (),
         first_folds: int | None = None,
+        objectives: int = 1,
     ) -> None:
+        self.objectives = objectives
         self._begin, self._fixed, self._folds = begin, fixed, folds
         self._merits, self._stops, self._known = merits, sorted(set(stops)), known
         #: How many folds there were as the journal has it by now.
@@ -151,7 +155,7 @@ class Search:
             case TaskDone() as done if done.run in self._first:
                 self.scored(done.run, done.to_epoch, self._merits(done.scores))
             case RunFailed(run=run) if run in self._first:
-                self._fail(run)
+                self.given_up(run)
             case RunPlanned() as plan:
                 return self._plan(plan)
             case Proposed(trial, hyperparameters, epochs, folds):
@@ -255,7 +259,8 @@ class Search:
                 if not waits.folds:
                     self._settle(key)
 
-    def _fail(self, run: str) -> None:
+    def given_up(self, run: str) -> None:
+        """Take in that a run failed; see `take`."""
         self._failed.add(run)
         for key in list(self._waiting.get(self._first[run], ())):
             if self._hopeless(self._awaited[key]):

@@ -43,6 +43,7 @@ from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import WALLTIME, Patience
+from stormsweep.study.remaining import names_of
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
 from stormsweep.work import Run, Task, TaskOrder
@@ -123,8 +124,7 @@ class Execution:
         self._keeps = study.study.keep_checkpoints or search is not None
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned, score_test)
-        names = {name for values in plan.configurations for name in values}
-        self._reception = Reception(pool, self._orders, names, study.site.layout[0])
+        self._reception = Reception(pool, self._orders, names_of(study), study.site.layout[0])
         self._patches = patches_per_epoch
         self._tally = Tally(
             plan if search is None else replace(plan, runs=tuple(search.wanted(reached or {}))),

@@ -15,7 +15,7 @@ from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
-from stormsweep.results.progress import Progress, progress_of
+from stormsweep.results.progress import Progress
 from stormsweep.scaling import advice, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
 from stormsweep.scaling.foretold import Foretold, foretell
@@ -26,6 +26,7 @@ from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import structure
 from stormsweep.study.environment import sessions_of
+from stormsweep.study.remaining import blind_search
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
@@ -86,15 +87,13 @@ class Outlook:
         self, study: Study, whole: bool = False, circumstances: Circumstances | None = None
     ) -> None:
         self._study, self._said = study, circumstances or Circumstances()
-        self.plan = study.plan()
         self._entries = _entries(study)
-        known = progress_of(self._entries)
-        left = any(
-            known.reached.get(run.id, 0) < run.milestones[-1] and run.id not in known.failed
-            for run in self.plan.runs
-        )
-        self.rest = left and not whole
-        self._before = known if self.rest else Progress()
+        found = study.remaining()
+        self.rest = found.left(retry_failed=False) and not whole
+        self.plan = found.ahead() if self.rest else study.plan()
+        #: Whether a strategy says what is trained, from the first trial on.
+        self._asks = self.plan.expected and not self.rest
+        self._before = found.progress if self.rest else Progress()
         self._patches = facts.epoch_patches(self._entries, self.plan.folds)
         table = runtime.observations(self._entries, sessions_of(study.directory))
         self.runtime = runtime.fit(table)
@@ -160,6 +159,7 @@ class Outlook:
             "paused": self._before.paused,
             "closed": list(self._before.failed),
             "bundling": lambda: Bundling(engine),
+            "search": (lambda: blind_search(self._study.file)) if self._asks else None,
         }
 
     @property

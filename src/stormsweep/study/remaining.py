@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from stormsweep.config.growth import DEFAULTS
 from stormsweep.config.strategies import HALVING
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.records import Entry
@@ -58,6 +59,18 @@ class Remaining:
         runs = self.search.wanted(reached)
         return not self.search.over or work_left(runs, reached, failed, retry_failed)
 
+    def ahead(self) -> Plan:
+        """Return the plan; where a strategy learns, what it has asked for and may still ask for.
+
+        That is about as many runs as are expected and not begun yet: which, only scores will say.
+        """
+        if self.search is None:
+            return self.plan
+        asked = self.search.wanted(self.progress.reached)
+        more = () if self.search.over else self.plan.runs[len(asked) :]
+        known = {run.id for run in asked}
+        return replace(self.plan, runs=(*asked, *(run for run in more if run.id not in known)))
+
 
 def remaining(
     file: StudyFile, entries: Iterable[Entry], known: Callable[[], Sequence[Known]] = list
@@ -95,7 +108,7 @@ def plan_of(file: StudyFile, progress: Progress | None = None) -> Plan:
     search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     seed = file.study.seed
     if not known_ahead(search):
-        return _expected(file)
+        return expected(blind_search(file), fixed, folds, seed)
     points = [
         {**proposal.hyperparameters, "epochs": proposal.epochs}
         for proposal in make(search, fixed, folds, seed).propose()
@@ -129,8 +142,8 @@ def _with_known(
     return [*others, *ours, *fresh[: max(0, trials - len(before))]]
 
 
-def _expected(file: StudyFile) -> Plan:
-    """Return what a strategy that learns will about come to.
+def blind_search(file: StudyFile) -> Search:
+    """Return the search of a study whose scores are chance.
 
     Where there is nothing to learn from, it may as well draw by chance, which takes no time.
     """
@@ -138,9 +151,14 @@ def _expected(file: StudyFile) -> Plan:
     key = "sampler" if search.strategy in HALVING else "strategy"
     learns = getattr(search, key) in LEARNING
     blind = search.model_copy(update={key: "random", "objectives": []} if learns else {})
-    seed, objectives = file.study.seed, len(blind.objectives or [blind.metric])
-    return expected(
-        lambda: make(blind, fixed, folds, seed), fixed, folds, stops_of(file), objectives, seed
+    return Search(
+        lambda: make(blind, fixed, folds, file.study.seed),
+        fixed,
+        folds,
+        lambda _: (),
+        stops_of(file),
+        first_folds=search.first_folds,
+        objectives=len(blind.objectives or [blind.metric]),
     )
 
 
@@ -157,7 +175,13 @@ def search_of(file: StudyFile, known: Callable[[], Sequence[Known]] = list) -> S
         stops_of(file),
         known(),
         first_folds=search.first_folds,
+        objectives=len(search.objectives or [search.metric]),
     )
+
+
+def names_of(file: StudyFile) -> list[str]:
+    """Return the names of all hyperparameters, those that are there under a condition only too."""
+    return sorted({*DEFAULTS, *file.model.parameters, *file.search.space})
 
 
 def stops_of(file: StudyFile) -> list[int]:

@@ -118,14 +118,14 @@ def scale(
     from stormsweep.models.source import check_source
     from stormsweep.study.environment import check_engine
     from stormsweep.study.lock import DriverLock, refuse_if_busy
+    from stormsweep.study.remaining import names_of
     from stormsweep.study.watching import Silent
 
     watcher = _Once(watcher or Silent())
     check_engine(study.file)
     check_place(study.file.model.build)
     plan, seed = study.plan(), study.file.study.seed
-    names = {name for values in plan.configurations for name in values}
-    check_source(study.file.model.build, sorted(names))
+    check_source(study.file.model.build, names_of(study.file))
     ground = Ground.of(study)
     wanted, left_out = asked(ground.node, workers, threads, pins, nodes, len(plan.runs))
     option = named(wanted, workers, nodes)

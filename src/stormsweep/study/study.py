@@ -194,13 +194,13 @@ class Study:
         check_place(self.file.model.build)
         check_engine(self.file)
         if source and self.remaining().left(retry_failed=True):
-            self._check_source(self.plan())
+            self._check_source()
 
-    def _check_source(self, plan: Plan) -> None:
+    def _check_source(self) -> None:
         from stormsweep.models.source import check_source
+        from stormsweep.study.remaining import names_of
 
-        names = {name for values in plan.configurations for name in values}
-        path = check_source(self.file.model.build, sorted(names))
+        path = check_source(self.file.model.build, names_of(self.file))
         if path is not None:
             self._kept.refuse_other_model(sha256(path))
 
@@ -422,7 +422,7 @@ class Study:
             plan, before = found.plan, found.progress
             left = found.left(retry_failed)
             if left:
-                self._check_source(plan)
+                self._check_source()
                 self._staff(plan).prepare()
             data = self._audited or self.prepare(watcher)
             part = data.part("train")
@@ -631,7 +631,7 @@ class Study:
         """Foretell how long the rest of the study takes, from journals of this machine."""
         from stormsweep.study.forecast import forecast
 
-        return forecast(self.without_trial().file, self.directory, self.plan())
+        return forecast(self.without_trial().file, self.directory, self.remaining().ahead())
 
     def simulate(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stormsweep.errors import ModelError
+from stormsweep.files import in_place
 
 #: Largest difference of a probability; the arithmetic of two programs differs in the last digits.
 TOLERANCE = 1e-4
@@ -57,13 +58,15 @@ def write_onnx(model: Any, path: Path, input_shape: Sequence[int]) -> float:
         given = session.run(None, {session.get_inputs()[0].name: cases})[0]
     except Exception as error:  # the converter's many own
         text = " ".join(str(error).split())
-        raise ModelError(f"{path}: the model cannot be written as ONNX ({text[:300]})") from None
+        raise ModelError(
+            f"{in_place(path)}: the model cannot be written as ONNX ({text[:300]})"
+        ) from None
     finally:
         logger.setLevel(level)
     apart = float(np.max(np.abs(np.asarray(given, np.float32).reshape(-1) - expected)))
     if not apart <= TOLERANCE:
         raise ModelError(
-            f"{path}: the model predicts otherwise as ONNX (probabilities differ by {apart:.2g}); "
-            "it was not written"
+            f"{in_place(path)}: the model predicts otherwise as ONNX (probabilities differ by "
+            f"{apart:.2g}); it was not written"
         )
     return apart

@@ -35,8 +35,9 @@ from stormsweep.search.strategies.untried import Untried
 from stormsweep.work import Hyperparameters, identity
 
 _SAMPLED_SEARCH = 0x5A3B1E
-#: How often a sampler is asked for one trial before a point is drawn for it.
-_ASKS = 10
+#: How often a sampler is asked for one trial before a point is drawn for it; a Gaussian process
+#: takes a second an answer.
+_ASKS, _SLOW_ASKS = 10, 4
 #: Populations of NSGA-II: so many generations are aimed at, of so many trials.
 _GENERATIONS, _LEAST, _MOST = 8, 8, 50
 
@@ -238,7 +239,7 @@ class Sampled:
         trial: FrozenTrial | None = None
         try:
             with _quiet():
-                for attempt in range(_ASKS):
+                for attempt in range(_SLOW_ASKS if self._name == "gp" else _ASKS):
                     # Answers that are no use stay for a while: they look like trials under way,
                     # near which there is nothing to be found.
                     point, trial = self._answer(self._seed(number, attempt))

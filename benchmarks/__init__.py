@@ -1,0 +1,1 @@
+"""Measurements that need the repository; see README.md."""

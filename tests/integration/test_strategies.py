@@ -1,0 +1,144 @@
+"""Searches through the command line that learn, and studies that grow.
+
+Losing these: trials proposed or trained twice after a kill, scores that depend on when a study was
+asked for, work done again that is on record.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from stormsweep.records import Proposed, SearchEnded, StudyBegun
+from stormsweep.results.journal import of_kind, read
+
+from .conftest import called, digits_study, family, gone, scores, start, stormsweep, tasks, wait_for
+
+RANGES = "batch_size = [32]\nlearning_rate = {low = 1e-4, high = 0.1, log = true}\nepochs = [1, 2]"
+
+
+def proposals(directory: Path) -> list[tuple[int, int, int]]:
+    found = of_kind(read(directory / "journal.jsonl"), Proposed)
+    return [(one.trial, one.epochs, one.folds) for one in found]
+
+
+def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path: Path) -> None:
+    study = digits_study(
+        tmp_path,
+        search='strategy = "asha"\ntrials = 6\nfirst_folds = 1\nreduction = 2',
+        search__space=RANGES,
+        site="workers = 1",
+    )
+    directory = tmp_path / "runs" / "digits"
+    shown = called(tmp_path, "plan", study)
+    assert "trials                     6   at most" in shown.stdout
+    driver = start(tmp_path, "run", study)
+    wait_for(lambda: (directory / "journal.jsonl").is_file() and len(tasks(directory)) > 2, driver)
+    workers = family(driver)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate(timeout=60)
+    assert not gone(workers)
+    before = proposals(directory)
+    assert called(tmp_path, "verify", directory).returncode == 2, "half a search was verified"
+    done = stormsweep(tmp_path, "run", directory)
+    assert done.returncode == 0, done.stderr
+    after = proposals(directory)
+    assert after[: len(before)] == before
+    assert len(after) == len(set(after)), "proposed twice"
+    assert {trial for trial, _, _ in after} == set(range(6))
+    assert any(epochs == 2 and folds == 2 for _, epochs, folds in after), "none went to the end"
+    trained = [(task.run, task.to_epoch) for task in tasks(directory)]
+    assert len(trained) == len(set(trained)), "trained twice"
+    assert len(trained) < 6 * 2 * 2, "nothing was left out"
+    assert len(of_kind(read(directory / "journal.jsonl"), SearchEnded)) == 1
+    assert "finished" in called(tmp_path, "status", directory).stdout
+    again = called(tmp_path, "run", directory)
+    assert again.returncode == 0
+    assert proposals(directory) == after
+
+
+def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
+    tmp_path: Path,
+) -> None:
+    def study(rates: str, epochs: str, name: str = "digits", search: str = "") -> Path:
+        space = f"batch_size = [32]\nlearning_rate = {rates}\nepochs = {epochs}"
+        return digits_study(tmp_path, name, search=search, search__space=space)
+
+    directory = tmp_path / "runs" / "digits"
+    assert stormsweep(tmp_path, "run", study("[0.01]", "[2]")).returncode == 0
+    assert stormsweep(tmp_path, "run", study("[0.01, 0.03]", "[1, 2, 3]")).returncode == 0
+    spans = [(task.run, task.from_epoch, task.to_epoch) for task in tasks(directory)]
+    assert len(spans) == len(set(spans))
+    first = {run for run, _, epoch in spans[:2] if epoch == 2}
+    for run in first:
+        # From the checkpoint on; and what nobody scored on the way, from the start.
+        assert {span[1:] for span in spans if span[0] == run} == {(0, 2), (2, 3)}
+        assert {span[1:] for span in spans if span[0] == f"{run}.1"} == {(0, 1)}
+    assert (directory / "study.1.toml").is_file()
+    whole = study("[0.01, 0.03]", "[1, 2, 3]", "whole")
+    assert stormsweep(tmp_path, "run", whole).returncode == 0
+    assert scores(directory) == scores(tmp_path / "runs" / "whole")
+
+    # What would take something away is one line, and changes nothing.
+    before = (directory / "study.toml").read_bytes()
+    lost = called(tmp_path, "run", study("[0.03]", "[1, 2, 3]"))
+    assert lost.returncode == 2
+    assert "search.space.learning_rate was [0.01, 0.03], is [0.03]" in lost.stderr
+    assert "a study may only grow" in lost.stderr
+    assert len(lost.stderr.strip().splitlines()) == 1
+    assert (directory / "study.toml").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_strategy_that_takes_over_knows_what_the_grid_has(tmp_path: Path) -> None:
+    def study(rates: str, search: str = "") -> Path:
+        space = f"batch_size = [32]\nlearning_rate = {rates}\nepochs = [1, 2]"
+        return digits_study(tmp_path, search=search, search__space=space)
+
+    directory = tmp_path / "runs" / "digits"
+    assert stormsweep(tmp_path, "run", study("[0.01, 0.03]")).returncode == 0
+    grown = study("{low = 0.01, high = 0.1}", 'strategy = "tpe"\ntrials = 3')
+    done = stormsweep(tmp_path, "run", grown)
+    assert done.returncode == 0, done.stderr
+    entries = read(directory / "journal.jsonl")
+    assert [begun.strategy for begun in of_kind(entries, StudyBegun)] == ["grid", "tpe"]
+    assert len({trial for trial, _, _ in proposals(directory)}) == 3
+    trained = [(task.run, task.to_epoch) for task in tasks(directory)]
+    assert len(trained) == len(set(trained))
+    lost = called(
+        tmp_path, "run", study("{low = 0.02, high = 0.1}", 'strategy = "tpe"\ntrials = 3')
+    )
+    assert lost.returncode == 2
+    assert "search.space.learning_rate was" in lost.stderr
+
+
+@pytest.mark.slow
+def test_what_an_earlier_study_knows_is_told_to_a_search_and_kept_with_it(tmp_path: Path) -> None:
+    earlier = digits_study(
+        tmp_path,
+        "earlier",
+        search__space="batch_size = [32]\nlearning_rate = [0.001, 0.01]\nepochs = [1]",
+    )
+    assert stormsweep(tmp_path, "run", earlier).returncode == 0
+    study = digits_study(
+        tmp_path,
+        search=f'strategy = "tpe"\ntrials = 2\nknown = "{tmp_path}/runs/earlier"',
+        search__space=RANGES,
+    )
+    done = stormsweep(tmp_path, "run", study)
+    assert done.returncode == 0, done.stderr
+    kept = (tmp_path / "runs" / "digits" / "known.jsonl").read_text().splitlines()
+    assert len(kept) == 2
+    missing = digits_study(
+        tmp_path,
+        "missing",
+        search='strategy = "tpe"\nknown = "nowhere.jsonl"',
+        search__space=RANGES,
+    )
+    wrong = called(tmp_path, "run", missing)
+    assert wrong.returncode == 2
+    assert "nowhere.jsonl" in wrong.stderr
+    assert len(wrong.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "runs" / "missing").exists()

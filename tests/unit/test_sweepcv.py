@@ -27,7 +27,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from stormsweep import Interval, JournalError, SweepSearchCV, UserError
 from stormsweep.records import SplitScored
@@ -269,20 +269,25 @@ THEIRS_TOO = {"check_supervised_y_2d": "GridSearchCV: DataConversionWarning not 
     [
         SweepSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2, error_score="raise"),
         SweepSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2, error_score="raise"),
-        SweepSearchCV(
-            make_pipeline(StandardScaler(), LogisticRegression()),
-            {"logisticregression__C": Interval(0.1, 1.0)},
-            strategy="random",
-            trials=2,
-            random_state=0,
-            cv=2,
-            error_score="raise",
-        ),
     ],
     expected_failed_checks=lambda search: THEIRS_TOO if isinstance(search.estimator, Ridge) else {},
 )
 def test_scikit_learns_checks_of_estimators(estimator, check):
     check(estimator)
+
+
+@pytest.mark.slow
+def test_scikit_learns_checks_of_estimators_with_a_pipeline_and_a_strategy():
+    search = SweepSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        {"logisticregression__C": Interval(0.1, 1.0)},
+        strategy="random",
+        trials=2,
+        random_state=0,
+        cv=2,
+        error_score="raise",
+    )
+    check_estimator(search)
 
 
 def scores_of(directory):

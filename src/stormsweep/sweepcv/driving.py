@@ -117,7 +117,7 @@ class _Shift:
     ) -> None:
         self._search, self._materials, self._pool = search, materials, pool
         self._hand, self._check = lend_a_hand, check
-        packed = pack(dataclasses.replace(materials, options=dict(materials.options)))
+        packed = pack(materials)
         self._parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
         self._pid: dict[str, int] = {}
         #: Worker to the number of parts that it holds.
@@ -155,7 +155,8 @@ class _Shift:
             self._hand = False
         elif time.monotonic() - self._begun > self._pool.patience:
             raise StormsweepError(
-                f"no worker was ready within {self._pool.patience:.0f} s; see the logs"
+                f"no worker was ready within {self._pool.patience:.0f} s; with a directory, its "
+                "logs say more"
             )
         if self._hand and (task := self._search.next()) is not None:
             began = time.perf_counter()
@@ -175,6 +176,7 @@ class _Shift:
         match event:
             case WorkerReady(worker, _, pid):
                 self._pid[worker], self._holding[worker] = pid, 0
+                self._idle.discard(worker)
                 self._hand_over(worker)
             case Finished(worker, token, Reply() as reply):
                 del self._at[token]

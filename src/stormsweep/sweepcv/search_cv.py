@@ -318,7 +318,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             raise ValueError(
                 "No fits were performed. Was the CV iterator empty? Were there no candidates?"
             )
-        out = [_as_scikit_learn_has_it(each) for each in scored]
+        out = [_as_scikit_learn_has_it(each, self.return_train_score) for each in scored]
         _warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(out, self.error_score)
@@ -352,7 +352,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
 
-def _as_scikit_learn_has_it(scored: SplitScored) -> dict[str, Any]:
+def _as_scikit_learn_has_it(scored: SplitScored, trained: bool) -> dict[str, Any]:
     """Return a result as scikit-learn's `_fit_and_score` does."""
     found = {
         "test_scores": scored.test_scores,
@@ -361,7 +361,7 @@ def _as_scikit_learn_has_it(scored: SplitScored) -> dict[str, Any]:
         "score_time": scored.score_seconds,
         "fit_error": scored.error or None,
     }
-    if scored.train_scores is not None:
+    if trained:
         found["train_scores"] = scored.train_scores
     return found
 

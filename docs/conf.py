@@ -121,7 +121,13 @@ def _described() -> list[str]:
     return parts
 
 
+def _skipped(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
+    # scikit-learn makes these for every estimator, with references into its own documentation.
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app: Any) -> None:
     """Hook in."""
+    app.connect("autodoc-skip-member", _skipped)
     app.connect("builder-inited", _copy)
     app.connect("source-read", _read)

@@ -206,8 +206,8 @@ WORLDS: dict[str, Callable[[Path], None]] = {
 }
 
 
-#: A whole report is drawn for one line of Python.
-SLOW = {"docs/how-to/report.md"}
+#: A whole report is drawn for one line of Python; searches start workers.
+SLOW = {"docs/how-to/report.md", "docs/how-to/sweep-search-cv.md"}
 
 
 def pages_with_python() -> list[Any]:

@@ -428,14 +428,37 @@ def test_workers_come_only_where_they_are_of_use():
     assert hire(1.0, done=1, left=99, workers=2)
 
 
-def test_callbacks_are_refused_and_not_left_out_in_silence():
-    search = SweepSearchCV(SVC(), {"C": [1.0]})
-    if not hasattr(search, "set_callbacks"):
-        pytest.skip("scikit-learn before 1.9 has no callbacks")
-    from sklearn.callback import ProgressBar
+class Told:
+    """A callback of scikit-learn's that notes what it is told."""
 
-    with pytest.raises(UserError, match=r"^set_callbacks: SweepSearchCV calls no callbacks"):
-        search.set_callbacks(ProgressBar()).fit(*IRIS)
+    def __init__(self):
+        self.heard = []
+
+    def setup(self, estimator, context):
+        self.heard.append(("setup", context.task_name))
+
+    def teardown(self, estimator, context):
+        self.heard.append(("teardown", context.task_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.heard.append(("begin", context.task_name, type(estimator).__name__))
+
+    def on_fit_task_end(self, estimator, context):
+        self.heard.append(("end", context.task_name, type(estimator).__name__))
+
+
+def test_callbacks_are_told_what_grid_search_tells_them():
+    if not hasattr(SweepSearchCV, "set_callbacks"):
+        pytest.skip("scikit-learn before 1.9 has no callbacks")
+    heard = []
+    for search in (SweepSearchCV, GridSearchCV):
+        told = Told()
+        search(SVC(), {"C": [0.1, 1.0]}, cv=2).set_callbacks(told).fit(*IRIS)
+        heard.append(
+            [tuple(str(part).replace("Grid", "Sweep") for part in one) for one in told.heard]
+        )
+    assert heard[0] == heard[1]
+    assert len(heard[0]) > 10
 
 
 def test_no_workers_at_all_is_a_mistake():

@@ -30,7 +30,8 @@ def main() -> None:
         answers = Answers.of(grid.train(seed, asked.work))
         search = grid.file(seed, asked.work).search
         rows = replays.table(search, answers, asked.orders)
-        found["grids"][str(seed)] = {"grid": replays.about(answers), "rows": rows}
+        equal = replays.equal_trials(search, answers, min(asked.orders, replays.SEEDS))
+        found["grids"][str(seed)] = {"grid": replays.about(answers), "rows": rows, "equal": equal}
         curves[str(seed)] = replays.random_curves(search, answers, asked.orders)
     found["together"] = together([one["rows"] for one in found["grids"].values()])
     if asked.note:

@@ -34,6 +34,9 @@ WAYS = [
     Way("Hyperband", {"strategy": "hyperband"}),
     Way("Hyperband, one fold first", {"strategy": "hyperband", "first_folds": 1}),
 ]
+#: Strategies of whole trials, compared at equal numbers of them, over so many seeds at most.
+WHOLE = ("random", "sobol", "tpe", "cma-es", "nsga2")
+TRIALS, SEEDS = (12, 16, 24), 20
 #: Random search gets the training that these had.
 COMPARED = ("ASHA", "ASHA, one fold first")
 
@@ -65,6 +68,27 @@ def table(search: SearchTable, answers: Answers, orders: int) -> list[dict[str, 
                 at_random(search, answers, seed, one.training) for seed, one in enumerate(found)
             ]
             rows.append(_row(f"random search, the training of {way.name}", answers, rivals))
+    return rows
+
+
+def equal_trials(search: SearchTable, answers: Answers, seeds: int) -> list[dict[str, Any]]:
+    """Replay strategies that train every trial to the end; return a row a strategy and number."""
+    space = {name: values for name, values in search.space.items() if name != "epochs"}
+    whole = {"epochs": answers.epochs[-1]}
+    rows = []
+    for trials in TRIALS:
+        for name in WHOLE:
+            changes = {"strategy": name, "trials": trials, "space": space}
+            asked = search.model_copy(update=changes)
+            regret = [
+                replay(make(asked, whole, answers.folds, seed), answers).regret
+                for seed in range(seeds)
+            ]
+            rows.append(
+                {"name": name, "trials": trials, "seeds": seeds}
+                | {"median": float(np.median(regret))}
+                | {"mean": float(np.mean(regret)), "most": float(np.max(regret))}
+            )
     return rows
 
 

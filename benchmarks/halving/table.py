@@ -13,6 +13,32 @@ def of(found: Mapping[str, Any]) -> str:
     return "\n".join(_lines(found)) + "\n"
 
 
+def _equal(grids: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how far behind the best strategies are that train every trial to its end."""
+    seeds = next(iter(grids.values()))["equal"][0]["seeds"]
+    yield ""
+    yield (
+        "Strategies that train every trial to its end, at equal numbers of trials: how far the "
+        f"best that was found is behind the grid's, median of {seeds} seeds (mean, most):"
+    )
+    yield ""
+    rows = {
+        (seed, row["trials"], row["name"]): row
+        for seed, one in grids.items()
+        for row in one["equal"]
+    }
+    names = list(dict.fromkeys(name for *_, name in rows))
+    yield "| grid | trials | " + " | ".join(names) + " |"
+    yield "| " + " | ".join(["---"] * (2 + len(names))) + " |"
+    for seed, trials in dict.fromkeys((seed, trials) for seed, trials, _ in rows):
+        cells = [
+            f"{row['median']:.4f} ({row['mean']:.4f}, {row['most']:.4f})"
+            for name in names
+            if (row := rows[seed, trials, name])
+        ]
+        yield f"| seed {seed} | {trials} | " + " | ".join(cells) + " |"
+
+
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     grids = found["grids"]
     first = next(iter(grids.values()))["grid"]
@@ -73,6 +99,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
                 f"| {row['name']} | {row['dropped']:.1f} | {row['eliminated_falsely']:.1f} "
                 f"| {row['beyond_noise']:.1f} | {row['best_dropped']:.0%} |"
             )
+    yield from _equal(grids)
     for seed, one in grids.items() if len(grids) > 1 else ():
         yield ""
         yield f"Seed {seed}:"

@@ -36,6 +36,24 @@ def workers_at_once(monkeypatch):
     monkeypatch.setattr(driving, "PART_BYTES", 3000)
 
 
+class Told:
+    """A callback of scikit-learn's that notes what it is told."""
+
+    def __init__(self):
+        self.heard = []
+
+    def setup(self, estimator, context):
+        pass
+
+    teardown = setup
+
+    def on_fit_task_begin(self, estimator, context):
+        self.heard.append(f"{context.task_name} begins")
+
+    def on_fit_task_end(self, estimator, context):
+        self.heard.append(f"{context.task_name} ends")
+
+
 class Deadly(ClassifierMixin, BaseEstimator):
     """Takes its process with it."""
 
@@ -58,15 +76,23 @@ def test_workers_give_the_same_scores_and_say_what_one_process_would(workers_at_
         theirs = GridSearchCV(few, GRID, return_train_score=True).fit(*IRIS)
     # A scorer of this very function must reach the workers, too.
     scoring = {"acc": "accuracy", "one": lambda estimator, X, y: estimator.score(X, y)}
+    told = Told()
+    ours = SweepSearchCV(
+        few, GRID, return_train_score=True, n_jobs=2, verbose=2, scoring=scoring, refit="acc"
+    )
+    if hasattr(ours, "set_callbacks"):  # Since scikit-learn 1.9.
+        ours.set_callbacks(told)
     with pytest.warns(ConvergenceWarning):
-        ours = SweepSearchCV(
-            few, GRID, return_train_score=True, n_jobs=2, verbose=2, scoring=scoring, refit="acc"
-        ).fit(*IRIS)
+        ours.fit(*IRIS)
     for key in theirs.cv_results_:
         if "score" in key and "time" not in key:
             for name in ("acc", "one"):
                 mine = ours.cv_results_[key.replace("score", name)]
                 np.testing.assert_array_equal(mine, theirs.cv_results_[key])
+    if hasattr(ours, "set_callbacks"):
+        for what in ("begins", "ends"):
+            assert told.heard.count(f"candidate-split-evaluation {what}") == 20
+            assert told.heard.count(f"fit {what}") == 1
     printed = capfd.readouterr().out
     assert "Fitting 5 folds for each of 4 candidates, totalling 20 fits" in printed
     assert printed.count("[CV] END") == 20

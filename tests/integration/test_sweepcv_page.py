@@ -14,7 +14,13 @@ SCRIPTS = re.findall(r"^```python\n(# (\w+\.py)\n.*?)^```", PAGE.read_text(), re
 
 
 def test_every_script_is_found():
-    assert [name for _, name in SCRIPTS] == ["grid.py", "resume.py", "strategies.py", "network.py"]
+    assert [name for _, name in SCRIPTS] == [
+        "grid.py",
+        "resume.py",
+        "strategies.py",
+        "scorer.py",
+        "network.py",
+    ]
 
 
 @pytest.mark.slow

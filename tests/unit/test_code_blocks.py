@@ -31,6 +31,7 @@ TRAINS = {
     "docs/how-to/verify-and-predict.md",
     "docs/how-to/coming-from.md",
     "docs/how-to/notebook.md",
+    "docs/how-to/sweep-search-cv.md",
 }
 #: Words of a shell, and programs that are not ours.
 SHELL = {".", "cd", "export", "ssh", "tmux", "cat", "ls", "source", "eval", "scancel", "wget"}

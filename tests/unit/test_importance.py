@@ -25,6 +25,7 @@ from stormsweep.results.importance import (
     importance_frame,
     importance_of,
 )
+from stormsweep.results.stopped import levelled
 from tests import journals
 
 UNIT: dict[str, Any] = {"low": 0.0, "high": 1.0, "log": False, "integer": False}
@@ -261,6 +262,50 @@ def test_order_and_names_make_no_difference(kind: str) -> None:
     again = importance_of(others, scores, renamed)
     assert again.effects["first"].str.removeprefix("z_").tolist() == found.effects["first"].tolist()
     assert np.allclose(again.effects["share"], found.effects["share"])
+
+
+def test_epochs_do_not_explain_what_the_choice_of_survivors_does() -> None:
+    space = {"a": UNIT, "b": UNIT, "epochs": [1, 3, 9]}
+
+    def score(point: Point) -> float:
+        return 4 * point["a"] + point["b"] + math.log(point["epochs"]) / 2
+
+    trials = [point | {"epochs": 1} for point in drawn(60, {"a": UNIT, "b": UNIT})]
+    ranked = sorted(trials, key=score, reverse=True)
+    reached = [(1, trials), (3, ranked[:20]), (9, ranked[:7])]
+    points = [trial | {"epochs": epochs} for epochs, own in reached for trial in own]
+    found = importance_of(points, scored(points, score, 0.05), space)
+    assert found.filled == 3 * 60 - 87
+    whole = 16 / 12 + 1 / 12 + np.var(np.log([1, 3, 9])) / 4
+    for name, variance in (("a", 16 / 12), ("b", 1 / 12)):
+        assert share(found)[name] == pytest.approx(variance / whole, abs=0.1)
+    assert share(found)["epochs"] == pytest.approx(1 - 17 / 12 / whole, abs=0.1)
+
+
+def test_trials_of_one_epoch_each_and_whole_ones_are_left_as_they_are() -> None:
+    trials = drawn(9, {"a": UNIT})
+    random = [point | {"epochs": [1, 3, 9][n % 3]} for n, point in enumerate(trials)]
+    whole = [point | {"epochs": epochs} for point in trials[:4] for epochs in (1, 3, 9)]
+    for points in (random, whole):
+        scores = scored(points, lambda p: p["a"], 0.1)
+        level = levelled(points, scores)
+        assert level.filled == 0
+        assert level.points == points
+        assert np.array_equal(level.scores, scores)
+
+
+def test_what_is_filled_in_is_what_others_gained_fold_by_fold() -> None:
+    points = [{"a": n, "epochs": epochs} for n in range(4) for epochs in (1, 3)][:-1]
+    points.append({"a": 0, "epochs": 9})
+    scores = np.array([[n, n + 10.0] for n in range(8)])
+    scores[[1, 3, 5], 1] += 3
+    level = levelled(points, scores)
+    # The fourth trial lacks 3 epochs, and 9 are known of one trial only.
+    assert level.filled == 1
+    assert level.points[-1] == {"a": 3, "epochs": 3}
+    assert level.scores[-1].tolist() == [7.0, 20.0]
+    assert {point["epochs"] for point in level.points} == {1, 3}
+    assert len(set(level.trials)) == 4
 
 
 def test_ranges_are_cut_on_the_scale_on_which_they_are_drawn() -> None:

@@ -55,6 +55,7 @@ def test_every_parameter_survives_a_clone_and_a_wrong_one_is_named():
         made.set_params(unit=3)
 
 
+@pytest.mark.slow
 def test_two_classes_three_and_numbers():
     X, y = load_breast_cancer(return_X_y=True)
     X = StandardScaler().fit_transform(X)
@@ -82,6 +83,7 @@ def test_two_classes_three_and_numbers():
     assert line.predict(X).shape == y.shape
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_model_and_leaves_other_generators_alone():
     X, y = load_iris(return_X_y=True)
     before = random.getstate()

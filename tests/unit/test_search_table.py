@@ -64,7 +64,7 @@ SPACE = "[search.space]\n"
         ),
         (
             'strategy = "asha"\nfirst_folds = 4\n' + SPACE + "epochs = [1, 2]",
-            "search.first_folds: given 4; must be at most validation.folds, 3",
+            "search.first_folds: given 4; must be at most 3, the folds of [validation]",
         ),
         (
             'strategy = "asha"\nsampler = "grid"\n'
@@ -213,6 +213,11 @@ def test_a_constraint_that_names_what_is_not_there_holds() -> None:
     )
     points = [tuple(point.values()) for point in found.grid()]
     assert points == [(1, True), (False,), (2, True)]
+
+
+def test_a_whole_number_stays_one_where_a_list_has_its_equal_too() -> None:
+    both = space(x=[1, 1.0, 2])
+    assert [type((both.fit({"x": one}) or {})["x"]) for one in (1, 1.0, 2.0)] == [int, float, int]
 
 
 def test_a_point_fits_as_the_space_would_say_it_or_not_at_all() -> None:

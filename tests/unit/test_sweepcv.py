@@ -27,7 +27,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from stormsweep import Interval, JournalError, SweepSearchCV, UserError
 from stormsweep.records import SplitScored
@@ -269,20 +269,25 @@ THEIRS_TOO = {"check_supervised_y_2d": "GridSearchCV: DataConversionWarning not 
     [
         SweepSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2, error_score="raise"),
         SweepSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2, error_score="raise"),
-        SweepSearchCV(
-            make_pipeline(StandardScaler(), LogisticRegression()),
-            {"logisticregression__C": Interval(0.1, 1.0)},
-            strategy="random",
-            trials=2,
-            random_state=0,
-            cv=2,
-            error_score="raise",
-        ),
     ],
     expected_failed_checks=lambda search: THEIRS_TOO if isinstance(search.estimator, Ridge) else {},
 )
 def test_scikit_learns_checks_of_estimators(estimator, check):
     check(estimator)
+
+
+@pytest.mark.slow
+def test_scikit_learns_checks_of_estimators_with_a_pipeline_and_a_strategy():
+    search = SweepSearchCV(
+        make_pipeline(StandardScaler(), LogisticRegression()),
+        {"logisticregression__C": Interval(0.1, 1.0)},
+        strategy="random",
+        trials=2,
+        random_state=0,
+        cv=2,
+        error_score="raise",
+    )
+    check_estimator(search)
 
 
 def scores_of(directory):
@@ -302,7 +307,8 @@ def test_what_is_on_record_is_not_done_again(tmp_path):
     )
     assert len(scores_of(tmp_path)) == 15
     # A larger grid is another search of the same estimator and data: what is known is taken over.
-    more = fit({"logisticregression__C": [0.01, 0.1, 1.0, 10.0]})
+    larger = {"logisticregression__C": [0.01, 0.1, 1.0, 10.0]}
+    more = fit(larger)
     fitted = [
         one
         for one in scores_of(tmp_path)[15:]
@@ -311,15 +317,13 @@ def test_what_is_on_record_is_not_done_again(tmp_path):
     assert len(fitted) == 5
     same(
         more.cv_results_,
-        GridSearchCV(LOGISTIC, {"logisticregression__C": [0.01, 0.1, 1.0, 10.0]})
-        .fit(*IRIS)
-        .cv_results_,
+        GridSearchCV(LOGISTIC, larger).fit(*IRIS).cv_results_,
     )
-    # Scores on the training side were not asked for before.
-    same(
-        fit(SMALL, return_train_score=True).cv_results_,
-        GridSearchCV(LOGISTIC, SMALL, return_train_score=True).fit(*IRIS).cv_results_,
-    )
+    # Scores on the training side were not asked for before, nor are they in the end.
+    trained = GridSearchCV(LOGISTIC, SMALL, return_train_score=True).fit(*IRIS)
+    same(fit(SMALL, return_train_score=True).cv_results_, trained.cv_results_)
+    assert len(scores_of(tmp_path)) == 15 + 20 + 15
+    same(fit(larger).cv_results_, more.cv_results_)
 
 
 @pytest.mark.parametrize(("strategy", "lines"), [("tpe", 17), ("nsga2", 30), ("random", 9)])
@@ -424,14 +428,37 @@ def test_workers_come_only_where_they_are_of_use():
     assert hire(1.0, done=1, left=99, workers=2)
 
 
-def test_callbacks_are_refused_and_not_left_out_in_silence():
-    search = SweepSearchCV(SVC(), {"C": [1.0]})
-    if not hasattr(search, "set_callbacks"):
-        pytest.skip("scikit-learn before 1.9 has no callbacks")
-    from sklearn.callback import ProgressBar
+class Told:
+    """A callback of scikit-learn's that notes what it is told."""
 
-    with pytest.raises(UserError, match=r"^set_callbacks: SweepSearchCV calls no callbacks"):
-        search.set_callbacks(ProgressBar()).fit(*IRIS)
+    def __init__(self):
+        self.heard = []
+
+    def setup(self, estimator, context):
+        self.heard.append(("setup", context.task_name))
+
+    def teardown(self, estimator, context):
+        self.heard.append(("teardown", context.task_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.heard.append(("begin", context.task_name, type(estimator).__name__))
+
+    def on_fit_task_end(self, estimator, context):
+        self.heard.append(("end", context.task_name, type(estimator).__name__))
+
+
+def test_callbacks_are_told_what_grid_search_tells_them():
+    if not hasattr(SweepSearchCV, "set_callbacks"):
+        pytest.skip("scikit-learn before 1.9 has no callbacks")
+    heard = []
+    for search in (SweepSearchCV, GridSearchCV):
+        told = Told()
+        search(SVC(), {"C": [0.1, 1.0]}, cv=2).set_callbacks(told).fit(*IRIS)
+        heard.append(
+            [tuple(str(part).replace("Grid", "Sweep") for part in one) for one in told.heard]
+        )
+    assert heard[0] == heard[1]
+    assert len(heard[0]) > 10
 
 
 def test_no_workers_at_all_is_a_mistake():

@@ -21,6 +21,11 @@ def importance(frame: Any) -> str:
             f"by a forest from {of} on {facts['folds']} folds; of configurations it has not seen "
             f"it foretells {100 * max(facts['fit'], 0.0):.0f} % of the variance\n"
         )
+        if facts["filled"]:
+            text += (
+                f"{facts['filled']:,} scores of trials that were stopped early are filled in with "
+                "what others gained\n"
+            )
     noise = 100 * facts["fold_noise"]
     return text + f"chance of the folds is {noise:.1f} % of the variance of the mean scores\n"
 

@@ -22,6 +22,8 @@ BUILT_IN = {
 }
 #: All their proposals are known before any outcome is.
 KNOWN_AHEAD = ("grid", "random", "sobol")
+#: They learn from scores where to look next.
+LEARNING = tuple(name for name, module in BUILT_IN.items() if module == "sampled")
 #: They go on with the best trials, from milestone to milestone.
 HALVING = ("halving", "hyperband", "asha")
 #: Entry points of plug-ins.

@@ -597,10 +597,13 @@ class StudyFile(Table):
                 _check_counts(f"search.space.{name}", self.search.space[name])
             if name in self.model.parameters:
                 _check_counts(f"model.parameters.{name}", self.model.parameters[name])
-        folds, first = self.validation.folds, self.search.first_folds
+        folds, first = self.validation.total, self.search.first_folds
         if first is not None and first > folds:
             raise ValueError(
-                f"search.first_folds: given {first}; must be at most validation.folds, {folds}"
+                f"search.first_folds: given {first}; must be at most {folds}, the folds of "
+                "[validation]"
             )
-        check_constraints(self.search, {"batch_size": 128, "epochs": 10, **self.model.parameters})
+        from stormsweep.config.growth import DEFAULTS
+
+        check_constraints(self.search, DEFAULTS | self.model.parameters)
         return self

@@ -77,6 +77,11 @@ def importance_words(material: Material) -> list[str]:
             f" By a forest that learned the score from {whole}; it foretells "
             f"{words.percent(max(found.fit, 0.0))} of the variance of those it has not seen."
         )
+        if found.filled:
+            texts[0] += (
+                f" {words.count(found.filled, 'score')} of trials that were stopped early are "
+                "filled in with what others gained, or epochs would explain what their choice does."
+            )
     if math.isfinite(found.fold_noise):
         texts[0] += (
             f" {words.percent(found.fold_noise, 1)} of the variance is chance of the "

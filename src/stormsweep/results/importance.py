@@ -20,8 +20,8 @@ from stormsweep.records import Entry
 from stormsweep.results import facts, frames, grid_variance
 from stormsweep.results.dimensions import dimensions
 from stormsweep.results.grid_variance import Effect
+from stormsweep.results.stopped import levelled
 from stormsweep.results.views import view
-from stormsweep.work import identity
 
 #: A forest is not asked with fewer configurations than these, and these for each hyperparameter.
 LEAST, LEAST_EACH = 12, 4
@@ -48,6 +48,9 @@ class Importance:
     fit : float
         ``forest``: share of the variance that it foretells of configurations it has not seen; NaN
         of a grid.
+    filled : int
+        ``forest``: scores of trials stopped early that were filled in with what others gained
+        (`stormsweep.results.stopped`).
     needed : str
         What is missing, in words; empty where nothing is.
     """
@@ -59,6 +62,7 @@ class Importance:
     folds: int
     fold_noise: float = float("nan")
     fit: float = float("nan")
+    filled: int = 0
     needed: str = ""
 
 
@@ -158,15 +162,19 @@ def importance_of(
         )
     from stormsweep.results.forest import explain
 
-    trials = [identity({k: v for k, v in point.items() if k != "epochs"}) for point in points]
-    if len(set(trials)) < LEAST:
+    level = levelled(points, scores)
+    trials = len(set(level.trials))
+    if trials < LEAST:
         return lacking(
             f"needs a whole grid, or {LEAST} trials that differ in more than epochs; there are "
-            f"{len(set(trials))}"
+            f"{trials}"
         )
-    found = explain(cut, scores, trials, rounds=rounds)
+    cut = dimensions(level.points, space, exact=False)
+    if len(cut) < 2:
+        return lacking("needs hyperparameters that differ among configurations")
+    found = explain(cut, level.scores, level.trials, rounds=rounds)
     effects = _frame([dimension.name for dimension in cut], found.effects)
-    return Importance(effects, "forest", count, planned, folds, noise, found.fit)
+    return Importance(effects, "forest", count, planned, folds, noise, found.fit, level.filled)
 
 
 def importance_frame(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -181,7 +189,7 @@ def importance_frame(entries: Sequence[Entry]) -> pd.DataFrame:
     if found.needed:
         raise UserError(f"importance: {found.needed}")
     frame = found.effects.copy()
-    names = ("method", "configurations", "planned", "folds", "fold_noise", "fit")
+    names = ("method", "configurations", "planned", "folds", "fold_noise", "fit", "filled")
     frame.attrs = {name: getattr(found, name) for name in names}
     return frame
 

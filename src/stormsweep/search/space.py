@@ -167,7 +167,10 @@ class Space:
             if isinstance(values, Interval):
                 value = values.value(point[name])
             else:
-                value = next((one for one in values if among(point[name], [one])), None)
+                # 1 and 1.0 are equal, but other values where a list has both.
+                alike = [one for one in values if among(point[name], [one])]
+                same = [one for one in alike if type(one) is type(point[name])]
+                value = next(iter(same + alike), None)
             if value is None:
                 return None
             found[name] = value

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stormsweep.config.growth import DEFAULTS
-from stormsweep.config.strategies import HALVING
+from stormsweep.config.strategies import HALVING, LEARNING
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.records import Entry
 from stormsweep.results.progress import Progress
@@ -19,9 +19,6 @@ from stormsweep.search.search import Merits, Search
 from stormsweep.search.space import DEFAULT_EPOCHS
 from stormsweep.search.strategies import known_ahead, make
 from stormsweep.work import Hyperparameters, Run, identity
-
-#: Strategies that learn where to look next.
-LEARNING = frozenset({"tpe", "cma-es", "gp", "nsga2"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from stormsweep.cluster.pool import (
 )
 from stormsweep.errors import RunError, StormsweepError, UserError
 from stormsweep.records import SplitScored
+from stormsweep.sweepcv.callbacks import Callbacks
 from stormsweep.sweepcv.crew import Crew
 from stormsweep.sweepcv.searching import Search
 from stormsweep.sweepcv.tasks import Materials, Part, Reply, SplitTask, hold, score, work
@@ -41,7 +42,13 @@ PART_BYTES = 128 * 2**20
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2, "walltime": 3}
 
 
-def drive(search: Search, materials: Materials, crew: Crew, check: Callable[[], None]) -> None:
+def drive(
+    search: Search,
+    materials: Materials,
+    crew: Crew,
+    check: Callable[[], None],
+    callbacks: Callbacks,
+) -> None:
     """Do all that is to be done.
 
     Parameters
@@ -54,6 +61,8 @@ def drive(search: Search, materials: Materials, crew: Crew, check: Callable[[], 
         Who works.
     check : callable
         Called between tasks; raises where the search must stop.
+    callbacks : Callbacks
+        Told of every task.
 
     Raises
     ------
@@ -67,7 +76,7 @@ def drive(search: Search, materials: Materials, crew: Crew, check: Callable[[], 
     task = search.next()
     began = time.perf_counter()
     while task is not None and crew.here:
-        search.take(score(materials, task))
+        search.take(score(materials, task, **callbacks.here()))
         check()
         spent = time.perf_counter() - began
         if hire(spent, search.done, search.left, crew.workers):
@@ -80,7 +89,7 @@ def drive(search: Search, materials: Materials, crew: Crew, check: Callable[[], 
     if search.left:
         mean = spent / search.done if crew.here else float("inf")
         with crew.at_most(search.left).pool() as pool:
-            _Shift(search, materials, pool, mean < _SHORT_SECONDS, check).run()
+            _Shift(search, materials, pool, mean < _SHORT_SECONDS, check, callbacks).run()
 
 
 def hire(spent: float, done: int, left: int, workers: int) -> bool:
@@ -114,10 +123,12 @@ class _Shift:
         pool: Pool,
         lend_a_hand: bool,
         check: Callable[[], None],
+        callbacks: Callbacks,
     ) -> None:
+        self._callbacks = callbacks
         self._search, self._materials, self._pool = search, materials, pool
         self._hand, self._check = lend_a_hand, check
-        packed = pack(dataclasses.replace(materials, options=dict(materials.options)))
+        packed = pack(materials)
         self._parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
         self._pid: dict[str, int] = {}
         #: Worker to the number of parts that it holds.
@@ -155,11 +166,12 @@ class _Shift:
             self._hand = False
         elif time.monotonic() - self._begun > self._pool.patience:
             raise StormsweepError(
-                f"no worker was ready within {self._pool.patience:.0f} s; see the logs"
+                f"no worker was ready within {self._pool.patience:.0f} s; with a directory, its "
+                "logs say more"
             )
         if self._hand and (task := self._search.next()) is not None:
             began = time.perf_counter()
-            self._search.take(score(self._materials, task))
+            self._search.take(score(self._materials, task, **self._callbacks.here()))
             self._hand = time.perf_counter() - began < _SHORT_SECONDS
 
     def _give_out(self) -> None:
@@ -169,15 +181,17 @@ class _Shift:
                 return
             self._idle.discard(worker)
             self._at[task.token] = task
+            self._callbacks.began(task)
             self._pool.submit(worker, self._pid[worker], task.token, work, task)
 
     def _happened(self, event: Event) -> list[SplitScored]:
         match event:
             case WorkerReady(worker, _, pid):
                 self._pid[worker], self._holding[worker] = pid, 0
+                self._idle.discard(worker)
                 self._hand_over(worker)
             case Finished(worker, token, Reply() as reply):
-                del self._at[token]
+                self._callbacks.ended(self._at.pop(token))
                 self._idle.add(worker)
                 return [self._told(reply, worker)]
             case Finished(worker, _, _):
@@ -235,4 +249,5 @@ class _Shift:
         reason = f"{event.reason}, {losses[event.failure]} times"
         if self._materials.error_score == "raise":
             raise RunError(f"{task.parameters} on split {task.split}: {reason}")
+        self._callbacks.ended(task)
         return [self._materials.failed(task, reason)]

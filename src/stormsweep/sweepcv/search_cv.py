@@ -26,9 +26,10 @@ from sklearn.utils.validation import _check_method_params, indexable
 
 from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
-from stormsweep.errors import JournalError, StudyBusyError, UserError
+from stormsweep.errors import JournalError, StudyBusyError
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.study.lock import DriverLock, driver_of
+from stormsweep.sweepcv.callbacks import Callbacks
 from stormsweep.sweepcv.candidates import chooser, known_space
 from stormsweep.sweepcv.crew import crew
 from stormsweep.sweepcv.driving import drive
@@ -174,14 +175,11 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             In one line: a site that is not known, a directory that holds another search or that
             another process is at work on, a strategy that does not take the space.
         """
-        if getattr(self, "_skl_callbacks", None):
-            raise UserError(
-                "set_callbacks: SweepSearchCV calls no callbacks; set them on GridSearchCV, or none"
-            )
         scorers, metric = self._get_scorers()
         X, y = indexable(X, y)
         params = _check_method_params(X, params=params)
         routed = self._get_routed_params_for_fit(params)
+        callbacks = Callbacks(self, X, y, params)
         splitter = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
         self.n_splits_ = splitter.get_n_splits(X, y, **routed.splitter.split)
         splits = list(splitter.split(X, y, **routed.splitter.split))
@@ -206,14 +204,19 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             get_config(),
             list(warnings.filters),
         )
-        candidates, scored = self._search(materials, params, metric)
+        candidates, scored = self._search(materials, params, metric, callbacks)
         self._conclude(candidates, scored, metric, scorers, materials)
         if self.refit:
-            self._fit_the_best(X, y, routed.estimator.fit)
+            self._fit_the_best(X, y, routed.estimator.fit, callbacks)
+        callbacks.close()
         return self
 
     def _search(
-        self, materials: Materials, params: Mapping[str, Any], metric: Any
+        self,
+        materials: Materials,
+        params: Mapping[str, Any],
+        metric: Any,
+        callbacks: Callbacks,
     ) -> tuple[list[dict[str, Any]], list[SplitScored]]:
         """Have all candidates scored; return them with their scores."""
         folder = None if self.directory is None else Path(self.directory)
@@ -245,7 +248,8 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                     f"totalling {space.most * self.n_splits_} fits"
                     + (f", {search.left} of them not on record" if folder is not None else "")
                 )
-            drive(search, materials, who, check)
+            with callbacks.search(search.left):
+                drive(search, materials, who, check, callbacks)
             return search.results()
 
     @contextlib.contextmanager
@@ -318,7 +322,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             raise ValueError(
                 "No fits were performed. Was the CV iterator empty? Were there no candidates?"
             )
-        out = [_as_scikit_learn_has_it(each) for each in scored]
+        out = [_as_scikit_learn_has_it(each, self.return_train_score) for each in scored]
         _warn_or_raise_about_fit_failures(out, self.error_score)
         if callable(self.scoring):
             _insert_error_scores(out, self.error_score)
@@ -337,22 +341,25 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         self.scorer_ = scorers._scorers if isinstance(scorers, _MultimetricScorer) else scorers
         self.cv_results_ = results
 
-    def _fit_the_best(self, X: Any, y: Any, fit_params: Mapping[str, Any]) -> None:
+    def _fit_the_best(
+        self, X: Any, y: Any, fit_params: Mapping[str, Any], callbacks: Callbacks
+    ) -> None:
         """Fit the best candidate on all data, in this process."""
         # Parameters may be estimators themselves.
         best = clone(self.best_params_, safe=False)
         self.best_estimator_ = clone(self.estimator).set_params(**best)
-        began = time.time()
-        if y is None:
-            self.best_estimator_.fit(X, **fit_params)
-        else:
-            self.best_estimator_.fit(X, y, **fit_params)
-        self.refit_time_ = time.time() - began
+        with callbacks.refit(self.best_estimator_):
+            began = time.time()
+            if y is None:
+                self.best_estimator_.fit(X, **fit_params)
+            else:
+                self.best_estimator_.fit(X, y, **fit_params)
+            self.refit_time_ = time.time() - began
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
 
 
-def _as_scikit_learn_has_it(scored: SplitScored) -> dict[str, Any]:
+def _as_scikit_learn_has_it(scored: SplitScored, trained: bool) -> dict[str, Any]:
     """Return a result as scikit-learn's `_fit_and_score` does."""
     found = {
         "test_scores": scored.test_scores,
@@ -361,7 +368,7 @@ def _as_scikit_learn_has_it(scored: SplitScored) -> dict[str, Any]:
         "score_time": scored.score_seconds,
         "fit_error": scored.error or None,
     }
-    if scored.train_scores is not None:
+    if trained:
         found["train_scores"] = scored.train_scores
     return found
 

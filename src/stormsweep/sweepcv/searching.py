@@ -159,11 +159,7 @@ class Search:
         known : dict
             Scores of candidates (by key) and splits, of other searches in the same directory too.
         """
-        usable = {
-            place: scored
-            for place, scored in known.items()
-            if scored.train_scores is not None or not self._trained
-        }
+        usable = {place: scored for place, scored in known.items() if self._usable(scored)}
         waiting: dict[int, Proposal] = {}
         for event in events:
             if isinstance(event, CandidateProposed):
@@ -176,7 +172,7 @@ class Search:
                     break
                 self._begin(proposal)
             elif event.trial < len(self._candidates):
-                if not event.error and (event.key, event.split) in usable:
+                if self._usable(event):
                     self._scored[event.trial][event.split] = event
                 self._note(event)
         self._known = usable
@@ -210,11 +206,8 @@ class Search:
 
     def take(self, *scored: SplitScored) -> None:
         """Take in results: keep them, then tell the strategy."""
-        self._memory.append(*scored)
-        for each in scored:
-            self._scored[each.trial][each.split] = each
-            self._done += 1
-            self._note(each)
+        self._done += len(scored)
+        self._keep(scored)
 
     @property
     def done(self) -> int:
@@ -237,8 +230,18 @@ class Search:
         scored = [own[split] for own in self._scored for split in range(self._splits)]
         return list(self._candidates), scored
 
+    def _keep(self, scored: Sequence[SplitScored]) -> None:
+        self._memory.append(*scored)
+        for each in scored:
+            self._scored[each.trial][each.split] = each
+            self._note(each)
+
     def _key(self, proposal: Proposal) -> str:
         return fingerprint(self._chooser.parameters(proposal))
+
+    def _usable(self, scored: SplitScored) -> bool:
+        """Tell whether a result says all that is asked for."""
+        return not scored.error and (scored.train_scores is not None or not self._trained)
 
     def _begin(self, proposal: Proposal) -> None:
         assert proposal.trial == len(self._candidates)
@@ -262,7 +265,7 @@ class Search:
             else:
                 self._queue.append(SplitTask(trial, key, split, self._candidates[trial]))
         if known:
-            self.take(*known)
+            self._keep(known)
 
     def _note(self, event: SplitScored) -> None:
         """Tell the strategy of a candidate when the last of its splits is there."""

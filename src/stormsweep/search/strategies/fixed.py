@@ -149,7 +149,9 @@ class Fixed:
                 self._wishes.pop(name, None)
                 self._taken.add(event.trial)
                 self._next = max(self._next, event.trial + 1)
-                self._offer = None
+                # What was offered first leaves the rest as it was: thousands need not be made anew.
+                offer = self._offer or ()
+                self._offer = offer[1:] if event in offer[:1] else None
             case Known(merits=()):
                 point = self._space.fit(self._point(event))
                 if point is not None:

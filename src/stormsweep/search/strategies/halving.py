@@ -49,11 +49,15 @@ class _Race(ABC):
         self._points: list[Hyperparameters] = []
         #: Trials on record that the space no longer has.
         self._outside: set[int] = set()
-        #: Of each rung: the trials that are or were there, and how those with an outcome did.
-        self._begun: list[set[int]] = [set() for _ in self.ladder.rungs]
+        #: Begun when the space had other epochs: on record, but not on this ladder.
+        self._aside: dict[int, None] = {}
+        #: Of each rung: the trials without an outcome yet, and how the others did.
+        self._awaited: list[set[int]] = [set() for _ in self.ladder.rungs]
         self._merits: list[dict[int, float]] = [{} for _ in self.ladder.rungs]
         #: Those of them that can go on, the best first; of equals the earlier.
         self._ranked: list[list[tuple[float, int]]] = [[] for _ in self.ladder.rungs]
+        #: Those that could go on from there and did not.
+        self._stays: list[set[int]] = [set() for _ in self.ladder.rungs]
         #: Of each trial the highest rung.
         self._highest: dict[int, int] = {}
 
@@ -76,17 +80,27 @@ class _Race(ABC):
                     self._points.append(event.hyperparameters)
                     if not self._allowed(event.hyperparameters):
                         self._outside.add(event.trial)
+                    elif rung != 0:
+                        self._aside[event.trial] = None
                     epochs, folds = self.ladder.rungs[0]
                     self._sampler.take(replace(event, epochs=epochs, folds=folds))
                 if rung is not None:
-                    self._begun[rung].add(event.trial)
-                    self._highest[event.trial] = max(rung, self._highest.get(event.trial, 0))
+                    if event.trial not in self._outside and event.trial not in self._merits[rung]:
+                        self._awaited[rung].add(event.trial)
+                    if rung > self._highest.get(event.trial, -1):
+                        self._stays[self._highest.get(event.trial, rung)].discard(event.trial)
+                        self._highest[event.trial] = rung
+                if rung == 0:
+                    self._aside.pop(event.trial, None)
             case Outcome():
                 if rung is None or event.trial in self._merits[rung]:
                     return
+                self._awaited[rung].discard(event.trial)
                 merit = self._merits[rung][event.trial] = _merit(event.merits)
                 if merit > _FAILED and event.trial not in self._outside:
                     insort(self._ranked[rung], (-merit, event.trial))
+                    if self._highest[event.trial] == rung:
+                        self._stays[rung].add(event.trial)
                 if rung == 0:
                     self._sampler.take(event)
 
@@ -105,22 +119,19 @@ class _Race(ABC):
         epochs, folds = self.ladder.rungs[rung]
         return Proposal(trial, self._points[trial], epochs, folds)
 
-    def _new(self) -> list[Proposal]:
-        """Return the trials that can be begun now."""
+    def _new(self) -> Sequence[Proposal]:
+        """Return trials that can be begun now; none: there is none."""
         self._wish()
-        # Begun when the space had other epochs: on record, but not on this ladder.
-        aside = set(range(len(self._points))) - self._begun[0] - self._outside
-        return [*(self._at(trial, 0) for trial in sorted(aside)), *self._sampler.propose()]
+        return [self._at(trial, 0) for trial in self._aside] or self._sampler.propose()
 
-    def _awaited(self, rung: int, trials: Sequence[int]) -> bool:
+    def _waits(self, rung: int, trials: Sequence[int]) -> bool:
         """Tell whether an outcome on a rung is still to come."""
-        left = self._begun[rung] - self._merits[rung].keys() - self._outside
-        return any(trial in trials for trial in left)
+        return any(trial in trials for trial in self._awaited[rung])
 
     def _all_begun(self, new: Sequence[Proposal]) -> bool:
         """Tell whether there are no further trials than those that can be begun now."""
         # A sampler that is silent while it waits for an outcome may say more then.
-        return not new and not self._awaited(0, range(len(self._points)))
+        return not new and not self._awaited[0]
 
     def _best(self, rung: int, trials: Sequence[int]) -> list[int]:
         """Return those of some trials that can go on from a rung, the best first."""
@@ -133,11 +144,11 @@ class _Race(ABC):
         has any left goes on.
         """
         rungs = range(self.ladder.top + 1)
-        if self._best(self.ladder.top, trials) or any(self._awaited(r, trials) for r in rungs):
+        if self._best(self.ladder.top, trials) or any(self._waits(r, trials) for r in rungs):
             return []
         for rung in reversed(rungs[:-1]):
             for trial in self._best(rung, trials):
-                if self._highest[trial] == rung:
+                if trial in self._stays[rung]:
                     return [self._at(trial, rung + 1)]
         return []
 
@@ -152,15 +163,15 @@ class _Race(ABC):
             The rungs on which all are scored; from the last of them on the best are chosen.
         """
         start = walk[-1]
-        if any(self._awaited(rung, trials) for rung in walk) or self._walk(trials, walk):
+        if any(self._waits(rung, trials) for rung in walk) or self._walk(trials, walk):
             return []
         for rung in range(start, self.ladder.top):
             left = max(1, self.ladder.share(len(trials), rung + 1 - start))
             best = self._best(rung, trials)[:left]
-            further = [trial for trial in best if self._highest[trial] == rung]
+            further = [trial for trial in best if trial in self._stays[rung]]
             if further:
                 return [self._at(trial, rung + 1) for trial in further]
-            if self._awaited(rung + 1, trials):
+            if self._waits(rung + 1, trials):
                 return []
         return self._last_resort(trials)
 
@@ -169,8 +180,7 @@ class _Race(ABC):
         return [
             self._at(trial, high)
             for low, high in pairwise(walk)
-            for trial in self._best(low, trials)
-            if self._highest[trial] < high
+            for trial in sorted(trial for trial in self._stays[low] if trial in trials)
         ]
 
 
@@ -258,7 +268,7 @@ class Hyperband(_Race):
 
     def propose(self) -> Sequence[Proposal]:
         """Return what is to be trained next; see `Strategy.propose`."""
-        new = [proposal for proposal in self._new() if proposal.trial < self._trials]
+        new = [proposal for proposal in self._new()[:1] if proposal.trial < self._trials]
         begun, all_begun = len(self._points), self._all_begun(new)
         further: list[Proposal] = []
         for trials, walk in self._brackets:
@@ -298,7 +308,7 @@ class Asha(_Race):
             self._at(trial, rung + 1)
             for rung in reversed(range(self.ladder.top))
             for _, trial in self._ranked[rung][: self.ladder.share(len(self._merits[rung]))]
-            if self._highest[trial] == rung
+            if trial in self._stays[rung]
         ]
         # One at a time: each score may bring one that is more urgent.
         offer = further or self._new() or self._last_resort(range(len(self._points)))

@@ -17,7 +17,8 @@ import pytest
 
 from tests.pages import ROOT, Block, blocks
 
-pytestmark = pytest.mark.slow
+# Minutes on cores of one's own, and more on shared ones.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 TUTORIAL = ("index", "first-study", "test-and-predict", "what-to-ask-for")
 
 
@@ -34,7 +35,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def shell(folder: Path, line: str) -> str:
     """Type a line; return what is said in answer."""
-    done = subprocess.run(line, shell=True, cwd=folder, capture_output=True, text=True, timeout=580)
+    done = subprocess.run(
+        line, shell=True, cwd=folder, capture_output=True, text=True, timeout=1500
+    )
     assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -355,3 +355,22 @@ def test_a_search_is_over_where_a_grid_takes_over_and_not_before_it_began() -> N
     assert not facts.search_over(entries(about("grid"), about("tpe"), asked))
     assert facts.search_over(entries(about("tpe"), asked, about("grid")))
     assert facts.search_over(entries(about("tpe"), asked, SearchEnded(1)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lost"),
+    [
+        ({"strategy": "random", "trials": 9}, {"strategy": "random", "trials": 8}, True),
+        ({"strategy": "random", "trials": 9}, {"strategy": "random", "trials": 10}, False),
+        ({"strategy": "random", "trials": 9}, {"strategy": "tpe", "trials": 3}, False),
+        ({}, {"strategy": "tpe", "trials": 3}, False),
+    ],
+)
+def test_trials_may_not_become_fewer_but_another_strategy_counts_its_own(
+    old: dict, new: dict, lost: bool
+) -> None:
+    def file(search: dict) -> StudyFile:
+        whole = {"study": {"name": "x"}, "search": {**search, "space": {"x": [1, 2]}}}
+        return StudyFile.model_validate(whole)
+
+    assert bool(shrunk(file(old), file(new))) == lost

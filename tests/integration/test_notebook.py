@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def _spec() -> Any:
     from jupyter_client.kernelspec import KernelSpec
 
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    return KernelSpec(argv=argv, display_name="own", language="python")
+    # Cells import from the tests, which a kernel finds only where it is told of this checkout.
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return KernelSpec(argv=argv, display_name="own", language="python", env={"PYTHONPATH": path})
 
 
 def html(outputs: list[Any]) -> str:

@@ -305,3 +305,69 @@ def test_what_is_wrong_with_a_ray_tune_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trial in it has hyperparameters to import"):
         import_points(failed, tmp_path / "p.jsonl")
     assert not (tmp_path / "p.jsonl").exists()
+
+
+def test_an_import_never_replaces_what_it_reads(tmp_path: Path) -> None:
+    optuna_study(f"sqlite:///{tmp_path / 'o.db'}")
+    write_points(tmp_path / "p.jsonl", [Point({"lr": 0.1})])
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "p.jsonl")
+    for name, output in (("o.db", "o.db"), ("p.jsonl", "p.jsonl"), ("p.jsonl", "link.jsonl")):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(UserError, match=r"is what is read; name another file with --output$"):
+            import_points(tmp_path / name, tmp_path / output, scores={"roc_auc": "value"})
+        assert (tmp_path / name).read_bytes() == before
+    with pytest.raises(UserError, match="is no file of known points that import wrote"):
+        import_points(f"sqlite:///{tmp_path / 'o.db'}", tmp_path / "o.db")
+    folder = shutil.copytree(RAY / "storms", tmp_path / "storms")
+    result = next(folder.glob("*_0_*")) / "result.json"
+    before = result.read_bytes()
+    with pytest.raises(UserError, match="is no file of known points that import wrote"):
+        import_points(folder, result, scores={"roc_auc": "val_auc"})
+    assert result.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "my notes\n",
+        '{"a": 1}\n',
+        "[1]\n",
+        "lr,epochs\n0.1,3\n",
+        # Somebody's own, written by hand below ours.
+        '{"hyperparameters": {"lr": 0.1}, "folds": 1, "scores": {}, "from": ""}\n'
+        '{"hyperparameters": {"lr": 0.2}}\n',
+        b"\xff\xfe",
+    ],
+)
+def test_an_import_replaces_only_what_an_import_wrote(there: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(there if isinstance(there, bytes) else there.encode())
+    before = path.read_bytes()
+    with pytest.raises(UserError) as said:
+        import_points(RAY, path, scores={"roc_auc": "val_auc"})
+    assert str(said.value) == (
+        f"{path}: is there already and is no file of known points that import wrote; "
+        "name another with --output"
+    )
+    assert path.read_bytes() == before
+
+
+def test_an_import_replaces_its_own_and_keeps_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "p.jsonl", tmp_path / "link.jsonl"
+    path.touch()  # as mktemp does
+    link.symlink_to(path)
+    for scores in ({"roc_auc": "val_auc"}, {"loss": "loss"}, {"roc_auc": "val_auc"}):
+        import_points(RAY, link, scores=scores)
+        assert link.is_symlink()
+        assert read_points(path)[0].scores.keys() == scores.keys()
+
+
+def test_an_import_leaves_the_points_that_a_study_began_with(tmp_path: Path) -> None:
+    """They look like those that an import writes, and the study's strategy goes on from them."""
+    folder = simulate(tmp_path / "s", SPACE)
+    own = folder / "known.jsonl"
+    write_points(own, [Point({"lr": 0.1})])
+    before = own.read_bytes()
+    with pytest.raises(UserError, match="belongs to the study in that folder"):
+        import_points(RAY, own, scores={"roc_auc": "val_auc"})
+    assert own.read_bytes() == before

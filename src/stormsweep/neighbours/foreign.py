@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep.errors import DataError, UserError, nearest
 from stormsweep.neighbours.owned import is_sqlite, read_only
-from stormsweep.neighbours.points import Point, read_points, write_points
+from stormsweep.neighbours.points import Point, read_points, refuse_other, write_points
 from stormsweep.neighbours.told import better_high, check_score
 
 if TYPE_CHECKING:
@@ -90,22 +90,23 @@ def import_points(
         An Optuna storage (an SQLite file, a journal file, or a URL of a database), a folder of
         results of Ray Tune, a file of known points, or an earlier study's directory.
     output : Path
-        JSON lines; see `stormsweep.neighbours.points`. Replaced if there.
+        JSON lines; see `stormsweep.neighbours.points`. A file that an earlier import wrote is
+        replaced.
     study, scores, names
         What to take; see `Wanted`.
 
     Raises
     ------
     UserError
-        In one line, if `source` is none of these, or holds nothing to import.
+        In one line, if `source` is none of these, or holds nothing to import; or if `output` is
+        `source`, or anything else but a file that an import wrote.
     """
     output = Path(output)
+    refuse_other(output, source)
     found = foreign_points(source, Wanted(study, scores or {}, names or {}))
     if not found.points:
         raise DataError(f"{source}: {found.source}: no trial in it has hyperparameters to import")
-    if output.is_dir():
-        raise UserError(f"{output}: is a folder; name a file with --output")
-    write_points(output, found.points)
+    write_points(output.resolve(), found.points)  # a link stays one
     return found
 
 

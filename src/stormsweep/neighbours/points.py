@@ -128,6 +128,53 @@ def write_points(path: Path, points: Iterable[Point]) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
+def refuse_other(output: Path, source: Path | str) -> None:
+    """Refuse to write points where there is anything but a file of points that was written so.
+
+    Parameters
+    ----------
+    output : Path
+        What is to be written; it need not exist.
+    source : Path or str
+        What the points are read from; a URL as well.
+
+    Raises
+    ------
+    UserError
+        If `output` is a folder, or `source`; or another file that `write_points` did not write, or
+        that a study began with.
+    """
+    if not output.exists():
+        return
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder; name a file with --output")
+    if "://" not in str(source) and Path(source).exists() and output.samefile(source):
+        raise UserError(f"{output}: is what is read; name another file with --output")
+    if not (output.is_file() and _is_written(output)):
+        raise UserError(
+            f"{output}: is there already and is no file of known points that import wrote; "
+            "name another with --output"
+        )
+    place = output.resolve()
+    if place.name == "known.jsonl" and (place.parent / "journal.jsonl").is_file():
+        raise UserError(
+            f"{output}: belongs to the study in that folder; name another with --output"
+        )
+
+
+def _is_written(path: Path) -> bool:
+    """Tell whether a file is one of `write_points`: every line has the keys of its, if any is."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return all(_has_keys(json.loads(line)) for line in stream)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _has_keys(said: Any) -> bool:
+    return isinstance(said, dict) and said.keys() | {"epochs"} == set(_KEYS)
+
+
 def study_points(directory: Path) -> list[Point]:
     """Return what an earlier study knows: a point for each configuration with a fold scored.
 

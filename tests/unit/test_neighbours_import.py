@@ -371,3 +371,41 @@ def test_an_import_leaves_the_points_that_a_study_began_with(tmp_path: Path) -> 
     with pytest.raises(UserError, match="belongs to the study in that folder"):
         import_points(RAY, own, scores={"roc_auc": "val_auc"})
     assert own.read_bytes() == before
+
+
+def test_trials_with_infinite_hyperparameters_are_passed_over_and_counted(tmp_path: Path) -> None:
+    """No file of ours holds inf or NaN, nor does a study's space."""
+    import optuna
+
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'o.db'}", direction="maximize")
+    study.enqueue_trial({"clip": float("inf")})
+    study.enqueue_trial({"clip": 1.0})
+    study.optimize(lambda trial: trial.suggest_categorical("clip", [1.0, float("inf")]), 2)
+    folder = shutil.copytree(RAY / "storms", tmp_path / "storms")
+    first, second, _ = sorted(folder.iterdir())
+    said = json.loads((second / "params.json").read_text())
+    said["net"] = {"filters": [8, float("nan")]}
+    (second / "params.json").write_text(json.dumps(said))
+    for source, scores in ((tmp_path / "o.db", {"roc_auc": "value"}), (folder, {"loss": "loss"})):
+        done = import_points(source, tmp_path / "p.jsonl", scores=scores)
+        assert (len(done.points), done.not_finite) == (1, 1)
+        assert len(read_points(tmp_path / "p.jsonl")) == 1
+    shutil.rmtree(first)
+    (tmp_path / "p.jsonl").unlink()
+    with pytest.raises(UserError) as error:
+        import_points(folder, tmp_path / "p.jsonl", scores={"loss": "loss"})
+    assert str(error.value).endswith(
+        "no trial in it has hyperparameters to import; those of 1 are infinite or NaN"
+    )
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '[1, {"a": -Infinity}]'])
+def test_points_with_infinite_hyperparameters_are_named(value: str, tmp_path: Path) -> None:
+    text = f'{{"hyperparameters": {{"a": 1}}}}\n{{"hyperparameters": {{"a": 1, "b": {value}}}}}\n'
+    (tmp_path / "p.jsonl").write_text(text)
+    table = f'a,b\n1,\n1,"{value.replace(chr(34), chr(34) * 2)}"\n'
+    (tmp_path / "p.csv").write_text(table)
+    for name, line in (("p.jsonl", 2), ("p.csv", 3)):
+        with pytest.raises(UserError, match=rf"{name}: line {line}: hyperparameters.b: given .*;"):
+            import_points(tmp_path / name, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

@@ -175,6 +175,21 @@ def _has_keys(said: Any) -> bool:
     return isinstance(said, dict) and said.keys() | {"epochs"} == set(_KEYS)
 
 
+def finite(value: Any) -> bool:
+    """Tell whether no number in a value of a hyperparameter is infinite or NaN.
+
+    Examples
+    --------
+    >>> finite([1, "inf"]), finite({"a": [math.inf]})
+    (True, False)
+    """
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def study_points(directory: Path) -> list[Point]:
     """Return what an earlier study knows: a point for each configuration with a fold scored.
 
@@ -267,6 +282,11 @@ def _point(where: str, said: dict[str, Any]) -> Point:
         raise DataError(f"{where}: hyperparameters: must be names and values, one at least")
     if "epochs" in point:
         raise DataError(f"{where}: hyperparameters: epochs stand beside them, not among them")
+    for name, value in point.items():
+        if not finite(value):
+            raise DataError(
+                f"{where}: hyperparameters.{name}: given {value!r}; numbers must be finite"
+            )
     epochs, folds = said.get("epochs"), said.get("folds", 1)
     for key, value in (("epochs", epochs), ("folds", folds)):
         if value is not None and (type(value) is not int or value < 1):

@@ -207,6 +207,24 @@ def test_another_seed_tries_other_points(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
+def test_points_known_from_elsewhere_are_trained_here_the_best_of_them_first(case: Case) -> None:
+    """Losing this: a study that never trains the best point it was told of, nor can verify it."""
+    rates = [0.1, 0.2, 0.3, 0.4]
+    search = table(case.strategy, {"rate": rates, "epochs": [4]}, trials=20, **case.keys)
+    strategy = made(search)
+    for rate in rates:
+        merits = (0.99 if rate == 0.3 else rate,) * case.objectives
+        strategy.take(Known({"rate": rate}, 4, FOLDS, merits))
+    tried = [
+        one.hyperparameters["rate"]
+        for one in proposals(drive(strategy, World(case.objectives, failing=0.0)))
+    ]
+    assert set(tried) == set(rates)
+    if case.strategy not in ("grid", "random", "sobol"):  # These learn from nothing.
+        assert tried[0] == 0.3
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_small_space_is_searched_whole_and_then_it_ends(case: Case) -> None:
     space = {"rate": [0.1, 0.2, 0.3], "kind": ["a", "b"], "epochs": [4]}
     search = table(case.strategy, space, trials=20, **case.keys)

@@ -108,7 +108,8 @@ class Sampled:
 
     Trials without a score yet are known to the sampler as running. A point that was tried, or that
     breaks a constraint, is asked for again; where the sampler insists, an untried point is drawn.
-    Failed trials count as worse than all others for TPE, and not at all for the others.
+    Failed trials count as worse than all others for TPE, and not at all for the others. Of points
+    that are known from elsewhere the best is proposed first, and any other if it is asked for.
 
     Parameters
     ----------
@@ -134,6 +135,8 @@ class Sampled:
         self._awaited: dict[int, FrozenTrial | None] = {}
         #: Known points in the ledger, with how far their epochs are from those asked for.
         self._known: dict[str, tuple[int, FrozenTrial]] = {}
+        #: Those of them that are not of this study.
+        self._elsewhere: dict[str, Hyperparameters] = {}
         self._offer: tuple[Proposal, ...] | None = None
         #: The trial behind the offer, which joins the ledger when the offer is taken.
         self._asked: FrozenTrial | None = None
@@ -153,7 +156,7 @@ class Sampled:
         if self._offer is None:
             point = None
             if len(self._numbers) < self._start.trials:
-                point = next(iter(self._wishes.values()), None) or self._ask()
+                point = next(iter(self._wishes.values()), None) or self._best() or self._ask()
             self._offer = () if point is None else (self._proposal(point),)
         return self._offer
 
@@ -211,11 +214,14 @@ class Sampled:
         fixed = self._space.fixed
         epochs = point.get("epochs", self._start.epochs[0])
         if (
-            known.folds >= self._start.folds
+            known.here
+            and known.folds >= self._start.folds
             and known.epochs == epochs
             and all(fixed.get(key, one) == one for key, one in known.hyperparameters.items())
         ):
             self._untried.discard(name)
+        if not known.here:
+            self._elsewhere.setdefault(name, point)
         distance = abs(known.epochs - epochs)
         if name not in self._known:
             trial = self._ledger.add(TrialState.COMPLETE, *self._params(point), known.merits)
@@ -224,6 +230,22 @@ class Sampled:
         elif distance < self._known[name][0]:
             self._known[name] = distance, self._known[name][1]
             self._known[name][1].values = list(known.merits)
+
+    def _best(self) -> Hyperparameters | None:
+        """Return the best known point, unless it was tried or is scored in this study.
+
+        Of several objectives the first counts. Points of other epochs than those asked for count
+        after all of the nearest.
+        """
+        if not self._elsewhere:
+            return None
+
+        def good(name: str) -> tuple[int, float]:
+            distance, trial = self._known[name]
+            return -distance, trial.values[0]
+
+        point = self._elsewhere[max(self._elsewhere, key=good)]
+        return point if self._untried.has(point) else None
 
     def _found(self, trial: FrozenTrial) -> None:
         """Count a trial that the sampler did not propose among the first generation."""

@@ -264,20 +264,34 @@ class Hyperband(_Race):
 
     def bracket(self, trial: int) -> int:
         """Return the number of the bracket that a trial is in: the milestone it chooses from."""
+        place = trial - sum(1 for gone in self._outside if gone < trial)
         return next(
-            (number for number, (trials, _) in enumerate(self._brackets) if trial in trials),
+            (number for number, (trials, _) in enumerate(self._brackets) if place in trials),
             len(self._brackets),
         )
 
+    @property
+    def _inside(self) -> Sequence[int]:
+        """The trials on record that are in brackets: those that the space still has."""
+        every = range(len(self._points))
+        if not self._outside:
+            return every  # Quicker to look things up in.
+        return [trial for trial in every if trial not in self._outside]
+
     def propose(self) -> Sequence[Proposal]:
         """Return what is to be trained next; see `Strategy.propose`."""
-        new = [proposal for proposal in self._new()[:1] if proposal.trial < self._trials]
-        begun, all_begun = len(self._points), self._all_begun(new)
+        inside = self._inside
+        new = [
+            proposal
+            for proposal in self._new()[:1]
+            if proposal.trial < len(self._points) or len(inside) < self._trials
+        ]
+        all_begun = self._all_begun(new)
         further: list[Proposal] = []
         for trials, walk in self._brackets:
-            there = range(trials.start, min(trials.stop, begun))
+            there = inside[trials.start : trials.stop]
             further += self._walk(there, walk)
-            if there and (begun >= trials.stop or all_begun):
+            if there and (len(inside) >= trials.stop or all_begun):
                 further += self._halve(there, walk)
         # One at a time: each score may bring one that goes on, and is before new ones.
         return (further or new)[:1]

@@ -151,7 +151,7 @@ class Fixed:
         """Take in what happened; see `Strategy`."""
         match event:
             case Proposal():
-                name = identity(self._point(event))
+                name = identity(self._space.whole(event.hyperparameters, event.epochs))
                 self._left.pop(name, None)
                 self._wishes.pop(name, None)
                 self._taken.add(event.trial)
@@ -160,14 +160,10 @@ class Fixed:
                 offer = self._offer or ()
                 self._offer = offer[1:] if event in offer[:1] else None
             case Known(merits=()):
-                point = self._space.fit(self._point(event))
+                point = self._space.fit(self._space.whole(event.hyperparameters, event.epochs))
                 if point is not None:
                     self._wishes[identity(point)] = point
                     self._offer = None
-
-    def _point(self, event: Proposal | Known) -> Hyperparameters:
-        epochs = {"epochs": event.epochs} if "epochs" in self._space.values else {}
-        return {**event.hyperparameters, **epochs}
 
     def _proposal(self, trial: int, point: Hyperparameters) -> Proposal:
         values = {name: value for name, value in point.items() if name != "epochs"}

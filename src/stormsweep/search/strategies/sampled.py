@@ -183,13 +183,14 @@ class Sampled:
         """Take a proposal in, which may be another than the one that would come."""
         if proposal.trial in self._numbers:
             return
-        point = self._space.fit(self._point(proposal))
+        said = self._space.whole(proposal.hyperparameters, proposal.epochs)
+        point = self._space.fit(said)
         if point is not None and self._notes:
             self.propose()
         asked = self._asked
         self._numbers.add(proposal.trial)
         self._awaited[proposal.trial] = None
-        name = identity(self._point(proposal) if point is None else point)
+        name = identity(said if point is None else point)
         self._untried.discard(name)
         self._wishes.pop(name, None)
         if point is not None:
@@ -202,7 +203,7 @@ class Sampled:
 
     def _learn(self, known: Known) -> None:
         """Take in a known point, if it is one of the space."""
-        point = self._space.fit(self._point(known))
+        point = self._space.fit(self._space.whole(known.hyperparameters, known.epochs))
         if point is None:
             return
         name = identity(point)
@@ -333,10 +334,6 @@ class Sampled:
 
     def _sound(self, merits: tuple[float, ...]) -> bool:
         return len(merits) == self._start.objectives and all(map(math.isfinite, merits))
-
-    def _point(self, event: Proposal | Known) -> Hyperparameters:
-        epochs = {"epochs": event.epochs} if "epochs" in self._space.values else {}
-        return {**event.hyperparameters, **epochs}
 
     @property
     def _next(self) -> int:

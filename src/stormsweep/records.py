@@ -82,6 +82,18 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanCut:
+    """Runs are no longer to be trained to their end: the study changed, and nothing needs them.
+
+    ``runs`` says of each after which milestone it is left, 0 where it never reached one. What is on
+    record of them stays; one that is needed again is planned again.
+    """
+
+    kind: ClassVar[str] = "cut"
+    runs: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchEnded:
     """A strategy that learns from scores has nothing more to propose; `trials` says how many."""
 
@@ -552,6 +564,7 @@ Record = (
     | RunPlanned
     | Proposed
     | SearchEnded
+    | PlanCut
     | SessionBegun
     | LayoutTried
     | SessionEnded

@@ -12,7 +12,19 @@ from hypothesis import strategies as st
 
 from stormsweep.config.growth import shrunk
 from stormsweep.config.study import StudyFile
-from stormsweep.records import Proposed, Record, RunFailed, RunPlanned, StudyBegun, TaskDone
+from stormsweep.records import (
+    Entry,
+    PlanCut,
+    Proposed,
+    Record,
+    RunFailed,
+    RunPlanned,
+    SearchEnded,
+    StudyBegun,
+    TaskDone,
+)
+from stormsweep.results import facts
+from stormsweep.results.progress import Progress, progress_of
 from stormsweep.search.expected import expected
 from stormsweep.search.growth import beside, fitted
 from stormsweep.search.plan import Queue, make_plan
@@ -285,3 +297,83 @@ def test_a_run_without_a_known_one_is_new() -> None:
     run = Run("a-f0", {}, 0, (3,))
     assert beside({}, run) == [run]
     assert beside({"a-f0": run}, run) == []
+
+
+def about(strategy: str) -> StudyBegun:
+    return StudyBegun("x", 0, "", strategy, "roc_auc", 2, "", {}, {}, {}, [])
+
+
+def recorded(run: Run) -> RunPlanned:
+    return RunPlanned(run.id, run.hyperparameters, run.fold, [*run.milestones])
+
+
+def test_another_strategy_trains_what_the_first_left_half_trained_where_it_asks_for_it() -> None:
+    """Losing this, the driver waits for ever for runs that nobody was given."""
+    plan = make_plan([{"x": x, "epochs": e} for x in range(4) for e in (1, 2, 4)], {}, 2)
+    half = [done(run, 0, 1, 0.5) for run in plan.runs if run.hyperparameters["x"] == 3]
+    journal = [about("grid"), *map(recorded, plan.runs), *half]
+    searching, progress = search(4), Progress()
+    for record in journal:
+        searching.take(record)
+        progress.take(Entry(0.0, record))
+    searching.go_by("halves")
+    left = searching.drop(progress.reached)
+    assert left == {run.id: progress.reached.get(run.id, 0) for run in plan.runs}
+    journal += [about("halves"), PlanCut(left)]
+    played = play(searching, 2, 1)
+    assert searching.over
+    assert any(isinstance(record, TaskDone) for record in played)
+    # What it did not ask for is not waited for, by those who look at the journal either.
+    entries = [Entry(0.0, record) for record in [*journal, *played, SearchEnded(4)]]
+    planned = facts.planned_runs(entries)
+    reached = progress_of(entries).reached
+    failed = {record.run for record in played if isinstance(record, RunFailed)}
+    assert all(run in failed or reached[run] == one.milestones[-1] for run, one in planned.items())
+    assert facts.search_over(entries)
+    # Taken in again, it is the same search.
+    again = search(4)
+    for entry in entries:
+        again.take(entry.record)
+    assert again.runs == searching.runs
+    assert again.over
+
+
+def test_a_run_that_was_planned_and_never_trained_is_trained_when_a_trial_needs_it() -> None:
+    searching = search(4)
+    run = make_plan([{"x": 0, "epochs": 1}], {}, 2).runs[0]
+    for record in (about("halves"), recorded(run)):
+        searching.take(record)
+    proposed, runs = searching.more()
+    assert proposed
+    assert run.id in {one.id for one in runs}
+
+
+def test_a_search_is_over_where_a_grid_takes_over_and_not_before_it_began() -> None:
+    def entries(*records: Record) -> list[Entry]:
+        return [Entry(0.0, record) for record in records]
+
+    asked = Proposed(0, {"x": 0}, 1, 2)
+    assert facts.search_over(entries(about("grid")))
+    assert not facts.search_over(entries(about("tpe")))
+    assert not facts.search_over(entries(about("grid"), about("tpe"), asked))
+    assert facts.search_over(entries(about("tpe"), asked, about("grid")))
+    assert facts.search_over(entries(about("tpe"), asked, SearchEnded(1)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lost"),
+    [
+        ({"strategy": "random", "trials": 9}, {"strategy": "random", "trials": 8}, True),
+        ({"strategy": "random", "trials": 9}, {"strategy": "random", "trials": 10}, False),
+        ({"strategy": "random", "trials": 9}, {"strategy": "tpe", "trials": 3}, False),
+        ({}, {"strategy": "tpe", "trials": 3}, False),
+    ],
+)
+def test_trials_may_not_become_fewer_but_another_strategy_counts_its_own(
+    old: dict, new: dict, lost: bool
+) -> None:
+    def file(search: dict) -> StudyFile:
+        whole = {"study": {"name": "x"}, "search": {**search, "space": {"x": [1, 2]}}}
+        return StudyFile.model_validate(whole)
+
+    assert bool(shrunk(file(old), file(new))) == lost

@@ -105,7 +105,8 @@ class StudyTable(Table):
     """Initial weights, batch order, folds and the twin follow from it."""
     keep_checkpoints: StrictBool = True
     """Keep the last checkpoint of every run: a study that grows goes on from it. ``false`` saves
-    the disk; more epochs are then trained from the start."""
+    the disk; more epochs are then trained from the start. Halvings keep them in any case: they go
+    on with the best."""
 
 
 class DataTable(Table):

@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from stormsweep.config.strategies import KNOWN_AHEAD
 from stormsweep.config.study import METRICS
 from stormsweep.errors import JournalError
 from stormsweep.records import (
     Entry,
+    PlanCut,
     Proposed,
     RunPlanned,
     SearchEnded,
@@ -18,6 +20,7 @@ from stormsweep.records import (
     TaskPaused,
 )
 from stormsweep.results.journal import of_kind
+from stormsweep.results.progress import cut
 from stormsweep.results.views import view
 from stormsweep.work import identity
 
@@ -73,15 +76,26 @@ def higher_is_better(entries: Sequence[Entry]) -> bool:
 
 @view
 def planned_runs(entries: Sequence[Entry]) -> dict[str, RunPlanned]:
-    """Return the planned runs by id; a run planned again has the milestones of both plans."""
+    """Return the planned runs by id; a run planned again has the milestones of both plans.
+
+    Milestones that a change of the study made needless are left out, and so are runs without any.
+    """
     runs: dict[str, RunPlanned] = {}
-    for record in of_kind(entries, RunPlanned):
-        milestones = set(record.milestones)
-        if record.run in runs:
-            milestones |= set(runs[record.run].milestones)
-        runs[record.run] = RunPlanned(
-            record.run, record.hyperparameters, record.fold, sorted(milestones)
-        )
+    for entry in entries:
+        match entry.record:
+            case RunPlanned() as record:
+                milestones = set(record.milestones)
+                if record.run in runs:
+                    milestones |= set(runs[record.run].milestones)
+                runs[record.run] = RunPlanned(
+                    record.run, record.hyperparameters, record.fold, sorted(milestones)
+                )
+            case PlanCut(runs=left):
+                for run, last in left.items():
+                    if (plan := cut(runs.pop(run, None), last)) is not None:
+                        runs[run] = plan
+            case _:
+                pass
     return runs
 
 
@@ -147,9 +161,11 @@ def finished_runs(entries: Sequence[Entry]) -> set[str]:
 @view
 def search_over(entries: Sequence[Entry]) -> bool:
     """Tell whether no more runs will be planned: a strategy that learns says so when it is done."""
-    over = True
+    over, strategy = True, ""
     for entry in entries:
         match entry.record:
+            case StudyBegun(strategy=name) if name != strategy:
+                over, strategy = name in KNOWN_AHEAD, name
             case Proposed():
                 over = False
             case SearchEnded():

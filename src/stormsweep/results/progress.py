@@ -6,7 +6,15 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stormsweep.records import Entry, RunFailed, RunPlanned, StudyBegun, TaskDone, TaskPaused
+from stormsweep.records import (
+    Entry,
+    PlanCut,
+    RunFailed,
+    RunPlanned,
+    StudyBegun,
+    TaskDone,
+    TaskPaused,
+)
 
 
 @dataclass(slots=True)
@@ -26,7 +34,7 @@ class Progress:
     begun : StudyBegun or None
         What the journal says that the study is about, as last said.
     planned : dict of str to RunPlanned
-        Runs that are on record as planned, each with all its milestones.
+        Runs that are on record as planned, each with all its milestones that are still needed.
     """
 
     reached: dict[str, int] = field(default_factory=dict)
@@ -60,10 +68,20 @@ class Progress:
                     stops = sorted({*before.milestones, *plan.milestones})
                     plan = dataclasses.replace(plan, milestones=stops)
                 self.planned[run] = plan
+            case PlanCut(runs=runs):
+                for run, last in runs.items():
+                    if (left := cut(self.planned.pop(run, None), last)) is not None:
+                        self.planned[run] = left
             case StudyBegun() as begun:
                 self.begun = begun
             case other:
                 self.session = max(self.session, getattr(other, "session", 0))
+
+
+def cut(plan: RunPlanned | None, last: int) -> RunPlanned | None:
+    """Return a run with its milestones up to one; None where there are none of these."""
+    stops = [epoch for epoch in plan.milestones if epoch <= last] if plan is not None else []
+    return dataclasses.replace(plan, milestones=stops) if plan is not None and stops else None
 
 
 def progress_of(entries: Iterable[Entry]) -> Progress:

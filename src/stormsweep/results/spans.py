@@ -15,6 +15,7 @@ from typing import Any
 from stormsweep.records import (
     Entry,
     NodeEvent,
+    PlanCut,
     Proposed,
     RunPlanned,
     SearchEnded,
@@ -28,7 +29,7 @@ from stormsweep.records import (
 )
 
 #: Records that say nothing of a session, whenever they were written.
-_APART = (StudyBegun, RunPlanned, Proposed, SearchEnded, Verified)
+_APART = (StudyBegun, RunPlanned, Proposed, SearchEnded, PlanCut, Verified)
 
 
 @dataclass(slots=True)

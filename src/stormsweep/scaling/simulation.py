@@ -24,7 +24,7 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.scaling.simulated import Parts, Simulated, Stint
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
-from stormsweep.search.search import Search
+from stormsweep.search.search import Search, ahead
 from stormsweep.work import Task
 
 #: A task that lost its worker so often is never done.
@@ -203,7 +203,7 @@ class _Simulation:
         if search is None:
             return
         at_work = {task.run.id for tasks, *_ in self._running.values() for task in tasks}
-        while len(queue) < len(self._idle) * self._bundling.most:
+        while len(queue) < ahead(len(self._idle), self._bundling.most):
             proposed, runs = search.more()
             if not proposed:
                 return

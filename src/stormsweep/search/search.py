@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stormsweep.records import (
+    PlanCut,
     Proposed,
     Record,
     RunFailed,
@@ -22,6 +23,23 @@ from stormsweep.work import Hyperparameters, Run, identity
 
 #: Scores of a fit to what counts for the strategy, each turned so that more is better.
 Merits = Callable[[Mapping[str, float]], tuple[float, ...]]
+
+
+#: Where runs are trained in bundles, how many a worker a strategy is asked for ahead.
+_AT_ONCE = 8
+
+
+def ahead(idle: int, bundle: int) -> int:
+    """Return how many tasks are to wait before a strategy is left alone.
+
+    It is asked as late as can be, since with each score it knows better.
+
+    Parameters
+    ----------
+    idle, bundle : int, int
+        Workers without work, and runs of a bundle at most.
+    """
+    return idle * min(bundle, _AT_ONCE)
 
 
 @dataclass(slots=True)
@@ -166,15 +184,58 @@ class Search:
                     return self._take_proposal(proposal)
             case SearchEnded():
                 self.ended = True
+            case PlanCut(runs=left):
+                for run, last in left.items():
+                    self._cut(run, last)
             case StudyBegun(strategy=name, folds=folds):
-                if self._name and name != self._name:
-                    self._another()
+                self.go_by(name)
                 if folds > self._there:
                     self.ended = False
-                self._name, self._there = name, folds
+                self._there = folds
             case _:
                 pass
         return []
+
+    def go_by(self, strategy: str) -> None:
+        """Say by which strategy the study goes from now on; see `take`."""
+        if self._name and strategy != self._name:
+            self._another()
+        self._name = strategy
+
+    def drop(self, reached: Mapping[str, int]) -> dict[str, int]:
+        """Leave runs that the strategy did not ask for where they are.
+
+        Parameters
+        ----------
+        reached : mapping of str to int
+            Run to its last milestone on record.
+
+        Returns
+        -------
+        dict of str to int
+            As in `PlanCut`.
+        """
+        left = {
+            run.id: reached.get(run.id, 0)
+            for run in self.runs.values()
+            if run.id not in self._wanted
+            and run.id not in self._failed
+            and reached.get(run.id, 0) < run.milestones[-1]
+            # Others are named after it.
+            and f"{run.id}.1" not in self.runs
+        }
+        for run, last in left.items():
+            self._cut(run, last)
+        return left
+
+    def _cut(self, name: str, last: int) -> None:
+        if (run := self.runs.get(name)) is None:
+            return
+        stops = tuple(epoch for epoch in run.milestones if epoch <= last)
+        if stops:
+            self.runs[name] = replace(run, milestones=stops)
+        else:
+            del self.runs[name], self._first[name]
 
     def _another(self) -> None:
         """Begin with another strategy: what was scored until now are points that it knows."""
@@ -224,11 +285,12 @@ class Search:
             for run in beside(self.runs, Run(first, values, fold, tuple(sorted(stops)))):
                 self._keep(run, first)
                 changed.append(run)
-            self._wanted |= {
-                run.id for run in family(self.runs, first) if proposal.epochs in run.milestones
-            }
+            serving = [run for run in family(self.runs, first) if proposal.epochs in run.milestones]
+            self._wanted |= {run.id for run in serving}
             if (first, proposal.epochs) not in self._scored:
                 waits.folds.add(fold)
+                # Planned before, and not trained: it waits for nobody else.
+                changed += [run for run in serving if run not in changed]
         key = (proposal.trial, proposal.epochs, proposal.folds)
         self._proposed.add(key)
         self._awaited[key] = waits

@@ -19,6 +19,7 @@ from stormsweep.cluster.pool import (
     WorkerLost,
     WorkerReady,
 )
+from stormsweep.config.strategies import KNOWN_AHEAD, LEARNING
 from stormsweep.config.study import StudyFile
 from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
@@ -38,7 +39,7 @@ from stormsweep.results.journal import JournalWriter
 from stormsweep.results.progress import Progress
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
-from stormsweep.search.search import Search
+from stormsweep.search.search import Search, ahead
 from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.orders import Orders, Reception
@@ -54,8 +55,6 @@ log = logging.getLogger(__name__)
 _WATCH_SECONDS = 0.2
 #: How often is told what the workers are at, in seconds, and of how many workers at most.
 _TELL_SECONDS, _TOLD = 1.0, 100
-#: Where runs are trained in bundles, how many a strategy that learns is asked for ahead.
-_AT_ONCE = 8
 #: What becomes of a task.
 Result = TaskDone | TaskPaused | RunFailed
 
@@ -120,8 +119,10 @@ class Execution:
     ) -> None:
         self._study, self._pool, self._watcher = study, pool, watcher
         self._search = search
-        #: Whether runs keep their last checkpoint, to go on from should the study grow.
-        self._keeps = study.study.keep_checkpoints or search is not None
+        #: Whether runs keep their last checkpoint, to go on from should the study grow, or the
+        #: strategy want more of them.
+        climbs = study.search.strategy not in (*KNOWN_AHEAD, *LEARNING)
+        self._keeps = study.study.keep_checkpoints or climbs
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned, score_test)
         self._reception = Reception(pool, self._orders, names_of(study), study.site.layout[0])
@@ -326,7 +327,7 @@ class Execution:
         if self._search is None:
             return
         assert self._queue is not None
-        while len(self._queue) < len(self._idle) * min(self._bundling.most, _AT_ONCE):
+        while len(self._queue) < ahead(len(self._idle), self._bundling.most):
             # Or it would be asked before the score that made the worker idle counts.
             self._commit()
             proposed, runs = self._search.more()

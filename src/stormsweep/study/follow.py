@@ -6,10 +6,12 @@ import time
 from collections import deque
 from typing import Any
 
+from stormsweep.config.strategies import KNOWN_AHEAD
 from stormsweep.config.study import METRICS
 from stormsweep.records import (
     Entry,
     NodeEvent,
+    PlanCut,
     Proposed,
     RunFailed,
     RunPlanned,
@@ -59,8 +61,8 @@ class Following:
         self._failures: deque[str] = deque(maxlen=_FAILURES)
         self._begun = self._now = 0.0
         self._session = 0
-        #: Whether no more runs will come up.
-        self._over = True
+        #: Whether no more runs will come up, by the strategy that there is.
+        self._over, self._strategy = True, ""
         self._pace = Pace(0.0)
         self._cost_done, self._patches_session = 0.0, 0
         #: The driver's count of its signs of life, and when it was seen to change.
@@ -83,9 +85,13 @@ class Following:
         self._progress.take(entry)
         self._now = max(self._now, entry.time)
         match entry.record:
-            case StudyBegun(metric=metric, fold_sizes=sizes):
+            case StudyBegun(metric=metric, fold_sizes=sizes, strategy=strategy):
                 self._metric = metric
+                if strategy != self._strategy:
+                    self._over, self._strategy = strategy in KNOWN_AHEAD, strategy
                 self._patches = [int(size["epoch_patches"]) for size in sizes]
+            case PlanCut():
+                self._runs = dict(self._progress.planned)
             case Proposed():
                 self._over = False
             case SearchEnded():

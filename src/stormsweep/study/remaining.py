@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stormsweep.config.growth import DEFAULTS
-from stormsweep.config.strategies import HALVING, LEARNING
+from stormsweep.config.strategies import BUILT_IN, HALVING, LEARNING
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.records import Entry
 from stormsweep.results.progress import Progress
@@ -35,12 +35,15 @@ class Remaining:
         What the journal says of the runs.
     whole : Plan
         All runs, where only a part of them is to be trained now.
+    dropped : dict of str to int
+        Runs that nothing needs any more since the study changed; as in `records.PlanCut`.
     """
 
     plan: Plan
     search: Search | None
     progress: Progress
     whole: Plan
+    dropped: dict[str, int] = field(default_factory=dict)
 
     def left(self, retry_failed: bool) -> bool:
         """Tell whether anything is left to train.
@@ -89,7 +92,22 @@ def remaining(
         if search is not None:
             search.take(entry.record)
     plan = plan_of(file, progress)
-    return Remaining(plan, search, progress, plan)
+    if search is not None:
+        search.go_by(file.search.strategy)
+        return Remaining(plan, search, progress, plan, search.drop(progress.reached))
+    return Remaining(plan, search, progress, plan, _dropped(plan, progress))
+
+
+def _dropped(plan: Plan, progress: Progress) -> dict[str, int]:
+    """Return the runs on record that are unfinished and not in a plan; see `PlanCut`."""
+    here, reached = {run.id for run in plan.runs}, progress.reached
+    return {
+        name: reached.get(name, 0)
+        for name, run in progress.planned.items()
+        if name not in here
+        and name not in progress.failed
+        and reached.get(name, 0) < run.milestones[-1]
+    }
 
 
 def plan_of(file: StudyFile, progress: Progress | None = None) -> Plan:
@@ -117,22 +135,30 @@ def plan_of(file: StudyFile, progress: Progress | None = None) -> Plan:
         for name, run in progress.planned.items()
     }
     if search.strategy != "grid":
-        points = _with_known(points, known.values(), search.trials, fixed)
+        points = _with_known(points, known.values(), progress.reached, folds, search.trials, fixed)
     return fitted(make_plan(points, fixed, folds), known)
 
 
 def _with_known(
-    points: list[Hyperparameters], known: Iterable[Run], trials: int, fixed: Hyperparameters
+    points: list[Hyperparameters],
+    known: Iterable[Run],
+    reached: Mapping[str, int],
+    folds: int,
+    trials: int,
+    fixed: Hyperparameters,
 ) -> list[Hyperparameters]:
-    """Return the points of an earlier, smaller space too, and of others as many as are left."""
+    """Return what is scored on all folds, of an earlier space too, and others as are left."""
     whole = [{**complete(fixed), **point} for point in points]
     here = {identity(point): point for point in whole}
-    before = {
-        identity(point): point
-        for run in known
-        for epochs in run.milestones
-        if (point := {**run.hyperparameters, "epochs": epochs})
-    }
+    scored: dict[str, set[int]] = {}
+    before: dict[str, Hyperparameters] = {}
+    for run in known:
+        for epochs in run.milestones:
+            point = {**run.hyperparameters, "epochs": epochs}
+            own = scored.setdefault(name := identity(point), set())
+            own |= {run.fold} if reached.get(run.id, 0) >= epochs else set()
+            if len(own) == folds:
+                before[name] = point
     ours = [point for name, point in here.items() if name in before]
     others = [point for name, point in before.items() if name not in here]
     fresh = [point for name, point in here.items() if name not in before]
@@ -146,7 +172,8 @@ def blind_search(file: StudyFile) -> Search:
     """
     search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
     key = "sampler" if search.strategy in HALVING else "strategy"
-    learns = getattr(search, key) in LEARNING
+    # A plug-in's own points are not known before there are scores.
+    learns = getattr(search, key) in LEARNING or getattr(search, key) not in BUILT_IN
     blind = search.model_copy(update={key: "random", "objectives": []} if learns else {})
     return Search(
         lambda: make(blind, fixed, folds, file.study.seed),

@@ -17,6 +17,7 @@ from stormsweep.errors import JournalError, StudyInterrupted
 from stormsweep.files import write_json
 from stormsweep.markup import facts
 from stormsweep.records import (
+    PlanCut,
     Record,
     RunFailed,
     SessionBegun,
@@ -100,6 +101,8 @@ class About:
         Where a strategy learns from scores: what it says is trained, `plan` is what to expect.
     reached : mapping of str to int
         Run to its last milestone on record.
+    dropped : mapping of str to int
+        Runs that nothing needs any more; see `records.PlanCut`.
     """
 
     file: StudyFile
@@ -112,6 +115,7 @@ class About:
     whole: Plan | None = None
     search: Search | None = None
     reached: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def planned(self) -> Sequence[Run]:
@@ -261,6 +265,8 @@ class Session:
             begun.folds,
         ):
             records.append(begun)
+        if self._about.dropped:
+            records.append(PlanCut(dict(self._about.dropped)))
         known = progress.planned
         records += [
             planned(run)

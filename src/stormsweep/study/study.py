@@ -215,7 +215,7 @@ class Study:
         part = self._part(found.plan)
         if part is found.plan:
             return found
-        return replace(found, plan=part, whole=found.plan, search=None)
+        return replace(found, plan=part, whole=found.plan, search=None, dropped={})
 
     def _whole(self, plan: Plan) -> Plan | None:
         """Return all that the study is to train, where only a part of it (`_part`) is trained."""
@@ -446,6 +446,7 @@ class Study:
                 whole,
                 found.search,
                 before.reached,
+                found.dropped,
             )
             with self._kept.logging():
                 staff = self._staff(plan)

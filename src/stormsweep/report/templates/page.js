@@ -58,12 +58,13 @@
 
   // Of a study that runs, until its last report: that one comes anew too, and stays.
   const seconds = parseFloat(document.body.dataset.reload || "0");
-  const marks = [...document.querySelectorAll("section[id], figure[id]")];
+  const marks = [...document.querySelectorAll("section[id], figure[id], table[class]")];
+  const nameOf = (mark) => mark.id || "table." + [...mark.classList].pop();
   const before = kept(here + "place");
   if (before) {
     // The place is kept by what stands there: what is above may have grown, and figures grow late.
-    const [id, top] = before.split(" ");
-    const mark = document.getElementById(id);
+    const [name, top] = before.split(" ");
+    const mark = marks.find((one) => nameOf(one) === name);
     const back = () => mark && scrollBy(0, mark.getBoundingClientRect().top - top);
     const growing = new ResizeObserver(back);
     const leave = () => growing.disconnect();
@@ -77,8 +78,10 @@
   }
   if (seconds > 0) {
     addEventListener("pagehide", () => {
-      const mark = marks.filter((one) => one.getBoundingClientRect().top <= 0).pop();
-      if (mark) keep(here + "place", mark.id + " " + mark.getBoundingClientRect().top);
+      // What begins in the upper half is what is read.
+      const begun = (one) => one.getBoundingClientRect().top <= innerHeight / 2;
+      const mark = scrollY > 0 && marks.filter(begun).pop();
+      if (mark) keep(here + "place", nameOf(mark) + " " + mark.getBoundingClientRect().top);
     });
     let due = false;
     const again = () => { if (due && !document.hidden) location.reload(); };

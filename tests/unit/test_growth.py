@@ -241,6 +241,9 @@ def test_another_strategy_knows_the_scores_of_the_first_and_trains_only_what_is_
         searching.take(record)
     known = {(point.hyperparameters["x"], point.epochs) for point in made[-1].known}
     assert known == {(0, 4), (7, 1)}
+    assert all(point.here for point in made[-1].known), (
+        "what is scored here is not to be trained again"
+    )
     # Trial 0 at epoch 1 was not scored on the way to epoch 4: it needs runs of its own.
     proposed, runs = searching.more()
     assert (proposed[0].trial, proposed[0].epochs) == (0, 1)

@@ -238,12 +238,36 @@ def test_the_sampler_is_told_scores_that_can_be_compared(kind: Kind) -> None:
     scored = [e for e in told if not isinstance(e, Proposal) and e.merits]
     assert {(event.epochs, event.folds) for event in scored} == {(1, 1)}
     known = [e for e in told if isinstance(e, Known)]
-    # The best of those scored elsewhere is worth a trial; its score is not passed on.
+    # The best of those scored are worth a trial; scores that cannot be compared are not passed on.
     assert known == [
         Known({"x": -1}, 1, 1, (0.4,)),
         Known({"x": -4}, 9, 3, ()),
         Known({"x": -2}, 9, 3, ()),
+        Known({"x": -1}, 1, 1, ()),
     ]
+
+
+def test_trials_that_the_space_no_longer_has_take_no_place_in_a_bracket() -> None:
+    """Losing this: new points that are begun, and of which none goes on."""
+    strategy = made(Hyperband, 9, epochs=(1, 3), allowed=lambda point: point["x"] >= 0)
+    for trial in range(20):
+        strategy.take(Proposal(trial, {"x": -1 - trial}, 1, 3))
+        strategy.take(Outcome(trial, 1, 3, (0.5,)))
+    strategy._sampler._points += 20
+    events = drive(strategy, by_number)
+    assert counts(events)[1, 3] == 9
+    first = len([trial for trial in range(20, 29) if strategy.bracket(trial) == 0])
+    assert counts(events)[3, 3] == first // 3 + (9 - first)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trial_of_this_study_that_is_scored_on_the_first_rung_can_go_on(kind: Kind) -> None:
+    """Losing this: another strategy's trials, shut out of the halving by their first scores."""
+    strategy = made(kind, 20)
+    strategy.take(Known({"x": -1}, 1, 3, (0.4,), here=True))
+    strategy.propose()
+    known = [Known({"x": -1}, 1, 3, (0.4,)), Known({"x": -1}, 1, 3, ())]
+    assert strategy._sampler.told == known
 
 
 def test_a_score_that_is_no_number_goes_no_further() -> None:

@@ -48,7 +48,7 @@ SPACE = "[search.space]\n"
         ),
         (
             'strategy = "asha"\n' + SPACE + "epochs = {low = 1, high = 9, integer = true}",
-            "search.space.epochs: given a range or a condition; asha needs a list",
+            "search.space.epochs: given a range; asha needs a list",
         ),
         (
             'strategy = "asha"\nconstraints = ["epochs * x < 9"]\n'
@@ -109,8 +109,14 @@ SPACE = "[search.space]\n"
             "unknown key 'search.space.x.wen' (did you mean 'when'?); [search.space.x] takes",
         ),
         (
-            SPACE + "batch_size = {values = [0], when = {y = [1]}}\ny = [1]",
-            "search.space.batch_size.values: given 0; must be a whole number from 1",
+            SPACE + "epochs = {values = [1, 2], when = {x = [1]}}\nx = [1, 2]",
+            "search.space.epochs.when: given {'x': [1]}; every training has epochs, so it cannot",
+        ),
+        (
+            'strategy = "tpe"\n'
+            + SPACE
+            + "batch_size = {low = 8, high = 64, integer = true, when = {x = [1]}}\nx = [1, 2]",
+            "search.space.batch_size.when: given {'x': [1]}; every training has batch_size, so",
         ),
         ('constraints = ["x <="]\n' + SPACE + "x = [1]", "'x <=' is no expression such as"),
         (

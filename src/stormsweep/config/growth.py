@@ -9,8 +9,6 @@ from stormsweep.config.study import Choices, Range, StudyFile
 
 #: What is taken for these where a study file does not say.
 DEFAULTS = {"batch_size": 128, "epochs": 10}
-#: Keys of ``[search]`` that say how to look, not where: they may be any others.
-_HOW = ("strategy", "objectives", "sampler", "reduction", "first_folds", "constraints")
 
 
 def shrunk(old: StudyFile, new: StudyFile) -> list[str]:

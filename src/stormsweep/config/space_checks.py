@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _POINTS = 10_000
 #: Points at which constraints must be computable before one that keeps to them is good enough.
 _COMPUTED = 500
+#: What no training can do without: these have no conditions.
+_ALWAYS = ("batch_size", "epochs")
 
 
 def check_strategy(name: str) -> None:
@@ -166,6 +168,11 @@ def _check_conditions(search: SearchTable) -> None:
     }
     for name, conditions in when.items():
         key = f"search.space.{name}.when"
+        if name in _ALWAYS:
+            raise ValueError(
+                f"{key}: given {conditions!r}; every training has {name}, so it cannot depend on "
+                "others; remove it, or say what goes together in search.constraints"
+            )
         for other, values in conditions.items():
             others = [one for one in search.space if one != name]
             if other not in others:
@@ -189,7 +196,7 @@ def _check_conditions(search: SearchTable) -> None:
 def _check_milestones(search: SearchTable) -> None:
     epochs = search.space.get("epochs")
     if not isinstance(epochs, list):
-        given = "nothing" if epochs is None else "a range or a condition"
+        given = "nothing" if epochs is None else "a range"
         raise ValueError(
             f"search.space.epochs: given {given}; {search.strategy} needs a list, such as "
             "[1, 3, 9]: trials are compared at each and the best go on"

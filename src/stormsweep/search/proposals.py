@@ -74,12 +74,17 @@ class Known:
         As in `Proposal`; the point may lie outside the space, or lack some of its names.
     merits : tuple of float
         As in `Outcome`; empty: not known. The point is then worth trying first.
+    here : bool
+        Whether it is scored in this study, so that training it again would be for nothing. A point
+        from elsewhere only teaches: the best of them is worth trying early, because a study can
+        choose, and verify, nothing that it has not trained itself.
     """
 
     hyperparameters: Hyperparameters
     epochs: int
     folds: int
     merits: tuple[float, ...]
+    here: bool = False
 
 
 #: What a strategy is told.

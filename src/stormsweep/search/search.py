@@ -255,7 +255,7 @@ class Search:
             points[key] = run.hyperparameters
             folds.setdefault(key, []).append(merits)
         return [
-            Known(points[key], key[1], self._folds, _mean(merits))
+            Known(points[key], key[1], self._folds, _mean(merits), here=True)
             for key, merits in folds.items()
             if len(merits) >= self._folds and all(merits)
         ]

@@ -122,6 +122,10 @@ class Space:
         when = {key: given for key, given in self.when.items() if key != name}
         return Space(values, when, self.constraints, self.fixed)
 
+    def whole(self, hyperparameters: Hyperparameters, epochs: int) -> Hyperparameters:
+        """Return hyperparameters and epochs as a point, which has epochs where the space does."""
+        return {**hyperparameters, **({"epochs": epochs} if "epochs" in self.values else {})}
+
     @property
     def names(self) -> Sequence[str]:
         """The hyperparameters, each after those that it depends on."""

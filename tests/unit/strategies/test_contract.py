@@ -206,6 +206,39 @@ def test_another_seed_tries_other_points(case: Case) -> None:
     assert (points[0] != points[2]) == case.ranges
 
 
+@pytest.mark.parametrize("strategy", ["grid", "halving", "hyperband", "asha"])
+def test_a_grid_that_grew_while_its_constraints_tightened_is_trained_whole(strategy: str) -> None:
+    """Losing this: new values that nobody tries, as many as the old ones that are out of bounds."""
+    keys = {} if strategy == "grid" else {"sampler": "grid"}
+    old = table(strategy, {"rate": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], "epochs": [4]}, **keys)
+    before = drive(made(old), World(failing=0.0))
+    rates = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    space = {"rate": rates, "epochs": [4]}
+    strategy_now = made(table(strategy, space, constraints=["rate > 0.55"], **keys))
+    for event in before:
+        strategy_now.take(event)
+    after = proposals(drive(strategy_now, World(failing=0.0)))
+    assert [one.hyperparameters["rate"] for one in after] == [0.7, 0.8, 0.9]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_points_known_from_elsewhere_are_trained_here_the_best_of_them_first(case: Case) -> None:
+    """Losing this: a study that never trains the best point it was told of, nor can verify it."""
+    rates = [0.1, 0.2, 0.3, 0.4]
+    search = table(case.strategy, {"rate": rates, "epochs": [4]}, trials=20, **case.keys)
+    strategy = made(search)
+    for rate in rates:
+        merits = (0.99 if rate == 0.3 else rate,) * case.objectives
+        strategy.take(Known({"rate": rate}, 4, FOLDS, merits))
+    tried = [
+        one.hyperparameters["rate"]
+        for one in proposals(drive(strategy, World(case.objectives, failing=0.0)))
+    ]
+    assert set(tried) == set(rates)
+    if case.strategy not in ("grid", "random", "sobol"):  # These learn from nothing.
+        assert tried[0] == 0.3
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_small_space_is_searched_whole_and_then_it_ends(case: Case) -> None:
     space = {"rate": [0.1, 0.2, 0.3], "kind": ["a", "b"], "epochs": [4]}

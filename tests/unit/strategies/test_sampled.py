@@ -133,6 +133,7 @@ def test_known_points_are_parents_for_nsga2() -> None:
     strategy = begin("nsga2", trials=80)
     for one in known_points(2.0, 40):
         strategy.take(one)
+    strategy.take(strategy.propose()[0])  # The best known one.
     (first,) = strategy.propose()
     assert any(
         first.hyperparameters[name] == one.hyperparameters[name]
@@ -145,15 +146,38 @@ def test_a_known_point_of_this_very_study_is_not_trained_again() -> None:
     space = {"x": [1, 2, 3], "y": [1, 2]}
     search = SearchTable.model_validate({"strategy": "tpe", "space": space})
     strategy = make(search, {"width": 8}, 3, 0)
-    strategy.take(Known({"x": 1, "y": 1, "width": 8}, 10, 3, (0.9,)))
-    strategy.take(Known({"x": 1, "y": 2, "width": 9}, 10, 3, (0.9,)))  # Another model.
-    strategy.take(Known({"x": 2, "y": 1, "width": 8}, 5, 3, (0.9,)))  # Half as long.
-    strategy.take(Known({"x": 2, "y": 2, "width": 8}, 10, 1, (0.9,)))  # One fold.
+    strategy.take(Known({"x": 1, "y": 1, "width": 8}, 10, 3, (0.9,), here=True))
+    strategy.take(Known({"x": 1, "y": 2, "width": 9}, 10, 3, (0.9,), here=True))  # Another model.
+    strategy.take(Known({"x": 2, "y": 1, "width": 8}, 5, 3, (0.9,), here=True))  # Half as long.
+    strategy.take(Known({"x": 2, "y": 2, "width": 8}, 10, 1, (0.9,), here=True))  # One fold.
     tried = set()
     while offer := strategy.propose():
         strategy.take(offer[0])
         tried.add(tuple(offer[0].hyperparameters.values()))
     assert tried == {(1, 2), (2, 1), (2, 2), (3, 1), (3, 2)}
+
+
+def test_a_point_that_is_best_at_both_ends_of_a_warm_start_is_trained_once() -> None:
+    """Another strategy of this study scored what an earlier study knew as well."""
+    search = SearchTable.model_validate({"strategy": "tpe", "space": {"x": [1, 2, 3]}})
+    strategy = make(search, {}, 3, 0)
+    strategy.take(Known({"x": 2}, 10, 3, (0.99,)))
+    strategy.take(Known({"x": 2}, 10, 3, (0.97,), here=True))
+    tried = []
+    while offer := strategy.propose():
+        strategy.take(offer[0])
+        tried.append(offer[0].hyperparameters["x"])
+    assert sorted(tried) == [1, 3]
+
+
+def test_the_best_known_point_is_one_of_the_epochs_that_are_asked_for() -> None:
+    """Losing this: a mediocre point first, because it was trained ten times as long."""
+    search = SearchTable.model_validate({"strategy": "tpe", "space": {"x": [1, 2, 3]}})
+    strategy = make(search, {}, 3, 0)
+    for x, epochs, merit in ((1, 100, 0.9), (2, 10, 0.8), (3, 10, 0.7)):
+        strategy.take(Known({"x": x}, epochs, 3, (merit,)))
+    (first,) = strategy.propose()
+    assert first.hyperparameters == {"x": 2}
 
 
 def test_optuna_prints_nothing_and_is_left_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:

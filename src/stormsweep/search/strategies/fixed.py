@@ -118,12 +118,18 @@ class Fixed:
         The number of epochs of points that do not say it.
     folds : int
         Folds of the cross-validation.
-    trials : int
-        How many trials at most.
+    trials : int, optional
+        How many trials at most, those that the space no longer has among them; None: all that were
+        listed.
     """
 
     def __init__(
-        self, points: Sequence[Hyperparameters], space: Space, epochs: int, folds: int, trials: int
+        self,
+        points: Sequence[Hyperparameters],
+        space: Space,
+        epochs: int,
+        folds: int,
+        trials: int | None,
     ) -> None:
         self._space, self._epochs, self._folds, self._trials = space, epochs, folds, trials
         self._left = {identity(point): point for point in points}
@@ -135,8 +141,9 @@ class Fixed:
     def propose(self) -> Sequence[Proposal]:
         """Return all that is left; see `Strategy`."""
         if self._offer is None:
-            numbers = range(self._next, self._next + max(0, self._trials - len(self._taken)))
             points = {**self._wishes, **self._left}.values()
+            most = len(points) if self._trials is None else self._trials - len(self._taken)
+            numbers = range(self._next, self._next + max(0, most))
             self._offer = tuple(map(self._proposal, numbers, points))
         return self._offer
 
@@ -144,7 +151,7 @@ class Fixed:
         """Take in what happened; see `Strategy`."""
         match event:
             case Proposal():
-                name = identity(self._point(event))
+                name = identity(self._space.whole(event.hyperparameters, event.epochs))
                 self._left.pop(name, None)
                 self._wishes.pop(name, None)
                 self._taken.add(event.trial)
@@ -153,14 +160,10 @@ class Fixed:
                 offer = self._offer or ()
                 self._offer = offer[1:] if event in offer[:1] else None
             case Known(merits=()):
-                point = self._space.fit(self._point(event))
+                point = self._space.fit(self._space.whole(event.hyperparameters, event.epochs))
                 if point is not None:
                     self._wishes[identity(point)] = point
                     self._offer = None
-
-    def _point(self, event: Proposal | Known) -> Hyperparameters:
-        epochs = {"epochs": event.epochs} if "epochs" in self._space.values else {}
-        return {**event.hyperparameters, **epochs}
 
     def _proposal(self, trial: int, point: Hyperparameters) -> Proposal:
         values = {name: value for name, value in point.items() if name != "epochs"}
@@ -170,5 +173,6 @@ class Fixed:
 def make(search: SearchTable, space: Space, start: Setting) -> Fixed:
     """Make a grid, random or Sobol search; see `propose` and `Fixed`."""
     points = propose(search.strategy, space, start.trials, start.seed)
-    most = len(points) if search.strategy == "grid" else start.trials
+    # A grid has as many as it has, whatever was trained before it changed.
+    most = None if search.strategy == "grid" else start.trials
     return Fixed(points, space, start.epochs[0], start.folds, most)

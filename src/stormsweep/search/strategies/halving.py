@@ -30,7 +30,8 @@ class _Race(ABC):
 
     The sampler is told the outcomes of the lowest rung alone. Every trial has one there, and they
     are comparable: its epochs and folds are those that the sampler was made for. Of points whose
-    scores are known at other epochs or folds, the best are begun first, one of `reduction`.
+    scores are known, the best are begun first, one of `reduction` of each number of epochs and
+    folds; those of the most epochs before others.
     """
 
     def __init__(
@@ -44,8 +45,8 @@ class _Race(ABC):
         self.ladder = Ladder.of(setting, reduction, first_folds)
         self._sampler, self._allowed = sampler, allowed
         self._rung_of = {fidelity: rung for rung, fidelity in enumerate(self.ladder.rungs)}
-        #: Known at other epochs or folds, by these.
-        self._elsewhere: dict[tuple[int, int], list[Known]] = {}
+        #: Points whose scores are known, by epochs and folds.
+        self._scored: dict[tuple[int, int], list[Known]] = {}
         self._points: list[Hyperparameters] = []
         #: Trials on record that the space no longer has.
         self._outside: set[int] = set()
@@ -70,10 +71,12 @@ class _Race(ABC):
         rung = self._rung_of.get((event.epochs, event.folds))
         match event:
             case Known():
+                # What is scored here is begun at no cost, and can go on.
+                event = replace(event, here=False)
                 if rung == 0 or not event.merits:
                     self._sampler.take(event)
-                else:
-                    self._elsewhere.setdefault((event.epochs, event.folds), []).append(event)
+                if event.merits:
+                    self._scored.setdefault((event.epochs, event.folds), []).append(event)
             case Proposal():
                 self._wish()
                 if event.trial == len(self._points):
@@ -105,15 +108,15 @@ class _Race(ABC):
                     self._sampler.take(event)
 
     def _wish(self) -> None:
-        """Have the sampler begin with the best of the points that are known from elsewhere.
+        """Have the sampler begin with the best of the points whose scores are known.
 
-        Their scores would mislead it: those of more epochs are better.
+        Scores of other epochs would mislead it: those of more epochs are better.
         """
-        for known in self._elsewhere.values():
+        for _, known in sorted(self._scored.items(), reverse=True):
             known.sort(key=lambda point: -_merit(point.merits))
             for point in known[: max(1, len(known) // self.ladder.reduction)]:
                 self._sampler.take(replace(point, merits=()))
-        self._elsewhere.clear()
+        self._scored.clear()
 
     def _at(self, trial: int, rung: int) -> Proposal:
         epochs, folds = self.ladder.rungs[rung]
@@ -261,20 +264,34 @@ class Hyperband(_Race):
 
     def bracket(self, trial: int) -> int:
         """Return the number of the bracket that a trial is in: the milestone it chooses from."""
+        place = trial - sum(1 for gone in self._outside if gone < trial)
         return next(
-            (number for number, (trials, _) in enumerate(self._brackets) if trial in trials),
+            (number for number, (trials, _) in enumerate(self._brackets) if place in trials),
             len(self._brackets),
         )
 
+    @property
+    def _inside(self) -> Sequence[int]:
+        """The trials on record that are in brackets: those that the space still has."""
+        every = range(len(self._points))
+        if not self._outside:
+            return every  # Quicker to look things up in.
+        return [trial for trial in every if trial not in self._outside]
+
     def propose(self) -> Sequence[Proposal]:
         """Return what is to be trained next; see `Strategy.propose`."""
-        new = [proposal for proposal in self._new()[:1] if proposal.trial < self._trials]
-        begun, all_begun = len(self._points), self._all_begun(new)
+        inside = self._inside
+        new = [
+            proposal
+            for proposal in self._new()[:1]
+            if proposal.trial < len(self._points) or len(inside) < self._trials
+        ]
+        all_begun = self._all_begun(new)
         further: list[Proposal] = []
         for trials, walk in self._brackets:
-            there = range(trials.start, min(trials.stop, begun))
+            there = inside[trials.start : trials.stop]
             further += self._walk(there, walk)
-            if there and (begun >= trials.stop or all_begun):
+            if there and (len(inside) >= trials.stop or all_begun):
                 further += self._halve(there, walk)
         # One at a time: each score may bring one that goes on, and is before new ones.
         return (further or new)[:1]

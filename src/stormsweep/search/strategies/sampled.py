@@ -108,7 +108,8 @@ class Sampled:
 
     Trials without a score yet are known to the sampler as running. A point that was tried, or that
     breaks a constraint, is asked for again; where the sampler insists, an untried point is drawn.
-    Failed trials count as worse than all others for TPE, and not at all for the others.
+    Failed trials count as worse than all others for TPE, and not at all for the others. Of points
+    that are known from elsewhere the best is proposed first, and any other if it is asked for.
 
     Parameters
     ----------
@@ -134,6 +135,8 @@ class Sampled:
         self._awaited: dict[int, FrozenTrial | None] = {}
         #: Known points in the ledger, with how far their epochs are from those asked for.
         self._known: dict[str, tuple[int, FrozenTrial]] = {}
+        #: Those of them that are not of this study.
+        self._elsewhere: dict[str, Hyperparameters] = {}
         self._offer: tuple[Proposal, ...] | None = None
         #: The trial behind the offer, which joins the ledger when the offer is taken.
         self._asked: FrozenTrial | None = None
@@ -153,7 +156,7 @@ class Sampled:
         if self._offer is None:
             point = None
             if len(self._numbers) < self._start.trials:
-                point = next(iter(self._wishes.values()), None) or self._ask()
+                point = next(iter(self._wishes.values()), None) or self._best() or self._ask()
             self._offer = () if point is None else (self._proposal(point),)
         return self._offer
 
@@ -180,13 +183,14 @@ class Sampled:
         """Take a proposal in, which may be another than the one that would come."""
         if proposal.trial in self._numbers:
             return
-        point = self._space.fit(self._point(proposal))
+        said = self._space.whole(proposal.hyperparameters, proposal.epochs)
+        point = self._space.fit(said)
         if point is not None and self._notes:
             self.propose()
         asked = self._asked
         self._numbers.add(proposal.trial)
         self._awaited[proposal.trial] = None
-        name = identity(self._point(proposal) if point is None else point)
+        name = identity(said if point is None else point)
         self._untried.discard(name)
         self._wishes.pop(name, None)
         if point is not None:
@@ -199,7 +203,7 @@ class Sampled:
 
     def _learn(self, known: Known) -> None:
         """Take in a known point, if it is one of the space."""
-        point = self._space.fit(self._point(known))
+        point = self._space.fit(self._space.whole(known.hyperparameters, known.epochs))
         if point is None:
             return
         name = identity(point)
@@ -211,11 +215,14 @@ class Sampled:
         fixed = self._space.fixed
         epochs = point.get("epochs", self._start.epochs[0])
         if (
-            known.folds >= self._start.folds
+            known.here
+            and known.folds >= self._start.folds
             and known.epochs == epochs
             and all(fixed.get(key, one) == one for key, one in known.hyperparameters.items())
         ):
             self._untried.discard(name)
+        if not known.here:
+            self._elsewhere.setdefault(name, point)
         distance = abs(known.epochs - epochs)
         if name not in self._known:
             trial = self._ledger.add(TrialState.COMPLETE, *self._params(point), known.merits)
@@ -224,6 +231,22 @@ class Sampled:
         elif distance < self._known[name][0]:
             self._known[name] = distance, self._known[name][1]
             self._known[name][1].values = list(known.merits)
+
+    def _best(self) -> Hyperparameters | None:
+        """Return the best known point, unless it was tried or is scored in this study.
+
+        Of several objectives the first counts. Points of other epochs than those asked for count
+        after all of the nearest.
+        """
+        if not self._elsewhere:
+            return None
+
+        def good(name: str) -> tuple[int, float]:
+            distance, trial = self._known[name]
+            return -distance, trial.values[0]
+
+        point = self._elsewhere[max(self._elsewhere, key=good)]
+        return point if self._untried.has(point) else None
 
     def _found(self, trial: FrozenTrial) -> None:
         """Count a trial that the sampler did not propose among the first generation."""
@@ -311,10 +334,6 @@ class Sampled:
 
     def _sound(self, merits: tuple[float, ...]) -> bool:
         return len(merits) == self._start.objectives and all(map(math.isfinite, merits))
-
-    def _point(self, event: Proposal | Known) -> Hyperparameters:
-        epochs = {"epochs": event.epochs} if "epochs" in self._space.values else {}
-        return {**event.hyperparameters, **epochs}
 
     @property
     def _next(self) -> int:

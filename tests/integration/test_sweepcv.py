@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_iris
@@ -22,6 +23,7 @@ from stormsweep import StudyBusyError, SweepSearchCV, UserError
 from stormsweep.records import SplitScored
 from stormsweep.results.journal import of_kind, read
 from stormsweep.sweepcv import driving
+from tests.integration.conftest import gone
 
 IRIS = load_iris(return_X_y=True)
 GRID = {"C": [0.01, 0.1, 1.0, 10.0]}
@@ -172,11 +174,14 @@ def test_a_search_goes_on_after_kill_9(tmp_path, workers):
         if workers == 1:
             with pytest.raises(StudyBusyError, match=r"kept is in use by process \d+ on"):
                 SweepSearchCV(LogisticRegression(), GRID, directory=tmp_path / "kept").fit(*IRIS)
+        # Stopped, it starts nobody between the look and the end.
+        first.send_signal(signal.SIGSTOP)
+        orphans = psutil.Process(first.pid).children(recursive=True)
         first.send_signal(signal.SIGKILL)
     known = on_record(tmp_path)
     assert 4 <= len(known) < 20
-    # Workers may be at their last task for a moment.
-    time.sleep(1.0)
+    # Workers may be at their last task, of which they would leave a trace.
+    assert gone(orphans) == []
     (tmp_path / "fits").unlink()
     (tmp_path / "seconds").write_text("0.0")
     with start(tmp_path, workers) as second:

@@ -150,6 +150,9 @@ PAIRS = {
     "data set": lambda n: xr.Dataset({"a": long_array(n)}),
     "mask": masked,
     "fields": lambda n: np.zeros(2, [("ab"[n], "f8")]),
+    "kinds of fields": lambda n: np.zeros(2, [("a", "f8" if n else "i8")]),
+    "tree": lambda n: xr.DataTree(children={"b": xr.DataTree(xr.Dataset({"a": long_array(n)}))}),
+    "class of arrays": lambda n: xr.Dataset if n else xr.DataArray,
     "unit": lambda n: np.datetime64(1, "sD"[n]),
     "slots": Slotted,
     "frozen slots": Frozen,
@@ -210,6 +213,20 @@ def test_only_a_search_with_a_directory_refuses_what_has_no_fingerprint(tmp_path
     assert len(search.cv_results_["params"]) == 1
     with pytest.raises(UserError, match=r"Opaque does not say .* \(TypeError: not to be pickled"):
         search.set_params(directory=tmp_path).fit(X, y)
+
+
+@pytest.mark.slow
+def test_losses_of_keras_differ_by_what_their_configuration_leaves_out():
+    keras = pytest.importorskip("keras")
+
+    class Weighted(keras.losses.Loss):
+        def __init__(self, weight):
+            super().__init__()
+            self.weight = weight
+
+    assert fingerprint(Weighted(1.0)) == fingerprint(Weighted(1.0)) != fingerprint(Weighted(2.0))
+    rates = [fingerprint(keras.optimizers.Adam(rate)) for rate in (0.1, 0.1, 0.2)]
+    assert rates[0] == rates[1] != rates[2]
 
 
 def test_a_global_that_scores_are_not_made_of_is_no_hindrance():

@@ -104,7 +104,7 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
             return [kind, *_array(value, inner)]
         case np.generic():
             return [kind, inner(np.asarray(value))]
-        case _ if hasattr(value, "dims") and hasattr(value, "coords"):
+        case _ if _is_of(value, "xarray") and hasattr(value, "coords"):
             return [kind, *_labelled(value, inner)]
         case Mapping():
             return [kind, *sorted(inner(key) + inner(held) for key, held in value.items())]
@@ -130,7 +130,7 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
         case np.random.Generator():
             return [kind, inner(value.bit_generator.state)]
         case range() | slice():
-            return [kind, repr(value)]
+            return [kind, inner([value.start, value.stop, value.step])]
     if _is_sparse(value):
         whole = value.tocsr().copy()
         whole.sum_duplicates()
@@ -139,12 +139,13 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
         return [kind, *_frame(value, inner)]
     if hasattr(value, "get_params") and not inspect.isclass(value):
         return [kind, inner(value.get_params(deep=False))]
-    if hasattr(
-        value, "get_config"
-    ):  # Keras's: a model, or a loss, whose pickle has the time in it.
-        weights = value.get_weights() if hasattr(value, "get_weights") else None
-        held = [np.asarray(one) for one in getattr(value, "variables", ())]
-        return [kind, inner(value.get_config()), inner(weights), inner(held)]
+    if hasattr(value, "get_config") and hasattr(value, "get_weights"):  # A model of Keras's.
+        return [kind, inner(value.get_config()), inner(value.get_weights())]
+    if hasattr(value, "get_config") and _is_of(value, "keras"):
+        # A loss, say. A pickle has the time in it, and its configuration may not be all. Names are
+        # numbered as things are made.
+        held = value.get_config() | {n: v for n, v in vars(value).items() if n[0] != "_"}
+        return [kind, *_values({n: v for n, v in held.items() if n != "name"}, inner)]
     if hasattr(value, "dist") and hasattr(value, "kwds"):  # A frozen distribution of SciPy.
         return [kind, value.dist.name, inner(value.args), inner(value.kwds)]
     return [kind, *_object(value, inner)]
@@ -152,8 +153,9 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
 
 def _array(value: Any, inner: Any) -> list[Any]:
     """Return what makes an array what it is, whatever its class adds."""
-    # The short form of the type does not say how fields are called.
-    about = [value.dtype.str, repr(value.dtype.names), str(value.shape)]
+    # The short form of the type does not say what fields there are.
+    fields = inner(value.dtype) if value.dtype.names else ""
+    about = [value.dtype.str, fields, str(value.shape)]
     added = [] if type(value) in (np.ndarray, np.memmap) else [inner(getattr(value, "__dict__", 0))]
     if value.dtype.hasobject:
         held = value.ravel().tolist()
@@ -169,7 +171,7 @@ def _labelled(value: Any, inner: Any) -> list[str]:
     whole = isinstance(value, Mapping)
     held = dict(value.variables if whole else value.coords)
     named = {name: [list(one.dims), np.asarray(one)] for name, one in held.items()}
-    parts = [named, list(value.coords), dict(value.attrs)]
+    parts = [named, list(value.coords), dict(value.attrs), dict(getattr(value, "children", {}))]
     if not whole:
         parts += [value.name, list(value.dims), np.asarray(value)]
     return list(map(inner, parts))
@@ -221,17 +223,25 @@ def _reached(
         if name not in held or name.startswith("__"):
             continue
         value = held[name]
-        found.append(name)
         if isinstance(value, types.ModuleType) and not _installed(getattr(value, "__file__", None)):
             # Without its name, which no function names of itself, it would not come to an end.
             below = sorted(attributes & vars(value).keys())
+            found.append(name)
             found += _reached(below, vars(value), attributes - {name}, inner)
             continue
+        found += _values({name: value}, inner)
+    return found
+
+
+def _values(held: Mapping[str, Any], inner: Any) -> list[str]:
+    """Return values by name; of what has no fingerprint, what it is."""
+    found = []
+    for name in sorted(held):
         try:
-            found.append(inner(value))
+            found += [name, inner(held[name])]
         except UserError:
             # A lock, an open file: nothing that scores are made of.
-            found.append(type(value).__qualname__)
+            found += [name, type(held[name]).__qualname__]
     return found
 
 
@@ -299,6 +309,11 @@ def _place(value: types.FunctionType) -> str:
 
 def _name(value: Any) -> str:
     return str(getattr(value, "__qualname__", None) or getattr(value, "__name__", ""))
+
+
+def _is_of(value: Any, package: str) -> bool:
+    """Say whether a value is an instance of a class of a package, which need not be installed."""
+    return any(base.__module__.partition(".")[0] == package for base in type(value).__mro__)
 
 
 def _is_sparse(value: Any) -> bool:

@@ -47,7 +47,7 @@ def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path
     assert not gone(workers)
     before = proposals(directory)
     assert called(tmp_path, "verify", directory).returncode == 2, "half a search was verified"
-    done = stormsweep(tmp_path, "run", directory)
+    done = stormsweep(tmp_path, "run", "--no-report", directory)
     assert done.returncode == 0, done.stderr
     after = proposals(directory)
     assert after[: len(before)] == before
@@ -72,8 +72,11 @@ def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
         return digits_study(tmp_path, name, search=search, search__space=space)
 
     directory = tmp_path / "runs" / "digits"
-    assert stormsweep(tmp_path, "run", study("[0.01]", "[2]")).returncode == 0
-    assert stormsweep(tmp_path, "run", study("[0.01, 0.03]", "[1, 2, 3]")).returncode == 0
+    assert stormsweep(tmp_path, "run", "--no-report", study("[0.01]", "[2]")).returncode == 0
+    assert (
+        stormsweep(tmp_path, "run", "--no-report", study("[0.01, 0.03]", "[1, 2, 3]")).returncode
+        == 0
+    )
     spans = [(task.run, task.from_epoch, task.to_epoch) for task in tasks(directory)]
     assert len(spans) == len(set(spans))
     first = {run for run, _, epoch in spans[:2] if epoch == 2}
@@ -83,7 +86,7 @@ def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
         assert {span[1:] for span in spans if span[0] == f"{run}.1"} == {(0, 1)}
     assert (directory / "study.1.toml").is_file()
     whole = study("[0.01, 0.03]", "[1, 2, 3]", "whole")
-    assert stormsweep(tmp_path, "run", whole).returncode == 0
+    assert stormsweep(tmp_path, "run", "--no-report", whole).returncode == 0
     assert by_structure(directory) == by_structure(tmp_path / "runs" / "whole")
 
     # What would take something away is one line, and changes nothing.
@@ -103,9 +106,9 @@ def test_a_strategy_that_takes_over_knows_what_the_grid_has(tmp_path: Path) -> N
         return digits_study(tmp_path, search=search, search__space=space)
 
     directory = tmp_path / "runs" / "digits"
-    assert stormsweep(tmp_path, "run", study("[0.01, 0.03]")).returncode == 0
+    assert stormsweep(tmp_path, "run", "--no-report", study("[0.01, 0.03]")).returncode == 0
     grown = study("{low = 0.01, high = 0.1}", 'strategy = "tpe"\ntrials = 3')
-    done = stormsweep(tmp_path, "run", grown)
+    done = stormsweep(tmp_path, "run", "--no-report", grown)
     assert done.returncode == 0, done.stderr
     entries = read(directory / "journal.jsonl")
     assert [begun.strategy for begun in of_kind(entries, StudyBegun)] == ["grid", "tpe"]
@@ -126,13 +129,13 @@ def test_what_an_earlier_study_knows_is_told_to_a_search_and_kept_with_it(tmp_pa
         "earlier",
         search__space="batch_size = [32]\nlearning_rate = [0.001, 0.01]\nepochs = [1]",
     )
-    assert stormsweep(tmp_path, "run", earlier).returncode == 0
+    assert stormsweep(tmp_path, "run", "--no-report", earlier).returncode == 0
     study = digits_study(
         tmp_path,
         search=f'strategy = "tpe"\ntrials = 2\nknown = "{tmp_path}/runs/earlier"',
         search__space=RANGES,
     )
-    done = stormsweep(tmp_path, "run", study)
+    done = stormsweep(tmp_path, "run", "--no-report", study)
     assert done.returncode == 0, done.stderr
     kept = (tmp_path / "runs" / "digits" / "known.jsonl").read_text().splitlines()
     assert len(kept) == 2

@@ -20,7 +20,7 @@ SMALL = {
 
 def test_a_finished_study_gets_more_folds_and_trains_these_only(tmp_path: Path) -> None:
     study = digits_study(tmp_path, **SMALL)
-    done = stormsweep(tmp_path, "run", "--no-report", study, "--no-report")
+    done = stormsweep(tmp_path, "run", study, "--no-report")
     assert done.returncode == 0, done.stderr
     directory = tmp_path / "runs" / "digits"
     before = scores(directory)
@@ -29,7 +29,7 @@ def test_a_finished_study_gets_more_folds_and_trains_these_only(tmp_path: Path) 
     digits_study(tmp_path, **SMALL, validation="folds = 2\nrounds = 2")
     planned = called(tmp_path, "plan", study)
     assert "2 x 2 folds, stratified, split anew each round" in planned.stdout
-    done = stormsweep(tmp_path, "run", "--no-report", study, "--no-report")
+    done = stormsweep(tmp_path, "run", study, "--no-report")
     assert done.returncode == 0, done.stderr
     assert "over 2 x 2 folds" in done.stdout
     after = scores(directory)

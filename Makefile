@@ -71,11 +71,15 @@ LATER = log=$$(mktemp); later() { "$$@" >$$log 2>&1; code=$$?; cat $$log; rm -f 
 test-units:
 	@$(LATER) $(BIN)/pytest tests/unit tests/browser -m "not slow and not cluster" --durations=15
 
+# So that the three take about as long, the last has some of the second's.
+SHARED := $(wildcard tests/integration/test_verify*.py tests/integration/test_w*.py tests/integration/test_s[cw]*.py)
+
 test-commands:
-	@$(LATER) $(BIN)/pytest tests/integration -m "not slow and not cluster" --durations=15
+	@$(LATER) $(BIN)/pytest tests/integration -m "not slow and not cluster" --durations=15 $(SHARED:%=--ignore=%)
 
 test-cluster:
 	@$(BIN)/pytest -m "not slow and cluster" --durations=15
+	@$(BIN)/pytest $(SHARED) -m "not slow and not cluster" --durations=5
 
 test-slow: $(VENV)/.dev system
 	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)

@@ -50,6 +50,27 @@ def test_a_study_is_exported_imported_and_known(folder: Path) -> None:
     }
 
 
+def test_an_import_says_how_many_trials_it_passed_over(tmp_path: Path) -> None:
+    for number, rate in enumerate(("0.1", "NaN", "Infinity")):
+        trial = tmp_path / "ray" / f"trial_{number}"
+        trial.mkdir(parents=True)
+        (trial / "params.json").write_text(f'{{"lr": {rate}}}')
+        (trial / "result.json").write_text('{"loss": 0.5, "training_iteration": 3}\n')
+    done = called(tmp_path, "import", "ray")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "Ray Tune, 3 trials: 1 points, 1 with a score (loss)",
+        "Passed over: 2 with hyperparameters that are infinite or NaN",
+        "Written: points.jsonl",
+    ]
+    # A file of somebody else's is not written over.
+    (tmp_path / "points.jsonl").write_text("mine\n")
+    refused = called(tmp_path, "import", "ray")
+    assert refused.returncode == 2
+    assert "no file of known points that import wrote" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def _spec() -> Any:
     from jupyter_client.kernelspec import KernelSpec
 
     argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    return KernelSpec(argv=argv, display_name="own", language="python")
+    # Cells import from the tests, which a kernel finds only where it is told of this checkout.
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    return KernelSpec(argv=argv, display_name="own", language="python", env={"PYTHONPATH": path})
 
 
 def html(outputs: list[Any]) -> str:
@@ -138,9 +142,11 @@ def test_outside_of_a_notebook_nobody_is_shown_anything() -> None:
 def test_a_study_is_shown_before_it_is_begun_and_when_its_journal_is_damaged(
     tmp_path: Path,
 ) -> None:
-    path = digits_study(tmp_path)
+    path = digits_study(tmp_path, validation="folds = 2\nrounds = 3")
     study = Study(load_study(path), path, tmp_path / "runs" / "digits")
     assert "<td>not begun</td>" in study._repr_html_()
+    # Of all rounds, as the plan counts them.
+    assert "<th>folds</th><td>6</td>" in study._repr_html_()
     assert "<th>learning_rate</th><td>0.003, 0.01</td>" in study._repr_html_()
     study.directory.mkdir(parents=True)
     study.journal_path.write_text("no journal\nat all\n")

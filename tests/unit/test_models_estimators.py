@@ -55,6 +55,31 @@ def test_every_parameter_survives_a_clone_and_a_wrong_one_is_named():
         made.set_params(unit=3)
 
 
+def test_a_learning_rate_that_would_have_no_effect_is_refused():
+    X, y = load_iris(return_X_y=True)
+    message = r"^learning_rate: 0\.1 would have no effect, because build_three compiles .*$"
+    with pytest.raises(ValueError, match=message):
+        KerasClassifier(build_three, learning_rate=0.1).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        SweepSearchCV(
+            KerasClassifier(build_three), {"learning_rate": [0.1]}, cv=2, error_score="raise"
+        ).fit(X, y)
+
+
+def build_paced(learning_rate):
+    import keras
+
+    model = keras.Sequential([keras.layers.Dense(3, "softmax")])
+    model.compile(keras.optimizers.SGD(learning_rate), "sparse_categorical_crossentropy")
+    return model
+
+
+def test_a_learning_rate_that_the_builder_takes_is_its_own():
+    X, y = load_iris(return_X_y=True)
+    made = KerasClassifier(build_paced, learning_rate=0.25, batch_size=150).fit(X, y)
+    assert float(made.model_.optimizer.learning_rate) == 0.25
+
+
 @pytest.mark.slow
 def test_two_classes_three_and_numbers():
     X, y = load_breast_cancer(return_X_y=True)

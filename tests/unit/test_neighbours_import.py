@@ -305,3 +305,107 @@ def test_what_is_wrong_with_a_ray_tune_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trial in it has hyperparameters to import"):
         import_points(failed, tmp_path / "p.jsonl")
     assert not (tmp_path / "p.jsonl").exists()
+
+
+def test_an_import_never_replaces_what_it_reads(tmp_path: Path) -> None:
+    optuna_study(f"sqlite:///{tmp_path / 'o.db'}")
+    write_points(tmp_path / "p.jsonl", [Point({"lr": 0.1})])
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "p.jsonl")
+    for name, output in (("o.db", "o.db"), ("p.jsonl", "p.jsonl"), ("p.jsonl", "link.jsonl")):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(UserError, match=r"is what is read; name another file with --output$"):
+            import_points(tmp_path / name, tmp_path / output, scores={"roc_auc": "value"})
+        assert (tmp_path / name).read_bytes() == before
+    with pytest.raises(UserError, match="is no file of known points that import wrote"):
+        import_points(f"sqlite:///{tmp_path / 'o.db'}", tmp_path / "o.db")
+    folder = shutil.copytree(RAY / "storms", tmp_path / "storms")
+    result = next(folder.glob("*_0_*")) / "result.json"
+    before = result.read_bytes()
+    with pytest.raises(UserError, match="is no file of known points that import wrote"):
+        import_points(folder, result, scores={"roc_auc": "val_auc"})
+    assert result.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "my notes\n",
+        '{"a": 1}\n',
+        "[1]\n",
+        "lr,epochs\n0.1,3\n",
+        # Somebody's own, written by hand below ours.
+        '{"hyperparameters": {"lr": 0.1}, "folds": 1, "scores": {}, "from": ""}\n'
+        '{"hyperparameters": {"lr": 0.2}}\n',
+        b"\xff\xfe",
+    ],
+)
+def test_an_import_replaces_only_what_an_import_wrote(there: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(there if isinstance(there, bytes) else there.encode())
+    before = path.read_bytes()
+    with pytest.raises(UserError) as said:
+        import_points(RAY, path, scores={"roc_auc": "val_auc"})
+    assert str(said.value) == (
+        f"{path}: is there already and is no file of known points that import wrote; "
+        "name another with --output"
+    )
+    assert path.read_bytes() == before
+
+
+def test_an_import_replaces_its_own_and_keeps_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "p.jsonl", tmp_path / "link.jsonl"
+    path.touch()  # as mktemp does
+    link.symlink_to(path)
+    for scores in ({"roc_auc": "val_auc"}, {"loss": "loss"}, {"roc_auc": "val_auc"}):
+        import_points(RAY, link, scores=scores)
+        assert link.is_symlink()
+        assert read_points(path)[0].scores.keys() == scores.keys()
+
+
+def test_an_import_leaves_the_points_that_a_study_began_with(tmp_path: Path) -> None:
+    """They look like those that an import writes, and the study's strategy goes on from them."""
+    folder = simulate(tmp_path / "s", SPACE)
+    own = folder / "known.jsonl"
+    write_points(own, [Point({"lr": 0.1})])
+    before = own.read_bytes()
+    with pytest.raises(UserError, match="belongs to the study in that folder"):
+        import_points(RAY, own, scores={"roc_auc": "val_auc"})
+    assert own.read_bytes() == before
+
+
+def test_trials_with_infinite_hyperparameters_are_passed_over_and_counted(tmp_path: Path) -> None:
+    """No file of ours holds inf or NaN, nor does a study's space."""
+    import optuna
+
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'o.db'}", direction="maximize")
+    study.enqueue_trial({"clip": float("inf")})
+    study.enqueue_trial({"clip": 1.0})
+    study.optimize(lambda trial: trial.suggest_categorical("clip", [1.0, float("inf")]), 2)
+    folder = shutil.copytree(RAY / "storms", tmp_path / "storms")
+    first, second, _ = sorted(folder.iterdir())
+    said = json.loads((second / "params.json").read_text())
+    said["net"] = {"filters": [8, float("nan")]}
+    (second / "params.json").write_text(json.dumps(said))
+    for source, scores in ((tmp_path / "o.db", {"roc_auc": "value"}), (folder, {"loss": "loss"})):
+        done = import_points(source, tmp_path / "p.jsonl", scores=scores)
+        assert (len(done.points), done.not_finite) == (1, 1)
+        assert len(read_points(tmp_path / "p.jsonl")) == 1
+    shutil.rmtree(first)
+    (tmp_path / "p.jsonl").unlink()
+    with pytest.raises(UserError) as error:
+        import_points(folder, tmp_path / "p.jsonl", scores={"loss": "loss"})
+    assert str(error.value).endswith(
+        "no trial in it has hyperparameters to import; those of 1 are infinite or NaN"
+    )
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '[1, {"a": -Infinity}]'])
+def test_points_with_infinite_hyperparameters_are_named(value: str, tmp_path: Path) -> None:
+    text = f'{{"hyperparameters": {{"a": 1}}}}\n{{"hyperparameters": {{"a": 1, "b": {value}}}}}\n'
+    (tmp_path / "p.jsonl").write_text(text)
+    table = f'a,b\n1,\n1,"{value.replace(chr(34), chr(34) * 2)}"\n'
+    (tmp_path / "p.csv").write_text(table)
+    for name, line in (("p.jsonl", 2), ("p.csv", 3)):
+        with pytest.raises(UserError, match=rf"{name}: line {line}: hyperparameters.b: given .*;"):
+            import_points(tmp_path / name, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()

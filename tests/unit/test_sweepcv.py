@@ -29,10 +29,15 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from stormsweep import Interval, JournalError, SweepSearchCV, UserError
+from stormsweep import Interval, JournalError, StormsweepError, SweepSearchCV, UserError
+from stormsweep.cluster.pool import Finished, WorkerLost, WorkerReady
 from stormsweep.records import SplitScored
 from stormsweep.results.journal import of_kind, read
+from stormsweep.sweepcv import driving
+from stormsweep.sweepcv.candidates import chooser
 from stormsweep.sweepcv.driving import hire
+from stormsweep.sweepcv.searching import NoMemory, Search
+from stormsweep.sweepcv.tasks import Materials, Reply, work
 
 IRIS = load_iris(return_X_y=True)
 CANCER = load_breast_cancer(return_X_y=True)
@@ -426,6 +431,86 @@ def test_workers_come_only_where_they_are_of_use():
     assert not hire(100.0, done=1, left=99, workers=1)
     assert not hire(100.0, done=1, left=0, workers=8)
     assert hire(1.0, done=1, left=99, workers=2)
+    # One task is as long with two workers; three are as long as two.
+    assert not hire(600.0, done=1, left=1, workers=2)
+    assert not hire(5.0, done=1, left=1, workers=8)
+    assert hire(5.0, done=1, left=2, workers=8)
+
+
+class Halting:
+    """A pool whose only worker dies, once, after long work; its successor takes a while to start.
+
+    Parameters
+    ----------
+    clock : list of float
+        What time it is.
+    parts : bool
+        Whether workers get as far as to take the data.
+    """
+
+    patience = 600.0
+
+    def __init__(self, clock, parts):
+        self.clock, self.parts, self.waiting, self.births = clock, parts, [], 0
+
+    def want(self, tasks):
+        pass
+
+    def submit(self, worker, pid, token, function, argument):
+        if self.births > 1 and self.parts and function is work:
+            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+        elif function is work or not self.parts:
+            self.clock[0] += 700.0
+            self.waiting.append(WorkerLost(worker, "here", pid, "killed", "died", token))
+        else:
+            self.waiting.append(Finished(worker, token, None))
+
+    def events(self, timeout):
+        found, self.waiting = self.waiting, []
+        if not found:  # After a loss, the successor comes with the next call.
+            self.births += 1
+            self.waiting.append(WorkerReady("0", "here", self.births))
+        return iter(found)
+
+
+def scored_of(task):
+    return SplitScored(
+        trial=task.trial,
+        key=task.key,
+        split=task.split,
+        test_scores=1.0,
+        train_scores=None,
+        test_cases=1,
+        fit_seconds=1.0,
+        score_seconds=0.0,
+        error="",
+    )
+
+
+@pytest.mark.parametrize("parts", [True, False], ids=["of its task", "of the data"])
+def test_losing_all_workers_for_a_moment_late_in_a_search_does_not_end_it(parts, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(driving.time, "monotonic", lambda: clock[0])
+    space = chooser("grid", {"C": [1.0]}, None, 0, 2, 1, ())
+    search = Search(space, 2, lambda scored: (1.0,), NoMemory(), False)
+    materials = Materials(LOGISTIC, *IRIS, [], {"error_score": np.nan})
+    pool = Halting(clock, parts)
+    shift = driving._Shift(search, materials, pool, False, lambda: None, Quiet())
+    if parts:
+        shift.run()
+        assert len(search.results()[1]) == 2
+    else:
+        with pytest.raises(StormsweepError, match="no worker was ready within 600 s"):
+            shift.run()
+
+
+class Quiet:
+    """Callbacks of nobody."""
+
+    def began(self, task):
+        pass
+
+    ended = began
 
 
 class Told:

@@ -89,6 +89,8 @@ def import_(
     typer.echo(f"{done.source}: {len(done.points)} points, {known}")
     if done.passed_over:
         typer.echo(f"Passed over: {done.passed_over} that failed or never began")
+    if done.not_finite:
+        typer.echo(f"Passed over: {done.not_finite} with hyperparameters that are infinite or NaN")
     typer.echo(f"Written: {output}")
 
 

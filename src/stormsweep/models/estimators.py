@@ -43,7 +43,7 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
     **hyperparameters : object
         Arguments of the builder. They are parameters of the estimator like all others. A builder
         that leaves its model uncompiled is compiled with Adam, and ``learning_rate`` is that of the
-        optimizer.
+        optimizer; one that compiles its model takes ``learning_rate`` itself, or it is refused.
 
     Attributes
     ----------
@@ -113,6 +113,11 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
             The target.
         **more : object
             What else Keras's `fit` is called with, such as ``sample_weight``.
+
+        Raises
+        ------
+        ValueError
+            If a learning rate was given that the builder neither takes nor leaves to the estimator.
         """
         X, y = validate_data(self, X, y, multi_output=True, **_ALLOWED)
         y = self._target(y)
@@ -133,11 +138,18 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
             if takes is not None and name in takes:
                 hyperparameters.setdefault(name, value)
         rate = hyperparameters.get(_RATE, _DEFAULT_RATE)
-        if takes is not None and _RATE not in takes:
+        ours = takes is not None and _RATE not in takes
+        if ours:
             hyperparameters.pop(_RATE, None)
         model = self.build(**hyperparameters)
         if not getattr(model, "compiled", False):
             model.compile(optimizer=keras.optimizers.Adam(rate), loss=self._loss(model))
+        elif ours and _RATE in self._hyperparameters:
+            name = getattr(self.build, "__qualname__", type(self.build).__qualname__)
+            raise ValueError(
+                f"{_RATE}: {rate!r} would have no effect, because {name} compiles its model and "
+                f"does not take {_RATE}; let it take {_RATE}, or leave the model uncompiled"
+            )
         return model
 
     def _outputs(self, X: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stormsweep.errors import DataError, UserError, nearest
 from stormsweep.neighbours.owned import is_sqlite, read_only
-from stormsweep.neighbours.points import Point, read_points, write_points
+from stormsweep.neighbours.points import Point, finite, read_points, refuse_other, write_points
 from stormsweep.neighbours.told import better_high, check_score
 
 if TYPE_CHECKING:
@@ -62,11 +62,14 @@ class Imported:
         What was read, in words.
     passed_over : int
         Trials that failed, were not done or have no hyperparameters.
+    not_finite : int
+        Trials with a hyperparameter that is infinite or NaN, passed over too.
     """
 
     points: list[Point]
     source: str
     passed_over: int
+    not_finite: int = 0
 
     @property
     def scored(self) -> int:
@@ -90,22 +93,26 @@ def import_points(
         An Optuna storage (an SQLite file, a journal file, or a URL of a database), a folder of
         results of Ray Tune, a file of known points, or an earlier study's directory.
     output : Path
-        JSON lines; see `stormsweep.neighbours.points`. Replaced if there.
+        JSON lines; see `stormsweep.neighbours.points`. A file that an earlier import wrote is
+        replaced.
     study, scores, names
         What to take; see `Wanted`.
 
     Raises
     ------
     UserError
-        In one line, if `source` is none of these, or holds nothing to import.
+        In one line, if `source` is none of these, or holds nothing to import; or if `output` is
+        `source`, or anything else but a file that an import wrote.
     """
     output = Path(output)
+    refuse_other(output, source)
     found = foreign_points(source, Wanted(study, scores or {}, names or {}))
     if not found.points:
-        raise DataError(f"{source}: {found.source}: no trial in it has hyperparameters to import")
-    if output.is_dir():
-        raise UserError(f"{output}: is a folder; name a file with --output")
-    write_points(output, found.points)
+        odd = f"; those of {found.not_finite} are infinite or NaN" if found.not_finite else ""
+        raise DataError(
+            f"{source}: {found.source}: no trial in it has hyperparameters to import{odd}"
+        )
+    write_points(output.resolve(), found.points)  # a link stays one
     return found
 
 
@@ -233,19 +240,22 @@ def _optuna(source: str, storage: BaseStorage, wanted: Wanted) -> Imported:
         study = optuna.load_study(study_name=name, storage=storage)
         columns = _objectives(where, study, wanted)
         points: list[Point] = []
-        passed = 0
+        passed = odd = 0
         for trial in study.get_trials(deepcopy=False):
             point = _named(trial.params, wanted)
             rest, epochs = _apart(point)
             if not rest or trial.state.name in ("FAIL", "WAITING"):
                 passed += 1
                 continue
+            if not finite(rest):
+                odd += 1
+                continue
             steps = [step for step in trial.intermediate_values if step >= 1]
             if epochs is None and steps:
                 epochs = max(steps)
             origin = f"optuna: {name}, trial {trial.number}"
             points.append(Point(rest, epochs, 1, _values(trial, columns), origin))
-    return Imported(points, f"Optuna study {name!r}", passed)
+    return Imported(points, f"Optuna study {name!r}", passed, odd)
 
 
 def _objectives(where: str, study: Study, wanted: Wanted) -> dict[str, int]:
@@ -316,7 +326,7 @@ def _ray(folder: Path, wanted: Wanted) -> Imported:
             "no params.json in it"
         )
     points: list[Point] = []
-    passed = 0
+    passed = odd = 0
     numbers: dict[str, None] = {}
     for trial in trials:
         point = _named(dict(_flat(_read_json(trial / "params.json"))), wanted)
@@ -324,6 +334,9 @@ def _ray(folder: Path, wanted: Wanted) -> Imported:
         last = _last_result(trial)
         if not rest or last is None:
             passed += 1
+            continue
+        if not finite(rest):
+            odd += 1
             continue
         numbers.update({name: None for name, v in last.items() if _is_number(v)})
         scores = {
@@ -343,7 +356,7 @@ def _ray(folder: Path, wanted: Wanted) -> Imported:
             f"{folder}: nobody says which result is which score; say so with --metric "
             f"roc_auc=NAME; there are: {', '.join(known) or 'none'}"
         )
-    return Imported(points, f"Ray Tune, {len(trials)} trials", passed)
+    return Imported(points, f"Ray Tune, {len(trials)} trials", passed, odd)
 
 
 _RAYS_OWN = frozenset(

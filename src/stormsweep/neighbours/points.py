@@ -128,6 +128,68 @@ def write_points(path: Path, points: Iterable[Point]) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
+def refuse_other(output: Path, source: Path | str) -> None:
+    """Refuse to write points where there is anything but a file of points that was written so.
+
+    Parameters
+    ----------
+    output : Path
+        What is to be written; it need not exist.
+    source : Path or str
+        What the points are read from; a URL as well.
+
+    Raises
+    ------
+    UserError
+        If `output` is a folder, or `source`; or another file that `write_points` did not write, or
+        that a study began with.
+    """
+    if not output.exists():
+        return
+    if output.is_dir():
+        raise UserError(f"{output}: is a folder; name a file with --output")
+    if "://" not in str(source) and Path(source).exists() and output.samefile(source):
+        raise UserError(f"{output}: is what is read; name another file with --output")
+    if not (output.is_file() and _is_written(output)):
+        raise UserError(
+            f"{output}: is there already and is no file of known points that import wrote; "
+            "name another with --output"
+        )
+    place = output.resolve()
+    if place.name == "known.jsonl" and (place.parent / "journal.jsonl").is_file():
+        raise UserError(
+            f"{output}: belongs to the study in that folder; name another with --output"
+        )
+
+
+def _is_written(path: Path) -> bool:
+    """Tell whether a file is one of `write_points`: every line has the keys of its, if any is."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return all(_has_keys(json.loads(line)) for line in stream)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _has_keys(said: Any) -> bool:
+    return isinstance(said, dict) and said.keys() | {"epochs"} == set(_KEYS)
+
+
+def finite(value: Any) -> bool:
+    """Tell whether no number in a value of a hyperparameter is infinite or NaN.
+
+    Examples
+    --------
+    >>> finite([1, "inf"]), finite({"a": [math.inf]})
+    (True, False)
+    """
+    if isinstance(value, dict):
+        return all(map(finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def study_points(directory: Path) -> list[Point]:
     """Return what an earlier study knows: a point for each configuration with a fold scored.
 
@@ -220,6 +282,11 @@ def _point(where: str, said: dict[str, Any]) -> Point:
         raise DataError(f"{where}: hyperparameters: must be names and values, one at least")
     if "epochs" in point:
         raise DataError(f"{where}: hyperparameters: epochs stand beside them, not among them")
+    for name, value in point.items():
+        if not finite(value):
+            raise DataError(
+                f"{where}: hyperparameters.{name}: given {value!r}; numbers must be finite"
+            )
     epochs, folds = said.get("epochs"), said.get("folds", 1)
     for key, value in (("epochs", epochs), ("folds", folds)):
         if value is not None and (type(value) is not int or value < 1):

@@ -130,7 +130,7 @@ def study_html(study: Study) -> str:
         ("data", file.data.source),
         ("model", file.model.build),
         ("search", f"{file.search.strategy}, by {file.search.metric}"),
-        ("folds", file.validation.folds),
+        ("folds", file.validation.total),
     ]
     rows += [(name, _values(values)) for name, values in file.search.space.items()]
     if not study.recorded:

@@ -57,7 +57,8 @@ def train_task(order: TaskOrder) -> TaskDone | TaskPaused | RunFailed:
 def fit_task(order: TaskOrder) -> TaskDone | TaskPaused | RunFailed:
     """Train without scoring: the whole training part leaves nothing to validate on.
 
-    The order's fold is the number after the last; all else is as in `train_task`.
+    The order's fold is the number after those of the first round, which decides over chance alone;
+    that the run is of no fold stands in its name, ``<id>-whole``. All else is as in `train_task`.
     """
     return guarded(order, lambda: _train_task(order, score=False))
 

@@ -108,9 +108,14 @@ def hire(spent: float, done: int, left: int, workers: int) -> bool:
     --------
     >>> hire(0.1, done=10, left=90, workers=2), hire(2.0, done=1, left=9, workers=2)
     (False, True)
+
+    One task cannot be shared:
+
+    >>> hire(600.0, done=1, left=1, workers=2)
+    False
     """
     alone = spent / done * left
-    return START_SECONDS + alone / workers < alone
+    return START_SECONDS + alone / max(1, min(workers, left)) < alone
 
 
 class _Shift:
@@ -137,7 +142,8 @@ class _Shift:
         self._at: dict[str, SplitTask] = {}
         self._losses: dict[str, Counter[str]] = {}
         self._seen: dict[str | tuple[str, type[Warning], int], int] = {}
-        self._begun = time.monotonic()
+        #: Since when nobody is there to work, if so.
+        self._alone_since = time.monotonic()
 
     def run(self) -> None:
         """Give out tasks and take in results until nothing is left."""
@@ -164,7 +170,7 @@ class _Shift:
         """Do a short task here while no worker is ready; see that one comes at all."""
         if self._pid:
             self._hand = False
-        elif time.monotonic() - self._begun > self._pool.patience:
+        elif time.monotonic() - self._alone_since > self._pool.patience:
             raise StormsweepError(
                 f"no worker was ready within {self._pool.patience:.0f} s; with a directory, its "
                 "logs say more"
@@ -207,6 +213,9 @@ class _Shift:
             case WorkerLost():
                 if self._pid.get(event.worker) == event.pid:
                     del self._pid[event.worker]
+                    # One that dies of the data, before it has all of them, was no help.
+                    if not self._pid and self._holding[event.worker] == len(self._parts):
+                        self._alone_since = time.monotonic()
                 self._idle.discard(event.worker)
                 if event.token in self._at:
                     return self._lost(self._at.pop(event.token), event)

@@ -1,19 +1,30 @@
 """Fingerprints of what a search is about: data, splits, estimators, parameters, functions.
 
 Two values of the same contents have the same fingerprint in every process and on every machine.
-Nothing is pickled for it: a pickle of equal values need not be the same bytes.
+Nothing is pickled for it: a pickle of equal values need not be the same bytes. But what a pickle
+would take of an object, that is, what workers are given of it, is what an object is. What offers
+nothing of the kind is refused: a search must not go on with the scores of other data.
 """
 
 from __future__ import annotations
 
+import copyreg
+import dis
 import functools
 import hashlib
 import inspect
+import os
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stormsweep.errors import UserError
+
+#: Code below these is not the user's own, nor is what was installed (see `_installed`).
+_LIBRARIES = (Path(os.__file__).parent, Path(__file__).parents[1])
 
 
 def fingerprint(*values: Any) -> str:
@@ -29,6 +40,11 @@ def fingerprint(*values: Any) -> str:
     -------
     str
         Sixteen hexadecimal digits.
+
+    Raises
+    ------
+    UserError
+        If an object does not say what it holds.
 
     Examples
     --------
@@ -52,7 +68,11 @@ class _Digests:
         if id(value) not in self._known:
             # Met again inside itself, it stands for itself.
             self._known[id(value)] = "itself", value
-            self._known[id(value)] = _digest(_parts(value, self.of)), value
+            try:
+                self._known[id(value)] = _digest(_parts(value, self.of)), value
+            except BaseException:
+                del self._known[id(value)]
+                raise
         return self._known[id(value)][0]
 
 
@@ -70,20 +90,22 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
     """Return what makes a value what it is; what is inside it by its digest, `inner`."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     match value:
-        case None | bool() | int() | float() | complex() | str():
-            return [kind, repr(value)]
+        case None:
+            return [kind]
+        case bool() | int() | float() | complex() | str():
+            plain = next(t for t in (bool, int, float, complex, str) if isinstance(value, t))
+            return [kind, plain.__repr__(value)]
         case bytes() | bytearray():
             return [kind, bytes(value)]
-        case np.ndarray() if value.dtype.hasobject:
-            held = value.ravel().tolist()
-            if all(type(one) is str for one in held):
-                return [kind, "texts", str(value.shape), *held]
-            return [kind, str(value.shape), *map(inner, held)]
+        case np.ma.MaskedArray():
+            masked = np.ma.getmaskarray(value), value.fill_value
+            return [kind, inner(np.asarray(value.data)), *map(inner, masked)]
         case np.ndarray():
-            whole = np.ascontiguousarray(value)
-            return ["ndarray", whole.dtype.str, str(value.shape), whole.reshape(-1).view(np.uint8)]
+            return [kind, *_array(value, inner)]
         case np.generic():
-            return [kind, value.tobytes()]
+            return [kind, inner(np.asarray(value))]
+        case _ if hasattr(value, "dims") and hasattr(value, "coords"):
+            return [kind, *_labelled(value, inner)]
         case Mapping():
             return [kind, *sorted(inner(key) + inner(held) for key, held in value.items())]
         case list() | tuple():
@@ -91,7 +113,10 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
         case set() | frozenset():
             return [kind, *sorted(map(inner, value))]
         case type() | types.ModuleType() | types.BuiltinFunctionType():
-            return [kind, getattr(value, "__module__", "") or "", _name(value)]
+            # A method of an object is that object's.
+            owner = getattr(value, "__self__", None)
+            owner = None if isinstance(owner, types.ModuleType) else owner
+            return [kind, getattr(value, "__module__", "") or "", _name(value), inner(owner)]
         case types.MethodType():
             return [kind, inner(value.__func__), inner(value.__self__)]
         case types.FunctionType():
@@ -114,18 +139,110 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
         return [kind, *_frame(value, inner)]
     if hasattr(value, "get_params") and not inspect.isclass(value):
         return [kind, inner(value.get_params(deep=False))]
-    if hasattr(value, "get_config") and hasattr(value, "get_weights"):  # A model of Keras's.
-        return [kind, inner(value.get_config()), inner(value.get_weights())]
+    if hasattr(
+        value, "get_config"
+    ):  # Keras's: a model, or a loss, whose pickle has the time in it.
+        weights = value.get_weights() if hasattr(value, "get_weights") else None
+        held = [np.asarray(one) for one in getattr(value, "variables", ())]
+        return [kind, inner(value.get_config()), inner(weights), inner(held)]
     if hasattr(value, "dist") and hasattr(value, "kwds"):  # A frozen distribution of SciPy.
         return [kind, value.dist.name, inner(value.args), inner(value.kwds)]
     return [kind, *_object(value, inner)]
 
 
+def _array(value: Any, inner: Any) -> list[Any]:
+    """Return what makes an array what it is, whatever its class adds."""
+    # The short form of the type does not say how fields are called.
+    about = [value.dtype.str, repr(value.dtype.names), str(value.shape)]
+    added = [] if type(value) in (np.ndarray, np.memmap) else [inner(getattr(value, "__dict__", 0))]
+    if value.dtype.hasobject:
+        held = value.ravel().tolist()
+        if all(type(one) is str for one in held):
+            return [*about, "texts", *held, *added]
+        return [*about, *map(inner, held), *added]
+    whole = np.ascontiguousarray(value).view(np.ndarray)
+    return [*about, whole.reshape(-1).view(np.uint8), *added]
+
+
+def _labelled(value: Any, inner: Any) -> list[str]:
+    """Return what makes an array or a data set of xarray what it is: its coordinates, too."""
+    whole = isinstance(value, Mapping)
+    held = dict(value.variables if whole else value.coords)
+    named = {name: [list(one.dims), np.asarray(one)] for name, one in held.items()}
+    parts = [named, list(value.coords), dict(value.attrs)]
+    if not whole:
+        parts += [value.name, list(value.dims), np.asarray(value)]
+    return list(map(inner, parts))
+
+
 def _function(value: types.FunctionType, inner: Any) -> list[str]:
-    """Return what makes a function what it is: its code, and the values that it closes over."""
-    closed = [] if value.__closure__ is None else [cell.cell_contents for cell in value.__closure__]
-    parts = (value.__code__, value.__defaults__, value.__kwdefaults__, closed)
-    return [value.__module__, value.__qualname__, *map(inner, parts)]
+    """Return what makes a function what it is: its code, and the values that it gets at.
+
+    Those that it closes over; of the user's own functions also those of its module that its code
+    names. Installed modules are what they are.
+    """
+    closed = [_content(cell) for cell in value.__closure__ or ()]
+    parts = [value.__code__, value.__defaults__, value.__kwdefaults__, closed]
+    found = [str(value.__module__), value.__qualname__, *map(inner, parts)]
+    if not _installed(value.__code__.co_filename):
+        names = sorted(set(_names(value.__code__, only_global=True)))
+        attributes = frozenset(_names(value.__code__))
+        found += _reached(names, value.__globals__, attributes, inner)
+    return found
+
+
+def _content(cell: types.CellType) -> list[Any]:
+    """Return what a closure's cell holds; one may be empty (a function that is not there yet)."""
+    try:
+        return [cell.cell_contents]
+    except ValueError:
+        return []
+
+
+def _names(code: types.CodeType, only_global: bool = False) -> Iterator[str]:
+    """Yield the names in a code and in what is defined inside it."""
+    if only_global:
+        for step in dis.get_instructions(code):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                yield str(step.argval)
+    else:
+        yield from code.co_names
+    for one in code.co_consts:
+        if isinstance(one, types.CodeType):
+            yield from _names(one, only_global)
+
+
+def _reached(
+    names: Iterable[str], held: Mapping[str, Any], attributes: frozenset[str], inner: Any
+) -> list[str]:
+    """Return the values of names among `held`; of a user's own module what is named of it."""
+    found = []
+    for name in names:
+        if name not in held or name.startswith("__"):
+            continue
+        value = held[name]
+        found.append(name)
+        if isinstance(value, types.ModuleType) and not _installed(getattr(value, "__file__", None)):
+            # Without its name, which no function names of itself, it would not come to an end.
+            below = sorted(attributes & vars(value).keys())
+            found += _reached(below, vars(value), attributes - {name}, inner)
+            continue
+        try:
+            found.append(inner(value))
+        except UserError:
+            # A lock, an open file: nothing that scores are made of.
+            found.append(type(value).__qualname__)
+    return found
+
+
+def _installed(file: str | None) -> bool:
+    """Say whether a file of code is of Python, of a package that was installed, or of ours."""
+    if file is None or file.startswith("<frozen"):
+        return True
+    path = Path(file)
+    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or any(
+        path.is_relative_to(library) for library in _LIBRARIES
+    )
 
 
 def _frame(value: Any, inner: Any) -> list[str]:
@@ -144,15 +261,40 @@ def _frame(value: Any, inner: Any) -> list[str]:
 
 
 def _column(column: Any, inner: Any) -> str:
-    return str(inner([str(column.dtype), np.asarray(column)]))
+    kind = column.dtype
+    # Categories that do not occur are features of some estimators.
+    known = [np.asarray(kind.categories), kind.ordered] if hasattr(kind, "ordered") else []
+    return str(inner([str(kind), *known, np.asarray(column)]))
 
 
 def _object(value: Any, inner: Any) -> list[str]:
-    """Return what makes any other object what it is: its attributes, or else its own words."""
-    if hasattr(value, "__dict__"):
-        return [inner(vars(value))]
-    text = repr(value)
-    return [] if " at 0x" in text else [text]
+    """Return what makes any other object what it is: its numbers, or what a pickle would take."""
+    try:
+        if hasattr(value, "__array__"):
+            if hasattr(value, "detach"):  # A tensor of PyTorch's, which may be on a GPU.
+                value = value.detach().cpu()
+            return [inner(np.asarray(value)), inner(getattr(value, "mask", None))]
+        reduce = copyreg.dispatch_table.get(type(value))
+        taken: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
+    except Exception as error:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"directory: an object of {kind} does not say what it holds, so that a search with "
+            f"other data could not be told from this one ({type(error).__name__}: {why}); search "
+            "without a directory, or give the class __getstate__"
+        ) from error
+    if isinstance(taken, str):  # Something that a module has by this name.
+        module = str(getattr(value, "__module__", ""))
+        return [module, taken, inner(getattr(value, "__wrapped__", None))]
+    make, arguments, state, *more = [*taken, None, None][: max(3, len(taken))]
+    made = _place(make) if isinstance(make, types.FunctionType) else inner(make)
+    items = [list(one) if isinstance(one, Iterator) else one for one in more if one is not None]
+    return [made, inner(arguments), inner(state), inner(items)]
+
+
+def _place(value: types.FunctionType) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def _name(value: Any) -> str:

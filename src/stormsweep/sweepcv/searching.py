@@ -237,6 +237,9 @@ class Search:
             self._note(each)
 
     def _key(self, proposal: Proposal) -> str:
+        if isinstance(self._memory, NoMemory):
+            # Nothing is looked up: values that have no fingerprint may be searched, too.
+            return str(proposal.trial)
         return fingerprint(self._chooser.parameters(proposal))
 
     def _usable(self, scored: SplitScored) -> bool:

@@ -15,11 +15,13 @@ from stormsweep.files import in_place
 
 #: Largest difference of a probability; the arithmetic of two programs differs in the last digits.
 TOLERANCE = 1e-4
+#: Names the study in a model's metadata.
+_OWNER = "stormsweep.journal"
 #: Cases that both are asked for.
 _CASES = 64
 
 
-def write_onnx(model: Any, path: Path, input_shape: Sequence[int]) -> float:
+def write_onnx(model: Any, path: Path, input_shape: Sequence[int], owner: str) -> float:
     """Write a model as ONNX and compare its predictions with those of ONNX Runtime.
 
     Parameters
@@ -30,6 +32,8 @@ def write_onnx(model: Any, path: Path, input_shape: Sequence[int]) -> float:
         The file to write.
     input_shape : sequence of int
         Shape of one case.
+    owner : str
+        Tells the model's study from others; see `owner_of`.
 
     Returns
     -------
@@ -54,6 +58,7 @@ def write_onnx(model: Any, path: Path, input_shape: Sequence[int]) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model.export(path, format="onnx", verbose=False)
+        _sign(path, owner)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         given = session.run(None, {session.get_inputs()[0].name: cases})[0]
     except Exception as error:  # the converter's many own
@@ -70,3 +75,27 @@ def write_onnx(model: Any, path: Path, input_shape: Sequence[int]) -> float:
             f"{apart:.2g}); it was not written"
         )
     return apart
+
+
+def _sign(path: Path, owner: str) -> None:
+    import onnx
+
+    model = onnx.load(path)
+    model.metadata_props.add(key=_OWNER, value=owner)
+    onnx.save(model, path)
+
+
+def owner_of(path: Path) -> str | None:
+    """Return the study whose model a file is, as `write_onnx` was told; None: it is none of ours.
+
+    Needs the package ``onnx``.
+    """
+    import onnx
+
+    try:
+        said = {
+            one.key: one.value for one in onnx.load(path, load_external_data=False).metadata_props
+        }
+    except Exception:  # protobuf's own, and that of the disk
+        return None
+    return said.get(_OWNER)

@@ -29,15 +29,16 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Python cannot make a virtual environment (on Debian: apt install python3-venv)"; exit 1; }
 
+# Modules are compiled when they are first imported: of most packages few ever are.
 # The package itself is installed in place, from the locked build tool, without a network.
 $(VENV)/.run: requirements/run.lock pyproject.toml | $(BIN)/python
 	@echo "Installing the locked packages (the first time takes some minutes) ..."
-	$(PIP) --require-hashes -r requirements/run.lock
+	$(PIP) --no-compile --require-hashes -r requirements/run.lock
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.run
-	$(PIP) --require-hashes -r requirements/dev.lock
+	$(PIP) --no-compile --require-hashes -r requirements/dev.lock
 	@touch $@
 
 install: $(VENV)/.run

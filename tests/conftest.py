@@ -20,7 +20,7 @@ from .slurm.cluster import MiniSlurm, why_not  # noqa: E402
 # Nor by chance: the same examples each time, and new ones where they are asked for
 # (HYPOTHESIS_PROFILE=wander, as `make test-slow` does).
 _CALM: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("same", derandomize=True, max_examples=50, **_CALM)
+settings.register_profile("same", derandomize=True, max_examples=30, **_CALM)
 settings.register_profile("wander", **_CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 

@@ -17,6 +17,7 @@ ONE = "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [2]"
 DATA = 'source = "npz"\npath = "digits.npz"\ntarget = "labels"\n'
 
 
+@pytest.mark.slow
 def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) -> None:
     study = digits_study(
         tmp_path,

@@ -134,6 +134,7 @@ def test_the_journal_stays_as_it_was(study: Path) -> None:
     assert read(study / "journal.jsonl") == before
 
 
+@pytest.mark.slow
 def test_a_pilot_trains_one_run_of_each_kind_and_what_it_trains_counts(tmp_path: Path) -> None:
     space = "batch_size = [32, 64]\nlearning_rate = [0.003, 0.01]\nepochs = [1, 2]"
     path = digits_study(tmp_path, **{"search__space": space})

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 #: The grid's journal is written as if it had been trained; the rest is the benchmark itself.
 CODE = """
@@ -32,6 +34,7 @@ with mock.patch.object(grid, "train", train), mock.patch.object(sys, "argv", arg
 """
 
 
+@pytest.mark.slow
 def test_grids_become_tables_and_a_picture(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CODE, str(tmp_path)],

@@ -12,7 +12,8 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "on_jax"
 
 
-@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["not slow", "slow"])
 def test_the_jax_engine_in_a_process_of_its_own(which: str) -> None:
     pytest.importorskip("jax", reason="JAX is not installed")
     done = subprocess.run(

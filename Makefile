@@ -72,8 +72,11 @@ LATER = log=$$(mktemp); later() { "$$@" >$$log 2>&1; code=$$?; cat $$log; rm -f 
 test-units:
 	@$(LATER) $(BIN)/pytest tests/unit tests/browser -m "not slow and not cluster" --durations=15
 
-# So that the three take about as long, the last has some of the second's.
-SHARED := $(wildcard tests/integration/test_verify*.py tests/integration/test_w*.py tests/integration/test_s[cw]*.py)
+# So that the three take about as long, the last has some of the second's: none that need a study which
+# others of the second need too.
+SHARED := $(wildcard $(addprefix tests/integration/test_,worker*.py walltime.py s[cw]*.py strategies.py rounds.py \
+  notebook.py docs_site.py completion.py jax.py forked.py))
+SHARED := $(filter-out %/test_scaling_models.py,$(SHARED))
 
 test-commands:
 	@$(LATER) $(BIN)/pytest tests/integration -m "not slow and not cluster" --durations=15 $(SHARED:%=--ignore=%)

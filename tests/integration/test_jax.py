@@ -43,6 +43,7 @@ def jax_study(folder: Path, name: str, bundle: str = '"auto"', **changes: str) -
     return digits_study(folder, name, **(given | changes))
 
 
+@pytest.mark.slow
 def test_a_study_of_bundles_runs_to_its_report(tmp_path: Path) -> None:
     done = stormsweep(tmp_path, "run", jax_study(tmp_path, "bundled"))
     assert done.returncode == 0, done.stderr

@@ -118,6 +118,7 @@ def test_two_nodes_of_a_partition_give_the_scores_of_this_machine(
     assert "Nothing was left to train." in again.stdout
 
 
+@pytest.mark.slow
 def test_what_is_lost_on_a_node_is_made_good_and_named(
     folder: Path, slurm: MiniSlurm, digits: Path
 ) -> None:

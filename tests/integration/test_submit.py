@@ -179,6 +179,7 @@ def test_a_job_that_dies_before_its_driver_begins_does_not_end_the_chain(
     assert states == ["COMPLETED", "FAILED", "COMPLETED", "CANCELLED"], said(directory)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_a_job_and_not_the_chain(
     slurm: MiniSlurm, tmp_path: Path, digits: Path
 ) -> None:

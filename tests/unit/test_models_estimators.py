@@ -76,7 +76,9 @@ def build_paced(learning_rate):
 
 def test_a_learning_rate_that_the_builder_takes_is_its_own():
     X, y = load_iris(return_X_y=True)
-    made = KerasClassifier(build_paced, learning_rate=0.25, batch_size=150).fit(X, y)
+    made = KerasClassifier(build_paced, learning_rate=0.25, batch_size=150, random_state=0).fit(
+        X, y
+    )
     assert float(made.model_.optimizer.learning_rate) == 0.25
 
 

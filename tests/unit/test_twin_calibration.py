@@ -82,6 +82,7 @@ def test_days_differ_but_not_all_together(sample):
     assert warmth.std() > 4
 
 
+@pytest.mark.slow
 def test_skill_on_the_table_is_the_archives(sample):
     """As many updates as at full size; a fold's worth of tests leaves two points of noise."""
     dense_auc, dense_bss = skill.dense_net(sample, epochs=60)

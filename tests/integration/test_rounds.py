@@ -18,6 +18,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_finished_study_gets_more_folds_and_trains_these_only(tmp_path: Path) -> None:
     study = digits_study(tmp_path, **SMALL)
     done = stormsweep(tmp_path, "run", study, "--no-report")

@@ -33,6 +33,7 @@ def measurements(folder: Path, site: str = "local") -> dict[str, Path]:
     return {path.parent.name: path.parent for path in sorted(place.glob("*/journal.jsonl"))}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(machine.cores() < 2, reason="with one core there is one layout")
 def test_layouts_are_measured_once_with_the_same_scores_and_shown(
     tmp_path: Path, no_orphans: None

@@ -64,6 +64,7 @@ def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path
     assert proposals(directory) == after
 
 
+@pytest.mark.slow
 def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
     tmp_path: Path,
 ) -> None:

@@ -205,6 +205,7 @@ def test_a_full_disk_costs_a_job_and_not_the_chain(
         subprocess.run(["umount", "--lazy", str(runs)], check=True)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_requeued_is_not_taken_for_one_that_was_cancelled(
     slurm: MiniSlurm, tmp_path: Path
 ) -> None:

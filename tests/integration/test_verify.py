@@ -76,6 +76,7 @@ def test_a_killed_verification_goes_on(twin):
     assert kept(twin) == last(planned(twin)), "what trained the final model is left"
 
 
+@pytest.mark.slow
 def test_a_lost_model_is_made_again_and_a_second_look_is_counted(twin, tmp_path):
     directory = tmp_path / "twin"
     shutil.copytree(twin, directory)

@@ -23,7 +23,7 @@ module.build(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), 5, 32)
 @pytest.mark.parametrize(
     ("kind", "configurations", "page_mb", "peak_mb"),
     [
-        ("random", 1_000, 3.5, 600),
+        pytest.param("random", 1_000, 3.5, 600, marks=pytest.mark.slow),
         pytest.param("random", 10_000, 6.0, 1024, marks=pytest.mark.slow),
         pytest.param("grid", 10_000, 6.0, 1024, marks=pytest.mark.slow),
     ],

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from stormsweep.study.lock import DriverLock
 from tests import journals
 
@@ -38,6 +40,7 @@ def until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_the_report_is_written_until_the_study_is_finished(tmp_path: Path) -> None:
     directory = journals.simulate(tmp_path / "study", SPACE, stops=(90.0,), go_on=False)
     whole = journals.simulate(tmp_path / "whole", SPACE)

@@ -145,6 +145,7 @@ def test_what_a_killed_driver_left_for_nobody_goes_also_where_nothing_is_left_to
     assert [path.name for path in logs.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_orphans")
 def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_path: Path) -> None:
     study = digits_study(tmp_path, site='workers = "auto"')

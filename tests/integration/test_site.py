@@ -287,6 +287,7 @@ workers_per_node = 2
         nothing_is_left(slurm, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_study_on_pbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Path) -> None:
     """PBS's commands are a mock, since no server of it can be installed; all else is real."""
     (tmp_path / "pbs").mkdir()

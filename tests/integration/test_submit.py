@@ -305,6 +305,7 @@ def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_p
     until(lambda: not queue(slurm), tmp_path / "runs" / "digits")
 
 
+@pytest.mark.slow
 def test_watch_follows_from_the_queue_to_the_end(slurm: MiniSlurm, tmp_path: Path) -> None:
     write_site(tmp_path)
     job = submit(tmp_path, digits_study(tmp_path, **TINY))

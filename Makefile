@@ -72,6 +72,8 @@ LATER = log=$$(mktemp); later() { "$$@" >$$log 2>&1; code=$$?; cat $$log; rm -f 
 test-units:
 	@$(LATER) $(BIN)/pytest tests/unit tests/browser -m "not slow and not cluster" --durations=15
 
+# To look into all files for the few tests on Slurm takes half a minute.
+ON_SLURM := $(shell grep -il slurm tests/unit/test_*.py tests/integration/test_*.py)
 # So that the three take about as long, the last has some of the second's: none that need a study which
 # others of the second need too.
 SHARED := $(wildcard $(addprefix tests/integration/test_,worker*.py walltime.py s[cw]*.py strategies.py rounds.py \
@@ -82,7 +84,7 @@ test-commands:
 	@$(LATER) $(BIN)/pytest tests/integration -m "not slow and not cluster" --durations=15 $(SHARED:%=--ignore=%)
 
 test-cluster:
-	@$(BIN)/pytest -m "not slow and cluster" --durations=15
+	@$(BIN)/pytest $(ON_SLURM) -m "not slow and cluster" --durations=15
 	@$(BIN)/pytest $(SHARED) -m "not slow and not cluster" --durations=5
 
 test-slow: $(VENV)/.dev system

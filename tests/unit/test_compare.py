@@ -20,6 +20,7 @@ from stormsweep import compare, write_comparison
 from stormsweep.errors import JournalError, UserError
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import frames, journal
+from stormsweep.results.contenders import holm
 from stormsweep.results.summary import differences as against_the_best
 from stormsweep.scaling import differences
 from stormsweep.scaling.accounts import account
@@ -277,7 +278,7 @@ def test_of_a_score_to_be_minimized_less_is_better(runs: Path) -> None:
 def test_holm_is_between_the_plain_and_bonferronis_and_keeps_the_order(
     given_p: list[float],
 ) -> None:
-    adjusted = differences.holm(given_p)
+    adjusted = holm(given_p)
     p = np.array(given_p, dtype=float)
     known = ~np.isnan(p)
     assert (np.isnan(adjusted) == ~known).all()

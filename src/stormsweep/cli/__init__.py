@@ -73,7 +73,7 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(text)
         else:
-            _say(f"{text} (see --help)")
+            _say(f"{text.replace('Value error, ', '')} (see --help)")
         code = 2
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted")

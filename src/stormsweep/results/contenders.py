@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import polygamma, psi, stdtr, stdtrit
 
 from stormsweep.errors import UserError
@@ -91,18 +91,23 @@ def against(best: int, scores: NDArray[np.float64], rounds: int = 1) -> Comparis
     return Comparisons(mean, half, chance, holm(chance), freedom)
 
 
-def holm(chances: NDArray[np.float64]) -> NDArray[np.float64]:
+def holm(chances: ArrayLike) -> NDArray[np.float64]:
     """Return p-values adjusted for their number, so that one by chance is seen at most so often.
+
+    After Holm (1979), Scandinavian Journal of Statistics 6, 65-70. NaN stays NaN, and is not
+    counted.
 
     Examples
     --------
-    >>> holm(np.array([0.01, 0.04, 0.03])).tolist()
+    >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    order = np.argsort(chances, kind="stable")
-    left = np.arange(len(chances), 0, -1)
-    adjusted = np.empty(len(chances))
-    adjusted[order] = np.minimum(np.maximum.accumulate(left * chances[order]), 1.0)
+    given = np.asarray(chances, dtype=float)
+    known = np.flatnonzero(~np.isnan(given))
+    order = known[np.argsort(given[known], kind="stable")]
+    left = np.arange(len(order), 0, -1)
+    adjusted = np.full(given.shape, np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(left * given[order]), 1.0)
     return adjusted
 
 

@@ -11,7 +11,6 @@ from stormsweep.config.study import METRICS
 from stormsweep.errors import JournalError
 from stormsweep.records import (
     Entry,
-    PlanCut,
     Proposed,
     RunPlanned,
     SearchEnded,
@@ -20,7 +19,7 @@ from stormsweep.records import (
     TaskPaused,
 )
 from stormsweep.results.journal import of_kind
-from stormsweep.results.progress import cut
+from stormsweep.results.progress import progress_of
 from stormsweep.results.views import view
 from stormsweep.work import identity
 
@@ -80,23 +79,7 @@ def planned_runs(entries: Sequence[Entry]) -> dict[str, RunPlanned]:
 
     Milestones that a change of the study made needless are left out, and so are runs without any.
     """
-    runs: dict[str, RunPlanned] = {}
-    for entry in entries:
-        match entry.record:
-            case RunPlanned() as record:
-                milestones = set(record.milestones)
-                if record.run in runs:
-                    milestones |= set(runs[record.run].milestones)
-                runs[record.run] = RunPlanned(
-                    record.run, record.hyperparameters, record.fold, sorted(milestones)
-                )
-            case PlanCut(runs=left):
-                for run, last in left.items():
-                    if (plan := cut(runs.pop(run, None), last)) is not None:
-                        runs[run] = plan
-            case _:
-                pass
-    return runs
+    return progress_of(entries).planned
 
 
 @view

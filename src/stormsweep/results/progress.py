@@ -70,18 +70,18 @@ class Progress:
                 self.planned[run] = plan
             case PlanCut(runs=runs):
                 for run, last in runs.items():
-                    if (left := cut(self.planned.pop(run, None), last)) is not None:
-                        self.planned[run] = left
+                    self._cut(run, last)
             case StudyBegun() as begun:
                 self.begun = begun
             case other:
                 self.session = max(self.session, getattr(other, "session", 0))
 
-
-def cut(plan: RunPlanned | None, last: int) -> RunPlanned | None:
-    """Return a run with its milestones up to one; None where there are none of these."""
-    stops = [epoch for epoch in plan.milestones if epoch <= last] if plan is not None else []
-    return dataclasses.replace(plan, milestones=stops) if plan is not None and stops else None
+    def _cut(self, run: str, last: int) -> None:
+        """Leave a run with its milestones up to one, and none without any."""
+        if (plan := self.planned.pop(run, None)) is not None:
+            stops = [epoch for epoch in plan.milestones if epoch <= last]
+            if stops:
+                self.planned[run] = dataclasses.replace(plan, milestones=stops)
 
 
 def progress_of(entries: Iterable[Entry]) -> Progress:

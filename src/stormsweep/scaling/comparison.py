@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stormsweep.config.study import METRICS
+from stormsweep.results.contenders import holm
 from stormsweep.scaling import differences
 from stormsweep.scaling.differences import Estimate
 from stormsweep.scaling.lines import Fit, Line, by_x
@@ -162,7 +163,7 @@ class Comparison:
         count = int(table["p"].notna().sum())
         ends = [estimate.interval(count) for estimate in found]
         table["low_all"], table["high_all"] = [low for low, _ in ends], [high for _, high in ends]
-        table["p_all"] = differences.holm(table["p"].tolist())
+        table["p_all"] = holm(table["p"].tolist())
         table["beyond"] = table["p_all"] < 1 - differences.LEVEL
         return table
 

@@ -11,11 +11,10 @@ folds, the differences are taken fold by fold (paired); else each study has a va
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.95
@@ -112,22 +111,3 @@ def unpaired(
 
 def _share(folds: int, rounds: int) -> float:
     return 1 / folds + 1 / (folds // rounds - 1)
-
-
-def holm(probabilities: Sequence[float]) -> NDArray[Any]:
-    """Return probabilities adjusted for their number, after Holm (1979); NaN stays NaN.
-
-    Examples
-    --------
-    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    given = np.asarray(probabilities, dtype=float)
-    adjusted = np.full(given.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(given))
-    order = known[np.argsort(given[known], kind="stable")]
-    worst = 0.0
-    for rank, place in enumerate(order):
-        worst = max(worst, min(1.0, (len(order) - rank) * given[place]))
-        adjusted[place] = worst
-    return adjusted

@@ -29,6 +29,7 @@ from stormsweep.work import Task
 
 #: A task that lost its worker so often is never done.
 _MOST_LOSSES = 500
+#: What the scores that a strategy is told are drawn from, beside the seed.
 _SCORES = 0x5C04E5
 #: What a worker takes to find that no epoch fits.
 _LOOK = 0.05

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 from stormsweep.config.growth import grew
 from stormsweep.config.load import differences, load_study
 from stormsweep.config.study import StudyFile
-from stormsweep.errors import JournalError, SlurmError, StudyInterrupted, UserError, typed
+from stormsweep.errors import (
+    JournalError,
+    SlurmError,
+    StudyFileError,
+    StudyInterrupted,
+    UserError,
+    typed,
+)
 from stormsweep.files import write_text
 from stormsweep.records import Entry, StudyBegun, TaskDone, TaskPaused
 
@@ -179,7 +186,7 @@ class StudyDirectory:
 
         Raises
         ------
-        UserError
+        StudyFileError
             If ``search.known`` is no such file.
         """
         from stormsweep.neighbours.points import known_points
@@ -192,7 +199,10 @@ class StudyDirectory:
         own = self._folder / "known.jsonl"
         source = own if self.recorded and own.is_file() else search.known
         epochs = max(stops_of(self._file), default=DEFAULT_EPOCHS)
-        return known_points(source, search.objectives or [search.metric], epochs)
+        try:
+            return known_points(source, search.objectives or [search.metric], epochs)
+        except UserError as error:
+            raise StudyFileError(f"search.known: {error}") from None
 
     def keep_known(self) -> None:
         """Keep the points that are known: the strategy must find them as they were."""

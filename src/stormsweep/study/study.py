@@ -211,7 +211,11 @@ class Study:
 
         there = self.journal_path.is_file()
         entries = each(self.journal_path) if there else ()
-        found = remaining(self.file, entries, self._kept.known)
+        try:
+            found = remaining(self.file, entries, self._kept.known)
+        except StudyFileError as error:
+            # What a strategy lacks is told by its key alone.
+            raise StudyFileError(f"{self.path}: {error}") from None
         part = self._part(found.plan)
         if part is found.plan:
             return found
@@ -444,9 +448,9 @@ class Study:
                 audited,
                 together,
                 whole,
-                found.search,
-                before.reached,
-                found.dropped,
+                search=found.search,
+                reached=before.reached,
+                dropped=found.dropped,
             )
             with self._kept.logging():
                 staff = self._staff(plan)

@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-units test-commands test-cluster test-slow test-oldest check docs system slurm lock clean
+.PHONY: help install study test test-slow test-oldest check docs system slurm lock clean
 
 help:
 	@echo "make install    a virtual environment with the locked packages, and nothing else"
@@ -56,39 +56,13 @@ check: $(VENV)/.dev
 system:
 	@sh tests/install-system-packages.sh
 
-# Three parts beside each other: one computes, one waits for workers, one for Slurm. What the first two
-# print comes when they are over.
-ifeq ($(PYTEST_ARGS),)
+# Half of the processes wait at any time, for workers or for Slurm: four keep two cores busy.
+PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 test: check system
-	@$(MAKE) --no-print-directory -j3 test-units test-commands test-cluster
-else
-test: check system
-	$(BIN)/pytest -m "not slow" --durations=15 $(PYTEST_ARGS)
-endif
-
-# Prints what a command prints when it is over, and ends as it does.
-LATER = log=$$(mktemp); later() { "$$@" >$$log 2>&1; code=$$?; cat $$log; rm -f $$log; exit $$code; }; later
-
-test-units:
-	@$(LATER) $(BIN)/pytest tests/unit tests/browser -m "not slow and not cluster" --durations=15
-
-# To look into all files for the few tests on Slurm takes half a minute.
-ON_SLURM := $(shell grep -il slurm tests/unit/test_*.py tests/integration/test_*.py)
-# So that the three take about as long, the last has some of the second's: none that need a study which
-# others of the second need too.
-SHARED := $(wildcard $(addprefix tests/integration/test_,worker*.py walltime.py s[cw]*.py strategies.py rounds.py \
-  notebook.py docs_site.py completion.py jax.py forked.py))
-SHARED := $(filter-out %/test_scaling_models.py,$(SHARED))
-
-test-commands:
-	@$(LATER) $(BIN)/pytest tests/integration -m "not slow and not cluster" --durations=15 $(SHARED:%=--ignore=%)
-
-test-cluster:
-	@$(BIN)/pytest $(ON_SLURM) -m "not slow and cluster" --durations=15
-	@$(BIN)/pytest $(SHARED) -m "not slow and not cluster" --durations=5
+	$(BIN)/pytest -m "not slow" --durations=25 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev system
-	$(BIN)/pytest -m slow -rP $(PYTEST_ARGS)
+	$(BIN)/pytest -m slow -rP
 	HYPOTHESIS_PROFILE=wander $(BIN)/pytest -m "not slow" tests/unit
 
 # The lower bounds of pyproject.toml, tried: an environment of its own with the oldest of all that is
@@ -97,7 +71,7 @@ OLDEST := .venv-oldest
 test-oldest:
 	$(UV) venv --quiet --allow-existing --python 3.11 $(OLDEST)
 	$(UV) pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --group dev --editable .
-	$(OLDEST)/bin/python -m pytest -m "not slow" tests/unit $(PYTEST_ARGS)
+	$(OLDEST)/bin/python -m pytest -m "not slow" tests/unit
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -b html -W --keep-going -d docs/_build/doctrees docs docs/_build/html

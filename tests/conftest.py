@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 # Before anything numerical is imported: tests run beside worker processes on few cores.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -16,6 +19,8 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 from .slurm.cluster import MiniSlurm, why_not  # noqa: E402
 
+T = TypeVar("T")
+
 # The machines that run this are shared and slow at times: no property test fails by the clock.
 # Nor by chance: the same examples each time, and new ones where they are asked for
 # (HYPOTHESIS_PROFILE=wander, as `make test-slow` does).
@@ -25,13 +30,52 @@ settings.register_profile("wander", **_CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
+#: Files that are begun before others, because they take longest.
+_LONG = (
+    *("test_submit", "test_site", "test_faults", "test_report", "test_strategies", "test_verify"),
+    *("test_remote_pool", "test_prepare", "test_training"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests on Slurm, and those through the command line: they run beside each other."""
+    """Mark tests by what they need, and bring them in order.
+
+    Where pytest has several processes (``-n``), each takes a file when it has none: the long ones
+    go first, or everybody would wait for them at the end.
+    """
+    places = {}
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker("integration")
         if "slurm_daemons" in getattr(item, "fixturenames", ()):
             item.add_marker("cluster")
+        long = [place for place, name in enumerate(_LONG) if item.path.stem.startswith(name)]
+        places[item] = not long, *long[:1], "unit" in item.path.parts
+    items.sort(key=places.__getitem__)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], T]], T]:
+    """Return a function that makes something once for all processes of this test run.
+
+    It is given a name and what makes it in a folder, and hands on what that returned, which JSON
+    must be able to say.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, make: Callable[[Path], T]) -> T:
+        folder = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            answer = shared / f"{name}.json"
+            if not answer.exists():
+                folder.mkdir(exist_ok=True)
+                answer.write_text(json.dumps(make(folder)), encoding="utf-8")
+        made: T = json.loads(answer.read_text(encoding="utf-8"))
+        return made
+
+    return once
 
 
 @pytest.fixture(scope="session")

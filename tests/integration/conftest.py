@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -144,6 +145,10 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
+#: The fixture `made_once`.
+MadeOnce = Callable[[str, Callable[[Path], Any]], Any]
+
+
 def digits_study(folder: Path, name: str = "digits", **changes: str) -> Path:
     """Write scikit-learn's digits ("is it an 8?") and a study of them into `folder`."""
     from sklearn.datasets import load_digits
@@ -172,15 +177,18 @@ def digits_study(folder: Path, name: str = "digits", **changes: str) -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(made_once: MadeOnce) -> Path:
     """The directory of a finished study of two workers: what others must come to as well.
 
     Many tests read it; one that would change it takes a copy.
     """
-    folder = tmp_path_factory.mktemp("digits")
-    done = stormsweep(folder, "run", digits_study(folder))
-    assert done.returncode == 0, done.stderr
-    return folder / "runs" / "digits"
+
+    def make(folder: Path) -> str:
+        done = stormsweep(folder, "run", digits_study(folder))
+        assert done.returncode == 0, done.stderr
+        return str(folder / "runs" / "digits")
+
+    return Path(made_once("digits", make))
 
 
 TWIN = """
@@ -226,13 +234,17 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def twin_study(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def twin_study(made_once: MadeOnce) -> Finished:
     """A small study of the twin, with its report."""
-    folder = tmp_path_factory.mktemp("twin")
-    (folder / "twin.toml").write_text(TWIN.format(folder=folder), encoding="utf-8")
-    done = stormsweep(folder, "run", "twin.toml")
-    assert done.returncode == 0, done.stderr
-    return Finished(folder, folder / "runs" / "twin", done.stdout)
+
+    def make(folder: Path) -> tuple[str, str]:
+        (folder / "twin.toml").write_text(TWIN.format(folder=folder), encoding="utf-8")
+        done = stormsweep(folder, "run", "twin.toml")
+        assert done.returncode == 0, done.stderr
+        return str(folder), done.stdout
+
+    folder, printed = made_once("twin", make)
+    return Finished(Path(folder), Path(folder) / "runs" / "twin", printed)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,10 @@ from stormsweep.study.layout import (
 
 if TYPE_CHECKING:
     from stormsweep.cluster.keeper import Launcher
+    from stormsweep.cluster.launchers import JobLauncher
+    from stormsweep.cluster.node_order import NodeOrder
     from stormsweep.cluster.pool import Pool
+    from stormsweep.config.sites import Site
     from stormsweep.data.prepared import PreparedData
     from stormsweep.study.places import Place
     from stormsweep.study.trial import Hired
@@ -220,50 +224,40 @@ class Staff:
             layout.threads,
             site.memory_gb or share,
             self._logs,
-            _paths(),
+            own_paths(),
             pins(site.pin, layout.workers, layout.threads),
             self._gpus,
             self._imported,
         )
 
     def _remote(self, layout: Layout, folders: Sequence[Path]) -> Pool:
-        from stormsweep.cluster.node_order import NodeOrder
         from stormsweep.cluster.remote import RemotePool
 
         assert self._place is not None
         site, chosen = self._place.found.site, self._file.site
-        memory = chosen.memory_gb
-        if memory is None and isinstance(site.memory_gb, float):
-            memory = MEMORY_SHARE * site.memory_gb / site.workers_per_node
         # A look at the test part needs one worker, whatever a node has.
         workers = min(layout.workers, site.workers_per_node)
         nodes = self._place.nodes if layout.workers == self._place.workers else (1, 1)
-        order = NodeOrder(
-            scheduler="",
-            workers=workers,
+        order = replace(
+            node_order(site, workers, self._logs),
             threads=layout.threads,
-            memory_gb=memory,
-            logs=str(self._logs),
             imported=list(self._imported),
             pin=chosen.pin,
             gpus=self._file.engine.use == "jax" and self._place.gpus,
-            walltime_s=None if site.walltime is None else walltime_seconds(site.walltime),
-            scratch=site.scratch,
             copies=[str(folder.resolve()) for folder in folders] if site.copy_data else [],
-            interface=site.interface,
         )
-        private = (self._directory / ".private").resolve()
-        return RemotePool(self._launcher(), order, private, nodes, _paths())
+        if chosen.memory_gb is not None:
+            order = replace(order, memory_gb=chosen.memory_gb)
+        private = private_folder(self._directory)
+        return RemotePool(self._launcher(), order, private, nodes, own_paths())
 
     def script(self) -> str:
         """Return the job script of a node, for a site whose nodes are jobs of their own."""
         from stormsweep.cluster.launchers import JobLauncher
-        from stormsweep.cluster.remote import node_command
 
         launcher = self._launcher()
         assert isinstance(launcher, JobLauncher)
-        order = (self._directory / ".private" / "..." / "node.json").absolute()
-        return launcher.script(node_command(order, "1"))
+        return job_script(launcher, self._directory)
 
     def _launcher(self) -> Launcher:
         from stormsweep.cluster.launchers import JobLauncher, StepLauncher, own_job
@@ -292,6 +286,48 @@ class Staff:
         return self._file.model_copy(update={"site": site})
 
 
-def _paths() -> list[str]:
+def node_order(site: Site, workers: int, logs: Path) -> NodeOrder:
+    """Return what a node of a site is told, as far as the site itself says it.
+
+    Parameters
+    ----------
+    site : Site
+        The site.
+    workers : int
+        Workers of a node.
+    logs : Path
+        Folder of the logs.
+    """
+    from stormsweep.cluster.node_order import NodeOrder
+
+    memory = site.memory_gb
+    return NodeOrder(
+        scheduler="",
+        workers=workers,
+        threads=site.threads_per_worker,
+        memory_gb=(
+            MEMORY_SHARE * memory / site.workers_per_node if isinstance(memory, float) else None
+        ),
+        logs=str(logs),
+        imported=[],
+        walltime_s=None if site.walltime is None else walltime_seconds(site.walltime),
+        scratch=site.scratch,
+        interface=site.interface,
+    )
+
+
+def private_folder(directory: Path) -> Path:
+    """Return the folder of the nodes' orders and certificates while workers are there."""
+    return (directory / ".private").resolve()
+
+
+def job_script(launcher: JobLauncher, directory: Path) -> str:
+    """Return the script of a job that is a node, as it would be submitted."""
+    from stormsweep.cluster.remote import node_command
+
+    return launcher.script(node_command(private_folder(directory) / "..." / "node.json", "1"))
+
+
+def own_paths() -> list[str]:
     """Return the folders in which the user's own modules are looked for."""
     return list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))

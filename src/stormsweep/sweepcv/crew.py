@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine
-from stormsweep.config.sites import LOCAL, walltime_seconds
+from stormsweep.config.sites import LOCAL
 from stormsweep.errors import UserError
 from stormsweep.study.directory import study_key
 from stormsweep.study.layout import MEMORY_SHARE
 from stormsweep.study.places import Place, place_of, refuse_unfit
+from stormsweep.study.staff import job_script, node_order, own_paths, private_folder
 
 if TYPE_CHECKING:
     from stormsweep.cluster.launchers import JobLauncher
@@ -74,32 +75,19 @@ class Crew:
         threads = max(1, machine.cores() // self.workers)
         # Some candidates need more than others: a worker may take what all may take together.
         memory = MEMORY_SHARE * machine.memory_gb()
-        return LocalPool(self.workers, threads, memory, folder / "logs", _paths())
+        return LocalPool(self.workers, threads, memory, folder / "logs", own_paths())
 
     def _remote(self, place: Place, folder: Path) -> Pool:
-        from stormsweep.cluster.node_order import NodeOrder
         from stormsweep.cluster.remote import RemotePool
 
         site = place.found.site
-        memory = site.memory_gb
-        order = NodeOrder(
-            scheduler="",
-            workers=min(self.workers, site.workers_per_node),
-            threads=site.threads_per_worker,
-            memory_gb=(
-                MEMORY_SHARE * memory / site.workers_per_node if isinstance(memory, float) else None
-            ),
-            logs=str((folder / "logs").resolve()),
-            imported=[],
+        order = dataclasses.replace(
+            node_order(site, min(self.workers, site.workers_per_node), (folder / "logs").resolve()),
             gpus=place.gpus,
-            walltime_s=None if site.walltime is None else walltime_seconds(site.walltime),
-            scratch=site.scratch,
-            interface=site.interface,
         )
-        private = (folder / ".private").resolve()
         launcher = _launcher(place, folder)
-        refuse_unfit(place, folder, _script(launcher, private))
-        return RemotePool(launcher, order, private, place.nodes, _paths())
+        refuse_unfit(place, folder, job_script(launcher, folder))
+        return RemotePool(launcher, order, private_folder(folder), place.nodes, own_paths())
 
 
 def crew(site: str, n_jobs: int | None, directory: Path | None) -> Crew:
@@ -180,14 +168,3 @@ def _launcher(place: Place, folder: Path) -> JobLauncher:
     name = f"sweep-{folder.name}-stormsweep-workers"
     logs = (folder / "logs").resolve()
     return JobLauncher(place.found.site, name, f"{study_key(folder)}-workers", logs, Path.cwd())
-
-
-def _script(launcher: JobLauncher, private: Path) -> str:
-    from stormsweep.cluster.remote import node_command
-
-    return launcher.script(node_command(private / "..." / "node.json", "1"))
-
-
-def _paths() -> list[str]:
-    """Return the folders in which the user's own modules are looked for."""
-    return list(dict.fromkeys([str(Path.cwd()), *(path for path in sys.path if path)]))

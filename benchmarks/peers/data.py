@@ -27,8 +27,7 @@ source = "ncar-storms"
 path = {storms}
 cache = {cache}
 
-[search.space]
-{space}
+{search}
 
 [validation]
 folds = {folds}
@@ -68,26 +67,35 @@ def make(folder: Path, patches: int, space: dict[str, list[Any]], folds: int) ->
     }
 
 
+def study(folder: Path, patches: int, search: str, folds: int, precision: str) -> str:
+    """Return a study file on the twin that a data folder was made from, with `search` in it."""
+    return STUDY.format(
+        storms=json.dumps(str(_storms(folder, patches))),
+        cache=json.dumps(str(folder.with_name("cache"))),
+        search=search,
+        folds=folds,
+        precision=precision,
+    )
+
+
+def _storms(folder: Path, patches: int) -> Path:
+    return folder.with_name(f"storms-{patches}")
+
+
 def _write(part: Path, folder: Path, patches: int, space: dict[str, list[Any]], folds: int) -> None:
-    storms = folder.with_name(f"storms-{patches}")
+    storms = _storms(folder, patches)
     if not storms.exists():
         synthesize(storms, patches, SEED)
     lines = "\n".join(f"{name} = {json.dumps(values)}" for name, values in space.items())
     for precision in PRECISIONS:
-        text = STUDY.format(
-            storms=json.dumps(str(storms)),
-            cache=json.dumps(str(folder.with_name("cache"))),
-            space=lines,
-            folds=folds,
-            precision=precision,
-        )
+        text = study(folder, patches, f"[search.space]\n{lines}", folds, precision)
         (part / f"{precision}.toml").write_text(text, encoding="utf-8")
-    study = Study.from_toml(part / f"{PRECISIONS[0]}.toml")
-    prepared = study.prepare().part("train")
+    first = Study.from_toml(part / f"{PRECISIONS[0]}.toml")
+    prepared = first.prepare().part("train")
     np.save(part / "inputs.npy", prepared.inputs)
     np.save(part / "labels.npy", prepared.labels)
     rows = {}
-    for number, fold in enumerate(fold_rows(prepared, protocol_of(study.file))):
+    for number, fold in enumerate(fold_rows(prepared, protocol_of(first.file))):
         rows[f"train_{number}"], rows[f"validation_{number}"] = fold.train, fold.validation
     np.savez(part / "folds.npz", **rows)
     (part / "space.json").write_text(json.dumps(space), encoding="utf-8")

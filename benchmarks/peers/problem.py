@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -53,14 +53,16 @@ def configurations(space: dict[str, list[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
 
 
-def build(input_shape: tuple[int, ...], learning_rate: float) -> Any:
+def build(
+    input_shape: tuple[int, ...], learning_rate: float, filters: Sequence[int] = (8, 16, 32)
+) -> Any:
     """Return the network of the 2019 study, compiled: 17,169 parameters for 32 x 32 x 3."""
     import keras
     from keras import layers
 
     model = keras.Sequential([layers.Input(input_shape)])
-    for filters in (8, 16, 32):
-        model.add(layers.Conv2D(filters, 5, padding="same", activation="relu"))
+    for number in filters:
+        model.add(layers.Conv2D(number, 5, padding="same", activation="relu"))
         model.add(layers.AveragePooling2D(2))
     model.add(layers.Flatten())
     model.add(layers.Dense(1, activation="sigmoid"))
@@ -95,6 +97,41 @@ def cross_validate(problem: Problem, batch_size: int, learning_rate: float, epoc
         probabilities = predict(model, problem.inputs[validation], batch_size)
         scores.append(roc_auc_score(problem.labels[validation], probabilities))
     return float(np.mean(scores))
+
+
+def climb(
+    problem: Problem,
+    rungs: Sequence[int],
+    batch_size: int,
+    learning_rate: float,
+    filters: Sequence[int],
+) -> Iterator[tuple[int, float]]:
+    """Train one configuration on all folds from rung to rung; yield each rung and its mean ROC AUC.
+
+    A pruner that is asked between two rungs can end the trial there; the models stay in memory.
+    """
+    import keras
+    from sklearn.metrics import roc_auc_score
+
+    keras.utils.clear_session()
+    shape = problem.inputs.shape[1:]
+    models = [build(shape, learning_rate, filters) for _ in problem.folds]
+    done = 0
+    for rung in rungs:
+        scores = []
+        for model, (train, validation) in zip(models, problem.folds, strict=True):
+            model.fit(
+                problem.inputs[train],
+                problem.labels[train],
+                batch_size=batch_size,
+                initial_epoch=done,
+                epochs=rung,
+                verbose=0,
+            )
+            probabilities = predict(model, problem.inputs[validation], batch_size)
+            scores.append(roc_auc_score(problem.labels[validation], probabilities))
+        done = rung
+        yield rung, float(np.mean(scores))
 
 
 def arguments() -> tuple[Path, Path]:

@@ -135,12 +135,27 @@ def repeat(tool: Tool, number: int, folder: Path, cores: Sequence[int]) -> dict[
     """Run a tool once; return its record."""
     record = asdict(Repeat(tool.name, number, 0.0, 0, {}))
     record |= {"began": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "load": round(os.getloadavg()[0], 2)}
+    facts, found = run(tool, number, folder, cores)
+    record |= facts
+    if found is None:
+        return record
+    scores = {}
+    for row in found["scores"]:
+        score = row.pop("roc_auc")
+        scores[key_of(row)] = round(score, 6)
+    return record | {"scores": scores, "version": found["version"]}
+
+
+def run(
+    tool: Tool, number: int, folder: Path, cores: Sequence[int]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Run a tool's script once; return what it took, or its ``problem``, and what it wrote."""
     python, reason = interpreter(tool)
     if reason:
-        return record | {"problem": reason}
+        return {"problem": reason}, None
     logs = WORK / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{tool.name}-{number}.log"
+    log = logs / f"{Path(tool.script).stem}-{tool.name}-{number}.log"
     # Short, because Ray's sockets lie below it.
     with tempfile.TemporaryDirectory(prefix="peers-") as scratch:
         out = Path(scratch) / "out.json"
@@ -153,19 +168,15 @@ def repeat(tool: Tool, number: int, folder: Path, cores: Sequence[int]) -> dict[
             TIMEOUT_SECONDS,
         )
         found = json.loads(out.read_text(encoding="utf-8")) if out.exists() else None
-    record |= {
+    took = {
         "seconds": round(measured.seconds, 2),
         "peak_bytes": measured.peak_bytes,
         "processes": measured.processes,
         "exact_looks": measured.exact_looks,
     }
     if measured.returncode or measured.timed_out or found is None:
-        return record | {"problem": failure(measured, log)}
-    scores = {}
-    for row in found["scores"]:
-        score = row.pop("roc_auc")
-        scores[key_of(row)] = round(score, 6)
-    return record | {"scores": scores, "version": found["version"]}
+        return took | {"problem": failure(measured, log)}, None
+    return took, found
 
 
 def interpreter(tool: Tool) -> tuple[str, str]:

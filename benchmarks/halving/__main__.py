@@ -34,6 +34,7 @@ def main() -> None:
         found["grids"][str(seed)] = {"grid": replays.about(answers), "rows": rows, "equal": equal}
         curves[str(seed)] = replays.random_curves(search, answers, asked.orders)
     found["together"] = together([one["rows"] for one in found["grids"].values()])
+    found["equal"] = replays.together_equal([one["equal"] for one in found["grids"].values()])
     if asked.note:
         found["note"] = asked.note
     (asked.output / "halving.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")

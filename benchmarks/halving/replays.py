@@ -34,9 +34,10 @@ WAYS = [
     Way("Hyperband", {"strategy": "hyperband"}),
     Way("Hyperband, one fold first", {"strategy": "hyperband", "first_folds": 1}),
 ]
-#: Strategies of whole trials, compared at equal numbers of them, over so many seeds at most.
+#: Strategies of whole trials, compared at equal numbers of them with the first, over so many seeds
+#: at most.
 WHOLE = ("random", "sobol", "tpe", "cma-es", "nsga2")
-TRIALS, SEEDS = (12, 16, 24), 20
+TRIALS, SEEDS = (12, 16, 24), 50
 #: Random search gets the training that these had.
 COMPARED = ("ASHA", "ASHA, one fold first")
 
@@ -86,9 +87,38 @@ def equal_trials(search: SearchTable, answers: Answers, seeds: int) -> list[dict
             ]
             rows.append(
                 {"name": name, "trials": trials, "seeds": seeds}
-                | {"median": float(np.median(regret))}
-                | {"mean": float(np.mean(regret)), "most": float(np.max(regret))}
+                | {"regrets": [round(value, 6) for value in regret]}
+                | spread(regret)
             )
+    return rows
+
+
+def spread(regret: Sequence[float]) -> dict[str, float]:
+    """Return what the table says of how far searches are behind the grid's best."""
+    return {
+        "median": float(np.median(regret)),
+        "mean": float(np.mean(regret)),
+        "most": float(np.max(regret)),
+    }
+
+
+def together_equal(grids: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the rows of `equal_trials` with the searches of all grids together.
+
+    Each is compared with random search of the same grid, number of trials and seed: in which share
+    of the pairs it is ahead, and in which behind.
+    """
+    pooled = {
+        (same[0]["trials"], same[0]["name"]): [value for row in same for value in row["regrets"]]
+        for same in zip(*grids, strict=True)
+    }
+    rows = []
+    for (trials, name), regrets in pooled.items():
+        ahead = np.subtract(pooled[trials, WHOLE[0]], regrets)
+        rows.append(
+            {"name": name, "trials": trials, **spread(regrets)}
+            | {"ahead": float(np.mean(ahead > 0)), "behind": float(np.mean(ahead < 0))}
+        )
     return rows
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stormsweep.cluster import machine
@@ -13,7 +13,7 @@ def of(found: Mapping[str, Any]) -> str:
     return "\n".join(_lines(found)) + "\n"
 
 
-def _equal(grids: Mapping[str, Any]) -> Iterator[str]:
+def _equal(grids: Mapping[str, Any], together: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield how far behind the best strategies are that train every trial to its end."""
     seeds = next(iter(grids.values()))["equal"][0]["seeds"]
     yield ""
@@ -37,6 +37,28 @@ def _equal(grids: Mapping[str, Any]) -> Iterator[str]:
             if (row := rows[seed, trials, name])
         ]
         yield f"| seed {seed} | {trials} | " + " | ".join(cells) + " |"
+    yield ""
+    yield (
+        "The searches of all grids together, against random search of the same grid, number of "
+        "trials and seed:"
+    )
+    yield ""
+    yield (
+        "| strategy | trials | behind the grid's best, median (mean, most) | random search "
+        "| nearer to the best than random search | further |"
+    )
+    yield "| " + " | ".join(["---"] * 6) + " |"
+    chance = {row["trials"]: row for row in together if row["name"] == names[0]}
+    for row in together:
+        if row["name"] != names[0]:
+            behind, at_random = (
+                f"{one['median']:.4f} ({one['mean']:.4f}, {one['most']:.4f})"
+                for one in (row, chance[row["trials"]])
+            )
+            yield (
+                f"| {row['name']} | {row['trials']} | {behind} | {at_random} "
+                f"| {row['ahead']:.0%} | {row['behind']:.0%} |"
+            )
 
 
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -99,7 +121,7 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
                 f"| {row['name']} | {row['dropped']:.1f} | {row['eliminated_falsely']:.1f} "
                 f"| {row['beyond_noise']:.1f} | {row['best_dropped']:.0%} |"
             )
-    yield from _equal(grids)
+    yield from _equal(grids, found["equal"])
     for seed, one in grids.items() if len(grids) > 1 else ():
         yield ""
         yield f"Seed {seed}:"

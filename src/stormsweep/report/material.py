@@ -21,6 +21,7 @@ from stormsweep.results.summary import Summary, differences, summary
 from stormsweep.results.views import Kept
 from stormsweep.scaling import measured
 from stormsweep.scaling.accounts import Account, account
+from stormsweep.scaling.hindsight import Hindsight, hindsight
 from stormsweep.scaling.timings import worker_time
 
 
@@ -110,6 +111,11 @@ class Material:
     def importance(self) -> importance.Importance:
         """What mattered."""
         return importance.importance(self.entries)
+
+    @cached_property
+    def hindsight(self) -> Hindsight | None:
+        """What dropping trials early would have missed; None where the study does not tell."""
+        return hindsight(self.entries)
 
     @cached_property
     def tasks(self) -> pd.DataFrame:

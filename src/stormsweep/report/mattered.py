@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from stormsweep.report import words
+from stormsweep.report.hindsight import hindsight_table, hindsight_words
 from stormsweep.report.interactions import interaction_picture
 from stormsweep.report.material import Material
 from stormsweep.report.parts import Cell, Part, Table, gather
@@ -28,8 +29,10 @@ def section(material: Material) -> Part | None:
     if len(material.points) < 2 or material.summary.best is None:
         return None
     pictures = gather(material, importance_picture, interaction_picture)
-    tables = [table for table in (importance_table(material), contender_table(material)) if table]
-    return Part([*importance_words(material), *contest_words(material)], pictures, tables)
+    made = importance_table(material), contender_table(material), hindsight_table(material)
+    texts = importance_words(material), contest_words(material), hindsight_words(material)
+    tables = [table for table in made if table]
+    return Part([text for some in texts for text in some], pictures, tables)
 
 
 def effect_label(effect: str, first: str, second: str) -> str:

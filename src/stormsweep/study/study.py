@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from stormsweep.scaling.advice import Advice, Budget
     from stormsweep.scaling.design import Part
     from stormsweep.scaling.foretold import Foretold
+    from stormsweep.scaling.hindsight import Hindsight
     from stormsweep.search.search import Search
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.foretelling import Circumstances
@@ -328,6 +329,15 @@ class Study:
         from stormsweep.results.contenders import contenders
 
         return contenders(self.entries())
+
+    def hindsight(self) -> Hindsight | None:
+        """Return what dropping trials early would have missed; see `stormsweep.scaling.hindsight`.
+
+        None where the study does not tell.
+        """
+        from stormsweep.scaling.hindsight import hindsight
+
+        return hindsight(self.entries())
 
     def timings(self, of: Literal["tasks", "workers", "sessions"] = "tasks") -> pd.DataFrame:
         """Return where the time went; see `stormsweep.scaling.timings`.

@@ -12,17 +12,20 @@ def hindsight_words(material: Material) -> list[str]:
     found = material.hindsight
     if found is None:
         return []
-    end = (
-        f"the best itself in {words.percent(found.reached_best)} of them, within its fold noise of "
-        f"{words.score(found.fold_noise)} in {words.percent(found.within_noise)}"
-    )
+    if found.reached_best == 1:
+        end = "the best in all of them"
+    else:
+        end = (
+            f"the best in {words.percent(found.reached_best)} of them, what is within its fold "
+            f"noise of {words.score(found.fold_noise)} in {words.percent(found.within_noise)}, and "
+            f"at most {words.score(found.most_behind)} behind"
+        )
     return [
         "Would it have done to drop configurations early? Replayed on these scores, with "
         f"{words.count(found.workers, 'worker')} and in {words.count(found.orders, 'order')}, "
         f"asha (one of {found.reduction} goes on from each number of epochs) trains "
         f"{words.percent(found.training)} of the epochs, in {words.percent(found.seconds)} of the "
-        f"time of training, and finds {end}; at most it ends {words.score(found.most_behind)} "
-        "behind."
+        f"time of training, and finds {end}."
     ]
 
 

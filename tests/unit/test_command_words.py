@@ -10,8 +10,11 @@ import pytest
 
 import stormsweep
 from stormsweep.cli.begin import init
+from stormsweep.cli.show import status
 from stormsweep.cli.words import failures
 from stormsweep.records import RunFailed
+from stormsweep.results import facts, journal
+from tests.journals import simulate, task, writer
 
 
 def test_init_prints_a_command_that_a_shell_reads_back(
@@ -51,3 +54,26 @@ def test_a_reason_is_said_once_for_all_runs_that_failed_for_it() -> None:
     assert list(failures([failed("b-f0", "diverged")], Path("runs/x"))) == [
         "Failed: run b-f0 (error): diverged"
     ]
+
+
+def test_status_says_what_is_still_failed_and_each_reason_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losing this: fifty lines of one mistake, and a run listed that was trained since."""
+    wrong = ("error", "no such layer", "")
+    fail = {0: ("diverged", "loss is nan", ""), 1: wrong, 2: wrong}
+    directory = simulate(tmp_path / "study", {"x": [1, 2], "epochs": [3]}, fail=fail)
+    runs = facts.planned_runs(journal.read(directory / "journal.jsonl"))
+    first, second, third = list(runs.values())[:3]
+    status(directory)
+    told = capsys.readouterr().out
+    assert f"  failed  run {first.run} (diverged): loss is nan" in told.splitlines()
+    assert "  failed  2 runs (error): no such layer" in told.splitlines()
+    assert f"            {second.run}, {third.run}" in told.splitlines()
+    with writer(directory / "journal.jsonl") as append:
+        later = task(first, 0, 3, started=2e9)
+        append(later.stopped, later)
+    status(directory)
+    told = capsys.readouterr().out
+    assert "diverged" not in told
+    assert told.count("no such layer") == 1

@@ -11,7 +11,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import accounts, hyperparameters
+from stormsweep.cli.words import accounts, alike, hyperparameters
 from stormsweep.wording import duration
 
 
@@ -111,8 +111,9 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
             f"  tested  roc_auc {look.scores['roc_auc'][0]:.4f} on {look.cases:,} test cases"
             + (f", look {look.look}" if look.look > 1 else "")
         )
-    for failure in frames.failures(entries).to_dict("records"):
-        typer.echo(f"  failed  run {failure['run']} ({failure['failure']}): {failure['reason']}")
+    failed = frames.failures(entries).query("not recovered").drop_duplicates("run", keep="last")
+    for line in alike(failed[["run", "failure", "reason"]].itertuples(index=False, name=None)):
+        typer.echo(f"  {'' if line.startswith(' ') else 'failed':<8}{line}")
     if summary.synthetic:
         typer.echo("  data    synthetic (the twin)")
 

@@ -60,20 +60,31 @@ def failures(failed: Iterable[RunFailed], directory: Path | None = None) -> Iter
     directory : Path, optional
         Of the study; the log of its driver holds the tracebacks.
     """
+    failed = list(failed)
+    for line in alike((one.run, one.failure, one.reason) for one in failed):
+        yield line if line.startswith(" ") else f"Failed: {line}"
+    if directory is not None and any(one.detail for one in failed):
+        yield f"Traceback: {directory / 'logs' / 'driver.log'}"
+
+
+def alike(failed: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield a line for each reason that runs failed for, and beneath it the first of several runs.
+
+    Parameters
+    ----------
+    failed : iterable of (str, str, str)
+        Run, kind of failure and reason.
+    """
     runs: dict[tuple[str, str], list[str]] = {}
-    traced = False
-    for one in failed:
-        runs.setdefault((one.failure, one.reason), []).append(one.run)
-        traced = traced or bool(one.detail)
+    for run, kind, reason in failed:
+        runs.setdefault((kind, reason), []).append(run)
     for (kind, reason), names in runs.items():
         if len(names) == 1:
-            yield f"Failed: run {names[0]} ({kind}): {reason}"
+            yield f"run {names[0]} ({kind}): {reason}"
             continue
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        yield f"Failed: {len(names):,} runs ({kind}): {reason}"
+        yield f"{len(names):,} runs ({kind}): {reason}"
         yield f"  {', '.join(names[:_NAMED])}{more}"
-    if traced and directory is not None:
-        yield f"Traceback: {directory / 'logs' / 'driver.log'}"
 
 
 def accounts(account: Account) -> Iterator[tuple[str, str]]:

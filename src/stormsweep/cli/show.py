@@ -58,6 +58,12 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     from stormsweep.study.places import was_submitted
     from stormsweep.study.study import Study
 
+    if (search := _searched(study)) is not None:
+        from stormsweep.cli import searched
+
+        for line in searched.status(search):
+            typer.echo(line)
+        return
     chosen = Study.from_toml(study, runs)
     asked = chosen.jobs()
     jobs = asked or {}
@@ -118,6 +124,13 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         typer.echo("  data    synthetic (the twin)")
 
 
+def _searched(directory: Path) -> Any:
+    """Return what a SweepSearchCV did whose directory this is; None where it is not one."""
+    from stormsweep.results.searched import read
+
+    return read(directory) if directory.is_dir() else None
+
+
 def _queue(jobs: list[str]) -> None:
     for line in jobs:
         typer.echo(f"  {line}")
@@ -145,14 +158,24 @@ def results(
     from stormsweep.errors import UserError
     from stormsweep.study.study import Study
 
-    chosen = Study.from_toml(study, runs)
     if folds and what not in (What.configurations, What.fits):
         raise UserError(f"results: --folds does not go with --what {what.value}")
     what = What.fits if folds else what
-    frame = _frame(chosen, what)
+    if (search := _searched(study)) is not None:
+        if what is not What.configurations:
+            raise UserError(
+                f"results: --what {what.value} is of studies; {study} is the directory of a "
+                "SweepSearchCV, which has its candidates only"
+            )
+        frame, metric = search.candidates, ""
+    else:
+        chosen = Study.from_toml(study, runs)
+        frame, metric = _frame(chosen, what), chosen.file.search.metric
 
     def text() -> str:
-        return _text(frame, format, what, chosen.file.search.metric)
+        if search is not None and format is Format.table:
+            return _table(frame) if len(frame) else "no candidate is proposed yet\n"
+        return _text(frame, format, what, metric)
 
     if format is Format.parquet and output is None:
         raise UserError("results: --format parquet needs a file: --output FILE")
@@ -165,9 +188,7 @@ def results(
             if format is Format.parquet:
                 frame.to_parquet(beside, index=False)
             else:
-                beside.write_text(
-                    _text(frame, format, what, chosen.file.search.metric), encoding="utf-8"
-                )
+                beside.write_text(text(), encoding="utf-8")
         return
     sys.stdout.write(text())
 

@@ -52,6 +52,19 @@ def study_key(directory: Path) -> str:
     return hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:12]
 
 
+def no_study(folder: Path) -> str:
+    """Say, for an error, what a folder is that has no study file."""
+    from stormsweep.results.searched import read
+
+    with contextlib.suppress(JournalError):
+        if read(folder) is not None:
+            return (
+                f"{folder}: is the directory of a SweepSearchCV, not of a study; `stormsweep "
+                "status` and `stormsweep results` tell of it"
+            )
+    return f"{folder}: is no study's directory; it has no study.toml"
+
+
 class StudyDirectory:
     """The directory of one study.
 

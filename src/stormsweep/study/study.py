@@ -22,7 +22,7 @@ from stormsweep.records import (
 )
 from stormsweep.search.plan import Plan
 from stormsweep.study.chain import MAX_JOBS
-from stormsweep.study.directory import StudyDirectory
+from stormsweep.study.directory import StudyDirectory, no_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ class Study:
         path = Path(path)
         if path.is_dir():
             if not (path / "study.toml").is_file():
-                raise StudyFileError(f"{path}: is no study's directory; it has no study.toml")
+                raise StudyFileError(no_study(path))
             return cls(load_study(path / "study.toml"), path / "study.toml", path)
         file = load_study(path)
         return cls(file, path, Path(runs) / file.study.name)

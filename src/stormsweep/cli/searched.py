@@ -1,0 +1,27 @@
+"""What `status` and `results` say of the directory of a `SweepSearchCV`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def status(found: Any) -> Iterator[str]:
+    """Yield what a search has done so far.
+
+    Parameters
+    ----------
+    found : Searched
+        The search.
+    """
+    begun, table = found.begun, found.candidates
+    yield f"SweepSearchCV of {begun.estimator}, strategy {begun.strategy}"
+    yield f"  candidates{len(table):>8,} proposed so far"
+    yield f"  fits      {found.scored:>8,} of {found.proposed:,}, on {begun.splits} splits"
+    if found.failed:
+        yield f"  failed    {found.failed:>8,} fits; cv_results_ and its warnings say why"
+    if found.ranked and (table["splits"] == begun.splits).any():
+        best = table.iloc[0]
+        names = list(table.columns[1 : table.columns.get_loc("splits")])
+        values = ", ".join(f"{name}={best[name]}" for name in names if isinstance(best[name], str))
+        yield f"  best      {best['mean_test_score']:.4f} mean_test_score: {values}"

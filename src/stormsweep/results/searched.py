@@ -1,0 +1,130 @@
+"""What a `SweepSearchCV` has done so far, from the journal of its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stormsweep.records import CandidateProposed, Entry, SearchBegun, SplitScored
+from stormsweep.results import journal
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A search, finished or not.
+
+    Attributes
+    ----------
+    begun : SearchBegun
+        What was searched last: another space in the same directory is another search.
+    candidates : DataFrame
+        One row a candidate: ``trial``; its parameters, as Python writes them; ``splits``, how many
+        are scored; ``mean_test_score`` and ``std_test_score`` (n in the denominator), of several
+        scores one pair each (``mean_test_<name>``), as in scikit-learn's ``cv_results_``;
+        ``mean_fit_time``, s. The best first, those not scored on all splits last; of several scores
+        in the order in which they were proposed.
+    failed : int
+        Fits that raised an error.
+    """
+
+    begun: SearchBegun
+    candidates: pd.DataFrame
+    failed: int
+
+    @property
+    def scored(self) -> int:
+        """Fits that were scored, those that failed among them."""
+        return int(self.candidates["splits"].sum())
+
+    @property
+    def proposed(self) -> int:
+        """Fits of all candidates so far."""
+        return len(self.candidates) * self.begun.splits
+
+    @property
+    def ranked(self) -> bool:
+        """Whether there is one score to rank candidates by."""
+        return "mean_test_score" in self.candidates
+
+
+def read(directory: Path) -> Searched | None:
+    """Return what a search's directory holds; None where it is not one.
+
+    Raises
+    ------
+    JournalError
+        If the journal is damaged.
+    """
+    path = directory / "journal.jsonl"
+    if (directory / "study.toml").exists() or not path.is_file():
+        return None
+    entries = journal.read(path)
+    if not entries or not isinstance(entries[0].record, SearchBegun):
+        return None
+    return searched(entries)
+
+
+def searched(entries: Sequence[Entry]) -> Searched:
+    """Return what a search has done, from its journal.
+
+    Raises
+    ------
+    ValueError
+        If no search was begun.
+    """
+    begun: SearchBegun | None = None
+    proposed: dict[str, dict[int, CandidateProposed]] = {}
+    scored: dict[tuple[str, int], SplitScored] = {}
+    for entry in entries:
+        match entry.record:
+            case SearchBegun() as begun:
+                proposed.setdefault(begun.search, {})
+            case CandidateProposed() as candidate if begun is not None:
+                proposed[begun.search][candidate.trial] = candidate
+            case SplitScored() as split:
+                # What was scored for an earlier search is not done again.
+                scored[split.key, split.split] = split
+            case _:
+                pass
+    if begun is None:
+        raise ValueError("no search was begun")
+    rows, failed = [], 0
+    for trial, candidate in sorted(proposed[begun.search].items()):
+        fits = [
+            scored[candidate.key, split]
+            for split in range(begun.splits)
+            if (candidate.key, split) in scored
+        ]
+        failed += sum(bool(fit.error) for fit in fits)
+        row: dict[str, object] = {"trial": trial, **candidate.parameters, "splits": len(fits)}
+        rows.append(row | _scores(fits))
+    table = pd.DataFrame(rows)
+    if table.empty:
+        table = pd.DataFrame(columns=["trial", "splits"])
+    if "mean_test_score" in table:
+        whole = table["splits"] == begun.splits
+        table = table.assign(_whole=~whole).sort_values(
+            ["_whole", "mean_test_score"], ascending=[True, False], kind="stable"
+        )
+        table = table.drop(columns="_whole").reset_index(drop=True)
+    return Searched(begun, table, failed)
+
+
+def _scores(fits: Sequence[SplitScored]) -> dict[str, float]:
+    if not fits:
+        return {}
+    told: list[Mapping[str, float]] = [
+        fit.test_scores if isinstance(fit.test_scores, dict) else {"score": fit.test_scores}
+        for fit in fits
+    ]
+    found = {}
+    # A failed fit may have one score, its `error_score`, where others have several.
+    for name in max(told, key=len):
+        values = np.array([scores.get(name, np.nan) for scores in told], dtype=float)
+        found[f"mean_test_{name}"] = float(values.mean())
+        found[f"std_test_{name}"] = float(values.std())
+    return found | {"mean_fit_time": float(np.mean([fit.fit_seconds for fit in fits]))}

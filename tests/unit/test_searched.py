@@ -48,7 +48,7 @@ def test_results_are_those_of_cv_results(
     for row in rows:
         assert row["mean_test_score"] == pytest.approx(theirs["mean_test_score"][row["trial"]])
         assert row["std_test_score"] == pytest.approx(theirs["std_test_score"][row["trial"]])
-        assert row["C"] == repr(theirs["params"][row["trial"]]["C"])
+        assert row["param_C"] == repr(theirs["params"][row["trial"]]["C"])
     means = [row["mean_test_score"] for row in rows]
     assert means == sorted(means, reverse=True)
 

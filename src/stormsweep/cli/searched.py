@@ -22,6 +22,9 @@ def status(found: Any) -> Iterator[str]:
         yield f"  failed    {found.failed:>8,} fits; cv_results_ and its warnings say why"
     if found.ranked and (table["splits"] == begun.splits).any():
         best = table.iloc[0]
-        names = list(table.columns[1 : table.columns.get_loc("splits")])
-        values = ", ".join(f"{name}={best[name]}" for name in names if isinstance(best[name], str))
+        values = ", ".join(
+            f"{name.removeprefix('param_')}={value}"
+            for name, value in best.items()
+            if name.startswith("param_") and isinstance(value, str)
+        )
         yield f"  best      {best['mean_test_score']:.4f} mean_test_score: {values}"

@@ -12,6 +12,9 @@ import pandas as pd
 from stormsweep.records import CandidateProposed, Entry, SearchBegun, SplitScored
 from stormsweep.results import journal
 
+#: Before the name of a parameter, as in ``cv_results_``.
+PARAMETER = "param_"
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -22,7 +25,7 @@ class Searched:
     begun : SearchBegun
         What was searched last: another space in the same directory is another search.
     candidates : DataFrame
-        One row a candidate: ``trial``; its parameters, as Python writes them; ``splits``, how many
+        One row a candidate: ``trial``; ``param_<name>``, as Python writes it; ``splits``, how many
         are scored; ``mean_test_score`` and ``std_test_score`` (n in the denominator), of several
         scores one pair each (``mean_test_<name>``), as in scikit-learn's ``cv_results_``;
         ``mean_fit_time``, s. The best first, those not scored on all splits last; of several scores
@@ -100,7 +103,8 @@ def searched(entries: Sequence[Entry]) -> Searched:
             if (candidate.key, split) in scored
         ]
         failed += sum(bool(fit.error) for fit in fits)
-        row: dict[str, object] = {"trial": trial, **candidate.parameters, "splits": len(fits)}
+        values = {f"{PARAMETER}{name}": text for name, text in candidate.parameters.items()}
+        row: dict[str, object] = {"trial": trial, **values, "splits": len(fits)}
         rows.append(row | _scores(fits))
     table = pd.DataFrame(rows)
     if table.empty:

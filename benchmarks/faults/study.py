@@ -164,6 +164,8 @@ class Trial:
             return
         failed = self._notice_failures()
         cause = self._cause(bool(process.returncode))
+        if process.returncode and world.resume_drained():
+            cause = cause or "refused for a node that Slurm had drained; resumed as by its operator"
         if failed or cause:
             story.again.append(cause or "failed runs are tried again")
         else:

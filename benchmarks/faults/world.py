@@ -238,6 +238,29 @@ class World:
         """Have something done in so many seconds."""
         self.undo.append((time.monotonic() + seconds, do))
 
+    def resume_drained(self) -> list[str]:
+        """Resume nodes that Slurm took out of service by itself; return them.
+
+        A controller that was killed forgets its last seconds, and may give a job's number out
+        again. The node where the first one is it drains ("Duplicate jobid"), and an operator has to
+        resume it.
+        """
+        try:
+            said = self.cluster.run("sinfo", "--noheader", "--Node", "--format=%N|%T|%E")
+            lines = [line.split("|", 2) for line in said.splitlines()]
+            drained = sorted(
+                {
+                    name
+                    for name, state, reason in lines
+                    if state.startswith("drain") and reason == "Duplicate jobid"
+                }
+            )
+            for name in drained:
+                self.cluster.run("scontrol", "update", f"nodename={name}", "state=resume")
+        except (SlurmFailedError, subprocess.TimeoutExpired):
+            return []  # Slurm is away: the next refusal will do.
+        return drained
+
     def mend(self, all_: bool = False) -> None:
         """Undo what is to be undone by now."""
         now = time.monotonic()

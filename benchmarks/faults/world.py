@@ -241,9 +241,8 @@ class World:
     def resume_drained(self) -> list[str]:
         """Resume nodes that Slurm took out of service by itself; return them.
 
-        A controller that was killed forgets its last seconds, and may give a job's number out
-        again. The node where the first one is it drains ("Duplicate jobid"), and an operator has to
-        resume it.
+        A controller that was killed forgets its last seconds, and may begin a job whose number a
+        node still knows. It drains that node ("Duplicate jobid"), and an operator has to resume it.
         """
         try:
             said = self.cluster.run("sinfo", "--noheader", "--Node", "--format=%N|%T|%E")

@@ -305,6 +305,28 @@ def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_p
     until(lambda: not queue(slurm), tmp_path / "runs" / "digits")
 
 
+def test_a_job_whose_nodes_are_out_of_service_is_queued_as_sbatch_would(
+    slurm: MiniSlurm, tmp_path: Path
+) -> None:
+    """Losing this: a study refused, or a chain ended, for a node that an operator has drained."""
+    write_site(tmp_path, nodes=2)
+    slurm.run("scontrol", "update", "nodename=n2013-1", "state=drain", "reason=disk")
+    study = digits_study(tmp_path, **TINY)
+    done = called(tmp_path, "submit", study, "--site", "mine")
+    assert done.returncode == 0, done.stderr
+    waits = "1 of the 2 nodes that fit are down or drained (n2013-1)"
+    assert f"on mine; Slurm expects it to wait: {waits}" in done.stdout
+    (job,) = queue(slurm)
+    assert queue(slurm) == {job: "PENDING"}
+    slurm.run("scancel", job)
+    until(lambda: not queue(slurm), tmp_path / "runs" / "digits")
+    # What is wrong otherwise is refused all the same.
+    write_site(tmp_path, nodes=3)
+    refused = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert "nodes: given 3; partition 'batch' has 2 that fit" in refused.stderr
+    assert not queue(slurm)
+
+
 @pytest.mark.slow
 def test_watch_follows_from_the_queue_to_the_end(slurm: MiniSlurm, tmp_path: Path) -> None:
     write_site(tmp_path)

@@ -206,6 +206,19 @@ def suitable(site: Site, partition: Partition) -> list[Node]:
     return [node for node in _with_features(site, partition.nodes) if _large_enough(site, node)]
 
 
+def away(site: Site, partition: Partition) -> str:
+    """Say which nodes are down or drained that a site's job waits for; empty: there are enough.
+
+    `sbatch --test-only` refuses such a job, and `sbatch` queues it.
+    """
+    nodes = suitable(site, partition)
+    gone = [node.name for node in nodes if not node.usable]
+    if len(nodes) - len(gone) >= site.nodes:
+        return ""
+    names = ", ".join(gone[:3]) + (" ..." if len(gone) > 3 else "")
+    return f"{len(gone)} of the {len(nodes)} nodes that fit are down or drained ({names})"
+
+
 def _nodes_misfit(site: Site, partition: Partition) -> tuple[str, str] | None:
     where = f"of partition {partition.name!r}"
     featured = _with_features(site, partition.nodes)

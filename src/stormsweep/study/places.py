@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stormsweep.cluster.jobscript import setup_mistake
-from stormsweep.cluster.partitions import misfit
+from stormsweep.cluster.partitions import away, misfit, partition_of
 from stormsweep.cluster.scheduler import scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
@@ -34,6 +35,8 @@ _WORDS = {
     "node count": "nodes",
     "more processors": "nodes",
 }
+#: What it says of a job whose nodes are there, but out of service.
+_OUT_OF_SERVICE = ("node configuration is not available", "node not available")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,15 +233,64 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> None:
     commands = scheduler_of(found.site)
     commands.needed()
     site = found.site.model_copy(update={"nodes": place.nodes[1]})
-    if isinstance(commands, Slurm) and (wrong := misfit(site, commands.partitions())):
-        key, why = wrong
-        where = "--nodes" if key == "nodes" and place.asked else found.key(key)
-        raise StudyFileError(f"{where}: {why}")
     if isinstance(commands, Slurm):
-        try:
-            commands.test_only(script, Path.cwd())
-        except SlurmError as error:
-            raise refusal(found, error) from None
+        asked_of_slurm(found._replace(site=site), place.asked is not None, script, commands)
+
+
+def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm) -> str:
+    """Ask Slurm whether it has what a job asks for.
+
+    Parameters
+    ----------
+    found : Found
+        The site, with the nodes of the job.
+    nodes_asked : bool
+        Whether these were asked for on the command line.
+    script : str
+        The job script.
+    commands : Slurm
+        Who is asked.
+
+    Returns
+    -------
+    str
+        ``to start at <time> on <nodes>``; or ``to wait: `` and which nodes are out of service;
+        empty where Slurm does not say.
+
+    Raises
+    ------
+    StudyFileError
+        If it would be refused.
+    SlurmError
+        If Slurm is in trouble.
+    """
+    partitions = commands.partitions()
+    wrong = misfit(found.site, partitions)
+    if wrong is not None:
+        key, why = wrong
+        where = "--nodes" if key == "nodes" and nodes_asked else found.key(key)
+        raise StudyFileError(f"{where}: {why}")
+    try:
+        return expected(commands.test_only(script, Path.cwd()))
+    except SlurmError as error:
+        partition = partition_of(found.site, partitions)
+        waits = "" if partition is None else away(found.site, partition)
+        # To queue it is what sbatch does, where the nodes are out of service and nothing else is.
+        if waits and error.refused and any(words in error.said for words in _OUT_OF_SERVICE):
+            return f"to wait: {waits}"
+        raise refusal(found, error) from None
+
+
+def expected(line: str) -> str:
+    """Take out of the line of `sbatch --test-only` what is worth reading: its number is of no job.
+
+    Examples
+    --------
+    >>> expected("Job 5 to start at 2019-05-01T10:00:00 using 36 cores on nodes n1 in ...")
+    'to start at 2019-05-01T10:00:00 on n1'
+    """
+    found = re.search(r"to start at ([0-9T:-]+)\b.* on nodes (\S+)", line)
+    return f"to start at {found[1]} on {found[2]}" if found else ""
 
 
 def refuse_setup(found: Found) -> None:

@@ -6,21 +6,26 @@ Runs on a login node: nothing numerical is imported, and nothing is left behind 
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stormsweep.cluster import slurm
 from stormsweep.cluster.jobscript import job_script
-from stormsweep.cluster.partitions import misfit
 from stormsweep.config.load import dump_study
 from stormsweep.config.sites import LOCAL, Found
 from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError, typed
 from stormsweep.files import write_text
 from stormsweep.study.chain import Link, with_nodes
 from stormsweep.study.directory import StudyDirectory, study_key
-from stormsweep.study.places import find, refusal, refuse_elsewhere, refuse_setup, remember
+from stormsweep.study.places import (
+    asked_of_slurm,
+    find,
+    refusal,
+    refuse_elsewhere,
+    refuse_setup,
+    remember,
+)
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
@@ -87,7 +92,7 @@ def submit(
         refuse_elsewhere(found, directory)
         refuse_setup(found)
         slurm.needed()
-        expected = _asked(found, nodes, script, commands)
+        expected = asked_of_slurm(found, nodes is not None, script, commands)
     except (UserError, SlurmError) as trouble:
         if not dry_run:
             raise
@@ -128,31 +133,6 @@ def _found(study: Study, site: str | None) -> Found:
             f"{found.key('scheduler')}: given {found.site.scheduler!r}; `submit` needs 'slurm'"
         )
     return found
-
-
-def _asked(found: Found, nodes: int | None, script: str, commands: slurm.Slurm) -> str:
-    """Ask Slurm whether it has what the job asks for; return when and where it would start."""
-    wrong = misfit(found.site, commands.partitions())
-    if wrong is not None:
-        key, why = wrong
-        where = "--nodes" if key == "nodes" and nodes is not None else found.key(key)
-        raise StudyFileError(f"{where}: {why}")
-    try:
-        return _expected(commands.test_only(script, Path.cwd()))
-    except SlurmError as error:
-        raise refusal(found, error) from None
-
-
-def _expected(line: str) -> str:
-    """Take out of sbatch's line what is worth reading: its number is of no job.
-
-    Examples
-    --------
-    >>> _expected("Job 5 to start at 2019-05-01T10:00:00 using 36 cores on nodes n1 in ...")
-    'to start at 2019-05-01T10:00:00 on n1'
-    """
-    found = re.search(r"to start at ([0-9T:-]+)\b.* on nodes (\S+)", line)
-    return f"to start at {found[1]} on {found[2]}" if found else ""
 
 
 def _refuse_second(directory: Path, commands: slurm.Slurm) -> None:

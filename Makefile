@@ -8,6 +8,9 @@ UV ?= uv
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Worker processes do the parallel work; nothing else should start threads beside them.
 export OMP_NUM_THREADS ?= 1
+# Packages are compiled when they are first imported, not all ahead. Where that may not be kept, as in
+# many containers, every process would take 15 s to import Keras instead of 6.
+export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .PHONY: help install study test test-slow test-oldest check docs system slurm lock clean
@@ -29,7 +32,6 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "Python cannot make a virtual environment (on Debian: apt install python3-venv)"; exit 1; }
 
-# Modules are compiled when they are first imported: of most packages few ever are.
 # The package itself is installed in place, from the locked build tool, without a network.
 $(VENV)/.run: requirements/run.lock pyproject.toml | $(BIN)/python
 	@echo "Installing the locked packages (the first time takes some minutes) ..."

@@ -70,9 +70,10 @@ def test_the_report_says_what_was_replayed_and_lists_what_was_dropped(tmp_path: 
     [
         ({"x": list(range(9)), "epochs": [3]}, {}),
         ({"x": list(range(5)), "epochs": [1, 3]}, {}),
+        ({"x": list(range(9)), "epochs": [1, 3]}, {"folds": 1}),
         ({"x": list(range(9)), "epochs": [1, 3]}, {"stops": (20.0,), "go_on": False}),
     ],
-    ids=["one number of epochs", "too few points", "not done"],
+    ids=["one number of epochs", "too few points", "one fold", "not done"],
 )
 def test_where_the_study_does_not_tell_nothing_is_said(
     tmp_path: Path, space: dict[str, Any], changes: dict[str, Any]

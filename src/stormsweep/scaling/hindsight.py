@@ -87,8 +87,9 @@ def hindsight(
     Returns
     -------
     Hindsight or None
-        None where the study does not tell: it is not done, has one number of epochs only, fewer
-        than 2 `reduction` or more than `MOST_POINTS` configurations, or dropped trials itself.
+        None where the study does not tell: it is not done, has one number of epochs or one fold
+        only, fewer than 2 `reduction` or more than `MOST_POINTS` configurations, or dropped trials
+        itself.
     """
     runs = facts.planned_runs(entries)
     if not runs or facts.finished_runs(entries) != runs.keys():
@@ -99,6 +100,8 @@ def hindsight(
         return None
     count = len(answers.points)
     if len(answers.epochs) < 2 or not 2 * reduction <= count <= MOST_POINTS:
+        return None
+    if answers.folds < 2 or not answers.training_seconds > 0:
         return None
     orders = orders or max(5, min(ORDERS, EFFORT // count))
     workers = max((one.workers for one in of_kind(entries, SessionBegun)), default=1)

@@ -143,9 +143,9 @@ class World:
             )
 
     def last_words(self) -> str:
-        """Return the last line that the command printed."""
+        """Return the last line that the command printed, without where on this machine it ran."""
         text = (self.folder / "command.log").read_text(errors="replace").strip()
-        return text.rpartition("\n")[2] if text else ""
+        return text.rpartition("\n")[2].replace(f"{self.folder.parent}{os.sep}", "")
 
     # What there is.
 

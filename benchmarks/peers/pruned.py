@@ -13,22 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import random
 import signal
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import data
-from problem import WORKERS
 from pruned_search import BATCH_SIZES, FILTERS, LEARNING_RATES, REDUCTION, RUNGS
 from pruned_table import Search, page
-from run import RESULTS, WORK, run, stop, tell
+from run import RESULTS, WORK, chosen, load, order, run, stop, tell, where, without
 from tools import OURS, OURS_BFLOAT16, Tool
 
-from stormsweep.cluster import machine
 from stormsweep.files import write_json, write_text
 from stormsweep.search.space import Interval
 from stormsweep.search.strategies.fixed import propose
@@ -62,37 +57,18 @@ epochs = {rungs}"""
 def main() -> None:
     asked = arguments()
     settings = {"patches": asked.patches, "points": asked.points, "rungs": list(RUNGS)}
-    cores = asked.cores or sorted(os.sched_getaffinity(0))[:WORKERS]
-    if len(cores) != WORKERS:
-        raise SystemExit(f"--cores: given {cores}; must be {WORKERS} cores")
-    state = load(asked.output / "pruned.json", settings)
-    state["machine"] = f"{machine.processor()}, cores {', '.join(map(str, cores))}"
-    state["packages"] = [
-        f"Python {platform.python_version()}",
-        *(f"{name} {version(name)}" for name in ("tensorflow-cpu", "keras", "scikit-learn")),
-    ]
+    cores = chosen(asked.cores)
+    state = load(asked.output / "pruned.json", settings) | where(cores)
     folder = WORK / f"pruned-{asked.patches}-{asked.points}"
     state["data"] = make(folder, asked.patches, asked.points, asked.rounds)
-    done = {(kept["tool"], kept["round"]) for kept in state["repeats"] if not kept["problem"]}
-    todo = [
-        (number, tool)
-        for number in range(1, asked.rounds + 1)
-        for tool in random.Random(number).sample(TOOLS, len(TOOLS))
-        if tool.name in asked.only and (tool.name, number) not in done
-    ]
+    todo = order(asked.rounds, asked.only, state["repeats"], TOOLS)
     for count, (number, tool) in enumerate(todo, 1):
         tell(f"[{count}/{len(todo)}] round {number}: {tool.name} ...")
         load_before, began = round(os.getloadavg()[0], 2), time.time()
         took, found = run(tool, number, folder, cores)
         record = {"tool": tool.name, "round": number, "began": began, "load": load_before}
         record |= {"problem": "", "scores": [], "version": "", **took, **(found or {})}
-        # A failure of an earlier try gives way to this one.
-        state["repeats"] = [
-            kept
-            for kept in state["repeats"]
-            if (kept["tool"], kept["round"]) != (tool.name, number)
-        ]
-        state["repeats"].append(record)
+        state["repeats"] = [*without(state["repeats"], tool.name, number), record]
         save(asked.output, state)
         tell(f"    {record['problem'] or said(record)}")
     save(asked.output, state)
@@ -109,19 +85,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, nargs="+", help="two of this machine's cores")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     return parser.parse_args()
-
-
-def load(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what earlier calls found, or an empty state."""
-    if not file.exists():
-        return {"settings": settings, "repeats": []}
-    state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    if state["settings"] != settings:
-        raise SystemExit(
-            f"{file}: holds repeats of another search ({state['settings']}); "
-            "move it away, or name another folder with --output"
-        )
-    return state
 
 
 def make(folder: Path, patches: int, points: int, rounds: int) -> dict[str, Any]:
@@ -144,7 +107,7 @@ def make(folder: Path, patches: int, points: int, rounds: int) -> dict[str, Any]
         "learning_rate": Interval(*LEARNING_RATES, log=True),
         "filters": [list(filters) for filters in FILTERS],
     }
-    # What the study's own sampler proposes: a replay of ours fails if it ever begins another point.
+    # What the study's own sampler proposes: our script fails if it ever begins another point.
     drawn = {str(seed): propose("random", space, points, seed) for seed in range(1, rounds + 1)}
     write_json(folder / "points.json", drawn)
     return size

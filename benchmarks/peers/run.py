@@ -51,15 +51,8 @@ def main() -> None:
         "epochs": asked.epochs,
     }
     settings = {"patches": asked.patches, "space": space, "folds": asked.folds}
-    cores = asked.cores or sorted(os.sched_getaffinity(0))[:WORKERS]
-    if len(cores) != WORKERS:
-        raise SystemExit(f"--cores: given {cores}; must be {WORKERS} cores")
-    state = load(asked.output / "peers.json", settings)
-    state["machine"] = f"{machine.processor()}, cores {', '.join(map(str, cores))}"
-    state["packages"] = [
-        f"Python {platform.python_version()}",
-        *(f"{name} {version(name)}" for name in ("tensorflow-cpu", "keras", "scikit-learn")),
-    ]
+    cores = chosen(asked.cores)
+    state = load(asked.output / "peers.json", settings) | where(cores)
     name = f"{asked.patches}-" + "-".join(
         "_".join(map(str, values)) for values in [*space.values(), [asked.folds]]
     )
@@ -70,13 +63,7 @@ def main() -> None:
     for count, (number, tool) in enumerate(todo, 1):
         tell(f"[{count}/{len(todo)}] round {number}: {tool.name} ...")
         record = repeat(tool, number, folder, cores)
-        # A failure of an earlier try gives way to this one.
-        state["repeats"] = [
-            kept
-            for kept in state["repeats"]
-            if (kept["tool"], kept["round"]) != (tool.name, number)
-        ]
-        state["repeats"].append(record)
+        state["repeats"] = [*without(state["repeats"], tool.name, number), record]
         save(asked.output, state)
         tell(f"    {record['problem'] or said(record)}")
     save(asked.output, state)
@@ -98,6 +85,31 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def chosen(cores: Sequence[int] | None) -> list[int]:
+    """Return the cores that every tool is bound to: those asked for, or the first there are."""
+    cores = list(cores or sorted(os.sched_getaffinity(0))[:WORKERS])
+    if len(cores) != WORKERS:
+        raise SystemExit(f"--cores: given {cores}; must be {WORKERS} cores")
+    return cores
+
+
+def where(cores: Sequence[int]) -> dict[str, Any]:
+    """Return the machine, and the packages that all tools share."""
+    shared = ("tensorflow-cpu", "keras", "scikit-learn")
+    return {
+        "machine": f"{machine.processor()}, cores {', '.join(map(str, cores))}",
+        "packages": [
+            f"Python {platform.python_version()}",
+            *(f"{name} {version(name)}" for name in shared),
+        ],
+    }
+
+
+def without(kept: Sequence[dict[str, Any]], tool: str, number: int) -> list[dict[str, Any]]:
+    """Return what is kept but a tool's repeat of a round: a failure gives way to a new try."""
+    return [one for one in kept if (one["tool"], one["round"]) != (tool, number)]
+
+
 def tell(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
@@ -116,13 +128,16 @@ def load(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def order(
-    rounds: int, only: Sequence[str], done: Sequence[dict[str, Any]]
+    rounds: int,
+    only: Sequence[str],
+    done: Sequence[dict[str, Any]],
+    tools: Sequence[Tool] = TOOLS,
 ) -> list[tuple[int, Tool]]:
     """Return what is left to run: every round all tools once, in an order of its own."""
     finished = {(kept["tool"], kept["round"]) for kept in done if not kept["problem"]}
     left = []
     for number in range(1, rounds + 1):
-        shuffled = random.Random(number).sample(TOOLS, len(TOOLS))
+        shuffled = random.Random(number).sample(tools, len(tools))
         left += [
             (number, tool)
             for tool in shuffled

@@ -1,4 +1,4 @@
-"""What `status` and `results` say of the directory of a `SweepSearchCV`."""
+"""What `status` says of the directory of a `SweepSearchCV`."""
 
 from __future__ import annotations
 

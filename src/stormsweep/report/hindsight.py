@@ -53,8 +53,9 @@ def hindsight_table(material: Material) -> Table | None:
         header,
         rows,
         f"Means over {words.count(found.orders, 'order')} in which asha begins the configurations. "
-        "Dropped falsely: better in the end than one that goes on. The best: of those that it was "
-        "chosen among. That many are dropped falsely does little harm while one of those that "
-        "go on is as good as the best.",
+        "Dropped falsely: better after all epochs than one that goes on. The best: after all "
+        "epochs, of those that it was chosen among; what scored best of all at fewer epochs is "
+        "found where it is dropped, too. That many are dropped falsely does little harm while one "
+        "of those that go on is as good as the best.",
         frame=found.rungs,
     )

@@ -50,9 +50,9 @@ class Hindsight:
         The standard error over folds of the best mean.
     rungs : DataFrame
         One row a milestone but the last: ``epochs``, ``trials``, ``kept``, ``dropped``,
-        ``dropped_falsely`` (better in the end than one that was kept), ``beyond_noise`` (by more
-        than the fold noise), means over the orders; ``best_dropped``, the share of the orders in
-        which the best that came so far was dropped there.
+        ``dropped_falsely`` (better after all epochs than one that was kept), ``beyond_noise`` (by
+        more than the fold noise), means over the orders; ``best_dropped``, the share of the orders
+        in which the best after all epochs, of those that came so far, was dropped there.
     """
 
     orders: int

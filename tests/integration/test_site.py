@@ -261,6 +261,23 @@ constraint = "hpcf1913"
     assert slurm.run("squeue", "--noheader") == ""
 
 
+def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
+    slurm: MiniSlurm, folder: Path
+) -> None:
+    """Losing this: "1 node waits in the queue", for days, and nobody knows what for."""
+    slurm.run("scontrol", "update", "nodename=n2013-1", "state=drain", "reason=disk")
+    space = "learning_rate = [0.01]\nbatch_size = [32]\nepochs = [2]"
+    study = digits_study(folder, search__space=space)
+    gone = "1 of the 2 nodes that fit are down or drained (n2013-1)"
+    script = called(folder, "run", study, "--site", "two", "--dry-run")
+    assert script.stderr == f"stormsweep: jobs would wait in the queue: {gone}\n"
+    done = stormsweep(folder, "run", study, "--site", "two", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert f"site two: {gone}; jobs wait for them in the queue.\n" in done.stderr
+    assert {one.host for one in events(folder / "runs" / "digits")} == {"n2013-2"}
+    nothing_is_left(slurm, folder)
+
+
 @pytest.mark.slow
 def test_a_gpu_that_slurm_gives_and_jax_does_not_see_is_refused(
     tmp_path: Path, slurm: MiniSlurm

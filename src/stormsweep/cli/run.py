@@ -106,9 +106,12 @@ def run(
     if dry_run:
         typer.echo(chosen.node_script(), nl=False)
         try:
-            chosen.check_site()
+            gone = chosen.check_site()
         except StormsweepError as error:
             doubt(error)
+        else:
+            if gone:
+                typer.echo(f"stormsweep: jobs would wait in the queue: {gone}", err=True)
         return
 
     def again() -> str:

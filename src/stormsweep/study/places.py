@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stormsweep.cluster.jobscript import setup_mistake
 from stormsweep.cluster.partitions import away, misfit, partition_of
@@ -208,7 +208,28 @@ def place_of(
     return Place(found, nodes or (count, count))
 
 
-def refuse_unfit(place: Place, directory: Path, script: str) -> None:
+class Answer(NamedTuple):
+    """What Slurm says of a job that it would take.
+
+    Attributes
+    ----------
+    start : str
+        When and where it would start; empty where Slurm does not say.
+    away : str
+        Which nodes that it could use are out of service, where too few are left for it; else
+        empty.
+    """
+
+    start: str = ""
+    away: str = ""
+
+    @property
+    def expected(self) -> str:
+        """``to start at <time> on <nodes>``, or ``to wait: <nodes away>``, or empty."""
+        return self.start or (f"to wait: {self.away}" if self.away else "")
+
+
+def refuse_unfit(place: Place, directory: Path, script: str) -> str:
     """Refuse a site that a study cannot run on.
 
     Parameters
@@ -219,6 +240,11 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> None:
         The study's directory.
     script : str
         The job script of a node.
+
+    Returns
+    -------
+    str
+        Which nodes are out of service, where it has to wait for some; else empty.
 
     Raises
     ------
@@ -233,11 +259,12 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> None:
     commands = scheduler_of(found.site)
     commands.needed()
     site = found.site.model_copy(update={"nodes": place.nodes[1]})
-    if isinstance(commands, Slurm):
-        asked_of_slurm(found._replace(site=site), place.asked is not None, script, commands)
+    if not isinstance(commands, Slurm):
+        return ""
+    return asked_of_slurm(found._replace(site=site), place.asked is not None, script, commands).away
 
 
-def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm) -> str:
+def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm) -> Answer:
     """Ask Slurm whether it has what a job asks for.
 
     Parameters
@@ -253,9 +280,7 @@ def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm
 
     Returns
     -------
-    str
-        ``to start at <time> on <nodes>``; or ``to wait: `` and which nodes are out of service;
-        empty where Slurm does not say.
+    Answer
 
     Raises
     ------
@@ -270,14 +295,14 @@ def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm
         key, why = wrong
         where = "--nodes" if key == "nodes" and nodes_asked else found.key(key)
         raise StudyFileError(f"{where}: {why}")
+    partition = partition_of(found.site, partitions)
+    gone = "" if partition is None else away(found.site, partition)
     try:
-        return expected(commands.test_only(script, Path.cwd()))
+        return Answer(expected(commands.test_only(script, Path.cwd())), gone)
     except SlurmError as error:
-        partition = partition_of(found.site, partitions)
-        waits = "" if partition is None else away(found.site, partition)
         # To queue it is what sbatch does, where the nodes are out of service and nothing else is.
-        if waits and error.refused and any(words in error.said for words in _OUT_OF_SERVICE):
-            return f"to wait: {waits}"
+        if gone and error.refused and any(words in error.said for words in _OUT_OF_SERVICE):
+            return Answer(away=gone)
         raise refusal(found, error) from None
 
 

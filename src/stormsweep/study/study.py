@@ -421,9 +421,11 @@ class Study:
 
         watcher = watcher or usual_watcher()
         file = self.file
-        self.check_site()
+        gone = self.check_site()
         refuse_if_busy(self.directory)
         self.check()
+        if gone:
+            watcher.note(f"site {file.site.use}: {gone}; jobs wait for them in the queue.")
         for flaw in flaws(file) if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
@@ -781,8 +783,14 @@ class Study:
             nodes = site.nodes, site.nodes
         return place_of(site.use, self.path, self.directory, nodes)
 
-    def check_site(self) -> None:
+    def check_site(self) -> str:
         """See whether the study can run on its site, as far as can be seen before it does.
+
+        Returns
+        -------
+        str
+            Which nodes are out of service, where jobs of the study have to wait for some; else
+            empty.
 
         Raises
         ------
@@ -795,5 +803,6 @@ class Study:
 
         place = self._place()
         # A job that runs was taken by its scheduler, which need not be asked again.
-        if place is not None and not place.inside:
-            refuse_unfit(place, self.directory, self._staff(self.plan()).script())
+        if place is None or place.inside:
+            return ""
+        return refuse_unfit(place, self.directory, self._staff(self.plan()).script())

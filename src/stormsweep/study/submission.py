@@ -92,7 +92,7 @@ def submit(
         refuse_elsewhere(found, directory)
         refuse_setup(found)
         slurm.needed()
-        expected = asked_of_slurm(found, nodes is not None, script, commands)
+        expected = asked_of_slurm(found, nodes is not None, script, commands).expected
     except (UserError, SlurmError) as trouble:
         if not dry_run:
             raise

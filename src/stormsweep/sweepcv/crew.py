@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stormsweep.cluster.launchers import JobLauncher
     from stormsweep.cluster.pool import Pool
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Crew:
@@ -86,7 +88,9 @@ class Crew:
             gpus=place.gpus,
         )
         launcher = _launcher(place, folder)
-        refuse_unfit(place, folder, job_script(launcher, folder))
+        gone = refuse_unfit(place, folder, job_script(launcher, folder))
+        if gone:
+            log.warning("jobs wait in the queue: %s", gone)
         return RemotePool(launcher, order, private_folder(folder), place.nodes, own_paths())
 
 

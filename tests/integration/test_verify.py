@@ -60,6 +60,9 @@ def twin(twin_study: Finished, tmp_path_factory) -> Path:
 
     done = stormsweep(folder, "verify", directory)
     assert done.returncode == 0, done.stderr
+    (look,) = looks(directory)
+    says = f"there the event is forecast {look.scores['bias'][0]:.2g} times as often as it happens"
+    assert says in done.stdout
     return directory
 
 

@@ -99,6 +99,8 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
     else:
         typer.echo(f"  {look.blocks} {what}s: too few for intervals")
     typer.echo(f"  yes-or-no scores at probability {look.threshold:.4f}, {threshold_source(look)}")
+    if math.isfinite(bias := look.scores["bias"][0]):
+        typer.echo(f"  there the event is forecast {bias:.2g} times as often as it happens")
     about, skill = study_facts(study.entries()).data, look.scores["brier_skill_score"][0]
     counts = int(about["train"]), int(about["train_positives"])
     if why := why_no_skill(study.file, *counts, skill, on_test=True):

@@ -7,6 +7,7 @@ that the test says. Real workers, killed for real, are in tests/integration.
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,13 +22,16 @@ from hypothesis import strategies as st
 from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import ModelError, StormsweepError
+from stormsweep.errors import ModelError, StormsweepError, StudyBusyError
 from stormsweep.records import RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
+from stormsweep.study import lock
 from stormsweep.study.execute import Execution
+from stormsweep.study.layout import Layout
+from stormsweep.study.session import Session
 from stormsweep.study.setup import Welcome
 from stormsweep.study.watching import Silent
 from stormsweep.training.checkpoint import path_of
@@ -241,6 +245,57 @@ def test_a_driver_that_lost_its_study_stops(tmp_path: Path) -> None:
 
     with pytest.raises(StormsweepError, match="taken over"):
         train(tmp_path, FakePool(), watch=lost)
+
+
+def test_a_driver_that_lost_its_study_while_it_waited_writes_nothing(tmp_path: Path) -> None:
+    """It may have waited for days: what lies there is the other's, and in use."""
+    journal, partial = tmp_path / "journal.jsonl", tmp_path / "checkpoints" / ".x.partial"
+    partial.parent.mkdir()
+    partial.touch()
+    journal.write_text("of the other, who is just wr")
+    before = journal.read_bytes()
+
+    class Awaited(FakePool):
+        patience = math.inf
+
+        def events(self, timeout: float) -> Iterator[Event]:
+            (tmp_path / lock.FILE).write_text('{"token": "of another"}')
+            yield from super().events(timeout)
+
+    about = SimpleNamespace(
+        file=STUDY, plan=PLAN, data=SimpleNamespace(path=tmp_path, fingerprint="f"),
+        folds=[SimpleNamespace(train=range(100))] * 2, audited=False, together=False,
+        search=None, reached={},
+    )  # fmt: skip
+    pool = Awaited()
+    pool.dashboard = 0  # type: ignore[attr-defined]
+    staff = SimpleNamespace(
+        hire=lambda *_: SimpleNamespace(layout=Layout(2, 1), pool=pool), in_layout=lambda _: STUDY
+    )
+    kept = SimpleNamespace(
+        folder=tmp_path, journal_path=journal, refuse_other_model=lambda model: None
+    )
+    written: list[str] = []
+    with lock.DriverLock(tmp_path) as ours:
+        given: Any = (about, kept, staff, Silent(), ours, lambda: written.append("study.toml"))
+        with pytest.raises(StudyBusyError, match="took the study over"):
+            Session(*given).run(False, lambda: False)
+    assert (written, journal.read_bytes(), partial.exists()) == ([], before, True)
+
+
+def test_a_driver_that_lost_its_study_does_not_wait_on(tmp_path: Path) -> None:
+    def lost() -> None:
+        raise StudyBusyError("taken over")
+
+    class Empty(FakePool):
+        patience = math.inf
+
+    pool = Empty()
+    pool.queue = []
+    data = cast(PreparedData, SimpleNamespace(path=tmp_path, fingerprint="f"))
+    run = Execution(STUDY, PLAN, tmp_path, data, [100, 100], cast(Any, pool), Silent())
+    with pytest.raises(StudyBusyError):
+        run.await_workers(1, lost)
 
 
 @given(

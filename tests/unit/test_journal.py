@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from stormsweep.errors import JournalError
 from stormsweep.records import Entry, RunFailed, RunPlanned, TaskDone
+from stormsweep.results import journal as journals
 from stormsweep.results.journal import JournalWriter, decode, encode, of_kind, read
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -169,3 +170,23 @@ def test_a_second_writer_is_found_before_it_can_mix_lines(tmp_path: Path) -> Non
         with pytest.raises(JournalError, match="another process wrote to it"):
             sleeper.append(RunPlanned("b", {}, 0, [1]))
     assert [record.run for record in of_kind(read(path), RunPlanned)] == ["a"]
+
+
+def test_a_record_that_came_while_the_journal_was_read_is_not_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long journal takes a while to read: another driver may have begun in it."""
+    path, scan = tmp_path / "journal.jsonl", journals._scan
+    with JournalWriter(path) as other:
+        other.append(RunPlanned("a", {}, 0, [1]))
+
+        def scanned(path: Path) -> list[tuple[Entry, int]]:
+            found = list(scan(path))
+            other.append(RunPlanned("b", {}, 0, [1]))
+            return found
+
+        monkeypatch.setattr(journals, "_scan", scanned)
+        with pytest.raises(JournalError, match="another process wrote to it"):
+            JournalWriter(path)
+    monkeypatch.undo()
+    assert [record.run for record in of_kind(read(path), RunPlanned)] == ["a", "b"]

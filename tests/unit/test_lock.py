@@ -92,3 +92,15 @@ def test_a_file_system_without_hard_links_will_do(
     monkeypatch.setattr(os, "link", no_links)
     with DriverLock(tmp_path), pytest.raises(StudyBusyError):
         DriverLock(tmp_path)
+
+
+def test_a_driver_that_just_woke_up_can_look_before_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 600.0)
+    with DriverLock(tmp_path) as sleeper:
+        sleeper.look()
+        (tmp_path / FILE).write_text('{"token": "of another"}')
+        sleeper.check()
+        with pytest.raises(StudyBusyError, match="took the study over"):
+            sleeper.look()

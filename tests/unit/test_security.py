@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stormsweep.cluster.node_order import make_private, remove_private
 from stormsweep.training import checkpoint
 
 SOURCE = Path(__file__).parents[2] / "src" / "stormsweep"
@@ -78,3 +79,14 @@ def test_a_checkpoint_that_holds_objects_runs_nothing(tmp_path: Path) -> None:
     assert checkpoint.load(tmp_path, "r", 5, told.append) is None
     assert "allow_pickle" in told[0]
     assert not mark.exists()
+
+
+def test_a_driver_that_ends_leaves_the_certificates_of_the_one_that_took_over(
+    tmp_path: Path,
+) -> None:
+    first, _ = make_private(tmp_path / ".private", "first")
+    second, _ = make_private(tmp_path / ".private", "second")
+    remove_private(first)
+    assert sorted(path.name for path in second.iterdir()) == ["certificate.pem", "key.pem"]
+    remove_private(second)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -93,6 +94,13 @@ def make_private(parent: Path, name: str) -> tuple[Path, Security]:
     _write(folder / _CERTIFICATE, security.tls_ca_file)
     _write(folder / _KEY, security.tls_scheduler_key)
     return folder, security
+
+
+def remove_private(folder: Path) -> None:
+    """Remove what `make_private` made, and the parent unless another driver has its own there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
 
 
 def security_of(folder: Path) -> Security:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import shutil
 import sys
 import time
 import uuid
@@ -19,7 +18,7 @@ from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings, farewe
 from stormsweep.cluster.keeper import Ended, Keeper, Launcher, nodes_for
 from stormsweep.cluster.memory_kills import OUT_OF_MEMORY
 from stormsweep.cluster.node import WANTED, farewell_of_node
-from stormsweep.cluster.node_order import NodeOrder, make_private
+from stormsweep.cluster.node_order import NodeOrder, make_private, remove_private
 from stormsweep.cluster.pool import Event, WorkerLost, WorkerReady
 from stormsweep.cluster.worker import WorkerSetup
 from stormsweep.records import node_of
@@ -86,7 +85,7 @@ class RemotePool(DaskPool):
         self._farewells: dict[str, tuple[tuple[str, str], float]] = {}
         try:
             folder, security = make_private(private, uuid.uuid4().hex[:12])
-            self._open.callback(shutil.rmtree, private, ignore_errors=True)
+            self._open.callback(remove_private, folder)
             self._folder = folder
             self._keeper = Keeper(
                 launcher,

@@ -131,10 +131,12 @@ class Follower:
     ----------
     path : Path
         The file; it need not exist yet.
+    known : int
+        Bytes of it that are known already.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._good = path, 0
+    def __init__(self, path: Path, known: int = 0) -> None:
+        self._path, self._good = path, known
 
     def new(self) -> Iterator[Entry]:
         """Yield the whole entries that came since the last call.
@@ -171,7 +173,7 @@ class JournalWriter:
     Raises
     ------
     JournalError
-        If a line before the last is damaged.
+        If a line before the last is damaged, or another process writes to it.
     """
 
     def __init__(self, path: Path, told: Callable[[Entry], object] | None = None) -> None:
@@ -181,6 +183,9 @@ class JournalWriter:
             good = end
             if told is not None:
                 told(entry)
+        if any(True for _ in Follower(path, good).new()):
+            # What is cut off below must not be a record that came meanwhile.
+            raise JournalError(f"{path}: another process wrote to it; this one stops")
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         os.ftruncate(self._descriptor, good)
         self._size = good

@@ -191,8 +191,15 @@ class Execution:
         """Wait until a worker is set up and has found the model; see `await_workers`."""
         self.await_workers(1)
 
-    def await_workers(self, count: int) -> None:
+    def await_workers(self, count: int, still_ours: Callable[[], None] = lambda: None) -> None:
         """Wait until so many workers are set up; the first of them finds the model.
+
+        Parameters
+        ----------
+        count : int
+            How many.
+        still_ours : callable
+            Raises if another driver took the study over: jobs may wait for days.
 
         Raises
         ------
@@ -201,7 +208,12 @@ class Execution:
         StormsweepError
             If workers die before they are set up.
         """
-        self._reception.wait(lambda: len(self._idle) >= count, lambda: self._poll(0.5))
+
+        def poll() -> None:
+            still_ours()
+            self._poll(0.5)
+
+        self._reception.wait(lambda: len(self._idle) >= count, poll)
 
     def _poll(self, seconds: float) -> None:
         interruption.check()

@@ -153,6 +153,14 @@ class DriverLock:
                 "sign of life; this one stops"
             )
 
+    def look(self) -> None:
+        """Do nothing while the study is this driver's, by what is on the disk now; see `check`.
+
+        For what would harm another driver: one that stood still has not heard of it by itself yet.
+        """
+        self.lost = self.lost or not self._ours(driver_of(self._path.parent))
+        self.check()
+
     def release(self) -> None:
         """Let go of the study."""
         self._stop.set()
@@ -200,10 +208,13 @@ class DriverLock:
                 os.link(aside, self._path)
         aside.unlink()
 
+    def _ours(self, driver: dict[str, Any] | None) -> bool:
+        # One that cannot be read says nothing.
+        return driver is not None and driver["token"] in (self._said["token"], "")
+
     def _live(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
-            driver = driver_of(self._path.parent)
-            if driver is None or driver["token"] not in (self._said["token"], ""):
+            if not self._ours(driver_of(self._path.parent)):
                 self.lost = True
                 return
             self._said |= {"beat": self._said["beat"] + 1, "seen": _now()}

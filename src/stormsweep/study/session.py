@@ -182,11 +182,14 @@ class Session:
                 reached=about.reached,
             )
             try:
-                execution.await_workers(hired.layout.workers if about.together else 1)
+                count = hired.layout.workers if about.together else 1
+                execution.await_workers(count, self._lock.check)
                 watcher.stage("starting workers", 1.0)
                 self._kept.refuse_other_model(execution.model)
             except KeyboardInterrupt:
                 raise StudyInterrupted("stopped before the first run began") from None
+            # Nothing was written until now, and another driver may have begun meanwhile.
+            self._lock.look()
             self._write_down()
             with JournalWriter(self._kept.journal_path, execution.recall) as journal:
                 progress = execution.progress

@@ -446,6 +446,8 @@ class Study:
             check_metric(part, folds, file.search.metric)
             begun = self._kept.begun()
             self._kept.refuse_other_data(begun, data)
+            # Data may have taken hours.
+            lock.look()
             if begun and not left:
                 self._close_search(found.search)
                 return Outcome(self.directory, list(before.failed.values()), 0)
@@ -608,6 +610,8 @@ class Study:
                 one = self.without_trial().with_site(workers=1)
                 workers = one._staff(self.plan()).pool(Layout(*one.file.site.layout))
                 with self._kept.logging(), workers as pool:
+                    # Data may have taken hours.
+                    lock.look()
                     look = Verification(one.file, self.directory, data, choice, pool, watcher)
                     with JournalWriter(self.journal_path) as journal:
                         return look.carry_out(journal, self._kept.refuse_other_model, lock.check)

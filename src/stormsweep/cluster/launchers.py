@@ -44,6 +44,10 @@ _SAID = (
     (re.compile(r"oom.?kill|out of memory", re.I), "out-of-memory"),
     (re.compile(r"\bcancelled\b", re.I), "cancelled"),
 )
+#: How srun says that it could not even begin a step.
+_NOT_BEGUN = re.compile(
+    r"srun: error: (unable to (?:create step|confirm allocation) for job.*)", re.I
+)
 #: Seconds between two looks at the queue: at first, and at most.
 _LOOKS = (1.0, 30.0)
 #: A job that slurmctld does not know (it may be restarting) is missing after so many looks.
@@ -193,6 +197,9 @@ def _step_end(code: int, said: str) -> Ended:
     for words, failure in _SAID:
         if words.search(said):
             return Ended(failure, f"its step ended{last}")
+    not_begun = _NOT_BEGUN.search(said)
+    if not_begun and any(words in not_begun[1].lower() for words in slurm.PASSING):
+        return Ended("cancelled", f"its step did not begin: {not_begun[1]}")
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return Ended("killed", f"its node's agent ended with {how}{last}")
 

@@ -36,7 +36,7 @@ _STATE = re.compile(r"[A-Z_]+")
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
 _OURS = ("SLURM_", "SBATCH_", "SQUEUE_", "SCANCEL_", "SINFO_", "SALLOC_", "SRUN_", "SACCT_")
 #: What slurmctld's absence, restart or overload looks like in the commands' words.
-_PASSING = (
+PASSING = (
     "unable to contact slurm controller",
     "connection refused",
     "connection timed out",
@@ -327,7 +327,7 @@ def run(
     SlurmError
         If it cannot be started, takes too long, or its exit code is not 0.
     """
-    manner = commands.Manner(SlurmError, _PASSING, environment(os.environ))
+    manner = commands.Manner(SlurmError, PASSING, environment(os.environ))
     return commands.run(command, stdin, folder, patience, manner)
 
 

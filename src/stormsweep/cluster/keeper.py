@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from stormsweep.cluster.pool import NodeChanged, NodesOver, PoolBroken
+from stormsweep.cluster.pool import NO_FAULT, NodeChanged, NodesOver, PoolBroken
 from stormsweep.errors import SchedulerError, UserError
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
 #: Nodes in a row that end before a worker was ready on them, after which no more are asked for.
 _MOST_FAILURES = 4
+#: Ends that are not counted: the next node may have more luck. A walltime in which no worker gets
+#: ready would be as short the next time.
+_PASSES = NO_FAULT - {"walltime"}
 #: Seconds before a node is asked for again after one that failed: at first, and at most.
 _PAUSE_SECONDS = (2.0, 120.0)
 #: How long a node that was told to leave may take before it is stopped, in seconds.
@@ -123,7 +126,7 @@ class Keeper:
         self._nodes: dict[str, _Node] = {}
         self._ended: dict[str, Ended] = {}
         self._number = 0
-        #: Nodes in a row that ended before work, and what of asking failed, passing trouble too.
+        #: Nodes in a row that ended before work by a fault, and what came to nothing otherwise too.
         self._failures = self._misses = 0
         self._next = 0.0
         self._broken: NodesOver | PoolBroken | None = None
@@ -306,18 +309,18 @@ class Keeper:
         with self._lock:
             # Known before it can give a sign of life.
             self._nodes[name] = _Node("")
-        what = ""
+        what, trouble = "", None
         try:
             what = self._launcher.start(name, self._command(name))
         except (SchedulerError, UserError) as error:
-            refused = isinstance(error, UserError) or not error.passing
-            # One that cannot be asked just now says nothing of the node.
-            self._failed(" ".join(str(error).split()), final=refused, counts=refused)
-            return
+            trouble = error
         finally:
             if not what:
                 with self._lock:
                     del self._nodes[name]
+        if trouble is not None:
+            self._not_started(trouble)
+            return
         log.info("node %s is %s", name, what)
         self._tell(NodeChanged(name, "asked", detail=what))
         with self._lock:
@@ -336,20 +339,35 @@ class Keeper:
         detail = f"{node.what}: {end.reason}"
         self._tell(NodeChanged(name, "ended", end.failure, detail, end.seconds))
         if not node.ready and node.leaving is None:
-            self._failed(f"{node.what}: {end.reason}", final=end.failure == "no-gpu")
+            self._failed(detail, end.failure)
 
-    def _failed(self, why: str, final: bool, counts: bool = True) -> None:
-        """Ask again later and later, or no more."""
-        self._failures += counts
+    def _not_started(self, trouble: SchedulerError | UserError) -> None:
+        """Ask again later, or no more where there is nothing and the scheduler says no."""
+        why = " ".join(str(trouble).split())
+        self._later(why)
+        refused = isinstance(trouble, UserError) or not trouble.passing
+        with self._lock:
+            there = bool(self._nodes)
+        # It may be about how many there are, such as a QOS's limit on submitted jobs.
+        if refused and not there:
+            self._broken = self._broken or PoolBroken(why)
+
+    def _failed(self, why: str, failure: str) -> None:
+        """Ask again later for a node that ended before any work, or no more."""
+        self._later(why)
+        self._failures += failure not in _PASSES
+        with self._lock:
+            working = any(node.ready for node in self._nodes.values())
+        # While others work there is time: what is wrong may pass.
+        if not working and (failure == "no-gpu" or self._failures >= _MOST_FAILURES):
+            self._broken = self._broken or PoolBroken(why)
+
+    def _later(self, why: str) -> None:
+        """Ask again, but not at once: the longer, the more often in a row it came to nothing."""
         self._misses += 1
         first, longest = _PAUSE_SECONDS
         self._next = time.monotonic() + min(longest, first * 2 ** min(self._misses - 1, 20))
         log.warning("no node: %s", why)
-        with self._lock:
-            working = any(node.ready for node in self._nodes.values())
-        # While others work there is time: what is wrong may pass.
-        if not working and (final or self._failures >= _MOST_FAILURES):
-            self._broken = self._broken or PoolBroken(why)
 
 
 def nodes_for(tasks: int, workers_per_node: int) -> int:

@@ -22,7 +22,6 @@ from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Site
 from stormsweep.errors import SlurmError
 
-
 _LIMIT = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
 
 

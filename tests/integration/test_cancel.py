@@ -14,8 +14,11 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
+from stormsweep.cluster.machine import host
 from stormsweep.cluster.slurm import Slurm
+from stormsweep.study import jobs, lock
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of
 from tests.slurm.cluster import MiniSlurm
@@ -83,3 +86,29 @@ def test_a_study_that_waits_in_the_queue_answers_and_says_where_it_goes_on(
     assert done.returncode == 0, done.stderr
     assert not waits()
     assert "go on with: stormsweep run runs/digits --site two --nodes 1:2" in again.communicate()[1]
+
+
+def test_a_driver_on_another_login_node_ends_and_none_of_its_jobs_is_asked_for_again(
+    tmp_path: Path, slurm: MiniSlurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: the work of all nodes since their last milestones, and nothing is ended."""
+    (tmp_path / "sites.toml").write_text(SITE, encoding="utf-8")
+    driver = start(tmp_path, "run", digits_study(tmp_path), "--site", "two", "--nodes", "2")
+    directory = tmp_path / "runs" / "digits"
+
+    def states() -> list[str]:
+        return [job.state for job in Slurm().jobs_of(study_key(directory)).values()]
+
+    wait_for(lambda: states() == ["RUNNING"] * 2, driver)
+    with monkeypatch.context() as elsewhere:
+        for module in (jobs, lock):
+            elsewhere.setattr(module, "host", lambda: "login2")
+        done = called(tmp_path, "cancel", "runs/digits")
+    assert done.returncode == 0, done.stderr
+    assert f"process {driver.pid} on {host()}, the driver: interrupted" in done.stdout
+    said = driver.communicate()[1]
+    assert driver.returncode == 130, said
+    assert "stormsweep: interrupted; " in said
+    assert len(states()) == 2
+    assert not {"PENDING", "RUNNING"} & set(states()), states()
+    assert not (directory / "stop.json").exists()

@@ -22,6 +22,7 @@ from stormsweep.files import write_json
 from stormsweep.records import SessionBegun, SessionEnded
 from stormsweep.results.journal import of_kind, read
 from stormsweep.scaling.accounts import account
+from stormsweep.study import jobs as jobs_of_study
 from stormsweep.study import lock
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of
@@ -531,6 +532,7 @@ def test_a_driver_elsewhere_is_told_of(
     directory = tmp_path / "runs" / "digits"
     shutil.copytree(digits, directory)
     monkeypatch.setattr(lock, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(jobs_of_study, "_ELSEWHERE_S", 1.0)
     over = threading.Event()
 
     def live() -> None:
@@ -549,8 +551,10 @@ def test_a_driver_elsewhere_is_told_of(
     finally:
         over.set()
         thread.join()
-    assert done.returncode == 2
-    assert "its driver is process 77 on elsewhere" in done.stderr
+    assert done.returncode == 1
+    assert "its driver, process 77 on elsewhere, was told to end 1 s ago and is sti" in done.stderr
+    assert "kill -KILL 77 there ends it" in done.stderr
+    assert not (directory / "stop.json").exists(), "it would stop, long after, nobody knows why"
     assert "dashboard  ssh -N -L 8787:127.0.0.1:8787 elsewhere" in status.stdout
 
 

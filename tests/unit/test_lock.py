@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from stormsweep.errors import StudyBusyError
 from stormsweep.study import lock
-from stormsweep.study.lock import FILE, DriverLock, driver_of, is_alive, refuse_if_busy
+from stormsweep.study.lock import (
+    FILE,
+    STOP_FILE,
+    DriverLock,
+    ask_to_stop,
+    driver_of,
+    is_alive,
+    refuse_if_busy,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +114,32 @@ def test_a_driver_that_just_woke_up_can_look_before_it_writes(
         sleeper.check()
         with pytest.raises(StudyBusyError, match="took the study over"):
             sleeper.look()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Have Ctrl-C interrupt, also where this test run is a background job of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_driver_that_is_asked_to_stop_takes_it_as_ctrl_c(
+    tmp_path: Path, interruptible: None
+) -> None:
+    with DriverLock(tmp_path):
+        ask_to_stop(tmp_path, driver_of(tmp_path) or {})
+        with pytest.raises(KeyboardInterrupt):
+            time.sleep(10)
+        assert not (tmp_path / STOP_FILE).exists()
+
+
+@pytest.mark.parametrize("said", ['{"host": "h", "pid": 1, "token": "t"}', "{", "[]", "{}"])
+def test_what_an_earlier_driver_was_asked_stops_no_later_one(
+    tmp_path: Path, interruptible: None, said: str
+) -> None:
+    (tmp_path / STOP_FILE).write_text(said)
+    with DriverLock(tmp_path) as ours:
+        time.sleep(0.3)
+        ours.look()
+        assert not (tmp_path / STOP_FILE).exists()

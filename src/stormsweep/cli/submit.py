@@ -66,7 +66,7 @@ def submit(
 
 @app.command()
 def cancel(study: StudyArgument, runs: RunsOption = RUNS) -> None:
-    """End a study's jobs, or its driver on this machine; everything finished is kept."""
+    """End a study's jobs and its driver, from any node; everything finished is kept."""
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)

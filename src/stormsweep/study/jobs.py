@@ -17,13 +17,15 @@ from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import SlurmError, StormsweepError, UserError
 from stormsweep.records import SessionBegun
 from stormsweep.study.directory import study_key
-from stormsweep.study.lock import driver_of, is_alive
+from stormsweep.study.lock import ask_to_stop, driver_of, is_alive, take_back_stop
+from stormsweep.study.places import was_submitted
 from stormsweep.study.submission import driver_key
 
 #: Seconds that Slurm may take where its answer is one of several things to show.
 _SHORT = 5.0
-#: Seconds that a driver may take to end its workers and its journal.
-_ENDING_S = 60.0
+#: Seconds that a driver may take to end its workers and its journal: on this machine, and on
+#: another, which may see what is written here a minute later.
+_ENDING_S, _ELSEWHERE_S = 60.0, 120.0
 #: How long until it is told again.
 _AGAIN_S = 15.0
 #: Looks for jobs that came while others were cancelled.
@@ -83,21 +85,24 @@ def cancel(directory: Path) -> list[str]:
     alive = driver is not None and not in_job and is_alive(directory, driver)
     if driver is not None and alive and _is_here(driver):
         # Before its jobs, or it would replace them.
-        _tell(driver)
+        _tell(directory, driver)
         if jobs is not None:
             ended += jobs.cancel()
         _await_end(directory, driver, ended)
-        ended.insert(0, f"process {driver['pid']} on this machine, the driver: interrupted")
-        alive = False
+        ended.insert(0, f"{_named(driver)}, the driver: interrupted")
+    elif driver is not None and alive:
+        if trouble is not None and was_submitted(directory):
+            # It ends its job then, and another goes on.
+            raise trouble
+        try:
+            _tell(directory, driver)
+            # Nothing is cancelled before it knows.
+            _await_end(directory, driver, ended)
+        finally:
+            take_back_stop(directory)
+        ended.append(f"{_named(driver)}, the driver: interrupted")
     if jobs is not None:
         ended += jobs.cancel()
-    if driver is not None and alive:
-        also = f" ({'; '.join(ended)})" if ended else ""
-        how = f"kill -{driver.get('stop', 'SIGINT')[3:]} {driver['pid']}"
-        raise UserError(
-            f"{directory}: its driver is process {driver['pid']} on {driver['host']}, in no job of "
-            f"its own; stop it there: {how}{also}"
-        )
     if trouble is not None:
         if not ended:
             raise trouble
@@ -106,12 +111,13 @@ def cancel(directory: Path) -> list[str]:
 
 
 def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> None:
-    """Wait until a driver of this machine let go of its study, or is gone.
+    """Wait until a driver let go of its study, or is gone.
 
     It is told again now and then: Python drops what a signal raises where it comes in the middle of
     an import, which a driver that has just begun is full of.
     """
-    until = time.monotonic() + _ENDING_S
+    patience, there = (_ENDING_S, "") if _is_here(driver) else (_ELSEWHERE_S, " there")
+    until = time.monotonic() + patience
     again = time.monotonic() + _AGAIN_S
     while (now := driver_of(directory)) is not None and now["token"] == driver["token"]:
         if not is_alive(directory, driver):
@@ -119,19 +125,34 @@ def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> Non
         if time.monotonic() > until:
             also = f" ({'; '.join(ended)})" if ended else ""
             raise StormsweepError(
-                f"{directory}: its driver, process {driver['pid']} on this machine, was told to "
-                f"end {_ENDING_S:.0f} s ago and is still there; kill -KILL {driver['pid']} ends "
-                f"it, and loses nothing that was recorded{also}"
+                f"{directory}: its driver, {_named(driver)}, was told to end {patience:.0f} s ago "
+                f"and is still at work; kill -KILL {driver['pid']}{there} ends it, and loses "
+                f"nothing that was recorded{also}"
             )
         if time.monotonic() > again:
-            _tell(driver)
+            _tell(directory, driver)
             again += _AGAIN_S
         time.sleep(0.1)
 
 
-def _tell(driver: dict[str, Any]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(driver["pid"], signal.Signals[driver.get("stop", "SIGINT")])
+def _tell(directory: Path, driver: dict[str, Any]) -> None:
+    name = driver.get("stop", "SIGINT")
+    if _is_here(driver):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(driver["pid"], signal.Signals[name])
+        return
+    try:
+        ask_to_stop(directory, driver)
+    except OSError as error:
+        raise UserError(
+            f"{directory}: its driver, {_named(driver)}, cannot be told to end from here: "
+            f"{error.strerror}; stop it there: kill -{name[3:]} {driver['pid']}"
+        ) from None
+
+
+def _named(driver: dict[str, Any]) -> str:
+    where = "this machine" if _is_here(driver) else driver["host"]
+    return f"process {driver['pid']} on {where}"
 
 
 def _is_here(driver: dict[str, Any]) -> bool:

@@ -4,6 +4,9 @@
 few seconds. On the driver's own host the process table tells whether it lives; from another host, a
 count that stays the same for several beats does. Clocks of two machines are never compared, and
 nothing relies on locks that network file systems break.
+
+``stop.json`` asks one driver, by its token, to end: signals do not reach another machine. The
+driver looks for it at each sign of life, and takes it as the signal that ends it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from stormsweep.cluster.machine import host, process_space, process_started
 from stormsweep.errors import StudyBusyError, typed
 from stormsweep.files import write_json
 
-FILE = "driver.json"
+FILE, STOP_FILE = "driver.json", "stop.json"
 BEAT_SECONDS = 2.0
 #: A driver on another host is taken for dead when its count rests for this many beats.
 _SILENT_BEATS = 5
@@ -76,6 +79,16 @@ def stopping_signal() -> str:
     """
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     return "SIGTERM" if ignored else "SIGINT"
+
+
+def ask_to_stop(directory: Path, driver: dict[str, Any]) -> None:
+    """Ask a registered driver, on whatever machine, to end, at its next sign of life."""
+    write_json(directory / STOP_FILE, {name: driver[name] for name in ("host", "pid", "token")})
+
+
+def take_back_stop(directory: Path) -> None:
+    """Ask no driver to end any more."""
+    (directory / STOP_FILE).unlink(missing_ok=True)
 
 
 def refuse_if_busy(directory: Path) -> None:
@@ -220,6 +233,24 @@ class DriverLock:
             self._said |= {"beat": self._said["beat"] + 1, "seen": _now()}
             with contextlib.suppress(OSError):
                 write_json(self._path, self._said)
+            with contextlib.suppress(OSError):
+                self._heed()
+
+    def _heed(self) -> None:
+        """End this process as its signal would, if it is asked to; what others were asked goes."""
+        path = self._path.with_name(STOP_FILE)
+        if not path.exists():
+            return
+        try:
+            asked = json.loads(path.read_text(encoding="utf-8"))["token"]
+        except (ValueError, KeyError, TypeError):
+            asked = None
+        path.unlink(missing_ok=True)
+        if asked == self._said["token"]:
+            # To the main thread: what it waits for ends then too.
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.Signals[self._said["stop"]])
 
 
 def _now() -> str:

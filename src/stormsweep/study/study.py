@@ -534,7 +534,7 @@ class Study:
         return jobs_of(self.directory)
 
     def cancel(self) -> list[str]:
-        """End the study's jobs, wherever they are, or its driver on this machine.
+        """End the study's jobs and its driver, wherever they are.
 
         Returns
         -------
@@ -543,8 +543,8 @@ class Study:
 
         Raises
         ------
-        UserError
-            If a driver is at work that can only be stopped on its own machine.
+        StormsweepError
+            If the driver does not end: within a minute, or two on another machine.
         SlurmError
             If Slurm cannot be asked, or does not cancel them.
         """

@@ -279,6 +279,25 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
 
 
 @pytest.mark.slow
+def test_a_search_that_learns_has_as_many_nodes_as_it_may(folder: Path, slurm: MiniSlurm) -> None:
+    """Losing this: the second node, let go when the first worker of the first one is there."""
+    site(folder, workers=2)
+    study = digits_study(
+        folder,
+        search='strategy = "tpe"\ntrials = 12',
+        search__space="learning_rate = {low = 1e-4, high = 0.1, log = true}\n"
+        "batch_size = [32]\nepochs = [40]",
+    )
+    done = stormsweep(folder, "run", study, "--site", "two", "--nodes", "1:2", "--no-report")
+    assert done.returncode == 0, done.stderr
+    directory = folder / "runs" / "digits"
+    assert {task.worker.rsplit("-", 2)[0] for task in tasks(directory)} == {"n2013-1", "n2013-2"}
+    nodes = of_kind(read(directory / "journal.jsonl"), NodeEvent)
+    assert [node.event for node in nodes].count("asked") == 2, nodes
+    nothing_is_left(slurm, folder)
+
+
+@pytest.mark.slow
 def test_a_gpu_that_slurm_gives_and_jax_does_not_see_is_refused(
     tmp_path: Path, slurm: MiniSlurm
 ) -> None:

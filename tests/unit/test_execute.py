@@ -27,8 +27,11 @@ from stormsweep.records import RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
+from stormsweep.search.proposals import Known, Outcome, Proposal
+from stormsweep.search.search import Search
 from stormsweep.search.space import grid
 from stormsweep.study import lock
+from stormsweep.study.demand import Demand
 from stormsweep.study.execute import Execution
 from stormsweep.study.layout import Layout
 from stormsweep.study.session import Session
@@ -63,6 +66,7 @@ class FakePool:
         self.queue: list[Event] = [WorkerReady("0", "h", 1), WorkerReady("1", "h", 2)]
         self.alive = {"0": 1, "1": 2}
         self.model = WELCOME
+        self.wants: list[int] = []
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
@@ -91,7 +95,7 @@ class FakePool:
         pass
 
     def want(self, tasks: int) -> None:
-        pass
+        self.wants.append(tasks)
 
     def close(self) -> None:
         pass
@@ -367,6 +371,51 @@ def test_no_folder_is_listed_for_a_task(tmp_path: Path, monkeypatch: pytest.Monk
         train(tmp_path / name, CheckpointingPool(2, []), plan=plan)
         counts.append(sum(path.startswith(str(tmp_path / name)) for path in listed))
     assert counts[0] == counts[1]
+
+
+class OneByOne:
+    """A strategy of ten trials that is asked for one at a time, as those that learn are."""
+
+    trials = 10
+
+    def __init__(self) -> None:
+        self.begun: set[int] = set()
+
+    def propose(self) -> list[Proposal]:
+        number = len(self.begun)
+        return [Proposal(number, {"x": number}, 1, 2)] if number < self.trials else []
+
+    def take(self, event: Proposal | Outcome | Known) -> None:
+        if isinstance(event, Proposal):
+            self.begun.add(event.trial)
+
+
+def test_nodes_are_wanted_for_trials_that_a_strategy_has_still_to_begin(tmp_path: Path) -> None:
+    """Losing this: seven of eight nodes, let go when the first worker of the first one came."""
+    pool = FakePool()
+    search = Search(OneByOne, {}, 2, lambda scores: (scores["roc_auc"],))
+    plan = make_plan([{"x": number, "epochs": 1} for number in range(10)], {}, 2)
+    data = cast(PreparedData, SimpleNamespace(path=tmp_path, fingerprint="f"))
+    run = Execution(
+        STUDY, plan, tmp_path, data, [100, 100], cast(Any, pool), Silent(), search=search
+    )
+    run.await_first_worker()
+    with JournalWriter(tmp_path / "journal.jsonl", run.recall) as journal:
+        run.train(journal, 1, False)
+    assert len(of_kind(read(tmp_path / "journal.jsonl"), TaskDone)) == 20
+    # Held for a minute, so that none is let go and asked for again, until the end is known.
+    assert set(pool.wants[:-1]) == {20}
+    assert pool.wants[-1] == 0
+
+
+def test_a_strategy_that_waits_for_scores_keeps_its_nodes_for_a_moment_only() -> None:
+    demand = Demand(trials=10, folds=3)
+    assert demand.tasks(there=3, begun=1, idle=False, now=0.0) == 30
+    # As is proposed when workers are idle, nothing is left to begin for now.
+    assert demand.tasks(there=2, begun=4, idle=True, now=59.0) == 30
+    assert demand.tasks(there=5, begun=4, idle=True, now=61.0) == 5
+    assert demand.tasks(there=5, begun=4, idle=False, now=62.0) == 5 + 18
+    assert demand.tasks(there=9, begun=12, idle=False, now=200.0) == 9
 
 
 JAX = STUDY.model_copy(update={"engine": EngineTable(use="jax")})

@@ -100,8 +100,9 @@ class Search:
         #: Merits of what is scored, by a run's first name and epoch.
         self._scored: dict[tuple[str, int], tuple[float, ...]] = {}
         self._failed: set[str] = set()
-        #: What the strategy proposed, and the runs that serve it.
+        #: What the strategy proposed, of which trials, and the runs that serve it.
         self._proposed: set[tuple[int, int, int]] = set()
+        self._trials: set[int] = set()
         self._wanted: set[str] = set()
         self._awaited: dict[tuple[int, int, int], _Awaited] = {}
         #: Which proposals wait for a run, by its first name.
@@ -136,7 +137,7 @@ class Search:
     @property
     def trials(self) -> int:
         """How many trials the strategy has proposed."""
-        return len({trial for trial, _, _ in self._proposed})
+        return len(self._trials)
 
     @property
     def over(self) -> bool:
@@ -239,7 +240,7 @@ class Search:
 
     def _another(self) -> None:
         """Begin with another strategy: what was scored until now are points that it knows."""
-        for kept in (self._awaited, self._waiting, self._proposed, self._wanted):
+        for kept in (self._awaited, self._waiting, self._proposed, self._trials, self._wanted):
             kept.clear()
         self._strategy, self.ended = self._anew(), False
         for point in self._points():
@@ -293,6 +294,7 @@ class Search:
                 changed += [run for run in serving if run not in changed]
         key = (proposal.trial, proposal.epochs, proposal.folds)
         self._proposed.add(key)
+        self._trials.add(proposal.trial)
         self._awaited[key] = waits
         if self._hopeless(waits) or not waits.folds:
             self._settle(key)

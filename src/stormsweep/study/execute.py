@@ -42,6 +42,7 @@ from stormsweep.search.plan import Plan, Queue
 from stormsweep.search.search import Search, ahead
 from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
+from stormsweep.study.demand import Demand
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import WALLTIME, Patience
 from stormsweep.study.remaining import names_of
@@ -134,6 +135,8 @@ class Execution:
             threads=study.site.layout[1],
             expected=None if search is None else plan,
         )
+        first_folds = study.search.first_folds or plan.folds
+        self._demand = Demand(len(plan.configurations), first_folds)
         self._idle: dict[str, None] = {}
         self._bundling = Bundling(study.engine)
         #: What each worker has in memory, and what it is at: one run, or those of a bundle.
@@ -275,7 +278,7 @@ class Execution:
                 if not leaves:
                     self._seek()
                     self._feed()
-                    self._pool.want(len(self._queue) + len(self._running))
+                    self._pool.want(self._wanted())
                 self._commit()
                 self._show()
                 self._poll(0.25)
@@ -330,6 +333,15 @@ class Execution:
 
     def _search_over(self) -> bool:
         return self._search is None or self._search.over
+
+    def _wanted(self) -> int:
+        """Return how many tasks there are, with those that a strategy has for more workers."""
+        assert self._queue is not None
+        there = len(self._queue) + len(self._running)
+        if self._search is None or self._search.over:
+            return there
+        now = time.monotonic()
+        return self._demand.tasks(there, self._search.trials, bool(self._idle), now)
 
     def _seek(self) -> None:
         """Ask the strategy for more, before a worker has nothing to do; what it says is recorded.

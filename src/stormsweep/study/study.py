@@ -606,12 +606,12 @@ class Study:
                 if not isinstance(choice, Choice):
                     return choice
                 data = self.prepare(watcher)
+                # Data may have taken hours.
+                lock.look()
                 self._kept.refuse_other_data(self._kept.begun(), data)
                 one = self.without_trial().with_site(workers=1)
                 workers = one._staff(self.plan()).pool(Layout(*one.file.site.layout))
                 with self._kept.logging(), workers as pool:
-                    # Data may have taken hours.
-                    lock.look()
                     look = Verification(one.file, self.directory, data, choice, pool, watcher)
                     with JournalWriter(self.journal_path) as journal:
                         return look.carry_out(journal, self._kept.refuse_other_model, lock.check)

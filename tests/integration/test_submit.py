@@ -377,6 +377,7 @@ def test_it_is_quick_and_imports_nothing_numerical_on_the_login_node(
         ({"partition": "bach"}, [], "site.mine.partition: given 'bach' (did you mean 'batch'?)"),
         ({"partition": "gpu", "walltime": "05:00:00"}, [], "site.mine.walltime: given 05:00:00"),
         ({"memory": 64}, [], "site.mine.memory_gb: given 64; the largest node"),
+        ({}, ["--walltime", "01:00:00"], "--walltime: given 01:00:00; a job may take 00:20:00"),
         ({"nodes": 3}, [], "site.mine.nodes: given 3; partition 'batch' has 2"),
         ({}, ["--nodes", "3"], "--nodes: given 3; partition 'batch' has 2"),
         ({"more": "setup = ['echo \"']"}, [], "site.mine.setup: bash cannot read it"),
@@ -413,6 +414,44 @@ def test_a_study_that_the_job_would_refuse_is_refused_here(
     done = called(tmp_path, "submit", "runs/digits", "--site", "mine")
     assert "nothing is left to train" in done.stderr
     assert not queue(slurm)
+
+
+def test_a_study_asks_for_less_time_than_its_site_lets_jobs_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this, a short study shortens the jobs of all studies of its site, or waits for long."""
+    write_site(tmp_path, walltime="90")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plain = digits_study(tmp_path, **TINY)
+    own = digits_study(tmp_path, "own", **TINY, site='walltime = "00:45:00"')
+    local = digits_study(tmp_path, "here", **TINY, site='use = "local"\nwalltime = "00:45:00"')
+    for study, more, walltime in (
+        (plain, (), "01:30:00"),
+        (plain, ("--walltime", "01:30:00"), "01:30:00"),
+        (plain, ("--walltime", "00:30:00"), "00:30:00"),
+        (own, (), "00:45:00"),
+        (own, ("--walltime", "01:00:00"), "01:00:00"),
+    ):
+        for verb in ("submit", "run"):
+            shown = called(tmp_path, verb, study, "--site", "mine", "--dry-run", *more)
+            assert f"#SBATCH --time={walltime}\n" in shown.stdout, (verb, more, shown.stderr)
+    # The jobs that go on are asked for with it too.
+    first = called(tmp_path, "submit", own, "--site", "mine", "--dry-run").stdout
+    assert "--walltime 00:45:00" in first
+    longer = digits_study(tmp_path, "own", **TINY, site='walltime = "02:00:00"')
+    for study, more, said in (
+        (plain, ("--walltime", "91"), "--walltime: given 91; a job may take 90 at most ("),
+        (plain, ("--walltime", "00:30"), "--walltime: given '00:30'; Slurm reads this as minutes"),
+        (longer, (), f"{longer}: site.walltime: given 02:00:00; a job may take 90 at most ("),
+    ):
+        for verb in ("submit", "run"):
+            refused = called(tmp_path, verb, study, "--site", "mine", "--dry-run", *more)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert said in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+    here = called(tmp_path, "run", local, "--walltime", "00:30:00")
+    assert "--walltime: is for sites of a cluster" in here.stderr
+    assert called(tmp_path, "plan", local).returncode == 0
 
 
 def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

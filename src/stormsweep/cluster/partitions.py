@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from stormsweep.config.sites import Site, walltime_seconds
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import nearest
 
 #: One line for each node of each partition; `read_partitions` understands it.

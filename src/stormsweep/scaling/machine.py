@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from stormsweep.config.sites import Site, walltime_seconds
-from stormsweep.config.walltimes import margin
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import margin, walltime_seconds
 
 #: Normal quantile of 0.9: one wait in ten is longer than ``median * exp(TENTH * spread)``.
 TENTH = 1.2816

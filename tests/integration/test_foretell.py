@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: P
     assert found.returncode == 0, found.stderr
     assert "Advised: cheap with" in found.stdout
     assert "#SBATCH --nodes=" in found.stdout
-    assert "[site.cheap]" in found.stdout
+    assert "[site.cheap]" not in found.stdout, "the command says all that is advised"
+    walltime = re.search(r"submit \S+ --site cheap --nodes \d+ --walltime (\S+)", found.stdout)
+    assert walltime is not None
+    assert f"#SBATCH --time={walltime[1]}\n" in found.stdout
     text = (folder / "mine.toml").read_text()
     assert 'use = "cheap"  # this machine' in text
     assert "# where it runs" in text
@@ -83,6 +87,7 @@ def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: P
     again = chosen.simulate(nodes=advice.chosen.machine.nodes, site="cheap")
     assert again == advice.chosen
     assert f"nodes = {again.machine.nodes}\n" in text
+    assert f'walltime = "{walltime[1]}"\n' in text
     # `submit` and `simulate` take from now on what the file says.
     assert chosen.simulate().machine.nodes == again.machine.nodes
     assert again.cost is not None

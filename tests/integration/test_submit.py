@@ -419,7 +419,7 @@ def test_a_study_that_the_job_would_refuse_is_refused_here(
 def test_a_study_asks_for_less_time_than_its_site_lets_jobs_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Losing this, a short study shortens the jobs of all studies of its site, or waits for long."""
+    """Losing this, a short study waits for long, or shortens the jobs of all others."""
     write_site(tmp_path, walltime="90")
     monkeypatch.setenv("PATH", str(tmp_path))
     plain = digits_study(tmp_path, **TINY)

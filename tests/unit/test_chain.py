@@ -36,8 +36,8 @@ def test_a_job_is_told_all_that_its_predecessor_knew() -> None:
     words = link.command()
     assert words[3:5] == ["drive", "/runs/it's"]
     assert " ".join(words[5:]) == (
-        "--site mine --sites /s.toml --job 2 --max-jobs 9 --nodes 2 --walltime 90 --after 77 --done 12 "
-        "--retry-failed"
+        "--site mine --sites /s.toml --job 2 --max-jobs 9 --nodes 2 --walltime 90 "
+        "--after 77 --done 12 --retry-failed"
     )
     script = job_script(Site(scheduler="slurm"), link.order("storms", Site(scheduler="slurm")))
     assert "#SBATCH --dependency=afterany:77\n" in script

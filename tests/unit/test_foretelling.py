@@ -13,6 +13,8 @@ import pytest
 
 from stormsweep import Study
 from stormsweep.cli.foretell import simulate
+from stormsweep.cluster.partitions import clock
+from stormsweep.config.load import load_study
 from stormsweep.config.sites import Found, Site
 from stormsweep.errors import UserError
 from stormsweep.records import Entry, NodeEvent, SessionBegun, SessionEnded, WorkerEvent
@@ -135,6 +137,48 @@ def test_what_the_command_cannot_say_is_set_first(
     command = next(n for n, line in enumerate(other) if line.startswith("stormsweep submit"))
     assert other.index("  threads_per_worker = 2") < other.index("then:") < command
     assert shlex.split(other[command])[2] == str(study.directory)
+
+
+def test_advice_leaves_the_walltime_of_a_site_to_all_its_studies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: a short study's walltime is the limit of all that is foretold afterwards."""
+    study = study_in(tmp_path / "runs")
+    sites = tmp_path / "sites.toml"
+    keys = 'scheduler = "slurm"\ncores_per_node = 4\nworkers_per_node = 4\n'
+    sites.write_text(f'[site.mine]\n{keys}walltime = "4:00:00"\n')
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own.toml"
+    own.write_text(study.path.read_text() + '\n[site]\nuse = "mine"\n')
+    study = Study(load_study(own), own, study.directory)
+    outlook = Outlook(study)
+    found = foretelling.advise(study, outlook, ["mine"], repeats=2, most_nodes=2)
+    assert found.chosen.machine.walltime == 4 * 3600
+    asked = clock(round(found.asked.machine.walltime))
+    assert found.asked.machine.walltime < 4 * 3600
+    lines = list(advised.lines(study, found.asked))
+    assert lines[0].endswith(f"--site mine --nodes {found.asked.machine.nodes} --walltime {asked}")
+    assert f"  #SBATCH --time={asked}" in lines
+    # As text it is another than what the site says, and the same time.
+    assert not advised.site_table(study, outlook.foretell(found.chosen.machine, 1))
+    before = sites.read_text()
+    advised.write(study, found.asked)
+    assert sites.read_text() == before
+    written = Study(load_study(own), own, study.directory)
+    assert written.file.site.walltime == asked
+    # From now on the study's jobs are foretold to be as long as they will be, and it is said.
+    later = Outlook(written)
+    machine = later.on(foretelling.choose_site(written, "mine"), 1)
+    assert machine.walltime == found.asked.machine.walltime
+    assert any(f"{asked} at most, as the study file says" in one for one in later.beyond(machine))
+
+
+def test_a_site_without_walltime_is_not_silently_taken_to_have_no_end(tmp_path: Path) -> None:
+    outlook = Outlook(study_in(tmp_path))
+    endless = outlook.on(site(tmp_path, workers_per_node=4), 1)
+    assert any("what its partition lets jobs take" in note for note in outlook.beyond(endless))
+    known = outlook.on(site(tmp_path, workers_per_node=4, walltime="04:00:00"), 1)
+    assert not any("partition" in note for note in outlook.beyond(known))
 
 
 def test_advice_never_edits_the_record_of_a_study(tmp_path: Path) -> None:

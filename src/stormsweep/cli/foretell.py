@@ -258,7 +258,7 @@ def advise(
         ),
     ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Write the layout into the study file.")
+        bool, typer.Option("--write", help="Write what is advised into the study file.")
     ] = False,
     runs: RunsOption = RUNS,
 ) -> None:
@@ -292,7 +292,7 @@ def advise(
     )
     for line in found.limits:
         typer.echo(line)
-    best = found.chosen
+    best = found.asked
     low, median, high = map(duration, best.makespan)
     typer.echo(f"Advised: {called(best.machine)}, {found.because}")
     typer.echo(f"  {median}, 9 of 10 between {low} and {high}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine as this_machine
 from stormsweep.config.sites import LOCAL, Found
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts
@@ -103,6 +104,8 @@ class Outlook:
         self._common = uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
+        #: Sites that machines were made of, with the longest time of a job there.
+        self._longest: dict[str, tuple[Found, float]] = {}
 
     def foretell(self, machine: Machine, repeats: int | None = None) -> Foretold:
         """Simulate the study on a machine, again and again."""
@@ -202,8 +205,20 @@ class Outlook:
         nodes: int | None = None,
         workers: int | None = None,
         threads: int | None = None,
+        longest: float = math.inf,
     ) -> Machine:
         """Return nodes of a site; what is not given is as in sites.toml.
+
+        A job may take what the site lets it, or less where the study file says so.
+
+        Parameters
+        ----------
+        found : Found
+            The site.
+        nodes, workers, threads : int, optional
+            The layout.
+        longest : float
+            Seconds that the partition lets jobs take, as far as that is known.
 
         Raises
         ------
@@ -235,7 +250,11 @@ class Outlook:
             raise UserError(f"--workers: is for one node of {found.name}, or give --nodes alone")
         layout = site.model_copy(update={"workers_per_node": per_node, "threads_per_worker": own})
         shared = self._shared(found.name) | {"wait": self._wait_on(found.name)}
-        return Machine.from_site(found.name, layout, nodes=nodes, **shared)
+        machine = Machine.from_site(found.name, layout, nodes=nodes, **shared)
+        own_limit = self._study.file.site.walltime
+        limits = [machine.walltime, longest, *([walltime_seconds(own_limit)] if own_limit else [])]
+        self._longest[found.name] = found, min(limits)
+        return replace(machine, walltime=min(limits))
 
     def _wait_on(self, name: str) -> Wait:
         if self._said.wait is not None:
@@ -299,7 +318,21 @@ class Outlook:
             )
         if machine.name != LOCAL and machine.wait.median <= 0:
             notes.append("waiting in the queue is not counted (--queue-wait)")
+        if machine.name in self._longest:
+            notes += self._time_of_jobs(*self._longest[machine.name])
         return notes
+
+    def _time_of_jobs(self, found: Found, longest: float) -> Iterator[str]:
+        """Say what is not as the site has it, or not known, of how long jobs may take."""
+        own, site = self._study.file.site.walltime, found.site.walltime
+        if math.isinf(longest):
+            yield (
+                f"{found.name} has no walltime in sites.toml: what its partition lets jobs take, "
+                "by default and at most, was not counted"
+            )
+        elif own is not None and (site is None or walltime_seconds(own) < walltime_seconds(site)):
+            allowed = "" if site is None else f", though {found.name} allows {site}"
+            yield f"jobs are to take {own} at most, as the study file says (site.walltime){allowed}"
 
 
 def _model_of(run: Run) -> str:

@@ -181,6 +181,55 @@ def test_a_site_without_walltime_is_not_silently_taken_to_have_no_end(tmp_path: 
     assert not any("partition" in note for note in outlook.beyond(known))
 
 
+NODES = """
+batch*|up|2:00:00|1-infinite|n1|8|16000|idle|(null)|(null)
+batch*|up|2:00:00|1-infinite|n2|8|16000|down|(null)|(null)
+batch*|up|2:00:00|1-infinite|n3|8|16000|idle|(null)|(null)
+batch*|up|2:00:00|1-infinite|n4|2|16000|idle|(null)|(null)
+"""
+
+
+def slurm_says(folder: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str) -> None:
+    for name in ("sbatch", "squeue", "scancel", "sinfo"):
+        path = folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{sinfo if name == 'sinfo' else 'exit 1'}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+def test_advice_names_no_nodes_and_no_time_that_the_partition_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: the command that is printed is refused."""
+    outlook = Outlook(study_in(tmp_path))
+    mine = site(tmp_path, partition="batch", workers_per_node=4)
+    slurm_says(tmp_path, monkeypatch, f"cat <<'end'\n{NODES}end")
+    for asked in (None, 9):
+        (family,) = outlook.families([mine], asked)
+        # One is too small; one that is down comes back.
+        assert [machine.nodes for machine in family] == [1, 2, 3]
+        assert {machine.walltime for machine in family} == {7200.0}
+        assert not any("not known here" in note for note in outlook.beyond(family[0]))
+        assert not any("partition" in note for note in outlook.beyond(family[0]))
+
+
+@pytest.mark.parametrize("sinfo", ["exit 1", "echo 'x*|up|1:00|1|n1|8|16000|idle|(null)|(null)'"])
+def test_where_nobody_says_how_many_nodes_there_are_a_note_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str
+) -> None:
+    """A study may be foretold on a cluster that one is not logged in to."""
+    outlook = Outlook(study_in(tmp_path))
+    mine = site(tmp_path, partition="batch", workers_per_node=1)
+    slurm_says(tmp_path, monkeypatch, sinfo)
+    (family,) = outlook.families([mine], None)
+    assert family[-1].nodes > 3
+    assert any("--most-nodes" in note for note in outlook.beyond(family[0]))
+    told = Outlook(study_in(tmp_path))
+    told.families([mine], 2)
+    assert not any("--most-nodes" in note for note in told.beyond(family[0]))
+
+
 def test_advice_never_edits_the_record_of_a_study(tmp_path: Path) -> None:
     study = study_in(tmp_path)
     before = study.path.read_text()

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine as this_machine
-from stormsweep.config.sites import LOCAL, Found
+from stormsweep.cluster.partitions import Partition, most_nodes
+from stormsweep.config.sites import LOCAL, Found, Site
 from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
@@ -27,6 +28,7 @@ from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import structure
 from stormsweep.study.environment import sessions_of
+from stormsweep.study.places import find, partition_here
 from stormsweep.study.remaining import blind_search
 
 if TYPE_CHECKING:
@@ -104,6 +106,8 @@ class Outlook:
         self._common = uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
+        #: Sites of which nobody said how many nodes there are.
+        self._uncounted: set[str] = set()
         #: Sites that machines were made of, with the longest time of a job there.
         self._longest: dict[str, tuple[Found, float]] = {}
 
@@ -269,7 +273,7 @@ class Outlook:
             "failures_per_worker_hour": self._said.failures_per_hour,
         }
 
-    def families(self, founds: Sequence[Found], most_nodes: int | None) -> list[list[Machine]]:
+    def families(self, founds: Sequence[Found], asked: int | None) -> list[list[Machine]]:
         """Return candidates for advice: for each site and threads a worker, small to large."""
         made: list[list[Machine]] = []
         for found in founds:
@@ -280,16 +284,22 @@ class Outlook:
                     sizes = advice.counts(cores // own)
                     made.append([self.local(count, own) for count in sizes])
                 continue
+            partition = partition_here(found.site)
+            limit = None if partition is None else partition.longest
+            longest = math.inf if limit is None else float(limit)
             options: list[int | None] = [None]
             if found.site.cores_per_node and not found.site.gres:
                 usual, cores = found.site.threads_per_worker, found.site.cores_per_node
                 options += sorted(one for one in self.threads if one <= cores and one != usual)
             for threads in options:
-                machine = self.on(found, nodes=1, threads=threads)
+                machine = self.on(found, nodes=1, threads=threads, longest=longest)
                 # One more than there are runs for says that nothing is left to share.
                 useful = math.ceil(len(self.plan.runs) / machine.workers_per_node)
-                most = most_nodes or min(MOST_NODES, max(2, 2 * useful))
-                made.append(advice.sized(machine, most))
+                most = asked or min(MOST_NODES, max(2, 2 * useful))
+                there = 0 if partition is None else nodes_there(found.site, machine, partition)
+                if not there and asked is None:
+                    self._uncounted.add(found.name)
+                made.append(advice.sized(machine, min(most, there or most)))
         return made
 
     def beyond(self, machine: Machine) -> list[str]:
@@ -318,6 +328,11 @@ class Outlook:
             )
         if machine.name != LOCAL and machine.wait.median <= 0:
             notes.append("waiting in the queue is not counted (--queue-wait)")
+        if machine.name in self._uncounted:
+            notes.append(
+                f"how many nodes {machine.name} has is not known here (--most-nodes): up to "
+                f"{MOST_NODES} are tried"
+            )
         if machine.name in self._longest:
             notes += self._time_of_jobs(*self._longest[machine.name])
         return notes
@@ -333,6 +348,15 @@ class Outlook:
         elif own is not None and (site is None or walltime_seconds(own) < walltime_seconds(site)):
             allowed = "" if site is None else f", though {found.name} allows {site}"
             yield f"jobs are to take {own} at most, as the study file says (site.walltime){allowed}"
+
+
+def nodes_there(site: Site, machine: Machine, partition: Partition) -> int:
+    """Return how many of a partition's nodes a job in a layout may ask for."""
+    layout = {
+        "workers_per_node": machine.workers_per_node,
+        "threads_per_worker": machine.threads_per_worker,
+    }
+    return most_nodes(site.model_copy(update=layout), partition)
 
 
 def _model_of(run: Run) -> str:
@@ -378,8 +402,6 @@ def choose_site(study: Study, name: str | None) -> Found:
     StudyFileError
         If there is no such site.
     """
-    from stormsweep.study.places import find
-
     asked = "site.use" if name is None else "--site"
     return find(name or study.file.site.use, study.path, study.directory, asked)
 

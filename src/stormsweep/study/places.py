@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stormsweep.cluster import slurm
 from stormsweep.cluster.jobscript import setup_mistake
-from stormsweep.cluster.partitions import away, misfit, partition_of
+from stormsweep.cluster.partitions import Partition, away, misfit, partition_of
 from stormsweep.cluster.scheduler import scheduler_of
 from stormsweep.cluster.slurm import Slurm
-from stormsweep.config.sites import LOCAL, Found, locate_site
+from stormsweep.config.sites import LOCAL, Found, Site, locate_site
 from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import SlurmError, StudyFileError, UserError, typed
 from stormsweep.files import write_json
@@ -38,6 +39,8 @@ _WORDS = {
 }
 #: What it says of a job whose nodes are there, but out of service.
 _OUT_OF_SERVICE = ("node configuration is not available", "node not available")
+#: Seconds that Slurm may take for an answer that advice can do without.
+_SHORT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,20 @@ def place_of(
         refuse_longer(found, walltime, said)
     count = found.site.nodes
     return Place(as_asked(found, None, walltime, ("--nodes", said)), nodes or (count, count))
+
+
+def partition_here(site: Site) -> Partition | None:
+    """Return the partition that a site's jobs go to.
+
+    None: there is none of this name, or nobody here says so. Somebody may well foretell a study on
+    a cluster of elsewhere.
+    """
+    if site.scheduler != "slurm" or not slurm.available():
+        return None
+    try:
+        return partition_of(site, Slurm(_SHORT).partitions())
+    except SlurmError:
+        return None
 
 
 class Answer(NamedTuple):

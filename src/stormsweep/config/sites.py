@@ -132,9 +132,9 @@ class Site(Table):
 
     @property
     def gpus(self) -> int:
-        """GPUs that a job asks of each node; those of `gres`."""
+        """GPUs that a job asks of each node; those of `gres`, which PBS knows as ``ngpus``."""
         found = re.findall(
-            r"(?:^|,)gpu(?::[A-Za-z][^:,]*)?(?:[:=]([0-9]+))?(?=,|$)", self.gres or ""
+            r"(?:^|,)n?gpus?(?::[A-Za-z][^:,]*)?(?:[:=]([0-9]+))?(?=,|$)", self.gres or ""
         )
         return sum(int(count or 1) for count in found)
 

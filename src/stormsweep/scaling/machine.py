@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +125,7 @@ class Machine:
             "workers_per_node": site.workers_per_node,
             "threads_per_worker": site.threads_per_worker,
             "cores_per_node": cores,
-            "gpus_per_node": gpus_of(site.gres),
+            "gpus_per_node": site.gpus,
             "walltime": math.inf if site.walltime is None else walltime_seconds(site.walltime),
             "chain": site.scheduler == "slurm",
             "price_per_core_hour": site.price_per_core_hour,
@@ -170,15 +169,3 @@ def price_of(
     if gpus and gpu_price is not None:
         cost += gpu_price * gpu_hours
     return None if math.isnan(cost) else cost
-
-
-def gpus_of(gres: str | None) -> int:
-    """Return how many GPUs of a node a site asks for.
-
-    Examples
-    --------
-    >>> gpus_of("gpu:4"), gpus_of("gpu:v100:2"), gpus_of("gpu"), gpus_of(None)
-    (4, 2, 1, 0)
-    """
-    found = re.findall(r"(?:^|,)n?gpus?(?::[A-Za-z][\w.-]*)?(?:[:=]([0-9]+))?(?=,|$)", gres or "")
-    return sum(int(count or 1) for count in found)

@@ -21,7 +21,7 @@ from stormsweep.results.progress import Progress
 from stormsweep.scaling import advice, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
 from stormsweep.scaling.foretold import Foretold, foretell
-from stormsweep.scaling.machine import Machine, Wait, gpus_of
+from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.scaling.simulated import Simulated
 from stormsweep.scaling.simulated_journal import journal
 from stormsweep.scaling.simulation import simulate
@@ -236,7 +236,7 @@ class Outlook:
             raise UserError(f"--threads: given {own}; a node of {found.name} has {cores} cores")
         if threads is not None and threads != site.threads_per_worker:
             per_node = max(1, cores // own)
-            if gpus := gpus_of(site.gres):
+            if gpus := site.gpus:
                 # A GPU is shared by no more workers than the site says.
                 per_node = min(per_node, max(gpus, site.workers_per_node))
         if workers is not None and nodes is None:

@@ -76,7 +76,7 @@ class Place:
     @property
     def gpus(self) -> bool:
         """Whether the site's jobs ask for GPUs."""
-        return "gpu" in (self.found.site.gres or "")
+        return self.found.site.gpus > 0
 
     def unused(self, engine: str) -> str:
         """Say so where an engine leaves unused what the site has; else an empty string."""

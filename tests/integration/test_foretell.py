@@ -26,6 +26,13 @@ cores_per_node = 8
 workers_per_node = 4
 price_per_core_hour = 0.01
 
+[site.whole]
+scheduler = "slurm"
+walltime = "04:00:00"
+exclusive = true
+workers_per_node = 4
+price_per_core_hour = 0.01
+
 [site.plain]
 scheduler = "slurm"
 walltime = "01:00:00"
@@ -65,6 +72,15 @@ def test_more_workers_are_foretold_to_be_faster_and_sites_to_cost(study: Path) -
     assert picture.stat().st_size > 10_000
     for name in ("time", "core-hours", "cost", "utilisation", "jobs"):
         assert f"\n  {name} " in many.stdout
+
+
+def test_core_hours_that_nobody_can_know_are_not_foretold(study: Path) -> None:
+    """Losing this: a cost that is a part of the bill, by which a budget is judged."""
+    told = called(study.parents[1], "simulate", study, "--site", "whole", "--repeats", "2")
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"core-hours +not known$", told.stdout, re.M)
+    assert "\n  cost " not in told.stdout
+    assert "core-hours are not known without its cores_per_node" in told.stdout
 
 
 def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: Path) -> None:
@@ -110,6 +126,9 @@ def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:
         ("simulate STUDY --site cheap --threads 9", "a node of cheap has 8 cores"),
         ("simulate STUDY --queue-wait soon", "--queue-wait: given 'soon'; must be a time"),
         ("simulate STUDY --timeline x.gif", "must end in .png, .pdf or .svg"),
+        ("advise STUDY --site whole --budget 12", "set cores_per_node of it in sites.toml"),
+        ("advise STUDY --site whole --budget 9core-h", "set cores_per_node of it in sites.toml"),
+        ("advise STUDY --site whole", "nodes of whole are exclusive, and nobody says how many"),
         ("advise STUDY --site plain --budget 12", "price_per_core_hour: is not set"),
         (
             "advise STUDY --budget 12",

@@ -191,6 +191,17 @@ def test_costs_that_nothing_compares_are_refused_before_anything_is_simulated() 
         advice.advise([[NODE]], never, budget=Budget(20.0, "gpu-h"))
 
 
+def test_gpu_hours_are_known_where_the_cores_of_whole_nodes_are_not() -> None:
+    whole = dataclasses.replace(NODE, gpus_per_node=4, cores_per_node=math.nan)
+    found = advised(plan_of(4), 2, whole, budget=Budget(1e6, "gpu-h"))
+    assert (found.unit, found.chosen.cost) == ("gpu-h", None)
+    assert advised(plan_of(4), 2, whole).unit == "gpu-h"
+    priced = dataclasses.replace(whole, price_per_gpu_hour=2.0)
+    assert advised(plan_of(4), 2, priced).unit == "money"
+    with pytest.raises(UserError, match="set cores_per_node"):
+        advised(plan_of(4), 2, whole, budget=Budget(1e6, "core-h"))
+
+
 def test_a_gpu_site_without_prices_is_ranked_by_gpu_hours() -> None:
     found = advised(plan_of(4), 4, dataclasses.replace(NODE, gpus_per_node=4))
     assert found.unit == "gpu-h"

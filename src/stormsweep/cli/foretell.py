@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,8 +88,6 @@ def wait_of(text: str) -> Any:
     >>> wait_of("10min").median, round(wait_of("10min:1h").spread, 2)
     (600.0, 1.4)
     """
-    import math
-
     from stormsweep.errors import UserError
     from stormsweep.scaling.machine import TENTH, Wait
 
@@ -173,7 +172,8 @@ def _told(outlook: Any, found: Any) -> Iterator[str]:
         rows.append(("jobs", found.jobs, lambda value: f"{value:.0f}"))
     for name, values, word in rows:
         low, median, high = (word(value) for value in values)
-        between = f"   9 of 10 between {low} and {high}" if found.repeats > 1 else ""
+        known = found.repeats > 1 and not math.isnan(values.median)
+        between = f"   9 of 10 between {low} and {high}" if known else ""
         yield f"  {name:<12}{median:>12}{between}"
     for line in _parts(found):
         yield line
@@ -220,6 +220,8 @@ def _trouble(outlook: Any, found: Any) -> Iterator[str]:
 
 
 def _hours(value: float) -> str:
+    if math.isnan(value):
+        return "not known"
     return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
 
 

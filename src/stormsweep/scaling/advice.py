@@ -157,7 +157,7 @@ def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
     Raises
     ------
     UserError
-        If there is nothing that they have in common.
+        If there is nothing that they have in common, or nobody says how many cores are charged.
     """
     gpus = {machine.gpus_per_node > 0: machine.name for machine in machines}
     if budget is not None:
@@ -166,9 +166,15 @@ def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
                 f"--budget: given {budget}; {gpus[False]} has no GPUs, so that it takes none of "
                 "them however long; give a budget in core-h or in money"
             )
+        if budget.unit == CORE_HOURS or (
+            budget.unit == MONEY and not all(machine.priced for machine in machines)
+        ):
+            _refuse_uncounted(machines)
         return budget.unit
     if all(machine.priced for machine in machines):
         return MONEY
+    if False in gpus:
+        _refuse_uncounted(machines)
     if len(gpus) > 1:
         raise UserError(
             f"{gpus[True]} has GPUs and {gpus[False]} has none, and without prices nothing "
@@ -176,6 +182,15 @@ def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
             "sites.toml, or ask for one of them (--site)"
         )
     return GPU_HOURS if True in gpus else CORE_HOURS
+
+
+def _refuse_uncounted(machines: Sequence[Machine]) -> None:
+    for machine in machines:
+        if math.isnan(machine.cores_per_node):
+            raise UserError(
+                f"nodes of {machine.name} are exclusive, and nobody says how many of their cores "
+                "are charged; set cores_per_node of it in sites.toml"
+            )
 
 
 def _no_walltime(candidates: Sequence[Foretold]) -> str:

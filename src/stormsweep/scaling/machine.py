@@ -40,8 +40,8 @@ class Machine:
         Of the site; ``local`` is this machine.
     nodes, workers_per_node, threads_per_worker : int
         The layout.
-    cores_per_node : int
-        Cores charged of each node: all of it where it is exclusive.
+    cores_per_node : float
+        Cores charged of each node: all of it where it is exclusive. NaN: nobody says how many.
     gpus_per_node : int
         GPUs charged of each node.
     walltime : float
@@ -65,7 +65,7 @@ class Machine:
     nodes: int = 1
     workers_per_node: int = 1
     threads_per_worker: int = 1
-    cores_per_node: int = 1
+    cores_per_node: float = 1
     gpus_per_node: int = 0
     walltime: float = math.inf
     chain: bool = True
@@ -89,7 +89,7 @@ class Machine:
     @property
     def priced(self) -> bool:
         """Whether what the machine charges for has a price."""
-        return self.price(float(self.cores_per_node), float(self.gpus_per_node)) is not None
+        return self.price(self.cores_per_node, float(self.gpus_per_node)) is not None
 
     def price(self, core_hours: float, gpu_hours: float) -> float | None:
         """Return what hours cost; None where anything that is charged has no price."""
@@ -119,12 +119,12 @@ class Machine:
         known
             Other attributes, such as ``start_up``.
         """
-        cores = site.cores_per_node if site.exclusive and site.cores_per_node else site.cores
+        cores = site.charged_cores
         values: dict[str, Any] = {
             "nodes": site.nodes if nodes is None else nodes,
             "workers_per_node": site.workers_per_node,
             "threads_per_worker": site.threads_per_worker,
-            "cores_per_node": cores,
+            "cores_per_node": math.nan if cores is None else cores,
             "gpus_per_node": site.gpus,
             "walltime": math.inf if site.walltime is None else walltime_seconds(site.walltime),
             "chain": site.scheduler == "slurm",

@@ -328,6 +328,11 @@ class Outlook:
             )
         if machine.name != LOCAL and machine.wait.median <= 0:
             notes.append("waiting in the queue is not counted (--queue-wait)")
+        if math.isnan(machine.cores_per_node):
+            notes.append(
+                f"nodes of {machine.name} are exclusive, and core-hours are not known without its "
+                "cores_per_node in sites.toml"
+            )
         if machine.name in self._uncounted:
             notes.append(
                 f"how many nodes {machine.name} has is not known here (--most-nodes): up to "
@@ -445,7 +450,9 @@ def advise(
                     "--budget: this machine has no prices; give the budget in hours, such as "
                     "3core-h"
                 )
-            if not Machine.from_site(found.name, found.site).priced:
+            machine = Machine.from_site(found.name, found.site)
+            # Where it is the cores that are not known, that is said instead.
+            if not machine.priced and not math.isnan(machine.cores_per_node):
                 raise StudyFileError(
                     f"{found.key('price_per_core_hour')}: is not set, so that a budget in money "
                     "says nothing; set it, or give the budget in core-h"

@@ -125,6 +125,8 @@ def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:
         ("simulate STUDY --site cheap --workers 6", "the nearest is 8"),
         ("simulate STUDY --site cheap --threads 9", "a node of cheap has 8 cores"),
         ("simulate STUDY --queue-wait soon", "--queue-wait: given 'soon'; must be a time"),
+        ("simulate STUDY --queue-wait 1h:10min", "the second must be the longer one"),
+        ("simulate STUDY --queue-wait 0min:1h", "the median must be above 0"),
         ("simulate STUDY --timeline x.gif", "must end in .png, .pdf or .svg"),
         ("advise STUDY --site whole --budget 12", "set cores_per_node of it in sites.toml"),
         ("advise STUDY --site whole --budget 9core-h", "set cores_per_node of it in sites.toml"),

@@ -96,7 +96,9 @@ def wait_of(text: str) -> Any:
     if not colon:
         return Wait(first)
     second = seconds_of(high, "--queue-wait")
-    if second < first or first <= 0:
+    if first <= 0:
+        raise UserError(f"--queue-wait: given {text!r}; the median must be above 0, or alone")
+    if second < first:
         raise UserError(f"--queue-wait: given {text!r}; the second must be the longer one")
     return Wait(first, math.log(second / first) / TENTH)
 

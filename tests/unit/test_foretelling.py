@@ -122,6 +122,36 @@ def test_no_more_workers_than_gpus_come_of_fewer_threads(tmp_path: Path) -> None
     assert outlook.on(gpus, threads=2).workers_per_node == 4
 
 
+def test_this_machine_has_no_more_workers_than_its_executor_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: sixteen workers are advised, fifteen times as fast, and one is started."""
+    monkeypatch.setattr(foretelling.this_machine, "cores", lambda: 16)
+    monkeypatch.setattr(foretelling.this_machine, "memory_gb", lambda: 64.0)
+    here = Found("local", Site(scheduler="local"), None)
+    study = study_in(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+
+    def most(of: Study) -> int:
+        (family, *_) = Outlook(of).families([here], None)
+        return max(machine.workers for machine in family)
+
+    assert most(study) == 16, "only JAX trains on GPUs"
+    text = study.path.read_text()
+    study.path.write_text(text + "\n[site]\nmemory_gb = 10.0\n")
+    assert most(Study.from_toml(study.directory)) == 5, "of 10 GiB each in 9 tenths of 64"
+    study.path.write_text(text + '\n[engine]\nuse = "jax"\n')
+    outlook = Outlook(Study.from_toml(study.directory))
+    assert most(Study.from_toml(study.directory)) == 2
+    assert [outlook.local(count, 1).gpus_per_node for count in (1, 2)] == [1, 2]
+    told = outlook.foretell(outlook.local(2, 1), 2)
+    assert told.gpu_hours.median > 0
+    with pytest.raises(UserError, match=r"--workers: given 3; each has a GPU to itself, .* has 2"):
+        outlook.local(3, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert most(Study.from_toml(study.directory)) == 16
+
+
 def test_what_the_command_cannot_say_is_set_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine as this_machine
@@ -28,6 +29,7 @@ from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import structure
 from stormsweep.study.environment import sessions_of
+from stormsweep.study.layout import WORKER_GB, Room
 from stormsweep.study.places import find, partition_here
 from stormsweep.study.remaining import blind_search
 
@@ -184,7 +186,7 @@ class Outlook:
         Raises
         ------
         UserError
-            If it has fewer cores.
+            If it has fewer cores, or fewer of the GPUs that the study trains on.
         """
         usual = self._study.without_trial().file.site.layout
         count, own = workers or usual[0], threads or usual[1]
@@ -201,7 +203,25 @@ class Outlook:
                 f"{given}: this machine has {cores} core{'' if cores == 1 else 's'}; "
                 "name a site for more (--site)"
             )
-        return Machine.local(count, own, **self._shared(LOCAL))
+        gpus = self._gpus
+        if workers and gpus and workers > gpus:
+            raise UserError(
+                f"--workers: given {workers}; each has a GPU to itself, and this machine has {gpus}"
+            )
+        return Machine.local(count, own, gpus_per_node=min(gpus, count), **self._shared(LOCAL))
+
+    @cached_property
+    def _gpus(self) -> int:
+        """GPUs of this machine, if the study trains on GPUs."""
+        return len(this_machine.gpus()) if self._study.file.engine.use == "jax" else 0
+
+    def _most_workers(self, threads: int) -> int:
+        """Return how many workers of so many threads this machine has room for."""
+        cores, taken = this_machine.cores(), self._study.file.site.memory_gb or WORKER_GB
+        # One more than there are runs for says that nothing is left to share.
+        runs = 2 * len(self.plan.runs)
+        room = Room(this_machine.host(), cores, this_machine.memory_gb(), taken, runs)
+        return min(room.workers(threads), self._gpus or cores)
 
     def on(
         self,
@@ -281,7 +301,7 @@ class Outlook:
                 cores = this_machine.cores()
                 usual = self._study.without_trial().file.site.layout[1]
                 for own in sorted({one for one in {*self.threads, usual} if one <= cores}):
-                    sizes = advice.counts(cores // own)
+                    sizes = advice.counts(self._most_workers(own))
                     made.append([self.local(count, own) for count in sizes])
                 continue
             partition = partition_here(found.site)

@@ -21,7 +21,7 @@ from stormsweep.records import Entry, NodeEvent, SessionBegun, SessionEnded, Wor
 from stormsweep.scaling import runtime
 from stormsweep.scaling.beside import around
 from stormsweep.scaling.machine import Machine, Wait
-from stormsweep.study import advised, foretelling
+from stormsweep.study import advised, foretelling, machines
 from stormsweep.study.foretelling import Outlook, uncertainty
 from tests.journals import plan, task
 from tests.journals import simulate as write_study
@@ -117,23 +117,23 @@ def site(folder: Path, **values: Any) -> Found:
 def test_no_more_workers_than_gpus_come_of_fewer_threads(tmp_path: Path) -> None:
     outlook = Outlook(study_in(tmp_path))
     known = {"cores_per_node": 64, "workers_per_node": 4, "threads_per_worker": 16}
-    assert outlook.on(site(tmp_path, **known), threads=2).workers_per_node == 32
+    assert outlook.machines.on(site(tmp_path, **known), threads=2).workers_per_node == 32
     gpus = site(tmp_path, **known, gres="gpu:4")
-    assert outlook.on(gpus, threads=2).workers_per_node == 4
+    assert outlook.machines.on(gpus, threads=2).workers_per_node == 4
 
 
 def test_this_machine_has_no_more_workers_than_its_executor_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Losing this: sixteen workers are advised, fifteen times as fast, and one is started."""
-    monkeypatch.setattr(foretelling.this_machine, "cores", lambda: 16)
-    monkeypatch.setattr(foretelling.this_machine, "memory_gb", lambda: 64.0)
+    monkeypatch.setattr(machines.this_machine, "cores", lambda: 16)
+    monkeypatch.setattr(machines.this_machine, "memory_gb", lambda: 64.0)
     here = Found("local", Site(scheduler="local"), None)
     study = study_in(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
 
     def most(of: Study) -> int:
-        (family, *_) = Outlook(of).families([here], None)
+        (family, *_) = Outlook(of).machines.families([here], None)
         return max(machine.workers for machine in family)
 
     assert most(study) == 16, "only JAX trains on GPUs"
@@ -143,11 +143,11 @@ def test_this_machine_has_no_more_workers_than_its_executor_starts(
     study.path.write_text(text + '\n[engine]\nuse = "jax"\n')
     outlook = Outlook(Study.from_toml(study.directory))
     assert most(Study.from_toml(study.directory)) == 2
-    assert [outlook.local(count, 1).gpus_per_node for count in (1, 2)] == [1, 2]
-    told = outlook.foretell(outlook.local(2, 1), 2)
+    assert [outlook.machines.local(count, 1).gpus_per_node for count in (1, 2)] == [1, 2]
+    told = outlook.foretell(outlook.machines.local(2, 1), 2)
     assert told.gpu_hours.median > 0
     with pytest.raises(UserError, match=r"--workers: given 3; each has a GPU to itself, .* has 2"):
-        outlook.local(3, 1)
+        outlook.machines.local(3, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert most(Study.from_toml(study.directory)) == 16
 
@@ -162,7 +162,9 @@ def test_what_the_command_cannot_say_is_set_first(
     monkeypatch.chdir(sites.parent)
     outlook = Outlook(study)
     found = foretelling.choose_site(study, "mine")
-    other = list(advised.lines(study, outlook.foretell(outlook.on(found, 2, threads=2), 2)))
+    other = list(
+        advised.lines(study, outlook.foretell(outlook.machines.on(found, 2, threads=2), 2))
+    )
     assert other[0].startswith("first set in ")
     command = next(n for n, line in enumerate(other) if line.startswith("stormsweep submit"))
     assert other.index("  threads_per_worker = 2") < other.index("then:") < command
@@ -198,16 +200,16 @@ def test_advice_leaves_the_walltime_of_a_site_to_all_its_studies(
     assert written.file.site.walltime == asked
     # From now on the study's jobs are foretold to be as long as they will be, and it is said.
     later = Outlook(written)
-    machine = later.on(foretelling.choose_site(written, "mine"), 1)
+    machine = later.machines.on(foretelling.choose_site(written, "mine"), 1)
     assert machine.walltime == found.asked.machine.walltime
     assert any(f"{asked} at most, as the study file says" in one for one in later.beyond(machine))
 
 
 def test_a_site_without_walltime_is_not_silently_taken_to_have_no_end(tmp_path: Path) -> None:
     outlook = Outlook(study_in(tmp_path))
-    endless = outlook.on(site(tmp_path, workers_per_node=4), 1)
+    endless = outlook.machines.on(site(tmp_path, workers_per_node=4), 1)
     assert any("what its partition lets jobs take" in note for note in outlook.beyond(endless))
-    known = outlook.on(site(tmp_path, workers_per_node=4, walltime="04:00:00"), 1)
+    known = outlook.machines.on(site(tmp_path, workers_per_node=4, walltime="04:00:00"), 1)
     assert not any("partition" in note for note in outlook.beyond(known))
 
 
@@ -236,7 +238,7 @@ def test_advice_names_no_nodes_and_no_time_that_the_partition_does_not_have(
     mine = site(tmp_path, partition="batch", workers_per_node=4)
     slurm_says(tmp_path, monkeypatch, f"cat <<'end'\n{NODES}end")
     for asked in (None, 9):
-        (family,) = outlook.families([mine], asked)
+        (family,) = outlook.machines.families([mine], asked)
         # One is too small; one that is down comes back.
         assert [machine.nodes for machine in family] == [1, 2, 3]
         assert {machine.walltime for machine in family} == {7200.0}
@@ -252,11 +254,11 @@ def test_where_nobody_says_how_many_nodes_there_are_a_note_does(
     outlook = Outlook(study_in(tmp_path))
     mine = site(tmp_path, partition="batch", workers_per_node=1)
     slurm_says(tmp_path, monkeypatch, sinfo)
-    (family,) = outlook.families([mine], None)
+    (family,) = outlook.machines.families([mine], None)
     assert family[-1].nodes > 3
     assert any("--most-nodes" in note for note in outlook.beyond(family[0]))
     told = Outlook(study_in(tmp_path))
-    told.families([mine], 2)
+    told.machines.families([mine], 2)
     assert not any("--most-nodes" in note for note in told.beyond(family[0]))
 
 
@@ -266,7 +268,7 @@ def test_advice_never_edits_the_record_of_a_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is the record of what the study was begun with"):
         advised.refuse_record(study)
     outlook = Outlook(study)
-    chosen = outlook.foretell(outlook.local(1, 1), 1)
+    chosen = outlook.foretell(outlook.machines.local(1, 1), 1)
     with pytest.raises(UserError, match="is the record"):
         advised.write(study, chosen)
     assert study.path.read_text() == before

@@ -69,8 +69,13 @@ def sbatch_lines(study: Study, chosen: Foretold) -> list[str]:
         return []
     site = site_as_advised(found.site, chosen)
     file = found.file or Path("sites.toml")
-    asked = {"nodes": site.nodes, "walltime": site.walltime}
-    link = Link(study.directory.absolute(), found.name, file.absolute(), **asked)
+    link = Link(
+        study.directory.absolute(),
+        found.name,
+        file.absolute(),
+        nodes=site.nodes,
+        walltime=site.walltime,
+    )
     script = job_script(site, link.order(study.file.study.name, site))
     return [line for line in script.splitlines() if line.startswith("#SBATCH")]
 

@@ -106,10 +106,13 @@ def said(directory: Path) -> str:
 
 def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_path: Path) -> None:
     write_site(tmp_path)
-    job = submit(tmp_path, digits_study(tmp_path, **TINY))
+    job = submit(tmp_path, digits_study(tmp_path, **TINY), "--walltime", "00:15:00")
     directory = tmp_path / "runs" / "digits"
     until(lambda: not queue(slurm), directory)
     assert len(tasks(directory)) == 2, said(directory)
+    # The job that would have gone on was asked for with it too.
+    told = slurm.run("squeue", "--states=all", "--noheader", "--format=%Z %l").splitlines()
+    assert [line.split()[-1] for line in told if line.startswith(str(tmp_path))] == ["15:00"] * 2
     assert (directory / "report" / "index.html").exists()
     jobs = Slurm().jobs_of(study_key(directory))
     assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]
@@ -119,6 +122,7 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     entries = read(directory / "journal.jsonl")
     (begun,) = of_kind(entries, SessionBegun)
     assert begun.allotment["inside"]
+    assert begun.allotment["walltime_seconds"] == 15 * 60
     # The job's nodes are charged from its first second to its last; the report is after the end
     # of the session.
     spent, per_node = account(entries), begun.allotment["cores_per_node"]

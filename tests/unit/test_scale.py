@@ -262,7 +262,14 @@ def test_cores_across_sockets_are_each_given_once(
 Seconds = Callable[[Cell, int], float]
 
 
-def write_cell(folder: Path, cell: Cell, runs: Sequence[Run], pace: float, **changes: Any) -> None:
+def write_cell(
+    folder: Path,
+    cell: Cell,
+    runs: Sequence[Run],
+    pace: float,
+    node: dict[str, Any] | None = None,
+    **changes: Any,
+) -> None:
     """Write the journal of a measurement whose tasks take `pace` seconds per 100 of a batch."""
     start, layout = journals.START, cell.layout
     lines: list[tuple[float, Record]] = [(start, journals.about(SPACE, 2))]
@@ -270,7 +277,10 @@ def write_cell(folder: Path, cell: Cell, runs: Sequence[Run], pace: float, **cha
         (start, RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones)))
         for run in runs
     ]
-    lines.append((start, SessionBegun(1, "node17", 1, "local", layout.workers, layout.threads)))
+    site = "local" if node is None else "taki"
+    allotted = {} if node is None else {"nodes": layout.nodes, **node}
+    begun = SessionBegun(1, "node17", 1, site, layout.workers, layout.threads, allotted)
+    lines.append((start, begun))
     for number in range(layout.workers):
         ready = WorkerEvent(1, str(number), "ready", "node17", number)
         lines.append((start + 1 + number, ready))
@@ -363,6 +373,27 @@ def test_speed_ups_are_ratios_of_medians_with_what_repeats_allow(tmp_path: Path)
     assert two["busy"] == pytest.approx(evenly / 2)
     assert two["core_hours"] == pytest.approx(2 * (two["seconds"] + 2.0) / 3600)
     assert found.best == two
+
+
+def test_core_hours_are_those_of_whole_nodes_where_a_site_has_them_exclusive(
+    tmp_path: Path,
+) -> None:
+    """One worker on a node of its own would look cheapest, and is charged most."""
+    wanted = [Layout(1, 1), Layout(4, 1), Layout(8, 1, nodes=2)]
+    found = scaled(tmp_path / "a", wanted, lambda _: 1.0, node={"cores_per_node": 4})
+    held = found.strong["seconds"] + found.strong["startup_seconds"]
+    charged = [4 * one["nodes"] for one in found.strong.to_dict("records")]
+    assert list(found.strong["core_hours"] * 3600 / held) == pytest.approx(charged)
+    said = " ".join(told_of.answer(found))
+    assert f"Best layout: 8 workers {TIMES} 1 thread on 2 nodes" in said
+    assert f"The fewest core-hours takes 4 workers {TIMES} 1 thread" in said
+    # The efficiency is over the cores that were computed on.
+    assert found.strong["efficiency"].tolist()[0] == 1
+    # Nobody says how many cores a node has: what was computed on is not what is charged.
+    unknown = scaled(tmp_path / "b", wanted, lambda _: 1.0, node={})
+    assert unknown.strong["core_hours"].isna().all()
+    assert "fewest core-hours" not in " ".join(told_of.answer(unknown))
+    assert "the site says no cores_per_node" in told_of.strong_table(unknown).note
 
 
 def test_weak_scaling_counts_the_work_that_there_was(tmp_path: Path) -> None:

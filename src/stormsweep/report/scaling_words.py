@@ -138,7 +138,7 @@ def _how_sure(findings: Findings) -> Iterator[str]:
 def _least_core_hours(findings: Findings) -> Iterator[str]:
     table, best = findings.strong, findings.best
     least: Any = table.sort_values("core_hours").iloc[0]
-    if best is not None and layout_of(least) != layout_of(best):
+    if best is not None and least["core_hours"] < best["core_hours"]:
         share = 1 - least["core_hours"] / best["core_hours"]
         yield (
             f"The fewest core-hours takes {in_words(least)}: "
@@ -201,6 +201,7 @@ def tables(findings: Findings) -> list[Table]:
 
 def strong_table(findings: Findings) -> Table:
     """Return the table of strong scaling."""
+    unknown = " Those of whole nodes are not known: the site says no cores_per_node."
     return Table(
         named(findings, "strong"),
         f"The same work in every layout{where(findings)}",
@@ -208,7 +209,9 @@ def strong_table(findings: Findings) -> Table:
         rows(findings.strong),
         "Times are medians over repeats from the instant at which all workers were ready; starting "
         "them stands beside. The speed-up is over one worker of one thread, the efficiency that "
-        "divided by the number of cores; core-hours are those held, the start included.",
+        "divided by the number of cores; core-hours are those charged (of whole nodes "
+        "where a site has them exclusive), the start included."
+        + unknown * bool(findings.strong["core_hours"].isna().any()),
         frame=findings.strong,
     )
 

@@ -119,6 +119,7 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     entries = read(directory / "journal.jsonl")
     (begun,) = of_kind(entries, SessionBegun)
     assert begun.allotment["inside"]
+    assert 0 <= begun.allotment["queued_seconds"] < 600
     # The job's nodes are charged from its first second to its last; the report is after the end
     # of the session.
     spent, per_node = account(entries), begun.allotment["cores_per_node"]

@@ -471,6 +471,21 @@ def test_threads_that_work_beside_a_stretch_are_counted(tmp_path: Path) -> None:
     assert seen.loc["c", "neighbours"] == pytest.approx(2.0 * 5 / 15)
 
 
+def test_workers_that_came_after_others_on_a_node_were_not_beside_them(tmp_path: Path) -> None:
+    """A job that is renewed on the same node has workers of new names: no crowd was measured."""
+    runs = plan([{"batch_size": 512}], 4, [2])
+    entries = [Entry(START, about({"batch_size": [512], "epochs": [2]}, 4))]
+    entries += [Entry(START, run) for run in runs]
+    for run, worker, at in zip(
+        runs, ("n-1-0", "n-1-1", "n-2-0", "n-2-1"), (0, 0, 50, 50), strict=True
+    ):
+        entries.append(Entry(START + at, WorkerEvent(1, worker, "ready", "n", 1)))
+        entries.append(Entry(START + at + 10, done(run, worker, at, at + 10)))
+        entries.append(Entry(START + at + 20, WorkerEvent(1, worker, "lost", "n", 1, "walltime")))
+    seen = runtime.observations(sorted(entries, key=lambda one: one.time), ENVIRONMENT)
+    assert set(seen["workers"]) == {2}
+
+
 def done(run: Any, worker: str, started: float, stopped: float) -> TaskDone:
     return TaskDone(
         run=run.run,

@@ -201,17 +201,20 @@ def tables(findings: Findings) -> list[Table]:
 
 def strong_table(findings: Findings) -> Table:
     """Return the table of strong scaling."""
-    unknown = " Those of whole nodes are not known: the site says no cores_per_node."
+    told = (
+        "Times are medians over repeats from the instant at which all workers were ready; starting "
+        "them stands beside. The speed-up is over one worker of one thread, the efficiency that "
+        "divided by the number of cores; core-hours are those charged (of whole nodes where a site "
+        "has them exclusive), the start included."
+    )
+    if findings.strong["core_hours"].isna().any():
+        told += " Those of whole nodes are not known: the site says no cores_per_node."
     return Table(
         named(findings, "strong"),
         f"The same work in every layout{where(findings)}",
         HEADER,
         rows(findings.strong),
-        "Times are medians over repeats from the instant at which all workers were ready; starting "
-        "them stands beside. The speed-up is over one worker of one thread, the efficiency that "
-        "divided by the number of cores; core-hours are those charged (of whole nodes "
-        "where a site has them exclusive), the start included."
-        + unknown * bool(findings.strong["core_hours"].isna().any()),
+        told,
         frame=findings.strong,
     )
 

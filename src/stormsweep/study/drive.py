@@ -16,7 +16,7 @@ from stormsweep.cluster import slurm
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import locate_site, walltime_seconds
-from stormsweep.config.walltimes import margin
+from stormsweep.config.walltimes import MOST_IDLE, margin
 from stormsweep.errors import (
     DiskError,
     SlurmError,
@@ -26,7 +26,7 @@ from stormsweep.errors import (
     UserError,
 )
 from stormsweep.results.journal import Follower
-from stormsweep.study.chain import MOST_IDLE, Link, tasks_done, was_cancelled, with_nodes
+from stormsweep.study.chain import Link, tasks_done, was_cancelled, with_nodes
 from stormsweep.study.lock import refuse_if_busy
 from stormsweep.study.places import Place, submit_again
 from stormsweep.study.session import Outcome

@@ -277,6 +277,27 @@ def test_the_live_view_shows_all_of_it_and_keeps_to_the_terminal(
     assert all(f"failed: {line[:40]}" in said for line in state.failures)
 
 
+@pytest.mark.parametrize("value", ["[relu]", "[/x]", "[red]"])
+def test_values_in_brackets_are_shown_as_they_are(directory: Path, value: str) -> None:
+    """Rich takes them for markup: they vanish from the line, or end the display with an error."""
+    state = Following(Study.from_toml(directory)).look()
+    assert state is not None
+    assert state.leader is not None
+    point = {"activation": value}
+    odd = dataclasses.replace(
+        state,
+        leader=dataclasses.replace(state.leader, hyperparameters=point),
+        at_work=(dataclasses.replace(state.at_work[0], hyperparameters=point),),
+    )
+    view = watch.Full()
+    out = io.StringIO()
+    view._console = Console(file=out, width=160, height=40)
+    view.stage(f"training {value}", 0.5)
+    view.state(odd)
+    view._console.print(view._all())
+    assert out.getvalue().count(value) == 3
+
+
 def test_plain_lines_say_each_failure_once(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -502,6 +502,19 @@ def test_no_law_is_fitted_to_two_numbers_of_workers(tmp_path: Path) -> None:
     assert "Workers of 1 thread follow" in " ".join(told_of.answer(four))
 
 
+def test_a_law_is_not_called_the_best_where_no_other_was_tried(tmp_path: Path) -> None:
+    """Three numbers of workers leave the universal law without one to be tried on."""
+    counts = (1, 2, 4)
+    three = scaled(tmp_path, [Layout(n, 1) for n in counts], lambda one: 1 + 0.1 * one.repeat)
+    assert {law.name for law in three.laws[1, "within"]} == {"amdahl", "usl"}
+    said = " ".join(told_of.answer(three))
+    assert "Workers of 1 thread by Amdahl's law, which so few numbers of workers cannot" in said
+    assert "law best" not in said
+    picture = drawn.speedup_picture(three)
+    assert picture is not None
+    assert "fits best" not in picture.caption
+
+
 def test_a_damaged_note_of_measurements_is_refused_in_one_line(tmp_path: Path) -> None:
     found = scaled(tmp_path, [Layout(1, 1)], lambda _: 1.0, repeats=1)
     (found.folder / "scale.json").write_text("{")

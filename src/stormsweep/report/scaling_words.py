@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -146,6 +146,11 @@ def _least_core_hours(findings: Findings) -> Iterator[str]:
         )
 
 
+def told_apart(laws: Sequence[Law]) -> bool:
+    """Say whether more than one law could be tried on numbers of workers left out of the fit."""
+    return sum(math.isfinite(law.error) for law in laws) > 1
+
+
 def _law_words(findings: Findings) -> Iterator[str]:
     table = usual(findings.strong)
     shown = set(zip(table["threads"], table["pin"], strict=True))
@@ -153,7 +158,12 @@ def _law_words(findings: Findings) -> Iterator[str]:
         if (threads, pin) not in shown:
             continue
         law = laws[0]
-        line = f"Workers of {words.count(threads, 'thread')} follow {LAW_NAMES[law.name]} best: "
+        line = f"Workers of {words.count(threads, 'thread')} "
+        if told_apart(laws):
+            line += f"follow {LAW_NAMES[law.name]} best: "
+        else:
+            line += f"by {LAW_NAMES[law.name]}, which so few numbers of workers cannot tell from "
+            line += "others: "
         line += ", ".join(_parameter(law, name) for name in law.parameters)
         if math.isfinite(law.error):
             line += f"; it misses numbers of workers left out by {words.percent(law.error, 1)}"

@@ -194,6 +194,7 @@ class WorkerEvent:
 
     ``failure`` says why it was lost: ``killed``, ``out-of-memory``, ``walltime``,
     ``node-failure``, ``cancelled`` or ``preempted``; empty in the first journals of 0.1.
+    ``processor`` is that of its machine, said where it became ready; not in journals of 0.1.
     """
 
     kind: ClassVar[str] = "worker"
@@ -204,6 +205,7 @@ class WorkerEvent:
     pid: int
     detail: str = ""
     failure: str = ""
+    processor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,6 +268,8 @@ def write_cell(
     runs: Sequence[Run],
     pace: float,
     node: dict[str, Any] | None = None,
+    processor: str = "",
+    host: str = "node17",
     **changes: Any,
 ) -> None:
     """Write the journal of a measurement whose tasks take `pace` seconds per 100 of a batch."""
@@ -282,7 +284,7 @@ def write_cell(
     begun = SessionBegun(1, "node17", 1, site, layout.workers, layout.threads, allotted)
     lines.append((start, begun))
     for number in range(layout.workers):
-        ready = WorkerEvent(1, str(number), "ready", "node17", number)
+        ready = WorkerEvent(1, str(number), "ready", host, number, processor=processor)
         lines.append((start + 1 + number, ready))
     began = start + layout.workers
     free = dict.fromkeys(map(str, range(layout.workers)), began)
@@ -445,6 +447,35 @@ def test_scores_that_differ_between_layouts_are_told_loudly(tmp_path: Path) -> N
     wrong = measured.read_site(folder)
     assert wrong.different_scores == ["2 workers x 1 thread and 1 worker x 1 thread"]
     assert any("scores are NOT the same" in one for one in wrong.remarks)
+
+
+def test_processors_of_two_kinds_may_round_differently_and_those_of_one_may_not(
+    tmp_path: Path,
+) -> None:
+    """Else every repeat on such a partition ends with an error that nothing can mend."""
+    wanted = [Layout(1, 1), Layout(2, 1)]
+    scaled(tmp_path, wanted, lambda _: 1.0, repeats=1, processor="old", scores={"roc_auc": 0.5})
+    folder = tmp_path / "scale" / "local"
+    work = Work(tuple(spread(plan_of(SPACE).runs, 1)))
+    two = Cell(Layout(2, 1), len(work.runs), 1)
+
+    def again(score: float, processor: str, host: str = "node18") -> measured.Findings:
+        shutil.rmtree(folder / two.name)
+        scores = {"roc_auc": score}
+        more: dict[str, Any] = {"processor": processor, "host": host, "scores": scores}
+        write_cell(folder / two.name, two, work.runs, 1.0, **more)
+        return measured.read_site(folder)
+
+    other = again(0.5 + 1e-7, "new")
+    assert other.different_scores == []
+    assert any("round differently: new, old." in one for one in other.remarks)
+    # An error is no rounding, and one kind of processor does not round in two ways.
+    assert again(0.6, "new").different_scores
+    assert again(0.5 + 1e-7, "old").different_scores
+    alike = again(0.5, "new")
+    assert any(one.endswith("with the same number of threads.") for one in alike.remarks)
+    # A journal that does not say: another machine may be of another kind.
+    assert again(0.5 + 1e-7, "").different_scores == []
 
 
 def test_what_was_interrupted_is_no_measurement(tmp_path: Path) -> None:

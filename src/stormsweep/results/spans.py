@@ -235,6 +235,18 @@ def hosts_of(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
     }
 
 
+def processors_of(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
+    """Return the kind of processor of every worker, by session and name.
+
+    Where a journal does not say it, the name of the machine stands for it: one is as it is.
+    """
+    return {
+        (event.session, event.worker): event.processor or event.host
+        for event in of_kind(entries, WorkerEvent)
+        if event.event == "ready"
+    }
+
+
 def sharing_of(entries: Sequence[Entry]) -> dict[tuple[int, str], int]:
     """Return how many workers the node of a worker had at once, by session and worker."""
     hosts: dict[tuple[int, str], str] = {}

@@ -21,6 +21,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
     KFold,
+    ParameterGrid,
     RandomizedSearchCV,
     cross_val_score,
 )
@@ -125,8 +126,58 @@ def test_constraints_hold_for_every_candidate():
         SVC(), space, strategy="random", trials=6, random_state=0, constraints=["C < gamma"], cv=2
     ).fit(*IRIS)
     assert all(each["C"] < each["gamma"] for each in search.cv_results_["params"])
-    with pytest.raises(UserError, match=r"^constraints: 'c < 1' names 'c', which param_grid"):
-        SweepSearchCV(SVC(), space, strategy="random", constraints=["c < 1"]).fit(*IRIS)
+
+
+@pytest.mark.parametrize("strategy", ["random", "sobol", "tpe"])
+def test_constraints_are_about_values_of_every_kind(strategy):
+    """Such lists go to a strategy as texts; a constraint on these would hold always or never."""
+    space = {
+        "max_depth": [None, 4, 8],
+        "class_weight": [None, "balanced", {0: 2.0}],
+        "min_samples_leaf": [1, 5],
+        "max_features": [(1, 2), "sqrt"],
+    }
+    constraints = [
+        "max_depth != 8 or min_samples_leaf > 1",
+        "class_weight != 'balanced' or not (max_depth in [4, 8])",
+        "max_features != [1, 2] or min_samples_leaf == 1",
+    ]
+    proposer = chooser(strategy, space, 200, 0, 1, 1, constraints)
+    found = []
+    while proposals := proposer.strategy.propose():
+        for proposal in proposals:
+            found.append(proposer.parameters(proposal))
+            proposer.strategy.take(proposal)
+    allowed = [
+        point
+        for point in ParameterGrid(space)
+        if (point["max_depth"] != 8 or point["min_samples_leaf"] > 1)
+        and (point["class_weight"] != "balanced" or point["max_depth"] is None)
+        and (point["max_features"] != (1, 2) or point["min_samples_leaf"] == 1)
+    ]
+    assert sorted(map(str, map(sorted_items, found))) == sorted(
+        map(str, map(sorted_items, allowed))
+    )
+
+
+def sorted_items(point):
+    return sorted(point.items())
+
+
+@pytest.mark.parametrize(
+    ("constraint", "words"),
+    [
+        ("c < 1", r"^constraints: 'c < 1' names c; must be of max_depth, C, clf, epochs$"),
+        ("C > 9", r"^constraints: none of 10,000 points of the space keeps to all of them"),
+        ("max_depth < 5", r"^constraints: 'max_depth < 5' cannot .* at max_depth = None$"),
+        ("clf != 'SVC()'", r"^constraints: they name a parameter whose list holds a SVC; they"),
+        ("epochs + 1", r"^constraints: 'epochs \+ 1' must be a comparison; .* at epochs = 5$"),
+    ],
+)
+def test_constraints_that_make_no_sense_are_refused(constraint, words):
+    space = {"max_depth": [None, 8], "C": Interval(1, 2), "clf": [SVC(), "drop"], "epochs": [5]}
+    with pytest.raises(UserError, match=words):
+        chooser("tpe", space, 10, 0, 1, 1, [constraint])
 
 
 def worst(results):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from stormsweep.config.expressions import parse
+from stormsweep.config.space_checks import check_constraints
 from stormsweep.config.strategies import BUILT_IN, HALVING
 from stormsweep.config.study import SearchTable
 from stormsweep.errors import StudyFileError, UserError, nearest
@@ -200,19 +201,52 @@ def _learning(
                 "constraints": [_EPOCHS.sub(_RENAMED, text) for text in constraints],
             }
         )
-        for expression in map(parse, table.constraints):
-            if strange := sorted(expression.names - told.space.keys()):
-                raise UserError(
-                    f"constraints: {expression.text!r} names {strange[0]!r}, which param_grid lacks"
-                )
-        start = Setting((_EPOCH,), splits, trials, seed, objectives)
-        strategy = begin(table, Space.of(table, {}), start)
-    except (ValidationError, StudyFileError) as error:
+        searched = _constrained(table, told)
+    except ValueError as error:
+        raise UserError(_in_our_words(error)) from None
+    try:
+        strategy = begin(table, searched, Setting((_EPOCH,), splits, trials, seed, objectives))
+    except StudyFileError as error:
         raise UserError(_in_our_words(error)) from None
     return Chooser(strategy, trials, told.values, told.names)
 
 
-def _in_our_words(error: ValidationError | StudyFileError) -> str:
+def _constrained(table: SearchTable, told: _Told) -> Space:
+    """Return the space, whose constraints are about the values that texts stand for.
+
+    Raises
+    ------
+    ValueError
+        If constraints name what is not there, cannot be computed, or leave nothing.
+    """
+    meant: dict[str, dict[str, Any]] = {}
+    for expression in map(parse, table.constraints):
+        for name in expression.names & told.values.keys():
+            meant[name] = {text: _compared(one) for text, one in told.values[name].items()}
+    check_constraints(table, {}, meant)
+    constraints = tuple(parse(text, meant) for text in table.constraints)
+    return dataclasses.replace(Space.of(table, {}), constraints=constraints)
+
+
+def _compared(value: Any) -> Any:
+    """Return a value as constraints say it, which have lists for tuples.
+
+    Raises
+    ------
+    ValueError
+        If no constraint could say it.
+    """
+    if isinstance(value, list | tuple):
+        return [_compared(one) for one in value]
+    if value is None or isinstance(value, bool | int | float | str | Mapping):
+        return value
+    raise ValueError(
+        f"search.constraints: they name a parameter whose list holds a {type(value).__name__}; "
+        "they compare numbers, texts, None, and lists and tuples of these"
+    )
+
+
+def _in_our_words(error: ValueError | StudyFileError) -> str:
     """Return what is wrong with a search as its caller knows it: not by keys of a study file."""
     text = str(error)
     if isinstance(error, ValidationError):
@@ -220,7 +254,8 @@ def _in_our_words(error: ValidationError | StudyFileError) -> str:
         place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
         said = first["msg"].removeprefix("Value error, ")
         text = said if said.startswith("search.") or not place else f"search.{place}: {said}"
-    return text.replace("search.space", "param_grid").replace("search.", "")
+    text = text.replace("search.space", "param_grid").replace("search.", "")
+    return re.sub(rf"\b{_RENAMED}\b", "epochs", text)
 
 
 class _Told:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import pickle
 import warnings
 
@@ -32,12 +34,13 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 from stormsweep import Interval, JournalError, StormsweepError, SweepSearchCV, UserError
 from stormsweep.cluster.pool import Finished, WorkerLost, WorkerReady
-from stormsweep.records import SplitScored
+from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.results.journal import of_kind, read
+from stormsweep.search.proposals import Outcome
 from stormsweep.sweepcv import driving
-from stormsweep.sweepcv.candidates import chooser
+from stormsweep.sweepcv.candidates import Chooser, Listed, chooser
 from stormsweep.sweepcv.driving import hire
-from stormsweep.sweepcv.searching import NoMemory, Search
+from stormsweep.sweepcv.searching import _MUST_FIT, NoMemory, OnRecord, Search
 from stormsweep.sweepcv.tasks import Materials, Reply, work
 
 IRIS = load_iris(return_X_y=True)
@@ -395,6 +398,52 @@ def test_a_strategy_that_learns_goes_on_as_it_would_have(tmp_path, strategy, lin
     again = SweepSearchCV(SVC(), space, directory=tmp_path / "torn", **options).fit(*IRIS)
     same(again.cv_results_, search.cv_results_)
     assert len(scores_of(tmp_path / "torn")) == 28
+
+
+def test_a_strategy_goes_by_scores_on_record_that_lack_those_on_the_training_side(tmp_path):
+    """Else it would take all it has learned for failed, and look elsewhere."""
+    space = {"C": Interval(1e-3, 1e3, log=True), "gamma": Interval(1e-3, 1e3, log=True)}
+    options = {"strategy": "tpe", "trials": 10, "random_state": 4, "cv": 2}
+    options["directory"] = tmp_path
+    first = SweepSearchCV(SVC(), space, **options).fit(*IRIS).cv_results_
+    trained = SweepSearchCV(SVC(), space, return_train_score=True, **options).fit(*IRIS).cv_results_
+    assert trained["params"] == first["params"]
+    np.testing.assert_array_equal(trained["mean_test_score"], first["mean_test_score"])
+    assert np.isfinite(trained["mean_train_score"]).all()
+
+
+class Listening(Listed):
+    """Notes what came of its candidates."""
+
+    def __init__(self, points, splits):
+        super().__init__(points, splits)
+        self.heard = []
+
+    def take(self, event):
+        super().take(event)
+        if isinstance(event, Outcome):
+            self.heard.append((event.trial, event.merits))
+
+
+def test_a_strategy_hears_of_a_failed_candidate_that_was_tried_again(tmp_path):
+    """Else it would keep away for good from where the disk was full once."""
+
+    def session(*errors):
+        """Do what there is to do; return what the strategy heard."""
+        strategy = Listening([{"C": 1.0}, {"C": 2.0}], 2)
+        with contextlib.closing(OnRecord(tmp_path / "journal.jsonl")) as memory:
+            search = Search(Chooser(strategy, 2), 2, lambda scored: (0.5,), memory, False)
+            begun = SearchBegun("SVC", "0", dict.fromkeys(_MUST_FIT, ""), "one", "grid", 0, 2)
+            search.replay(memory.begin(begun), memory.scored)
+            for error in errors:
+                search.take(dataclasses.replace(scored_of(search.next()), error=error))
+            assert search.next() is None
+        return strategy.heard
+
+    assert session("full", "full", "", "") == [(0, ()), (1, (0.5,))]
+    assert session("", "full") == [(0, ()), (1, (0.5,))]
+    assert session("") == [(0, ()), (1, (0.5,)), (0, (0.5,))]
+    assert session() == [(0, ()), (1, (0.5,)), (0, (0.5,))]
 
 
 def test_several_scores_are_traded_off_by_nsga2():

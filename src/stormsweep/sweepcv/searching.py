@@ -136,9 +136,10 @@ class Search:
         self._proposals: list[Proposal] = []
         self._keys: list[str] = []
         self._scored: list[dict[int, SplitScored]] = []
-        #: Splits of each candidate that something is known of, failed ones too.
-        self._seen: list[set[int]] = []
-        self._told: set[int] = set()
+        #: What the strategy goes by: the last of each split, failed or lacking what is asked for.
+        self._seen: list[dict[int, SplitScored]] = []
+        #: Candidates that the strategy was told of, and whether they have scores.
+        self._told: dict[int, bool] = {}
         self._queue: deque[SplitTask] = deque()
         self._known: dict[tuple[str, int], SplitScored] = {}
         self._done = 0
@@ -252,7 +253,7 @@ class Search:
         self._candidates.append(self._chooser.parameters(proposal))
         self._keys.append(self._key(proposal))
         self._scored.append({})
-        self._seen.append(set())
+        self._seen.append({})
         self._chooser.strategy.take(proposal)
 
     def _enqueue(self, trial: int) -> None:
@@ -271,15 +272,19 @@ class Search:
             self._keep(known)
 
     def _note(self, event: SplitScored) -> None:
-        """Tell the strategy of a candidate when the last of its splits is there."""
-        trial = event.trial
-        self._seen[trial].add(event.split)
-        if len(self._seen[trial]) < self._splits or trial in self._told:
+        """Tell the strategy of a candidate when the last of its splits is there.
+
+        Once; where it failed, again if it is tried again and has scores.
+        """
+        trial, seen = event.trial, self._seen[event.trial]
+        seen[event.split] = event
+        if len(seen) < self._splits or self._told.get(trial):
             return
-        self._told.add(trial)
-        scored = [self._scored[trial].get(split) for split in range(self._splits)]
-        whole = [each for each in scored if each is not None and not each.error]
+        whole = [seen[split] for split in range(self._splits) if not seen[split].error]
         merits = self._merits(whole) if len(whole) == self._splits else ()
-        proposal = self._proposals[trial]
         usable = merits if all(map(math.isfinite, merits)) else ()
+        if trial in self._told and not usable:
+            return
+        self._told[trial] = bool(usable)
+        proposal = self._proposals[trial]
         self._chooser.strategy.take(Outcome(trial, proposal.epochs, proposal.folds, usable))

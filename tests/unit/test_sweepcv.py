@@ -40,8 +40,9 @@ from stormsweep.search.proposals import Outcome
 from stormsweep.sweepcv import driving
 from stormsweep.sweepcv.candidates import Chooser, Listed, chooser
 from stormsweep.sweepcv.driving import hire
+from stormsweep.sweepcv.search_cv import _merits
 from stormsweep.sweepcv.searching import _MUST_FIT, NoMemory, OnRecord, Search
-from stormsweep.sweepcv.tasks import Materials, Reply, work
+from stormsweep.sweepcv.tasks import Materials, Reply, SplitTask, work
 
 IRIS = load_iris(return_X_y=True)
 CANCER = load_breast_cancer(return_X_y=True)
@@ -410,6 +411,66 @@ def test_a_strategy_goes_by_scores_on_record_that_lack_those_on_the_training_sid
     assert trained["params"] == first["params"]
     np.testing.assert_array_equal(trained["mean_test_score"], first["mean_test_score"])
     assert np.isfinite(trained["mean_train_score"]).all()
+
+
+@pytest.mark.parametrize("error_score", [np.nan, 0.0])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_score_that_could_not_be_computed_is_computed_when_the_search_goes_on(
+    tmp_path, error_score, several
+):
+    """Else a want of memory while scoring stands for the candidate's score for ever."""
+    # Not a variable: a function is known by its code and the values that it gets at.
+    full = tmp_path / "full"
+    full.touch()
+
+    def scorer(estimator, X, y):
+        if full.exists() and estimator.C > 1:
+            raise MemoryError("no room")
+        return 0.0 if estimator.C > 1 else 0.5
+
+    def search(error_score):
+        scoring = {"auc": scorer, "accuracy": "accuracy"} if several else scorer
+        return SweepSearchCV(
+            SVC(),
+            {"C": [1.0, 2.0]},
+            cv=2,
+            scoring=scoring,
+            refit=False,
+            error_score=error_score,
+            directory=tmp_path / "kept",
+        )
+
+    name = "mean_test_auc" if several else "mean_test_score"
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        found = search(error_score).fit(*IRIS).cv_results_[name]
+    np.testing.assert_array_equal(found, [0.5, error_score])
+    with pytest.raises(MemoryError, match="no room"):
+        search("raise").fit(*IRIS)
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        found = search(-7.0).fit(*IRIS).cv_results_[name]
+    np.testing.assert_array_equal(found, [0.5, -7.0])
+    full.unlink()
+    found = search(error_score).fit(*IRIS).cv_results_[name]
+    np.testing.assert_array_equal(found, [0.5, 0.0])
+    # A score that happens to be the same is a score like any other.
+    done = len(scores_of(tmp_path / "kept"))
+    search(error_score).fit(*IRIS)
+    assert len(scores_of(tmp_path / "kept")) == done
+
+
+def test_a_strategy_takes_a_score_that_could_not_be_computed_for_a_failure():
+    def scored(score, *unscored):
+        return dataclasses.replace(
+            scored_of(SplitTask(0, "", 0, {})), test_scores=score, unscored=list(unscored)
+        )
+
+    assert _merits([scored(1.0), scored(0.5)], ["score"]) == (0.75,)
+    assert np.isnan(_merits([scored(1.0), scored(0.0, "test_score")], ["score"])).all()
+    several = [scored({"a": 1.0, "b": 0.0}, "test_b"), scored({"a": 0.5, "b": 2.0})]
+    assert _merits(several, ["a"]) == (0.75,)
+    assert np.isnan(_merits(several, ["b"])).all()
+    # Of a function that returns several scores, or raises, it is not known how many.
+    assert np.isnan(_merits([scored({"a": 1.0}), scored(0.0, "test_score")], ["a"])).all()
 
 
 class Listening(Listed):

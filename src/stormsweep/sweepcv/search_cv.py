@@ -375,9 +375,11 @@ def _as_scikit_learn_has_it(scored: SplitScored, trained: bool) -> dict[str, Any
 
 def _merits(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[float, ...]:
     """Return what a strategy is told of a candidate: the means of the scores that count."""
-    scores = [
-        each.test_scores if isinstance(each.test_scores, dict) else {"score": each.test_scores}
-        for each in scored
-    ]
+    scores = []
+    for each in scored:
+        own = each.test_scores
+        own = own if isinstance(own, dict) else {"score": own}
+        # What `error_score` stands for is no score.
+        scores.append({n: np.nan if f"test_{n}" in each.unscored else v for n, v in own.items()})
     wanted = [name for name in names if name in scores[0]] or list(scores[0])[:1]
-    return tuple(float(np.mean([own[name] for own in scores])) for name in wanted)
+    return tuple(float(np.mean([own.get(name, np.nan) for own in scores])) for name in wanted)

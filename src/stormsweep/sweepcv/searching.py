@@ -74,7 +74,7 @@ class OnRecord:
                 self._search = begun.search
             case CandidateProposed() | SplitScored() as event if self.first is not None:
                 self._events.setdefault(self._search, []).append(event)
-                if isinstance(event, SplitScored) and not event.error:
+                if isinstance(event, SplitScored) and event.sound:
                     self.scored[event.key, event.split] = event
             case _:
                 raise JournalError(
@@ -245,7 +245,7 @@ class Search:
 
     def _usable(self, scored: SplitScored) -> bool:
         """Tell whether a result says all that is asked for."""
-        return not scored.error and (scored.train_scores is not None or not self._trained)
+        return scored.sound and (scored.train_scores is not None or not self._trained)
 
     def _begin(self, proposal: Proposal) -> None:
         assert proposal.trial == len(self._candidates)

@@ -520,6 +520,41 @@ def test_several_scores_are_traded_off_by_nsga2():
     assert len(search.cv_results_["mean_test_f1_macro"]) == 4
 
 
+def loss_and_accuracy(estimator, X, y):
+    accuracy = estimator.score(X, y)
+    return {"loss": 1 - accuracy, "accuracy": accuracy}
+
+
+@pytest.mark.parametrize(("refit", "kernel"), [("accuracy", "rbf"), ("loss", "sigmoid")])
+def test_a_strategy_goes_by_the_score_that_refit_names_of_a_function_that_returns_several(
+    refit, kernel
+):
+    """Else it may look for the candidates of the greatest loss, while `refit` takes the best."""
+    search = SweepSearchCV(
+        SVC(gamma=10.0),  # The sigmoid kernel is no better than chance with it.
+        {"kernel": ["rbf", "sigmoid"], "C": Interval(0.5, 2.0)},
+        strategy="tpe",
+        trials=24,
+        random_state=0,
+        scoring=loss_and_accuracy,
+        refit=refit,
+        cv=2,
+    ).fit(*IRIS)
+    kernels = [candidate["kernel"] for candidate in search.cv_results_["params"]]
+    assert kernels[12:].count(kernel) > 9
+
+
+def test_nsga2_refuses_a_function_of_which_it_cannot_know_how_many_scores_it_returns():
+    """Else it would go by the first alone, and trade nothing off."""
+    options = {"strategy": "nsga2", "trials": 2, "random_state": 0}
+    with pytest.raises(UserError, match=r"^scoring: given a function that returns loss, accuracy"):
+        SweepSearchCV(
+            SVC(), {"C": [1.0, 2.0]}, scoring=loss_and_accuracy, refit="accuracy", **options
+        ).fit(*IRIS)
+    one = SweepSearchCV(SVC(), {"C": [1.0, 2.0]}, scoring=lambda *given: 0.5, **options).fit(*IRIS)
+    assert one.best_score_ == 0.5
+
+
 def test_another_search_in_the_same_directory_is_refused(tmp_path):
     X, y = IRIS
 

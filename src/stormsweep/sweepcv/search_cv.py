@@ -26,7 +26,7 @@ from sklearn.utils.validation import _check_method_params, indexable
 
 from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
-from stormsweep.errors import JournalError, StudyBusyError
+from stormsweep.errors import JournalError, StudyBusyError, UserError
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.study.lock import DriverLock, driver_of
 from stormsweep.sweepcv.callbacks import Callbacks
@@ -236,7 +236,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             search = Search(
                 space,
                 self.n_splits_,
-                lambda scored: _merits(scored, wanted),
+                lambda scored: self._told(scored, wanted),
                 memory,
                 self.return_train_score,
             )
@@ -289,7 +289,28 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         """
         if self.strategy == "nsga2" and isinstance(scorers, _MultimetricScorer):
             return list(scorers._scorers)
+        if callable(self.scoring):
+            # It may return several; only when it is called it is known which.
+            metric = self.refit
         return [metric] if isinstance(metric, str) else []
+
+    def _told(self, scored: Sequence[SplitScored], wanted: Sequence[str]) -> tuple[float, ...]:
+        """Return what the strategy is told of a candidate.
+
+        Raises
+        ------
+        UserError
+            If it trades scores off against each other, but was not told how many there are.
+        """
+        if self.strategy == "nsga2" and callable(self.scoring):
+            several = scored[0].test_scores
+            if isinstance(several, dict) and len(several) > 1:
+                raise UserError(
+                    f"scoring: given a function that returns {', '.join(several)}; "
+                    "strategy='nsga2' trades scorers off that it knows from the first: give a dict "
+                    "of them"
+                )
+        return _merits(scored, wanted)
 
     def _begun(self, materials: Materials, params: Mapping[str, Any], seed: int) -> SearchBegun:
         """Return what is written down of a session."""

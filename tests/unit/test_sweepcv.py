@@ -184,6 +184,29 @@ def test_constraints_that_make_no_sense_are_refused(constraint, words):
         chooser("tpe", space, 10, 0, 1, 1, [constraint])
 
 
+@pytest.mark.parametrize("strategy", ["random", "sobol", "tpe"])
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (Interval(3, 1), r"^param_grid\.C: low must be below high$"),
+        (Interval(0, 1, log=True), r"^param_grid\.C: a log range must begin above 0$"),
+        (Interval(1.5, 3.9, integer=True), r"^param_grid\.C: an integer range must begin and end"),
+        (Interval("a", 1), r"^param_grid\.C\.low: must be a number$"),
+    ],
+)
+def test_ranges_that_are_none_are_refused_by_every_strategy(strategy, interval, words):
+    """A random search drew 1 from 1.5 to 3.9, or ended in the words of a library."""
+    with pytest.raises(UserError, match=words):
+        chooser(strategy, [{"C": [1.0]}, {"C": interval}], 4, 0, 1)
+
+
+@pytest.mark.parametrize("strategy", ["random", "sobol", "tpe"])
+def test_ends_of_ranges_may_be_numbers_of_numpy(strategy):
+    interval = Interval(np.int64(2), np.int32(4), integer=True)
+    found = chooser(strategy, {"C": interval}, 3, 0, 1)
+    assert {found.parameters(one)["C"] for one in found.strategy.propose()} <= {2, 3, 4}
+
+
 def worst(results):
     return int(np.argmin(results["mean_test_accuracy"]))
 

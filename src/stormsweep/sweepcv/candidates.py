@@ -16,7 +16,7 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 from stormsweep.config.expressions import parse
 from stormsweep.config.space_checks import check_constraints
 from stormsweep.config.strategies import BUILT_IN, HALVING
-from stormsweep.config.study import SearchTable
+from stormsweep.config.study import Range, SearchTable
 from stormsweep.errors import StudyFileError, UserError, nearest
 from stormsweep.search.proposals import Event, Proposal, Setting, Strategy
 from stormsweep.search.space import Interval, Space
@@ -134,6 +134,13 @@ def chooser(
     listed = [spaces] if isinstance(spaces, Mapping) else list(spaces)
     if name == "grid":
         return _grid(listed, splits, trials, constraints)
+    listed = [
+        {
+            key: _sound(key, values) if isinstance(values, Interval) else values
+            for key, values in space.items()
+        }
+        for space in listed
+    ]
     if name == "random" and not constraints:
         drawn = [
             {
@@ -145,6 +152,24 @@ def chooser(
         points = list(ParameterSampler(drawn, trials or TRIALS, random_state=seed))
         return Chooser(Listed(points, splits), len(points))
     return _learning(name, listed, trials or TRIALS, seed, splits, objectives, constraints)
+
+
+def _sound(key: str, given: Interval) -> Interval:
+    """Return a range with plain numbers.
+
+    Raises
+    ------
+    UserError
+        If it is none.
+    """
+    plain = {name: _item(value) for name, value in dataclasses.asdict(given).items()}
+    try:
+        Range.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["param_grid", key, *map(str, first["loc"])])
+        raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+    return Interval(**plain)
 
 
 def _grid(
@@ -281,7 +306,7 @@ class _Told:
                 f"param_grid: {key}: given {given!r}; strategy={self._strategy!r} takes lists and "
                 "stormsweep.Interval; distributions are for 'random'"
             )
-        values = [one.item() if isinstance(one, np.generic) else one for one in given]
+        values = list(map(_item, given))
         if not values:
             raise ValueError(f"Parameter grid for parameter {key!r} need a non-empty sequence")
         if not all(map(_plain, values)):
@@ -289,6 +314,10 @@ class _Told:
             self.values[name] = {f"{n}: {one!r}"[:80]: one for n, one in enumerate(values)}
             values = list(self.values[name])
         self.space[name] = {"values": values} | when if when else values
+
+
+def _item(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _plain(value: Any) -> bool:

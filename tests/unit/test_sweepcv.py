@@ -645,6 +645,15 @@ def test_mistakes_are_said_in_one_line(options, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("trials", [0, -3, 2.5])
+def test_a_number_of_trials_that_is_none_is_refused_as_by_randomized_search(trials):
+    with pytest.raises(ValueError, match=r"The 'n_iter' parameter of RandomizedSearchCV must be"):
+        RandomizedSearchCV(SVC(), {"C": [1.0]}, n_iter=trials).fit(*IRIS)
+    with pytest.raises(ValueError, match=r"The 'trials' parameter of SweepSearchCV must be an int"):
+        SweepSearchCV(SVC(), {"C": [1.0]}, strategy="random", trials=trials).fit(*IRIS)
+    assert chooser("tpe", {"C": Interval(1, 2)}, np.int64(3), 0, 1).most == 3
+
+
 def test_workers_come_only_where_they_are_of_use():
     assert not hire(0.05, done=1, left=99, workers=2)
     assert not hire(100.0, done=1, left=99, workers=1)

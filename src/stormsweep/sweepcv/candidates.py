@@ -134,6 +134,7 @@ def chooser(
     listed = [spaces] if isinstance(spaces, Mapping) else list(spaces)
     if name == "grid":
         return _grid(listed, splits, trials, constraints)
+    trials = TRIALS if trials is None else int(trials)
     listed = [
         {
             key: _sound(key, values) if isinstance(values, Interval) else values
@@ -149,9 +150,9 @@ def chooser(
             }
             for space in listed
         ]
-        points = list(ParameterSampler(drawn, trials or TRIALS, random_state=seed))
+        points = list(ParameterSampler(drawn, trials, random_state=seed))
         return Chooser(Listed(points, splits), len(points))
-    return _learning(name, listed, trials or TRIALS, seed, splits, objectives, constraints)
+    return _learning(name, listed, trials, seed, splits, objectives, constraints)
 
 
 def _sound(key: str, given: Interval) -> Interval:

@@ -22,6 +22,7 @@ from sklearn.model_selection._validation import (
     _warn_or_raise_about_fit_failures,
 )
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_method_params, indexable
 
 from stormsweep import __version__
@@ -102,7 +103,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         **BaseSearchCV._parameter_constraints,
         "param_grid": [dict, list],
         "strategy": [str],
-        "trials": [numbers.Integral, None],
+        "trials": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "constraints": ["array-like"],
         "random_state": ["random_state"],
         "site": [str],

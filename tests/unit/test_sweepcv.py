@@ -645,6 +645,32 @@ def test_mistakes_are_said_in_one_line(options, words):
     assert "\n" not in str(caught.value)
 
 
+FEW = {"C": [1.0, 2.0, 3.0], "kernel": ["rbf", "linear"], "gamma": [0.1, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("space", "constraints", "candidates"),
+    [
+        (FEW, [], 12),
+        ([FEW, {"degree": Interval(2, 4, integer=True)}, {}], [], 12 + 3 + 1),
+        (FEW, ["C < 3 or kernel == 'rbf'"], 10),
+    ],
+    ids=["one space", "several", "constraint"],
+)
+@pytest.mark.parametrize("strategy", ["sobol", "tpe"])
+def test_no_more_candidates_are_announced_than_there_are(strategy, space, constraints, candidates):
+    """Else workers are hired, and callbacks told, of fits that never come."""
+    found = chooser(strategy, space, 200, 0, 1, 1, constraints)
+    assert found.most == candidates
+    proposed = 0
+    while proposals := found.strategy.propose():
+        proposed += len(proposals)
+        for proposal in proposals:
+            found.strategy.take(proposal)
+    assert proposed == candidates
+    assert chooser(strategy, space, 7, 0, 1, 1, constraints).most == 7
+
+
 @pytest.mark.parametrize("trials", [0, -3, 2.5])
 def test_a_number_of_trials_that_is_none_is_refused_as_by_randomized_search(trials):
     with pytest.raises(ValueError, match=r"The 'n_iter' parameter of RandomizedSearchCV must be"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,11 @@ from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from stormsweep.config.expressions import parse
 from stormsweep.config.space_checks import check_constraints
-from stormsweep.config.strategies import BUILT_IN, HALVING
+from stormsweep.config.strategies import BUILT_IN, HALVING, KNOWN_AHEAD
 from stormsweep.config.study import Range, SearchTable
 from stormsweep.errors import StudyFileError, UserError, nearest
 from stormsweep.search.proposals import Event, Proposal, Setting, Strategy
-from stormsweep.search.space import Interval, Space
+from stormsweep.search.space import Interval, Space, size
 from stormsweep.search.strategies import begin
 
 Parameters = dict[str, Any]
@@ -31,6 +32,8 @@ TRIALS = 10
 _EPOCHS, _RENAMED = re.compile(r"\bepochs\b"), "epochs_"
 #: Which of several spaces a candidate is of.
 _WHICH = "space"
+#: Spaces with constraints are counted up to this size.
+_COUNTABLE = 100_000
 #: A split is trained whole or not at all: there is one epoch.
 _EPOCH = 1
 
@@ -212,7 +215,7 @@ def _learning(
         )
     if constraints and len(spaces) > 1:
         raise UserError("constraints: param_grid is a list; they are for one dict")
-    told = _Told(name)
+    told = _Told(name, len(spaces))
     for number, space in enumerate(spaces):
         for key, values in space.items():
             told.add(key, values, number if len(spaces) > 1 else None)
@@ -234,7 +237,17 @@ def _learning(
         strategy = begin(table, searched, Setting((_EPOCH,), splits, trials, seed, objectives))
     except StudyFileError as error:
         raise UserError(_in_our_words(error)) from None
-    return Chooser(strategy, trials, told.values, told.names)
+    most = len(strategy.propose()) if name in KNOWN_AHEAD else _most(told, searched, trials)
+    return Chooser(strategy, most, told.values, told.names)
+
+
+def _most(told: _Told, searched: Space, trials: int) -> int:
+    """Return how many candidates a strategy comes to at most, as far as that is quickly known."""
+    if not searched.constraints:
+        return int(min(trials, sum(told.sizes)))
+    if searched.listed and size(searched.values) <= _COUNTABLE:
+        return sum(1 for _ in itertools.islice(searched.grid(), trials))
+    return trials
 
 
 def _constrained(table: SearchTable, told: _Told) -> Space:
@@ -287,8 +300,10 @@ def _in_our_words(error: ValueError | StudyFileError) -> str:
 class _Told:
     """What a strategy is told of spaces: plain values, and each parameter by a name of its own."""
 
-    def __init__(self, strategy: str) -> None:
+    def __init__(self, strategy: str, spaces: int) -> None:
         self._strategy = strategy
+        #: How many combinations each space has.
+        self.sizes = [1.0] * spaces
         #: As in a study file.
         self.space: dict[str, Any] = {}
         self.values: dict[str, dict[str, Any]] = {}
@@ -301,6 +316,7 @@ class _Told:
         when = {} if number is None else {"when": {_WHICH: [number]}}
         if isinstance(given, Interval):
             self.space[name] = dataclasses.asdict(given) | when
+            self.sizes[number or 0] *= size({name: given})
             return
         if hasattr(given, "rvs") or isinstance(given, str) or not hasattr(given, "__iter__"):
             raise UserError(
@@ -314,6 +330,7 @@ class _Told:
             # What is no number or text goes by one.
             self.values[name] = {f"{n}: {one!r}"[:80]: one for n, one in enumerate(values)}
             values = list(self.values[name])
+        self.sizes[number or 0] *= len(values)
         self.space[name] = {"values": values} | when if when else values
 
 

@@ -98,11 +98,23 @@ def test_scores_are_those_of_grid_search_to_the_bit(estimator, grid, data):
     assert ours.refit_time_ > 0
 
 
-def test_random_search_draws_what_randomized_search_draws():
+@pytest.mark.parametrize("seed", [lambda: 3, lambda: np.random.RandomState(3)])
+def test_random_search_draws_what_randomized_search_draws(seed):
     space = {"C": scipy.stats.loguniform(1e-3, 1e3), "kernel": ["rbf", "linear"]}
-    theirs = RandomizedSearchCV(SVC(), space, n_iter=6, random_state=3).fit(*IRIS)
-    ours = SweepSearchCV(SVC(), space, strategy="random", trials=6, random_state=3).fit(*IRIS)
+    theirs = RandomizedSearchCV(SVC(), space, n_iter=6, random_state=seed()).fit(*IRIS)
+    ours = SweepSearchCV(SVC(), space, strategy="random", trials=6, random_state=seed()).fit(*IRIS)
     same(ours.cv_results_, theirs.cv_results_)
+
+
+def test_a_random_search_with_a_random_state_goes_on_from_its_directory(tmp_path):
+    space = {"C": scipy.stats.loguniform(1e-3, 1e3)}
+    options = {"strategy": "random", "trials": 3, "cv": 2, "directory": tmp_path}
+    found = [
+        SweepSearchCV(SVC(), space, random_state=np.random.RandomState(3), **options).fit(*IRIS)
+        for _ in range(2)
+    ]
+    same(found[1].cv_results_, found[0].cv_results_)
+    assert len(scores_of(tmp_path)) == 6
 
 
 @pytest.mark.parametrize("strategy", ["random", "sobol", "tpe", "cma-es", "nsga2"])

@@ -101,7 +101,7 @@ def chooser(
     name: str,
     spaces: Spaces,
     trials: int | None,
-    seed: int,
+    seed: int | np.random.RandomState,
     splits: int,
     objectives: int = 1,
     constraints: Sequence[str] = (),
@@ -112,13 +112,14 @@ def chooser(
     ----------
     name : str
         Of the strategy. A grid has scikit-learn's order (`ParameterGrid`), and a random search
-        draws what `RandomizedSearchCV` draws with the same seed (`ParameterSampler`).
+        without constraints draws what `RandomizedSearchCV` draws with the same seed
+        (`ParameterSampler`).
     spaces : mapping or sequence of mappings
         Parameters, each with a list of values, a distribution of SciPy's (random search), or an
         `Interval`.
     trials : int, optional
         How many candidates; default: of a grid all, else `TRIALS`.
-    seed : int
+    seed : int or RandomState
         Of the strategy.
     splits : int
         Splits of the cross-validation.
@@ -155,6 +156,8 @@ def chooser(
         ]
         points = list(ParameterSampler(drawn, trials, random_state=seed))
         return Chooser(Listed(points, splits), len(points))
+    if isinstance(seed, np.random.RandomState):
+        seed = int(seed.randint(2**31))
     return _learning(name, listed, trials, seed, splits, objectives, constraints)
 
 

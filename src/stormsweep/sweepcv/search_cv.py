@@ -56,16 +56,19 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         Parameters by name, each a list of values; with ``strategy="random"`` also distributions of
         SciPy's; with any strategy but a grid also an `Interval`.
     strategy : str
-        ``"grid"`` tries every combination. ``"random"`` draws `trials` candidates, the same as
-        `RandomizedSearchCV` draws. ``"sobol"`` spreads them evenly; ``"tpe"``, ``"cma-es"`` and
-        ``"gp"`` learn from the scores where to look next (Optuna's), ``"nsga2"`` from several.
+        ``"grid"`` tries every combination. ``"random"`` draws `trials` candidates, without
+        `constraints` the same as `RandomizedSearchCV` draws. ``"sobol"`` spreads them evenly;
+        ``"tpe"``, ``"cma-es"`` and ``"gp"`` learn from the scores where to look next (Optuna's),
+        ``"nsga2"`` from several.
     trials : int, optional
         How many candidates are tried at most; of a grid all, else 10.
     constraints : sequence of str
         What must hold among parameters, such as ``"min_samples_leaf < min_samples_split"``; for any
         strategy but a grid.
     random_state : int, RandomState or None
-        Of the strategy. None: another search each time, unless `directory` holds it.
+        Of the strategy. None: another search each time, unless `directory` holds it. With a
+        `directory` a number is drawn of a RandomState and kept, so that a random search draws
+        others with it than `RandomizedSearchCV`.
     scoring, refit, cv, verbose, error_score, return_train_score
         As in `GridSearchCV`.
     n_jobs : int, optional
@@ -242,6 +245,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                 self.return_train_score,
             )
             if isinstance(memory, OnRecord):
+                assert isinstance(seed, int)
                 search.replay(memory.begin(self._begun(materials, params, seed)), memory.scored)
             if self.verbose > 0:
                 print(
@@ -275,13 +279,17 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                 ) from None
             yield open_.enter_context(contextlib.closing(OnRecord(folder / JOURNAL))), lock.check
 
-    def _seed(self, memory: Memory) -> int:
-        """Return the seed of the strategy: of an earlier session where none is given."""
+    def _seed(self, memory: Memory) -> int | np.random.RandomState:
+        """Return the seed of the strategy; a number, which can be written down, for a journal.
+
+        There, where none is given, that of an earlier session.
+        """
         if isinstance(self.random_state, numbers.Integral):
             return int(self.random_state)
-        if isinstance(memory, OnRecord) and memory.first is not None:
-            return memory.first.seed
-        return int(check_random_state(self.random_state).randint(2**31))
+        random: np.random.RandomState = check_random_state(self.random_state)
+        if not isinstance(memory, OnRecord):
+            return random
+        return int(random.randint(2**31)) if memory.first is None else memory.first.seed
 
     def _objectives(self, scorers: Any, metric: Any) -> list[str]:
         """Return the scores that the strategy is told of; none: the first, whatever it is called.

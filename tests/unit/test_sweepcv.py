@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -268,6 +269,15 @@ class Picky(ClassifierMixin, BaseEstimator):
         return np.full(len(X), self.classes_[0])
 
 
+def test_what_is_said_of_every_fit_is_what_grid_search_says(capsys):
+    said = []
+    for search in (GridSearchCV, SweepSearchCV):
+        search(LOGISTIC, SMALL, cv=2, verbose=10).fit(*IRIS)
+        said.append(re.sub(r"\.*(total time=.*)?$", "", capsys.readouterr().out, flags=re.M))
+    assert said[1] == said[0]
+    assert "[CV 2/2; 3/3] START logisticregression__C=10.0" in said[1]
+
+
 def test_fits_that_fail_are_scored_as_was_asked():
     grid = {"likes": [True, False]}
     for score in (np.nan, -1.0):
@@ -496,7 +506,7 @@ def test_a_score_that_could_not_be_computed_is_computed_when_the_search_goes_on(
 def test_a_strategy_takes_a_score_that_could_not_be_computed_for_a_failure():
     def scored(score, *unscored):
         return dataclasses.replace(
-            scored_of(SplitTask(0, "", 0, {})), test_scores=score, unscored=list(unscored)
+            scored_of(SplitTask(0, "", 0, {}, 1)), test_scores=score, unscored=list(unscored)
         )
 
     assert _merits([scored(1.0), scored(0.5)], ["score"]) == (0.75,)

@@ -267,7 +267,8 @@ class Search:
                 # The same candidate was proposed before, by this search or another.
                 known.append(dataclasses.replace(found, trial=trial))
             else:
-                self._queue.append(SplitTask(trial, key, split, self._candidates[trial]))
+                parameters, most = self._candidates[trial], self._chooser.most
+                self._queue.append(SplitTask(trial, key, split, parameters, most))
         if known:
             self._keep(known)
 

@@ -38,12 +38,15 @@ class SplitTask:
         Number of the split.
     parameters : dict
         What is set on the estimator.
+    candidates : int
+        How many there are at most.
     """
 
     trial: int
     key: str
     split: int
     parameters: dict[str, Any]
+    candidates: int
 
     @property
     def token(self) -> str:
@@ -136,6 +139,7 @@ def score(materials: Materials, task: SplitTask, **more: Any) -> SplitScored:
         return_n_test_samples=True,
         return_times=True,
         split_progress=(task.split, len(materials.splits)),
+        candidate_progress=(task.trial, task.candidates),
         **options,
         **more,
     )

@@ -41,8 +41,7 @@ from stormsweep.search.proposals import Outcome
 from stormsweep.sweepcv import driving
 from stormsweep.sweepcv.candidates import Chooser, Listed, chooser
 from stormsweep.sweepcv.driving import hire
-from stormsweep.sweepcv.search_cv import _merits
-from stormsweep.sweepcv.searching import _MUST_FIT, NoMemory, OnRecord, Search
+from stormsweep.sweepcv.searching import _MUST_FIT, NoMemory, OnRecord, Search, mean_scores
 from stormsweep.sweepcv.tasks import Materials, Reply, SplitTask, work
 
 IRIS = load_iris(return_X_y=True)
@@ -509,13 +508,13 @@ def test_a_strategy_takes_a_score_that_could_not_be_computed_for_a_failure():
             scored_of(SplitTask(0, "", 0, {}, 1)), test_scores=score, unscored=list(unscored)
         )
 
-    assert _merits([scored(1.0), scored(0.5)], ["score"]) == (0.75,)
-    assert np.isnan(_merits([scored(1.0), scored(0.0, "test_score")], ["score"])).all()
+    assert mean_scores([scored(1.0), scored(0.5)], ["score"]) == (0.75,)
+    assert np.isnan(mean_scores([scored(1.0), scored(0.0, "test_score")], ["score"])).all()
     several = [scored({"a": 1.0, "b": 0.0}, "test_b"), scored({"a": 0.5, "b": 2.0})]
-    assert _merits(several, ["a"]) == (0.75,)
-    assert np.isnan(_merits(several, ["b"])).all()
+    assert mean_scores(several, ["a"]) == (0.75,)
+    assert np.isnan(mean_scores(several, ["b"])).all()
     # Of a function that returns several scores, or raises, it is not known how many.
-    assert np.isnan(_merits([scored({"a": 1.0}), scored(0.0, "test_score")], ["a"])).all()
+    assert np.isnan(mean_scores([scored({"a": 1.0}), scored(0.0, "test_score")], ["a"])).all()
 
 
 class Listening(Listed):

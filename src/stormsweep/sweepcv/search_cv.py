@@ -35,7 +35,7 @@ from stormsweep.sweepcv.candidates import chooser, known_space
 from stormsweep.sweepcv.crew import crew
 from stormsweep.sweepcv.driving import drive
 from stormsweep.sweepcv.fingerprint import fingerprint
-from stormsweep.sweepcv.searching import Memory, NoMemory, OnRecord, Search
+from stormsweep.sweepcv.searching import Memory, NoMemory, OnRecord, Search, mean_scores
 from stormsweep.sweepcv.tasks import Materials
 
 JOURNAL = "journal.jsonl"
@@ -319,7 +319,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                     "strategy='nsga2' trades scorers off that it knows from the first: give a dict "
                     "of them"
                 )
-        return _merits(scored, wanted)
+        return mean_scores(scored, wanted)
 
     def _begun(self, materials: Materials, params: Mapping[str, Any], seed: int) -> SearchBegun:
         """Return what is written down of a session."""
@@ -401,15 +401,3 @@ def _as_scikit_learn_has_it(scored: SplitScored, trained: bool) -> dict[str, Any
     if trained:
         found["train_scores"] = scored.train_scores
     return found
-
-
-def _merits(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[float, ...]:
-    """Return what a strategy is told of a candidate: the means of the scores that count."""
-    scores = []
-    for each in scored:
-        own = each.test_scores
-        own = own if isinstance(own, dict) else {"score": own}
-        # What `error_score` stands for is no score.
-        scores.append({n: np.nan if f"test_{n}" in each.unscored else v for n, v in own.items()})
-    wanted = [name for name in names if name in scores[0]] or list(scores[0])[:1]
-    return tuple(float(np.mean([own.get(name, np.nan) for own in scores])) for name in wanted)

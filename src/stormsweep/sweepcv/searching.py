@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from stormsweep.errors import JournalError
 from stormsweep.records import CandidateProposed, Entry, Record, SearchBegun, SplitScored
 from stormsweep.results.journal import JournalWriter
@@ -289,3 +291,15 @@ class Search:
         self._told[trial] = bool(usable)
         proposal = self._proposals[trial]
         self._chooser.strategy.take(Outcome(trial, proposal.epochs, proposal.folds, usable))
+
+
+def mean_scores(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[float, ...]:
+    """Return what a strategy is told of a candidate: the means of the scores that count."""
+    scores = []
+    for each in scored:
+        own = each.test_scores
+        own = own if isinstance(own, dict) else {"score": own}
+        # What `error_score` stands for is no score.
+        scores.append({n: np.nan if f"test_{n}" in each.unscored else v for n, v in own.items()})
+    wanted = [name for name in names if name in scores[0]] or list(scores[0])[:1]
+    return tuple(float(np.mean([own.get(name, np.nan) for own in scores])) for name in wanted)

@@ -655,6 +655,14 @@ def test_a_failed_fit_is_tried_again_when_the_search_goes_on(tmp_path):
             {"strategy": "tpe", "param_grid": {"C": scipy.stats.uniform()}},
             r"^param_grid: C: given .*; strategy='tpe' takes lists",
         ),
+        (
+            {
+                "strategy": "random",
+                "constraints": ["C > 0"],
+                "param_grid": {"C": scipy.stats.uniform()},
+            },
+            r"^param_grid: C: given .*; distributions are for 'random' without constraints$",
+        ),
         ({"site": "taki"}, r"^directory: none given; the nodes of site 'taki' need one"),
         ({"constraints": ["C > 1"]}, r"^constraints: not for a grid"),
     ],

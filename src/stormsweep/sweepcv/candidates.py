@@ -324,7 +324,7 @@ class _Told:
         if hasattr(given, "rvs") or isinstance(given, str) or not hasattr(given, "__iter__"):
             raise UserError(
                 f"param_grid: {key}: given {given!r}; strategy={self._strategy!r} takes lists and "
-                "stormsweep.Interval; distributions are for 'random'"
+                "stormsweep.Interval; distributions are for 'random' without constraints"
             )
         values = list(map(_item, given))
         if not values:

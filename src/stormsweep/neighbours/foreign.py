@@ -61,7 +61,8 @@ class Imported:
     source : str
         What was read, in words.
     passed_over : int
-        Trials that failed, were not done or have no hyperparameters.
+        Trials that failed, have not ended, were stopped before they had a score, or have no
+        hyperparameters.
     not_finite : int
         Trials with a hyperparameter that is infinite or NaN, passed over too.
     """
@@ -155,6 +156,28 @@ def _apart(point: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
     return rest, int(epochs) if sound and epochs is not None else None
 
 
+def _scored_at(meant: int | None, last: int, whole: bool) -> int | None:
+    """Return the epochs after which a trial has its score.
+
+    Parameters
+    ----------
+    meant : int or None
+        What it was to be trained for, where a hyperparameter says so.
+    last : int
+        The last epoch that it reported.
+    whole : bool
+        Whether it was trained for as long as it was meant to be.
+
+    Examples
+    --------
+    >>> _scored_at(100, 3, whole=False), _scored_at(100, 3, whole=True), _scored_at(None, 3, True)
+    (3, 100, 3)
+    """
+    if meant is None:
+        return last if last >= 1 else None
+    return meant if whole else max(1, min(meant, last))
+
+
 # Optuna
 
 
@@ -241,21 +264,31 @@ def _optuna(source: str, storage: BaseStorage, wanted: Wanted) -> Imported:
         columns = _objectives(where, study, wanted)
         points: list[Point] = []
         passed = odd = 0
-        for trial in study.get_trials(deepcopy=False):
+        trials = study.get_trials(deepcopy=False)
+        # `for epoch in range(n)`: step 0 is the first epoch, then.
+        from_zero = any(0 in trial.intermediate_values for trial in trials)
+        for trial in trials:
             point = _named(trial.params, wanted)
             rest, epochs = _apart(point)
-            if not rest or trial.state.name in ("FAIL", "WAITING"):
+            if not rest or not _ended(trial):
                 passed += 1
                 continue
             if not finite(rest):
                 odd += 1
                 continue
-            steps = [step for step in trial.intermediate_values if step >= 1]
-            if epochs is None and steps:
-                epochs = max(steps)
+            if trial.intermediate_values:
+                last = max(trial.intermediate_values) + from_zero
+                pruned = trial.state.name == "PRUNED"
+                epochs = _scored_at(epochs, last, whole=not pruned)
             origin = f"optuna: {name}, trial {trial.number}"
             points.append(Point(rest, epochs, 1, _values(trial, columns), origin))
     return Imported(points, f"Optuna study {name!r}", passed, odd)
+
+
+def _ended(trial: FrozenTrial) -> bool:
+    """Tell whether a trial came to something; a pruned one did where it reported a value."""
+    state = trial.state.name
+    return state == "COMPLETE" or (state == "PRUNED" and bool(trial.intermediate_values))
 
 
 def _objectives(where: str, study: Study, wanted: Wanted) -> dict[str, int]:
@@ -328,11 +361,13 @@ def _ray(folder: Path, wanted: Wanted) -> Imported:
     points: list[Point] = []
     passed = odd = 0
     numbers: dict[str, None] = {}
-    for trial in trials:
+    results = {trial: _last_result(trial) for trial in trials}
+    # Where all report but once, at their end, a result is no epoch.
+    often = {trial.parent for trial, last in results.items() if _iterations(last) > 1}
+    for trial, last in results.items():
         point = _named(dict(_flat(_read_json(trial / "params.json"))), wanted)
         rest, epochs = _apart(point)
-        last = _last_result(trial)
-        if not rest or last is None:
+        if not rest or last is None or _failed(trial):
             passed += 1
             continue
         if not finite(rest):
@@ -344,9 +379,9 @@ def _ray(folder: Path, wanted: Wanted) -> Imported:
             for ours, called in (wanted.scores or {n: n for n in last if _is_score(n)}).items()
             if _is_number(last.get(called))
         }
-        done = last.get("training_iteration")
-        if epochs is None and type(done) is int and done >= 1:
-            epochs = done
+        if (done := _iterations(last)) >= 1:
+            # A scheduler's stop is no other end than one's own.
+            epochs = _scored_at(epochs, done, whole=trial.parent not in often)
         origin = f"ray-tune: {trial.parent.name}, trial {last.get('trial_id', trial.name)}"
         points.append(Point(rest, epochs, 1, scores, origin))
     if points and not any(point.scores for point in points):
@@ -365,6 +400,17 @@ _RAYS_OWN = frozenset(
         *("time_since_restore", "iterations_since_restore", "timesteps_total", "episodes_total"),
     )
 )
+
+
+def _iterations(result: Mapping[str, Any] | None) -> int:
+    """Return how many results a trial had by one of them; 0: it does not say."""
+    done = (result or {}).get("training_iteration")
+    return done if type(done) is int else 0
+
+
+def _failed(trial: Path) -> bool:
+    """Tell whether a trial ended with an error, as Ray itself tells it."""
+    return any((trial / name).exists() for name in ("error.txt", "error.pkl"))
 
 
 def _is_number(value: Any) -> bool:

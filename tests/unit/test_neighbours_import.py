@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from stormsweep.errors import UserError
 from stormsweep.neighbours.export import export
-from stormsweep.neighbours.foreign import Wanted, foreign_points, import_points
+from stormsweep.neighbours.foreign import foreign_points, import_points
 from stormsweep.neighbours.points import Point, known_points, read_points, write_points
+from stormsweep.neighbours.wanted import Wanted
 from stormsweep.results import frames, journal
 from stormsweep.search.proposals import Known
 from tests.journals import simulate

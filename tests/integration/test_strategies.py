@@ -6,6 +6,7 @@ asked for, work done again that is on record.
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -62,6 +63,21 @@ def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path
     again = called(tmp_path, "run", directory)
     assert again.returncode == 0
     assert proposals(directory) == after
+
+
+def test_a_plan_says_how_many_known_points_are_of_the_space(tmp_path: Path) -> None:
+    """Losing this: a search begins cold, because a hyperparameter has another name there."""
+    lines = [
+        {"hyperparameters": {"batch_size": 32, "learning_rate": 0.01}, "epochs": 2},
+        {"hyperparameters": {"batch_size": 32, "learning_rate": 0.01}, "epochs": 3},
+        {"hyperparameters": {"batch_size": 32, "lr": 0.01}, "epochs": 2},
+    ]
+    (tmp_path / "known.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for strategy, inside in (("tpe", 1), ("asha", 2)):
+        search = f'strategy = "{strategy}"\nknown = "known.jsonl"'
+        study = digits_study(tmp_path, strategy, search=search, search__space=RANGES)
+        said = called(tmp_path, "plan", study).stdout
+        assert f"known points               3   {inside} of them in the space" in said
 
 
 @pytest.mark.slow

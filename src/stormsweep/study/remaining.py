@@ -16,7 +16,7 @@ from stormsweep.search.growth import fitted
 from stormsweep.search.plan import Plan, complete, make_plan
 from stormsweep.search.proposals import Known
 from stormsweep.search.search import Merits, Search
-from stormsweep.search.space import DEFAULT_EPOCHS
+from stormsweep.search.space import DEFAULT_EPOCHS, Space
 from stormsweep.search.strategies import known_ahead, make
 from stormsweep.work import Hyperparameters, Run, identity
 
@@ -213,6 +213,16 @@ def search_of(file: StudyFile, known: Callable[[], Sequence[Known]] = list) -> S
         first_folds=search.first_folds,
         objectives=len(search.objectives or [search.metric]),
     )
+
+
+def of_the_space(file: StudyFile, known: Iterable[Known]) -> int:
+    """Return how many known points a study's space takes; its strategy passes over others."""
+    space = Space.of(file.search, dict(file.model.parameters))
+    if file.search.strategy in HALVING:
+        # Its trials are of all epochs.
+        space = space.without("epochs")
+    points = (space.whole(point.hyperparameters, point.epochs) for point in known)
+    return sum(space.fit(point) is not None for point in points)
 
 
 def names_of(file: StudyFile) -> list[str]:

@@ -50,6 +50,10 @@ class Case:
         """Whether it begins every point of the space, however many trials are asked for."""
         return "grid" in (self.strategy, self.keys.get("sampler"))
 
+    def trials(self, count: int) -> dict[str, int]:
+        """Return the key that says how many trials at most, where there is one."""
+        return {} if self.grid else {"trials": count}
+
     def __str__(self) -> str:
         return "-".join([self.strategy, *(str(value) for value in self.keys.values())])
 
@@ -80,7 +84,7 @@ def searches(draw: st.DrawFn, case: Case, most: int = 9) -> SearchTable:
     constraints = []
     if draw(st.booleans()):
         constraints.append("optimizer != 'sgd' or rate * width < 0.7")
-    table = {"strategy": case.strategy, "trials": draw(st.integers(1, most)), "space": space}
+    table = {"strategy": case.strategy, "space": space, **case.trials(draw(st.integers(1, most)))}
     return SearchTable.model_validate({**table, "constraints": constraints, **case.keys})
 
 

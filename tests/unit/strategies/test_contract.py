@@ -197,7 +197,7 @@ def test_another_seed_tries_other_points(case: Case) -> None:
     space = {"rate": [0.1, 0.2, 0.3], "x": {"low": 0, "high": 1}, "epochs": [2, 4]}
     if not case.ranges:
         space["x"] = [1, 2]
-    search = table(case.strategy, space, trials=6, **case.keys)
+    search = table(case.strategy, space, **case.trials(6), **case.keys)
     points = [
         {identity(one.hyperparameters) for one in proposals(drive(made(search, seed), World()))}
         for seed in (0, 0, 1)
@@ -225,7 +225,7 @@ def test_a_grid_that_grew_while_its_constraints_tightened_is_trained_whole(strat
 def test_points_known_from_elsewhere_are_trained_here_the_best_of_them_first(case: Case) -> None:
     """Losing this: a study that never trains the best point it was told of, nor can verify it."""
     rates = [0.1, 0.2, 0.3, 0.4]
-    search = table(case.strategy, {"rate": rates, "epochs": [4]}, trials=20, **case.keys)
+    search = table(case.strategy, {"rate": rates, "epochs": [4]}, **case.trials(20), **case.keys)
     strategy = made(search)
     for rate in rates:
         merits = (0.99 if rate == 0.3 else rate,) * case.objectives
@@ -242,7 +242,7 @@ def test_points_known_from_elsewhere_are_trained_here_the_best_of_them_first(cas
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_small_space_is_searched_whole_and_then_it_ends(case: Case) -> None:
     space = {"rate": [0.1, 0.2, 0.3], "kind": ["a", "b"], "epochs": [4]}
-    search = table(case.strategy, space, trials=20, **case.keys)
+    search = table(case.strategy, space, **case.trials(20), **case.keys)
     events = drive(made(search), World(case.objectives, failing=0.0), 3)
     found = {tuple(one.hyperparameters.values()) for one in proposals(events)}
     assert found == {(rate, kind) for rate in (0.1, 0.2, 0.3) for kind in "ab"}

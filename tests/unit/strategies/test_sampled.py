@@ -215,6 +215,36 @@ def test_samplers_are_asked_for_nothing_that_they_cannot_answer(
     assert all(answered)
 
 
+@pytest.mark.parametrize("warm", [False, True])
+def test_cma_es_goes_on_where_its_first_points_all_have_a_conditional_number(
+    warm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: points of chance to the end, when the first without the number comes."""
+    relative, moved = optuna.samplers.CmaEsSampler.sample_relative, []
+
+    def noted(self: Any, *args: Any) -> Any:
+        moved.append(set[str]())
+        found = relative(self, *args)
+        moved[-1] |= set(found)
+        return found
+
+    monkeypatch.setattr(optuna.samplers.CmaEsSampler, "sample_relative", noted)
+    unit = {"low": 0, "high": 1}
+    space = {"x": unit, "y": unit, "kind": ["a", "b"], "z": {**unit, "when": {"kind": ["a"]}}}
+    search = {"strategy": "cma-es", "trials": 30, "space": space}
+    strategy = make(SearchTable.model_validate(search), {}, 3, 0)
+    first = [{"x": n / 20, "y": 1 - n / 20, "kind": "a", "z": n / 20} for n in range(12)]
+    for point in first if warm else ():
+        strategy.take(Known(point, 10, 3, (point["x"],)))
+    for number, point in enumerate(() if warm else first):
+        strategy.take(Proposal(number, point, 10, 3))
+        strategy.take(Outcome(number, 10, 3, (point["x"],)))
+    moved.clear()
+    searched(strategy, lambda point: (point["x"],))
+    assert len(moved) >= 18
+    assert all(names == {"x", "y"} for names in moved)
+
+
 def test_trouble_inside_a_sampler_costs_its_choice_and_not_the_study(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

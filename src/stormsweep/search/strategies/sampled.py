@@ -328,7 +328,11 @@ class Sampled:
         return sources * math.ceil(10 / len(sources)) if sources and numeric else None
 
     def _params(self, point: Hyperparameters) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        axes = {name: self._axes[name] for name in self._order if name in point}
+        # Of CMA-ES all points have the same dimensions: what is there under a condition is drawn.
+        left = self._space.when if self._name == "cma-es" else ()
+        axes = {
+            name: self._axes[name] for name in self._order if name in point and name not in left
+        }
         params = {name: axis.param(point[name]) for name, axis in axes.items()}
         return params, {name: axis.distribution for name, axis in axes.items()}
 

@@ -117,6 +117,22 @@ def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
 
 
 @pytest.mark.slow
+def test_results_show_what_no_other_configuration_beats_in_both_scores(tmp_path: Path) -> None:
+    search = 'strategy = "nsga2"\ntrials = 3\nobjectives = ["roc_auc", "brier_score"]'
+    space = RANGES.replace("[1, 2]", "[1]")
+    study = digits_study(tmp_path, search=search, search__space=space)
+    done = stormsweep(tmp_path, "run", "--no-report", study)
+    assert done.returncode == 0, done.stderr
+    header, *rows = called(tmp_path, "results", study).stdout.splitlines()
+    columns = header.split()
+    assert {"front", "roc_auc_mean", "brier_score_mean"} <= set(columns)
+    assert "loss_mean" not in columns
+    # Who is best in one of them is beaten by nobody.
+    assert len(rows) == 3
+    assert rows[0].split()[columns.index("front")] == "True"
+
+
+@pytest.mark.slow
 def test_a_strategy_that_takes_over_knows_what_the_grid_has(tmp_path: Path) -> None:
     def study(rates: str, search: str = "") -> Path:
         space = f"batch_size = [32]\nlearning_rate = {rates}\nepochs = [1, 2]"

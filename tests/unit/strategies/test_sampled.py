@@ -102,6 +102,25 @@ def test_workers_without_a_score_yet_get_points_apart_from_each_other() -> None:
     assert statistics.pstdev(points) > 0.3
 
 
+def test_what_failed_and_was_tried_again_is_learned_from() -> None:
+    """Losing this: the region of the best point is kept away from, because a disk was full."""
+    nexts = []
+    for good, again in ((True, False), (False, True), (False, False)):
+        strategy = begin("tpe")
+        for number in range(16):
+            (one,) = strategy.propose()
+            strategy.take(one)
+            merits = bowl(one.hyperparameters)
+            # Only the last one fails, so that all begin with the same points.
+            strategy.take(
+                Outcome(number, one.epochs, one.folds, merits if number < 15 or good else ())
+            )
+        if again:
+            strategy.take(Outcome(15, one.epochs, one.folds, merits))
+        nexts.append(list(strategy.propose()))
+    assert nexts[0] == nexts[1] != nexts[2]
+
+
 def known_points(center: float, count: int) -> list[Known]:
     """Return points over the whole space, the best of which lie at a value of ``x``."""
     chance = begin("sobol", 3, count)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     )
     from stormsweep.models.estimators import KerasClassifier, KerasRegressor
     from stormsweep.neighbours.export import Exported
-    from stormsweep.neighbours.foreign import Imported, import_points
+    from stormsweep.neighbours.foreign import import_points
     from stormsweep.neighbours.points import known_points
+    from stormsweep.neighbours.wanted import Imported
     from stormsweep.report import write_report
     from stormsweep.report.compare import write_comparison
     from stormsweep.scaling.advice import Advice, Budget
@@ -52,7 +53,7 @@ _HOMES = {
     "DataError": "stormsweep.errors",
     "Exported": "stormsweep.neighbours.export",
     "Foretold": "stormsweep.scaling.foretold",
-    "Imported": "stormsweep.neighbours.foreign",
+    "Imported": "stormsweep.neighbours.wanted",
     "Interval": "stormsweep.search.space",
     "JournalError": "stormsweep.errors",
     "KerasClassifier": "stormsweep.models.estimators",

@@ -42,6 +42,8 @@ class StudyBegun:
     flaws: list[str] = field(default_factory=list)
     #: How often the training part is split.
     rounds: int = 1
+    #: The scores that the strategy trades off against each other; empty: the metric alone.
+    objectives: list[str] = field(default_factory=list)
 
     @property
     def splits(self) -> int:

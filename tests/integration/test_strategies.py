@@ -6,6 +6,7 @@ asked for, work done again that is on record.
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -64,6 +65,21 @@ def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path
     assert proposals(directory) == after
 
 
+def test_a_plan_says_how_many_known_points_are_of_the_space(tmp_path: Path) -> None:
+    """Losing this: a search begins cold, because a hyperparameter has another name there."""
+    lines = [
+        {"hyperparameters": {"batch_size": 32, "learning_rate": 0.01}, "epochs": 2},
+        {"hyperparameters": {"batch_size": 32, "learning_rate": 0.01}, "epochs": 3},
+        {"hyperparameters": {"batch_size": 32, "lr": 0.01}, "epochs": 2},
+    ]
+    (tmp_path / "known.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for strategy, inside in (("tpe", 1), ("asha", 2)):
+        search = f'strategy = "{strategy}"\nknown = "known.jsonl"'
+        study = digits_study(tmp_path, strategy, search=search, search__space=RANGES)
+        said = called(tmp_path, "plan", study).stdout
+        assert f"known points               3   {inside} of them in the space" in said
+
+
 @pytest.mark.slow
 def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
     tmp_path: Path,
@@ -98,6 +114,22 @@ def test_a_study_that_grows_trains_what_is_new_and_scores_as_one_that_was_whole(
     assert "a study may only grow" in lost.stderr
     assert len(lost.stderr.strip().splitlines()) == 1
     assert (directory / "study.toml").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_results_show_what_no_other_configuration_beats_in_both_scores(tmp_path: Path) -> None:
+    search = 'strategy = "nsga2"\ntrials = 3\nobjectives = ["roc_auc", "brier_score"]'
+    space = RANGES.replace("[1, 2]", "[1]")
+    study = digits_study(tmp_path, search=search, search__space=space)
+    done = stormsweep(tmp_path, "run", "--no-report", study)
+    assert done.returncode == 0, done.stderr
+    header, *rows = called(tmp_path, "results", study).stdout.splitlines()
+    columns = header.split()
+    assert {"front", "roc_auc_mean", "brier_score_mean"} <= set(columns)
+    assert "loss_mean" not in columns
+    # Who is best in one of them is beaten by nobody.
+    assert len(rows) == 3
+    assert rows[0].split()[columns.index("front")] == "True"
 
 
 @pytest.mark.slow

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from stormsweep.errors import JournalError
@@ -23,9 +25,11 @@ from stormsweep.records import (
     WorkerEvent,
 )
 from stormsweep.report.material import Material
+from stormsweep.report.tables import configuration_rows
 from stormsweep.report.timeline import timeline_picture
 from stormsweep.report.timings import train_time_picture
 from stormsweep.results import facts, frames, journal
+from stormsweep.results.front import front
 from stormsweep.results.summary import differences, summary
 from stormsweep.scaling.accounts import account
 from stormsweep.scaling.observed import observations
@@ -116,6 +120,56 @@ def test_a_metric_to_be_minimized_ranks_upwards(tmp_path: Path) -> None:
     assert look.best is not None
     assert look.best.mean == table["brier_score_mean"].min()
     assert (differences(entries)["difference"] >= 0).all()
+
+
+def test_the_front_of_several_scores_is_what_no_other_configuration_beats(tmp_path: Path) -> None:
+    """Losing this: a search trades scores off, and nobody is shown what for what."""
+
+    def scores(point: dict[str, Any], fold: int) -> dict[str, float]:
+        # Smaller batches have the better AUC and the worse loss; 64 is beaten by 128.
+        batch = point["batch_size"] if point["batch_size"] != 64 else 4096
+        return {"roc_auc": 0.9 - batch / 1e4 + fold / 1e3, "loss": 1 - min(batch, 1024) / 1e4}
+
+    space = {"batch_size": [64, 128, 256, 1024], "epochs": [2]}
+    entries = entries_of(journals.simulate(tmp_path, space, scores=scores))
+    assert "front" not in frames.configurations(entries).columns
+    about = dataclasses.replace(facts.study(entries), objectives=["roc_auc", "loss"])
+    entries = [Entry(entries[0].time, about), *entries[1:]]
+    table = frames.configurations(entries).set_index("batch_size")
+    assert table["front"].to_dict() == {64: False, 128: True, 256: True, 1024: True}
+    # What lacks a fold may yet turn out worse.
+    run = next(
+        r for r, p in facts.planned_runs(entries).items() if p.hyperparameters["batch_size"] == 128
+    )
+    left = [
+        one
+        for one in entries
+        if getattr(one.record, "run", "") != run or not isinstance(one.record, TaskDone)
+    ]
+    table = frames.configurations(left).set_index("batch_size")
+    assert table["front"].to_dict() == {64: False, 128: False, 256: True, 1024: True}
+    # The report shows all of it, however far down by the metric alone.
+    header, rows, align = configuration_rows(Material(entries), most=1)
+    assert len(header) == len(align) == len(rows[0])
+    assert [(row[0], row[header.index("On the front")]) for row in rows] == [
+        ("1", "yes"),
+        ("2", "yes"),
+        ("3", "yes"),
+    ]
+    assert "Cross-entropy" in header
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3) | st.just(math.nan)] * 3), max_size=12))
+def test_no_configuration_of_a_front_is_beaten_and_all_others_are(scores: list[Any]) -> None:
+    found = front(scores, ["loss", "brier_score", "roc_auc"]).tolist()
+
+    def beats(one: Any, other: Any) -> bool:
+        pairs = [(-a, -b) for a, b in zip(one[:2], other[:2], strict=True)] + [(one[2], other[2])]
+        return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+
+    for own, inside in zip(scores, found, strict=True):
+        beaten = any(beats(other, own) for other in scores if not any(map(math.isnan, other)))
+        assert inside == (not beaten and not any(map(math.isnan, own)))
 
 
 def test_complete_configurations_stand_before_better_incomplete_ones(tmp_path: Path) -> None:

@@ -142,7 +142,10 @@ class Halves:
             case Outcome(trial=trial, epochs=epochs):
                 merit = -math.inf if event.failed else event.merits[0]
                 assert (trial, epochs) in self.out
-                self.rungs.setdefault(epochs, []).append((merit, trial))
+                found = self.rungs.setdefault(epochs, [])
+                found[:] = [one for one in found if one != (-math.inf, trial)]
+                assert trial not in [other for _, other in found], "told twice"
+                found.append((merit, trial))
             case Known():
                 self.known.append(event)
 
@@ -156,8 +159,13 @@ def done(run: Run, start: int, epoch: int, score: float) -> TaskDone:
     return TaskDone(*task)
 
 
-def play(searching: Search, workers: int, seed: int, most: int = 10**6) -> list[Record]:
-    """Train what a search asks for, out of order; return the journal."""
+def play(
+    searching: Search, workers: int, seed: int, most: int = 10**6, again: bool = False
+) -> list[Record]:
+    """Train what a search asks for, out of order; return the journal.
+
+    What fails is tried `again` sooner or later, or never.
+    """
     chance, journal, waiting = random.Random(seed), [], []
     reached: dict[str, int] = {}
     while len(journal) < most:
@@ -175,6 +183,7 @@ def play(searching: Search, workers: int, seed: int, most: int = 10**6) -> list[
         start = reached.get(name, 0)
         if chance.random() < 0.1:
             record: Record = RunFailed(name, start, start + 1, "error", "bad", "w", 1)
+            waiting += [name] if again else []
         else:
             stop = next(stop for stop in run.milestones if stop > start)
             # A score that anybody can compute again: it depends on run and epoch only.
@@ -187,24 +196,40 @@ def play(searching: Search, workers: int, seed: int, most: int = 10**6) -> list[
     return journal
 
 
-@given(st.integers(1, 16), st.integers(0, 10**6), st.integers(0, 200))
+@given(st.integers(1, 16), st.integers(0, 10**6), st.integers(0, 200), st.booleans())
 def test_a_search_that_was_stopped_anywhere_goes_on_with_the_very_next_proposal(
-    workers: int, seed: int, cut: int
+    workers: int, seed: int, cut: int, again: bool
 ) -> None:
-    journal = play(search(), workers, seed)
+    journal = play(search(), workers, seed, again=again)
     asked = [(p.trial, p.epochs) for p in journal if isinstance(p, Proposed)]
     assert len(asked) == len(set(asked)), "proposed twice"
     before, after = search(), search()
     for record in journal[:cut]:
         before.take(record)
     # As a driver does that lives on: what `more` says is taken in again when it is on record.
-    played = play(after, workers, seed, most=min(cut, len(journal)))
+    played = play(after, workers, seed, min(cut, len(journal)), again)
     assert played[: len(journal[:cut])] == journal[:cut]
     for record in played[len(journal[:cut]) :]:
         before.take(record)
     assert before.more() == after.more()
     assert before.over == after.over
     assert list(before.runs.values()) == list(after.runs.values())
+
+
+def test_a_run_that_failed_and_was_tried_again_counts_with_its_score() -> None:
+    """Losing this: what a full disk took is the worst trial there is, in every later session."""
+    searching, plain = search(), search()
+    journal = play(searching, 3, 2, again=True)
+    assert any(isinstance(record, RunFailed) for record in journal)
+    for record in journal:
+        if not isinstance(record, RunFailed):
+            plain.take(record)
+    own, other = searching._strategy, plain._strategy
+    assert isinstance(own, Halves)
+    assert isinstance(other, Halves)
+    assert {at: sorted(found) for at, found in own.rungs.items()} == {
+        at: sorted(found) for at, found in other.rungs.items()
+    }
 
 
 def test_promoted_trials_go_on_in_the_same_runs_and_failed_ones_do_not() -> None:

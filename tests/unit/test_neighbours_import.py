@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from stormsweep.errors import UserError
 from stormsweep.neighbours.export import export
-from stormsweep.neighbours.foreign import Wanted, foreign_points, import_points
+from stormsweep.neighbours.foreign import foreign_points, import_points
 from stormsweep.neighbours.points import Point, known_points, read_points, write_points
+from stormsweep.neighbours.wanted import Wanted
 from stormsweep.results import frames, journal
 from stormsweep.search.proposals import Known
 from tests.journals import simulate
@@ -203,6 +204,40 @@ def test_an_optuna_journal_file_becomes_known_points(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_an_optuna_trial_counts_for_the_epochs_that_it_was_trained(
+    first: int, tmp_path: Path
+) -> None:
+    """Losing this: a trial that was stopped early is taken for a bad one of all its epochs."""
+    import optuna
+
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'o.db'}", direction="maximize")
+
+    def objective(trial: Any) -> float:
+        trial.suggest_float("lr", 0.1, 0.2)
+        epochs = 6 if trial.number in (1, 3) else trial.suggest_int("epochs", 8, 8)
+        if trial.number == 2:
+            raise optuna.TrialPruned  # With no value: nobody knows it for good or bad.
+        for epoch in range(first, epochs + first):
+            trial.report(0.5 + epoch / 100, epoch)
+            if trial.number == 0 and epoch == first + 2:
+                raise optuna.TrialPruned
+        return 0.9
+
+    study.optimize(objective, 5)
+    killed = study.ask()
+    killed.suggest_float("lr", 0.1, 0.2)
+    killed.report(0.3, first)
+    found = foreign_points(tmp_path / "o.db", Wanted(scores={"roc_auc": "value"}))
+    assert [(p.epochs, p.scores["roc_auc"]) for p in found.points] == [
+        (3, pytest.approx(0.5 + (first + 2) / 100)),
+        (6, 0.9),
+        (6, 0.9),
+        (8, 0.9),
+    ]
+    assert found.passed_over == 2
+
+
 def test_our_own_export_to_optuna_comes_back(tmp_path: Path) -> None:
     folder = simulate(tmp_path / "s", SPACE)
     odd = tmp_path / "it's 50% #1?"  # names that would have to be quoted in a URL
@@ -282,6 +317,36 @@ def test_ray_tunes_torn_results_and_tables_are_read(tmp_path: Path) -> None:
         (2, pytest.approx(0.841)),
         (3, pytest.approx(0.87)),
     ]
+
+
+def ray_folder(folder: Path, trials: list[tuple[int, int]]) -> Path:
+    """Write the results of trials: the epochs each was meant to have, and how many it reported."""
+    for number, (epochs, results) in enumerate(trials):
+        trial = folder / f"train_{number}"
+        trial.mkdir(parents=True)
+        (trial / "params.json").write_text(json.dumps({"lr": number, "epochs": epochs}))
+        lines = ({"roc_auc": n / 10, "training_iteration": n} for n in range(1, results + 1))
+        (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_ray_tune_trial_counts_for_the_epochs_that_it_was_trained(tmp_path: Path) -> None:
+    """Losing this: what a scheduler stopped after an epoch is taken for a bad trial of them all."""
+    stopped = ray_folder(tmp_path / "asha", [(8, 8), (8, 1), (8, 4)])
+    assert [p.epochs for p in foreign_points(stopped, Wanted()).points] == [8, 1, 4]
+    # Who reports once, at the end, says nothing of epochs.
+    once = ray_folder(tmp_path / "once", [(8, 1), (4, 1)])
+    assert [p.epochs for p in foreign_points(once, Wanted()).points] == [8, 4]
+    both = foreign_points(tmp_path, Wanted()).points
+    assert [p.epochs for p in both] == [8, 1, 4, 8, 4]
+
+
+@pytest.mark.parametrize("name", ["error.txt", "error.pkl"])
+def test_a_ray_tune_trial_that_failed_is_passed_over(name: str, tmp_path: Path) -> None:
+    folder = ray_folder(tmp_path / "storms", [(8, 8), (8, 3)])
+    (folder / "train_1" / name).write_bytes(b"out of memory")
+    found = foreign_points(folder, Wanted())
+    assert ([p.epochs for p in found.points], found.passed_over) == ([8], 1)
 
 
 def test_no_pickle_of_ray_tunes_is_ever_loaded(tmp_path: Path) -> None:

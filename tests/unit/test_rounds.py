@@ -30,7 +30,7 @@ from stormsweep.search.plan import make_plan
 from stormsweep.search.proposals import Event, Outcome, Proposal
 from stormsweep.search.search import Search
 from stormsweep.study.protocol import fold_rows, protocol_of, whole_part
-from stormsweep.study.remaining import search_of
+from stormsweep.study.remaining import remaining, search_of
 from stormsweep.study.stretches import fingerprint
 from stormsweep.work import Protocol, Run, Task, TaskOrder
 from tests import journals
@@ -355,6 +355,39 @@ def test_strategies_go_on_with_more_folds(strategy: str, first_folds: int | None
     for record in journal:
         again.take(record)
     assert again.over, "what is all trained is not over"
+
+
+def test_random_trials_of_an_earlier_range_go_on_with_more_folds() -> None:
+    """Losing this: trials that lack only the new round are left, and as many begun anew."""
+
+    def file(high: float, trials: int, rounds: int) -> StudyFile:
+        search = {"strategy": "random", "trials": trials, "space": {"x": {"low": 0, "high": high}}}
+        return study(search=search, validation={"folds": 2, "rounds": rounds})
+
+    journal: list[Entry] = []
+
+    def go_on(asked: StudyFile, rounds: int, most: int = 1000) -> set[str]:
+        journal.append(Entry(0.0, begun(2 * rounds, rounds)))
+        left = remaining(asked, journal)
+        reached, planned = left.progress.reached, left.progress.planned
+        for run in left.plan.runs:
+            if run.id not in planned:
+                told = RunPlanned(run.id, run.hyperparameters, run.fold, [*run.milestones])
+                journal.append(Entry(0.0, told))
+        for run in [run for run in left.plan.runs if run.id not in reached][:most]:
+            journal.append(Entry(0.0, done(run, 0, run.milestones[-1], 0.5)))
+        assert not left.dropped
+        return {run.id for run in left.plan.runs}
+
+    old = go_on(file(1.0, 8, 1), 1)
+    both = go_on(file(2.0, 12, 1), 1)
+    assert old < both
+    assert len(both) == 12 * 2
+    # Stopped in the middle of the new round, and gone on with.
+    for most in (5, 1000):
+        more = go_on(file(2.0, 12, 2), 2, most)
+        assert both < more
+        assert len(more) == 12 * 4
 
 
 def test_trials_that_were_to_be_scored_on_the_first_folds_only_stay_there() -> None:

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stormsweep.search.plan import Queue, cost, make_plan, structure
@@ -74,14 +74,31 @@ def test_random_search_draws_different_points_of_the_space(
 
 @given(
     st.floats(1e-6, 1e3),
-    st.floats(1.001, 1e3),
+    st.floats(1.000001, 1e3),
     st.booleans(),
     st.integers(0, 2**32 - 1),
+    st.sampled_from(["random", "sobol"]),
 )
-def test_ranges_are_kept(low: float, factor: float, log: bool, seed: int) -> None:
+@example(0.999, 0.9999999 / 0.999, False, 0, "sobol")
+def test_ranges_are_kept(low: float, factor: float, log: bool, seed: int, strategy: str) -> None:
+    """Losing this: a decay of 1, or a trial of a halving that is none of the space."""
     interval = Interval(low, low * factor, log)
-    for point in propose("random", {"x": interval}, 10, seed):
-        assert interval.low <= point["x"] <= interval.high * (1 + 1e-5)
+    drawn = [point["x"] for point in propose(strategy, {"x": interval}, 10, seed)]
+    for value in [*drawn, interval.at(0), interval.at(1 - 1e-12)]:
+        assert interval.low <= value <= interval.high
+
+
+def test_a_seed_draws_what_it_drew_before() -> None:
+    """Losing this: a study that is gone on with has other trials than it had."""
+    x, y = Interval(1e-4, 0.1, log=True), Interval(1 / 3, 5)
+    space = {"x": x, "y": y, "n": [1, 2]}
+    assert propose("random", space, 2, 7) == [
+        {"x": 0.000985998, "y": 4.98751, "n": 1},
+        {"x": 0.0512458, "y": 3.73547, "n": 2},
+    ]
+    # Where a Sobol search looks.
+    assert [x.at(share) for share in (0, 0.3, 0.9)] == [0.0001, 0.000794328, 0.0501187]
+    assert [y.at(share) for share in (0, 0.3, 0.9)] == [1 / 3, 1.73333, 4.53333]
 
 
 @given(st.integers(1, 50), st.integers(1, 50), st.booleans(), st.integers(0, 2**32 - 1))

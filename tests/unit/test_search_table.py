@@ -24,6 +24,11 @@ SPACE = "[search.space]\n"
         ('strategy = "tpee"', "(did you mean 'tpe'?)"),
         ('objectives = ["loss"]', "search.objectives: given ['loss'] beside strategy = 'grid'"),
         ("reduction = 4", "search.reduction: given 4 beside strategy = 'grid'"),
+        ("trials = 40", 'search.trials: given 40 beside strategy = "grid", which tries all that'),
+        (
+            'strategy = "asha"\nsampler = "grid"\ntrials = 40\n' + SPACE + "epochs = [1, 2]",
+            'search.trials: given 40 beside sampler = "grid"',
+        ),
         ('strategy = "tpe"\nfirst_folds = 1', "it is for halving, hyperband, asha; remove it"),
         ('strategy = "tpe"\nsampler = "sobol"', "search.sampler: given 'sobol' beside"),
         (
@@ -187,6 +192,10 @@ def test_a_study_of_before_still_loads(tmp_path: Path) -> None:
     path.write_text(BASE + SPACE + "epochs = [1, 2]", encoding="utf-8")
     path.write_text(dump_study(load_study(path)), encoding="utf-8")
     assert load_study(path).search.strategy == "grid"
+    # Nor one that was begun when `trials` was not refused of a grid.
+    path.write_text(path.read_text().replace("trials = 20", "trials = 40"), encoding="utf-8")
+    (tmp_path / "journal.jsonl").touch()
+    assert load_study(path).search.trials == 20
 
 
 def space(constraints: list[str] | None = None, **values: Any) -> Space:

@@ -88,7 +88,7 @@ def import_(
     known = f"{done.scored} with a score ({', '.join(scores)})" if scores else "none with a score"
     typer.echo(f"{done.source}: {len(done.points)} points, {known}")
     if done.passed_over:
-        typer.echo(f"Passed over: {done.passed_over} that failed or never began")
+        typer.echo(f"Passed over: {done.passed_over} that failed or have not ended")
     if done.not_finite:
         typer.echo(f"Passed over: {done.not_finite} with hyperparameters that are infinite or NaN")
     typer.echo(f"Written: {output}")

@@ -206,6 +206,10 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     split = _split(file.validation)
     for name, value, remark in _expected(made, split) if made.expected else _planned(made, split):
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
+    if file.search.known is not None:
+        count, inside = chosen.known()
+        remark = f"{inside:,} of them in the space; from others nothing is learned"
+        typer.echo(f"{'known points':<20}{count:>8,}   {remark}")
     for flaw in flaws(file):
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(chosen):

@@ -167,15 +167,16 @@ def results(
                 f"results: --what {what.value} is of studies; {study} is the directory of a "
                 "SweepSearchCV, which has its candidates only"
             )
-        frame, metric = search.candidates, ""
+        frame, scores = search.candidates, [""]
     else:
         chosen = Study.from_toml(study, runs)
-        frame, metric = _frame(chosen, what), chosen.file.search.metric
+        asked = chosen.file.search
+        frame, scores = _frame(chosen, what), [asked.metric, *asked.objectives]
 
     def text() -> str:
         if search is not None and format is Format.table:
             return _table(frame) if len(frame) else "no candidate is proposed yet\n"
-        return _text(frame, format, what, metric)
+        return _text(frame, format, what, scores)
 
     if format is Format.parquet and output is None:
         raise UserError("results: --format parquet needs a file: --output FILE")
@@ -209,7 +210,7 @@ def _frame(study: Any, what: What) -> Any:
     return pd.DataFrame([dataclasses.asdict(study.account())])
 
 
-def _text(frame: Any, format: Format, what: What, metric: str) -> str:
+def _text(frame: Any, format: Format, what: What, scores: list[str]) -> str:
     from stormsweep.cli.mattered import contenders, importance
 
     if format is Format.csv:
@@ -222,14 +223,15 @@ def _text(frame: Any, format: Format, what: What, metric: str) -> str:
     if what is What.importance:
         return importance(frame)
     if what is What.contenders:
-        return contenders(frame, metric)
+        return contenders(frame, scores[0])
     if what in _SHORT:
         return str(_table(frame[_SHORT[what].split()]))
     shown = [
         name
         for name in frame.columns
         if not name.endswith(("_mean", "_sd", "_low", "_high", "_seconds"))
-        or name.startswith(f"{metric}_")
+        or name.startswith(f"{scores[0]}_")
+        or name.removesuffix("_mean") in scores
     ]
     if len(frame) == 0:
         return "no fit is scored yet\n"

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from stormsweep.config.growth import shrunk
+from stormsweep.config.strategies import HALVING
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, nearest
 
@@ -39,8 +40,10 @@ def load_study(path: Path) -> StudyFile:
     StudyFileError
         If the file is missing, is not TOML, or says something that is not allowed.
     """
-    study = parse(path, read_toml(path), StudyFile)
-    folder = path.resolve().parent
+    folder, content = path.resolve().parent, read_toml(path)
+    if path.name == "study.toml" and (folder / "journal.jsonl").is_file():
+        _forgive(content)
+    study = parse(path, content, StudyFile)
     data = study.data.model_copy(
         update={
             "path": None if study.data.path is None else _absolute(folder, study.data.path),
@@ -54,6 +57,15 @@ def load_study(path: Path) -> StudyFile:
     )
     model = study.model.model_copy(update={"build": _absolute_function(folder, study.model.build)})
     return study.model_copy(update={"data": data, "model": model, "search": search})
+
+
+def _forgive(content: dict[str, Any]) -> None:
+    """Take from the file of a study that was begun what was not refused then, and did nothing."""
+    search = content.get("search")
+    if isinstance(search, dict):
+        strategy = search.get("strategy", "grid")
+        if (search.get("sampler") if strategy in HALVING else strategy) == "grid":
+            search.pop("trials", None)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def check_search(search: SearchTable) -> None:
     if strategy in BUILT_IN:
         _check_keys(search)
     _check_objectives(search)
-    samples = search.sampler if strategy in HALVING else strategy
+    samples = samples_of(search)
     for name, given in search.space.items():
         if not isinstance(given, list) and not hasattr(given, "values") and samples == "grid":
             raise ValueError(
@@ -56,6 +56,11 @@ def check_search(search: SearchTable) -> None:
         )
     for text in search.constraints:
         _parsed(text)
+
+
+def samples_of(search: SearchTable) -> str:
+    """Return the strategy that chooses which points are begun; of halvings the sampler."""
+    return search.sampler if search.strategy in HALVING else search.strategy
 
 
 def check_constraints(
@@ -133,6 +138,13 @@ def _check_keys(search: SearchTable) -> None:
                 f"search.{key}: given {given!r} beside strategy = {search.strategy!r}, which has "
                 f"no use for it; it is for {', '.join(strategies)}; remove it"
             )
+    most = type(search).model_fields["trials"].default
+    if search.trials != most and samples_of(search) == "grid":
+        key = "sampler" if search.strategy in HALVING else "strategy"
+        raise ValueError(
+            f'search.trials: given {search.trials} beside {key} = "grid", which tries all that '
+            "there is; remove it, or choose another"
+        )
     if search.known is not None and search.strategy in KNOWN_AHEAD:
         raise ValueError(
             f"search.known: given {str(search.known)!r} beside strategy = {search.strategy!r}, "

@@ -7,74 +7,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stormsweep.errors import DataError, UserError, nearest
 from stormsweep.neighbours.owned import is_sqlite, read_only
 from stormsweep.neighbours.points import Point, finite, read_points, refuse_other, write_points
-from stormsweep.neighbours.told import better_high, check_score
+from stormsweep.neighbours.ray_tune import ray_points
+from stormsweep.neighbours.told import better_high
+from stormsweep.neighbours.wanted import Imported, Wanted, apart, is_score, named, scored_at
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-_EPOCHS = "epochs"
 #: Databases that Optuna opens by URL. (What it keeps in Redis it pickles.)
 _DATABASES = ("sqlite", "mysql", "postgresql")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to take from the tool of others.
-
-    Attributes
-    ----------
-    study : str or None
-        Name of the Optuna study; not needed where there is one.
-    scores : dict of str to str
-        What our scores are called there, by our names.
-    names : dict of str to str
-        What their hyperparameters are called here, by theirs.
-    """
-
-    study: str | None = None
-    scores: Mapping[str, str] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in self.scores:
-            check_score("import: --metric", name)
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What came of an import.
-
-    Attributes
-    ----------
-    points : list of Point
-        Scored or not.
-    source : str
-        What was read, in words.
-    passed_over : int
-        Trials that failed, were not done or have no hyperparameters.
-    not_finite : int
-        Trials with a hyperparameter that is infinite or NaN, passed over too.
-    """
-
-    points: list[Point]
-    source: str
-    passed_over: int
-    not_finite: int = 0
-
-    @property
-    def scored(self) -> int:
-        """How many points have a score."""
-        return sum(bool(point.scores) for point in self.points)
 
 
 def import_points(
@@ -124,35 +75,15 @@ def foreign_points(source: Path | str, wanted: Wanted) -> Imported:
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder")
     if path.is_dir() and not (path / "journal.jsonl").is_file():
-        return _ray(path, wanted)
+        return ray_points(path, wanted)
     if path.is_file() and is_sqlite(path):
         return _optuna(str(path), _sqlite(path), wanted)
     if path.is_file() and _is_optuna_journal(path):
         return _optuna(str(path), _journal(path), wanted)
     points = [
-        replace(p, hyperparameters=_named(p.hyperparameters, wanted)) for p in read_points(path)
+        replace(p, hyperparameters=named(p.hyperparameters, wanted)) for p in read_points(path)
     ]
     return Imported(points, "known points" if path.is_file() else "an earlier study", 0)
-
-
-def _named(point: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
-    renamed: dict[str, Any] = {}
-    for name, value in point.items():
-        ours = wanted.names.get(name, name)
-        if ours in renamed:
-            raise UserError(f"import: --rename: two hyperparameters would be called {ours!r}")
-        renamed[ours] = value
-    return renamed
-
-
-def _apart(point: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
-    """Take ``epochs`` out of hyperparameters."""
-    epochs = point.get(_EPOCHS)
-    if isinstance(epochs, float) and epochs.is_integer():
-        epochs = int(epochs)
-    sound = type(epochs) is int and epochs >= 1
-    rest = {name: value for name, value in point.items() if name != _EPOCHS}
-    return rest, int(epochs) if sound and epochs is not None else None
 
 
 # Optuna
@@ -241,21 +172,31 @@ def _optuna(source: str, storage: BaseStorage, wanted: Wanted) -> Imported:
         columns = _objectives(where, study, wanted)
         points: list[Point] = []
         passed = odd = 0
-        for trial in study.get_trials(deepcopy=False):
-            point = _named(trial.params, wanted)
-            rest, epochs = _apart(point)
-            if not rest or trial.state.name in ("FAIL", "WAITING"):
+        trials = study.get_trials(deepcopy=False)
+        # `for epoch in range(n)`: step 0 is the first epoch, then.
+        from_zero = any(0 in trial.intermediate_values for trial in trials)
+        for trial in trials:
+            point = named(trial.params, wanted)
+            rest, epochs = apart(point)
+            if not rest or not _ended(trial):
                 passed += 1
                 continue
             if not finite(rest):
                 odd += 1
                 continue
-            steps = [step for step in trial.intermediate_values if step >= 1]
-            if epochs is None and steps:
-                epochs = max(steps)
+            if trial.intermediate_values:
+                last = max(trial.intermediate_values) + from_zero
+                pruned = trial.state.name == "PRUNED"
+                epochs = scored_at(epochs, last, whole=not pruned)
             origin = f"optuna: {name}, trial {trial.number}"
             points.append(Point(rest, epochs, 1, _values(trial, columns), origin))
     return Imported(points, f"Optuna study {name!r}", passed, odd)
+
+
+def _ended(trial: FrozenTrial) -> bool:
+    """Tell whether a trial came to something; a pruned one did where it reported a value."""
+    state = trial.state.name
+    return state == "COMPLETE" or (state == "PRUNED" and bool(trial.intermediate_values))
 
 
 def _objectives(where: str, study: Study, wanted: Wanted) -> dict[str, int]:
@@ -267,7 +208,7 @@ def _objectives(where: str, study: Study, wanted: Wanted) -> dict[str, int]:
     )
     columns: dict[str, int] = {}
     for ours, called in (wanted.scores or {name: name for name in theirs}).items():
-        if not wanted.scores and not _is_score(ours):
+        if not wanted.scores and not is_score(ours):
             continue
         if called not in theirs:
             if ours == called and count == 1:
@@ -293,14 +234,6 @@ def _objectives(where: str, study: Study, wanted: Wanted) -> dict[str, int]:
     return columns
 
 
-def _is_score(name: str) -> bool:
-    try:
-        check_score("", name)
-    except UserError:
-        return False
-    return True
-
-
 def _values(trial: FrozenTrial, columns: Mapping[str, int]) -> dict[str, float]:
     values = list(trial.values or ())
     if not values and len(columns) == 1 and trial.intermediate_values:
@@ -312,115 +245,3 @@ def _values(trial: FrozenTrial, columns: Mapping[str, int]) -> dict[str, float]:
         for ours, place in columns.items()
         if place < len(values) and math.isfinite(values[place])
     }
-
-
-# Ray Tune
-
-
-def _ray(folder: Path, wanted: Wanted) -> Imported:
-    """Read the folder of an experiment, of a trial, or one that holds experiments."""
-    trials = sorted({path.parent for path in folder.rglob("params.json")})
-    if not trials:
-        raise DataError(
-            f"{folder}: is neither a study's directory nor a result folder of Ray Tune: "
-            "no params.json in it"
-        )
-    points: list[Point] = []
-    passed = odd = 0
-    numbers: dict[str, None] = {}
-    for trial in trials:
-        point = _named(dict(_flat(_read_json(trial / "params.json"))), wanted)
-        rest, epochs = _apart(point)
-        last = _last_result(trial)
-        if not rest or last is None:
-            passed += 1
-            continue
-        if not finite(rest):
-            odd += 1
-            continue
-        numbers.update({name: None for name, v in last.items() if _is_number(v)})
-        scores = {
-            ours: float(last[called])
-            for ours, called in (wanted.scores or {n: n for n in last if _is_score(n)}).items()
-            if _is_number(last.get(called))
-        }
-        done = last.get("training_iteration")
-        if epochs is None and type(done) is int and done >= 1:
-            epochs = done
-        origin = f"ray-tune: {trial.parent.name}, trial {last.get('trial_id', trial.name)}"
-        points.append(Point(rest, epochs, 1, scores, origin))
-    if points and not any(point.scores for point in points):
-        own = (name for name in numbers if not name.startswith("config/"))
-        known = [name for name in own if name not in _RAYS_OWN]
-        raise UserError(
-            f"{folder}: nobody says which result is which score; say so with --metric "
-            f"roc_auc=NAME; there are: {', '.join(known) or 'none'}"
-        )
-    return Imported(points, f"Ray Tune, {len(trials)} trials", passed, odd)
-
-
-_RAYS_OWN = frozenset(
-    (
-        *("timestamp", "training_iteration", "time_this_iter_s", "time_total_s", "pid"),
-        *("time_since_restore", "iterations_since_restore", "timesteps_total", "episodes_total"),
-    )
-)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield names and values, those of a table within as ``table/name``, as Ray's own tables do."""
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{before}{name}/")
-        else:
-            yield f"{before}{name}", value
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(said, dict):
-        raise DataError(f"{path}: must be a JSON object")
-    return said
-
-
-def _last_result(trial: Path) -> dict[str, Any] | None:
-    """Return the last result of a trial; None where it has none.
-
-    A line that is torn, because the trial was killed while it wrote it, ends them.
-    """
-    last: dict[str, Any] | None = None
-    try:
-        with open(trial / "result.json", encoding="utf-8") as stream:
-            for line in stream:
-                said = json.loads(line)
-                last = dict(_flat(said)) if isinstance(said, dict) else last
-    except (OSError, ValueError):
-        pass
-    return last if last is not None else _last_row(trial / "progress.csv")
-
-
-def _last_row(path: Path) -> dict[str, Any] | None:
-    import csv
-
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, csv.Error, UnicodeDecodeError):
-        return None
-    return {name: _number(cell) for name, cell in rows[-1].items() if name} if rows else None
-
-
-def _number(cell: str | None) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(cell or "")
-        except ValueError:
-            continue
-    return cell

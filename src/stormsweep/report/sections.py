@@ -86,11 +86,14 @@ def _scores(material: Material) -> Part | None:
 
 def _configurations(material: Material) -> Part:
     header, rows, _ = tables.configuration_rows(material, MOST_CONFIGURATIONS)
+    fronted = "front" in material.configurations.columns
+    front = " and ".join(map(words.score_label, material.study.objectives if fronted else ()))
     return Part(
         more={
             "header": header,
             "rows": rows,
             "configurations": len(material.configurations),
+            "front": front,
             "planned": material.summary.configurations_planned,
         }
     )

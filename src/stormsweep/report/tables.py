@@ -81,21 +81,26 @@ def configuration_rows(
 ) -> tuple[list[str], list[list[str]], str]:
     """Return header, rows and alignment of the table of configurations, as they are read.
 
-    Only hyperparameters that vary have a column; scores are means over folds.
+    Only hyperparameters that vary have a column; scores are means over folds. Where scores are
+    traded off, the front is in it whole.
     """
-    table = material.configurations if most is None else material.configurations.head(most)
-    metric = material.metric
+    table, metric, traded = material.configurations, material.metric, material.study.objectives
+    fronted = "front" in table.columns
+    if most is not None:
+        table = table[(table["rank"] <= most) | (table["front"] if fronted else False)]
     names = [name for name in material.columns if name in material.varied] or ["epochs"]
+    told = ("brier_skill_score", "average_precision", "csi", "brier_score", "accuracy")
     others = [
         name
-        for name in ("brier_skill_score", "average_precision", "csi", "brier_score", "accuracy")
+        for name in dict.fromkeys([*traded, *told])
         if name != metric and f"{name}_mean" in table.columns
-    ][:3]
-    header = ["Rank", *(words.capital(words.label(name)) for name in names)]
+    ][: max(3, len(traded) - 1)]
+    header = ["Rank", *(["On the front"] if fronted else [])]
+    header += [words.capital(words.label(name)) for name in names]
     header += [words.capital(material.metric_label), "95 % interval", "SD over folds"]
     header += [words.capital(words.score_label(name)) for name in others]
     header += ["Folds", "Time of its tasks"]
-    align = "r" * (1 + len(names) + 1) + "c" + "r" * (3 + len(others))
+    align = "r" + "c" * fronted + "r" * (len(names) + 1) + "c" + "r" * (3 + len(others))
     rows = []
     for row in table.to_dict("records"):
         low, high = row[f"{metric}_low"], row[f"{metric}_high"]
@@ -104,6 +109,7 @@ def configuration_rows(
             low,
         )
         cells: list[str] = [str(row["rank"])]
+        cells += [("yes" if row["front"] else words.NOTHING)] if fronted else []
         cells += [words.short(words.value(row[material.columns[name]]), 32) for name in names]
         cells += [words.score(row[f"{metric}_mean"]), interval, words.score(row[f"{metric}_sd"])]
         cells += [words.score(row[f"{name}_mean"]) for name in others]

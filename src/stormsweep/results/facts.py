@@ -29,6 +29,7 @@ PHASES = ("open", "build", "compile", "train", "score", "checkpoint")
 _OWN = frozenset(
     (
         *("rank", "configuration", "run", "fold", "folds", "folds_expected", "complete", "seconds"),
+        "front",
         *("session", "worker", "from_epoch", "to_epoch", "submitted", "started", "stopped"),
         *("waited", "threads", "cores", "patches", "updates", "patches_per_second", "memory_mb"),
         *("parameters", "bundle", "paused", "failure", "reason", "detail", "time", "recovered"),

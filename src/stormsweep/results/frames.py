@@ -39,6 +39,7 @@ from stormsweep.results.facts import (
     stretches,
     study,
 )
+from stormsweep.results.front import front
 from stormsweep.results.journal import of_kind
 from stormsweep.results.spans import clocks, hosts_of, spans, spells
 from stormsweep.results.views import view
@@ -106,11 +107,13 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     -------
     DataFrame
         ``rank``, ``configuration``, the hyperparameters, ``folds`` scored of ``folds_expected``,
-        ``complete``, ``<score>_mean`` and ``<score>_sd`` (n - 1 in the denominator) over folds,
-        ``<metric>_low`` and ``<metric>_high``, the 95 % t-interval of the metric's mean over folds
-        (cut at the metric's bounds), and ``seconds``, the time of all its folds' tasks. Further
-        rounds validate the same cases again: by them it is better known how much folds scatter, but
-        the variance of the mean is counted as that of one round.
+        ``complete``, where several scores are traded off (``search.objectives``) ``front``, whether
+        no other complete configuration beats it in these, ``<score>_mean`` and ``<score>_sd``
+        (n - 1 in the denominator) over folds, ``<metric>_low`` and ``<metric>_high``, the 95 %
+        t-interval of the metric's mean over folds (cut at the metric's bounds), and ``seconds``,
+        the time of all its folds' tasks. Further rounds validate the same cases again: by them it
+        is better known how much folds scatter, but the variance of the mean is counted as that of
+        one round.
     """
     frame, columns, scores = fits(entries), hyperparameter_columns(entries), score_names(entries)
     about = study(entries)
@@ -120,6 +123,9 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     expected = _folds_expected(entries)
     table["folds_expected"] = [expected[name] for name in table.index]
     table["complete"] = table["folds"] >= table["folds_expected"]
+    traded = [name for name in about.objectives if name in scores]
+    if len(traded) > 1:
+        table["front"] = False
     for score in scores:
         # One fold that is not a number leaves no mean: pandas would pass over it in silence.
         whole = ~frame[score].isna().groupby(frame["configuration"], sort=False).any()
@@ -131,6 +137,9 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
             least, most = BOUNDS[score]
             table[f"{score}_low"] = (mean - half).clip(lower=least)
             table[f"{score}_high"] = (mean + half).clip(upper=most)
+    if len(traded) > 1:
+        means = table[[f"{score}_mean" for score in traded]]
+        table["front"] = front(means.where(table["complete"]), traded)
     table["seconds"] = grouped["seconds"].sum()
     table = table.reset_index()
     # The order of the plan decides ties, so that equal studies rank equally.

@@ -33,6 +33,8 @@ class Progress:
         Number of the last session.
     begun : StudyBegun or None
         What the journal says that the study is about, as last said.
+    folds_at_first : int
+        Folds that the study began with; more rounds make them more.
     planned : dict of str to RunPlanned
         Runs that are on record as planned, each with all its milestones that are still needed.
     """
@@ -42,6 +44,7 @@ class Progress:
     failed: dict[str, RunFailed] = field(default_factory=dict)
     session: int = 0
     begun: StudyBegun | None = None
+    folds_at_first: int = 0
     planned: dict[str, RunPlanned] = field(default_factory=dict)
 
     def epoch(self, run: str) -> int:
@@ -73,6 +76,7 @@ class Progress:
                     self._cut(run, last)
             case StudyBegun() as begun:
                 self.begun = begun
+                self.folds_at_first = self.folds_at_first or begun.folds
             case other:
                 self.session = max(self.session, getattr(other, "session", 0))
 

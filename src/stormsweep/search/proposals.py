@@ -114,8 +114,9 @@ class Strategy(Protocol):
         event : Proposal, Outcome or Known
             A proposal that is on record now (made by `propose`, or before a restart); what came of
             one; a known point. Points that are known come first; an outcome comes after its
-            proposal, in any order among others, once: a second one of the same trial, epochs and
-            folds (a failed run that was tried again) is passed over.
+            proposal, in any order among others. One that failed may be followed by one that did
+            not, of the same trial, epochs and folds (a failed run that was tried again), which
+            counts from then on; any other second one is passed over.
         """
         ...
 

@@ -105,7 +105,9 @@ class Search:
         self._trials: set[int] = set()
         self._wanted: set[str] = set()
         self._awaited: dict[tuple[int, int, int], _Awaited] = {}
-        #: Which proposals wait for a run, by its first name.
+        #: Those that failed: their runs may be tried again.
+        self._lost: dict[tuple[int, int, int], _Awaited] = {}
+        #: Which proposals wait for a run, by its first name; those that failed too.
         self._waiting: dict[str, set[tuple[int, int, int]]] = {}
         #: Whether it is on record that there is nothing more to propose.
         self.ended = False
@@ -240,7 +242,14 @@ class Search:
 
     def _another(self) -> None:
         """Begin with another strategy: what was scored until now are points that it knows."""
-        for kept in (self._awaited, self._waiting, self._proposed, self._trials, self._wanted):
+        for kept in (
+            self._awaited,
+            self._lost,
+            self._waiting,
+            self._proposed,
+            self._trials,
+            self._wanted,
+        ):
             kept.clear()
         self._strategy, self.ended = self._anew(), False
         for point in self._points():
@@ -296,11 +305,11 @@ class Search:
         self._proposed.add(key)
         self._trials.add(proposal.trial)
         self._awaited[key] = waits
+        for first in waits.names:
+            self._waiting.setdefault(first, set()).add(key)
         if self._hopeless(waits) or not waits.folds:
             self._settle(key)
             return [run for run in changed if run.id not in self._failed]
-        for first in waits.names:
-            self._waiting.setdefault(first, set()).add(key)
         return changed
 
     def _hopeless(self, waits: _Awaited) -> bool:
@@ -317,7 +326,7 @@ class Search:
         self._failed.discard(run)
         self._scored[first, epoch] = merits if all(map(math.isfinite, merits)) else ()
         for key in list(self._waiting.get(first, ())):
-            waits = self._awaited[key]
+            waits = self._awaited.get(key) or self._lost[key]
             if waits.proposal.epochs == epoch:
                 waits.folds.discard(self.runs[run].fold)
                 if not waits.folds:
@@ -327,19 +336,23 @@ class Search:
         """Take in that a run failed; see `take`."""
         self._failed.add(run)
         for key in list(self._waiting.get(self._first[run], ())):
-            if self._hopeless(self._awaited[key]):
+            if key in self._awaited and self._hopeless(self._awaited[key]):
                 self._settle(key)
 
     def _settle(self, key: tuple[int, int, int]) -> None:
-        """Tell the strategy what came of a proposal."""
-        waits = self._awaited.pop(key)
-        for first in waits.names:
-            self._waiting.get(first, set()).discard(key)
+        """Tell the strategy what came of a proposal, or of one that had failed."""
+        again = self._lost.pop(key, None)
+        waits = again or self._awaited.pop(key)
         merits: tuple[float, ...] = ()
-        if not waits.folds:
+        if waits.folds:
+            self._lost[key] = waits
+        else:
+            for first in waits.names:
+                self._waiting[first].discard(key)
             each = [self._scored[first, waits.proposal.epochs] for first in waits.names]
             merits = _mean(each) if all(each) else ()
-        self._strategy.take(Outcome(*key, merits))
+        if merits or again is None:
+            self._strategy.take(Outcome(*key, merits))
 
 
 def _mean(merits: Sequence[tuple[float, ...]]) -> tuple[float, ...]:

@@ -52,11 +52,18 @@ class Interval:
         return int(given) if self.integer else float(given)
 
     def clipped(self, value: float) -> float | int:
-        """Return a number as a value of the range: inside, whole or of six digits."""
+        """Return a number as a value of the range: inside, whole or of six significant digits.
+
+        Examples
+        --------
+        >>> Interval(0.1, 0.2).clipped(0.12345669), Interval(0.1, 0.1234567).clipped(0.12345669)
+        (0.123457, 0.1234567)
+        """
         value = min(max(value, self.low), self.high)
         if self.integer:
             return round(value)
-        return min(max(float(f"{value:.6g}"), self.low), self.high)
+        # An end may have more digits than six: what is rounded beyond it is the end itself.
+        return float(min(max(float(f"{value:.6g}"), self.low), self.high))
 
     def _ends(self) -> tuple[float, float]:
         """Return where to draw between; logarithms where these are what is drawn."""
@@ -68,8 +75,7 @@ class Interval:
         return math.log(self.low - reach), math.log(self.high + reach)
 
     def _value(self, drawn: float) -> float | int:
-        value = min(max(math.exp(drawn) if self.log else drawn, self.low), self.high)
-        return round(value) if self.integer else float(f"{value:.6g}")
+        return self.clipped(math.exp(drawn) if self.log else drawn)
 
 
 Values = list[Any] | Interval

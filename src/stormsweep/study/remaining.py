@@ -16,7 +16,7 @@ from stormsweep.search.growth import fitted
 from stormsweep.search.plan import Plan, complete, make_plan
 from stormsweep.search.proposals import Known
 from stormsweep.search.search import Merits, Search
-from stormsweep.search.space import DEFAULT_EPOCHS
+from stormsweep.search.space import DEFAULT_EPOCHS, Space
 from stormsweep.search.strategies import known_ahead, make
 from stormsweep.work import Hyperparameters, Run, identity
 
@@ -135,7 +135,10 @@ def plan_of(file: StudyFile, progress: Progress | None = None) -> Plan:
         for name, run in progress.planned.items()
     }
     if search.strategy != "grid":
-        points = _with_known(points, known.values(), progress.reached, folds, search.trials, fixed)
+        least = progress.folds_at_first or folds
+        points = _with_known(
+            points, known.values(), progress.reached, (least, folds), search.trials, fixed
+        )
     return fitted(make_plan(points, fixed, folds), known)
 
 
@@ -143,22 +146,31 @@ def _with_known(
     points: list[Hyperparameters],
     known: Iterable[Run],
     reached: Mapping[str, int],
-    folds: int,
+    folds: tuple[int, int],
     trials: int,
     fixed: Hyperparameters,
 ) -> list[Hyperparameters]:
-    """Return what is scored on all folds, of an earlier space too, and others as are left."""
-    whole = [{**complete(fixed), **point} for point in points]
-    here = {identity(point): point for point in whole}
+    """Return what is scored on all folds, of an earlier space too, and others as are left.
+
+    `folds` are those that the study began with and those that there are now. What is scored on all
+    of the first is not begun anew for the rounds that were added since: it goes on with these, as
+    far as there are trials for it, first what has the most folds.
+    """
+    asked = [{**complete(fixed), **point} for point in points]
+    here = {identity(point): point for point in asked}
     scored: dict[str, set[int]] = {}
-    before: dict[str, Hyperparameters] = {}
+    trained: dict[str, Hyperparameters] = {}
     for run in known:
         for epochs in run.milestones:
             point = {**run.hyperparameters, "epochs": epochs}
-            own = scored.setdefault(name := identity(point), set())
-            own |= {run.fold} if reached.get(run.id, 0) >= epochs else set()
-            if len(own) == folds:
-                before[name] = point
+            if reached.get(run.id, 0) >= epochs:
+                trained[name := identity(point)] = point
+                scored.setdefault(name, set()).add(run.fold)
+    first, now = folds
+    found = [name for name, own in scored.items() if own.issuperset(range(first))]
+    found.sort(key=lambda name: -len(scored[name]))
+    whole = sum(len(scored[name]) == now for name in found)
+    before = {name: trained[name] for name in found[: max(trials, whole)]}
     ours = [point for name, point in here.items() if name in before]
     others = [point for name, point in before.items() if name not in here]
     fresh = [point for name, point in here.items() if name not in before]
@@ -201,6 +213,16 @@ def search_of(file: StudyFile, known: Callable[[], Sequence[Known]] = list) -> S
         first_folds=search.first_folds,
         objectives=len(search.objectives or [search.metric]),
     )
+
+
+def of_the_space(file: StudyFile, known: Iterable[Known]) -> int:
+    """Return how many known points a study's space takes; its strategy passes over others."""
+    space = Space.of(file.search, dict(file.model.parameters))
+    if file.search.strategy in HALVING:
+        # Its trials are of all epochs.
+        space = space.without("epochs")
+    points = (space.whole(point.hyperparameters, point.epochs) for point in known)
+    return sum(space.fit(point) is not None for point in points)
 
 
 def names_of(file: StudyFile) -> list[str]:

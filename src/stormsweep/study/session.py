@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from stormsweep import __version__
 from stormsweep.config.study import StudyFile
@@ -257,16 +258,12 @@ class Session:
             split=str(file.validation.split),
             flaws=flaws(file),
             rounds=file.validation.rounds,
+            objectives=list(file.search.objectives),
         )
         last = progress.begun
         # Said again where the study grew, and where the builder was mended before anything could be
         # trained with it.
-        if last is None or (last.model["sha256"], last.strategy, last.space, last.folds) != (
-            model,
-            begun.strategy,
-            begun.space,
-            begun.folds,
-        ):
+        if last is None or _said(last) != _said(begun):
             records.append(begun)
         if self._about.dropped:
             records.append(PlanCut(dict(self._about.dropped)))
@@ -306,3 +303,8 @@ class Session:
         journal.append(begun, when=self._started)
         if hired.record is not None:
             journal.append(hired.record)
+
+
+def _said(begun: StudyBegun) -> tuple[Any, ...]:
+    """Return what of a study may change, and is said again then."""
+    return begun.model["sha256"], begun.strategy, begun.space, begun.folds, begun.objectives

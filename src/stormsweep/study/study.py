@@ -189,6 +189,19 @@ class Study:
 
         return self._part(plan_of(self.file, self._kept.grown()))
 
+    def known(self) -> tuple[int, int]:
+        """Return how many known points (``search.known``) there are, and how many of the space.
+
+        Raises
+        ------
+        StudyFileError
+            If they cannot be read.
+        """
+        from stormsweep.study.remaining import of_the_space
+
+        points = self._kept.known()
+        return len(points), of_the_space(self.file, points)
+
     def _part(self, plan: Plan) -> Plan:
         """Return what of a plan is to be trained."""
         return plan if self._measured is None else self._measured.of(plan)

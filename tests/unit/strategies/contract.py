@@ -50,6 +50,10 @@ class Case:
         """Whether it begins every point of the space, however many trials are asked for."""
         return "grid" in (self.strategy, self.keys.get("sampler"))
 
+    def trials(self, count: int) -> dict[str, int]:
+        """Return the key that says how many trials at most, where there is one."""
+        return {} if self.grid else {"trials": count}
+
     def __str__(self) -> str:
         return "-".join([self.strategy, *(str(value) for value in self.keys.values())])
 
@@ -80,7 +84,7 @@ def searches(draw: st.DrawFn, case: Case, most: int = 9) -> SearchTable:
     constraints = []
     if draw(st.booleans()):
         constraints.append("optimizer != 'sgd' or rate * width < 0.7")
-    table = {"strategy": case.strategy, "trials": draw(st.integers(1, most)), "space": space}
+    table = {"strategy": case.strategy, "space": space, **case.trials(draw(st.integers(1, most)))}
     return SearchTable.model_validate({**table, "constraints": constraints, **case.keys})
 
 
@@ -95,12 +99,12 @@ class World:
     def __init__(self, objectives: int = 1, failing: float = 0.2) -> None:
         self._objectives, self._failing = objectives, failing
 
-    def outcome(self, proposal: Proposal) -> Outcome:
-        """Return what comes of a proposal."""
+    def outcome(self, proposal: Proposal, tried: int = 1) -> Outcome:
+        """Return what comes of a proposal; nothing fails twice."""
         chance = random.Random(
             hashlib.sha256(identity(proposal.hyperparameters).encode()).hexdigest()
         )
-        fails = chance.random() < self._failing
+        fails = chance.random() < self._failing and tried == 1
         merits = tuple(
             chance.random() + 0.01 * proposal.epochs + 0.001 * proposal.folds
             for _ in range(self._objectives)
@@ -115,6 +119,7 @@ def drive(
     seed: int = 0,
     seen: Callable[[Sequence[Event], Sequence[Proposal]], None] = lambda events, offer: None,
     most: int = 10_000,
+    again: float = 0.0,
 ) -> list[Event]:
     """Carry out what a strategy proposes, with workers that finish in any order.
 
@@ -122,9 +127,12 @@ def drive(
     ----------
     seen : callable
         Told the events so far and what is proposed next, whenever either changes.
+    again : float
+        How likely what failed is tried again, with success, before each other step.
     """
     chance, events = random.Random(seed), list[Event]()
     running: list[Proposal] = []
+    lost: list[Proposal] = []
 
     def happened(event: Event) -> None:
         strategy.take(event)
@@ -133,14 +141,19 @@ def drive(
     while len(events) < most:
         offer = strategy.propose()
         seen(events, offer)
-        if offer and len(running) < workers:
+        if lost and chance.random() < again:
+            happened(world.outcome(lost.pop(chance.randrange(len(lost))), tried=2))
+        elif offer and len(running) < workers:
             # Sometimes all that is sure is recorded at once, as a driver may.
             count = 1 if chance.random() < 0.7 else workers - len(running)
             for proposal in offer[:count]:
                 happened(proposal)
                 running.append(proposal)
         elif running:
-            happened(world.outcome(running.pop(chance.randrange(len(running)))))
+            done = running.pop(chance.randrange(len(running)))
+            outcome = world.outcome(done)
+            happened(outcome)
+            lost += [done] if outcome.failed and again else []
         else:
             break
     return events

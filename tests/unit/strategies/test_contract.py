@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -91,13 +92,15 @@ def test_the_same_events_make_the_same_proposals_at_any_point(
         offers.append((len(events), list(offer)))
 
     count = data.draw(workers, label="workers")
-    events = drive(made(search, seed), World(case.objectives), count, seed, note)
+    again = data.draw(st.sampled_from([0.0, 0.3]), label="tried again")
+    events = drive(made(search, seed), World(case.objectives), count, seed, note, again=again)
+    check_proposals(case, search, proposals(events))
     for at, offer in random.Random(seed).sample(offers, min(4, len(offers))):
-        again = made(search, seed)
+        other = made(search, seed)
         for event in events[:at]:
-            again.take(event)
-        assert list(again.propose()) == offer
-        assert list(again.propose()) == offer, "asking changed something"
+            other.take(event)
+        assert list(other.propose()) == offer
+        assert list(other.propose()) == offer, "asking changed something"
 
 
 @every
@@ -114,15 +117,30 @@ def test_failures_do_no_harm(
 def test_an_outcome_that_comes_again_is_passed_over(
     case: Case, search: SearchTable, data: st.DataObject, seed: int
 ) -> None:
-    """A failed run was tried again, after its trial was counted as failed."""
     strategy, plain = made(search, seed), made(search, seed)
     events = drive(made(search, seed), World(case.objectives, failing=0.5), 3, seed)
     for event in events:
         strategy.take(event)
         plain.take(event)
         if isinstance(event, Outcome):
-            strategy.take(Outcome(event.trial, event.epochs, event.folds, (9.0,) * case.objectives))
+            strategy.take(replace(event, merits=()))
+            if not event.failed:
+                strategy.take(replace(event, merits=(9.0,) * case.objectives))
     assert list(strategy.propose()) == list(plain.propose())
+
+
+@every
+def test_a_failure_that_was_tried_again_counts_as_if_it_had_never_been(
+    case: Case, search: SearchTable, data: st.DataObject, seed: int
+) -> None:
+    """Losing this: a full disk makes a point the worst there is, whatever it scores later."""
+    strategy, plain, world = made(search, seed), made(search, seed), World(case.objectives, 0.0)
+    for event in drive(made(search, seed), world, 3, seed):
+        if isinstance(event, Outcome):
+            strategy.take(replace(event, merits=()))
+        strategy.take(event)
+        plain.take(event)
+        assert list(strategy.propose()) == list(plain.propose())
 
 
 @every
@@ -197,7 +215,7 @@ def test_another_seed_tries_other_points(case: Case) -> None:
     space = {"rate": [0.1, 0.2, 0.3], "x": {"low": 0, "high": 1}, "epochs": [2, 4]}
     if not case.ranges:
         space["x"] = [1, 2]
-    search = table(case.strategy, space, trials=6, **case.keys)
+    search = table(case.strategy, space, **case.trials(6), **case.keys)
     points = [
         {identity(one.hyperparameters) for one in proposals(drive(made(search, seed), World()))}
         for seed in (0, 0, 1)
@@ -225,7 +243,7 @@ def test_a_grid_that_grew_while_its_constraints_tightened_is_trained_whole(strat
 def test_points_known_from_elsewhere_are_trained_here_the_best_of_them_first(case: Case) -> None:
     """Losing this: a study that never trains the best point it was told of, nor can verify it."""
     rates = [0.1, 0.2, 0.3, 0.4]
-    search = table(case.strategy, {"rate": rates, "epochs": [4]}, trials=20, **case.keys)
+    search = table(case.strategy, {"rate": rates, "epochs": [4]}, **case.trials(20), **case.keys)
     strategy = made(search)
     for rate in rates:
         merits = (0.99 if rate == 0.3 else rate,) * case.objectives
@@ -242,7 +260,7 @@ def test_points_known_from_elsewhere_are_trained_here_the_best_of_them_first(cas
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_small_space_is_searched_whole_and_then_it_ends(case: Case) -> None:
     space = {"rate": [0.1, 0.2, 0.3], "kind": ["a", "b"], "epochs": [4]}
-    search = table(case.strategy, space, trials=20, **case.keys)
+    search = table(case.strategy, space, **case.trials(20), **case.keys)
     events = drive(made(search), World(case.objectives, failing=0.0), 3)
     found = {tuple(one.hyperparameters.values()) for one in proposals(events)}
     assert found == {(rate, kind) for rate in (0.1, 0.2, 0.3) for kind in "ab"}

@@ -102,6 +102,25 @@ def test_workers_without_a_score_yet_get_points_apart_from_each_other() -> None:
     assert statistics.pstdev(points) > 0.3
 
 
+def test_what_failed_and_was_tried_again_is_learned_from() -> None:
+    """Losing this: the region of the best point is kept away from, because a disk was full."""
+    nexts = []
+    for good, again in ((True, False), (False, True), (False, False)):
+        strategy = begin("tpe")
+        for number in range(16):
+            (one,) = strategy.propose()
+            strategy.take(one)
+            merits = bowl(one.hyperparameters)
+            # Only the last one fails, so that all begin with the same points.
+            strategy.take(
+                Outcome(number, one.epochs, one.folds, merits if number < 15 or good else ())
+            )
+        if again:
+            strategy.take(Outcome(15, one.epochs, one.folds, merits))
+        nexts.append(list(strategy.propose()))
+    assert nexts[0] == nexts[1] != nexts[2]
+
+
 def known_points(center: float, count: int) -> list[Known]:
     """Return points over the whole space, the best of which lie at a value of ``x``."""
     chance = begin("sobol", 3, count)
@@ -213,6 +232,36 @@ def test_samplers_are_asked_for_nothing_that_they_cannot_answer(
     searched(strategy, bowl)
     assert len(answered) >= 24
     assert all(answered)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_cma_es_goes_on_where_its_first_points_all_have_a_conditional_number(
+    warm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: points of chance to the end, when the first without the number comes."""
+    relative, moved = optuna.samplers.CmaEsSampler.sample_relative, []
+
+    def noted(self: Any, *args: Any) -> Any:
+        moved.append(set[str]())
+        found = relative(self, *args)
+        moved[-1] |= set(found)
+        return found
+
+    monkeypatch.setattr(optuna.samplers.CmaEsSampler, "sample_relative", noted)
+    unit = {"low": 0, "high": 1}
+    space = {"x": unit, "y": unit, "kind": ["a", "b"], "z": {**unit, "when": {"kind": ["a"]}}}
+    search = {"strategy": "cma-es", "trials": 30, "space": space}
+    strategy = make(SearchTable.model_validate(search), {}, 3, 0)
+    first = [{"x": n / 20, "y": 1 - n / 20, "kind": "a", "z": n / 20} for n in range(12)]
+    for point in first if warm else ():
+        strategy.take(Known(point, 10, 3, (point["x"],)))
+    for number, point in enumerate(() if warm else first):
+        strategy.take(Proposal(number, point, 10, 3))
+        strategy.take(Outcome(number, 10, 3, (point["x"],)))
+    moved.clear()
+    searched(strategy, lambda point: (point["x"],))
+    assert len(moved) >= 18
+    assert all(names == {"x", "y"} for names in moved)
 
 
 def test_trouble_inside_a_sampler_costs_its_choice_and_not_the_study(

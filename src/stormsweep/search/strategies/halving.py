@@ -96,10 +96,14 @@ class _Race(ABC):
                 if rung == 0:
                     self._aside.pop(event.trial, None)
             case Outcome():
-                if rung is None or event.trial in self._merits[rung]:
+                if rung is None:
+                    return
+                merit, before = _merit(event.merits), self._merits[rung].get(event.trial)
+                # What failed may have been tried again, and counts like any other from then on.
+                if before is not None and (before > _FAILED or merit == _FAILED):
                     return
                 self._awaited[rung].discard(event.trial)
-                merit = self._merits[rung][event.trial] = _merit(event.merits)
+                self._merits[rung][event.trial] = merit
                 if merit > _FAILED and event.trial not in self._outside:
                     insort(self._ranked[rung], (-merit, event.trial))
                     if self._highest[event.trial] == rung:

@@ -108,7 +108,8 @@ class Sampled:
 
     Trials without a score yet are known to the sampler as running. A point that was tried, or that
     breaks a constraint, is asked for again; where the sampler insists, an untried point is drawn.
-    Failed trials count as worse than all others for TPE, and not at all for the others. Of points
+    Failed trials count as worse than all others for TPE, and not at all for the others, until they
+    were tried again with success. Of points
     that are known from elsewhere the best is proposed first, and any other if it is asked for.
 
     Parameters
@@ -133,6 +134,8 @@ class Sampled:
         self._numbers: set[int] = set()
         #: Trials of the ledger whose outcome is awaited, by the number of the proposal.
         self._awaited: dict[int, FrozenTrial | None] = {}
+        #: Those that failed: what failed may be tried again.
+        self._lost: dict[int, FrozenTrial] = {}
         #: Known points in the ledger, with how far their epochs are from those asked for.
         self._known: dict[str, tuple[int, FrozenTrial]] = {}
         #: Those of them that are not of this study.
@@ -166,15 +169,8 @@ class Sampled:
             case Proposal():
                 self._begin(event)
             case Outcome():
-                if event.trial not in self._awaited:
+                if not self._end(event):
                     return
-                trial = self._awaited.pop(event.trial)
-                if trial is None:
-                    return
-                if self._sound(event.merits):
-                    trial.state, trial.values = TrialState.COMPLETE, list(event.merits)
-                else:
-                    trial.state = TrialState.PRUNED
             case Known():
                 self._learn(event)
         self._offer = self._asked = None
@@ -200,6 +196,20 @@ class Sampled:
             else:
                 self._found(trial)
             self._awaited[proposal.trial] = trial
+
+    def _end(self, outcome: Outcome) -> bool:
+        """Take in what came of a proposal; tell whether it says anything new."""
+        number, sound = outcome.trial, self._sound(outcome.merits)
+        again = self._lost.pop(number, None) if sound else None
+        trial = self._awaited.pop(number, None) or again
+        if trial is None:
+            return False
+        if sound:
+            trial.state, trial.values = TrialState.COMPLETE, list(outcome.merits)
+        else:
+            trial.state = TrialState.PRUNED
+            self._lost[number] = trial
+        return True
 
     def _learn(self, known: Known) -> None:
         """Take in a known point, if it is one of the space."""
@@ -328,7 +338,11 @@ class Sampled:
         return sources * math.ceil(10 / len(sources)) if sources and numeric else None
 
     def _params(self, point: Hyperparameters) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-        axes = {name: self._axes[name] for name in self._order if name in point}
+        # Of CMA-ES all points have the same dimensions: what is there under a condition is drawn.
+        left = self._space.when if self._name == "cma-es" else ()
+        axes = {
+            name: self._axes[name] for name in self._order if name in point and name not in left
+        }
         params = {name: axis.param(point[name]) for name, axis in axes.items()}
         return params, {name: axis.distribution for name, axis in axes.items()}
 

@@ -1,0 +1,141 @@
+"""Points read from a result folder of Ray Tune; its pickles are left alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stormsweep.errors import DataError, UserError
+from stormsweep.neighbours.points import Point, finite
+from stormsweep.neighbours.wanted import Imported, Wanted, apart, is_score, named, scored_at
+
+
+def ray_points(folder: Path, wanted: Wanted) -> Imported:
+    """Read the folder of an experiment, of a trial, or one that holds experiments.
+
+    Raises
+    ------
+    DataError, UserError
+        In one line, if it is none, or nobody says which result is which score.
+    """
+    trials = sorted({path.parent for path in folder.rglob("params.json")})
+    if not trials:
+        raise DataError(
+            f"{folder}: is neither a study's directory nor a result folder of Ray Tune: "
+            "no params.json in it"
+        )
+    points: list[Point] = []
+    passed = odd = 0
+    numbers: dict[str, None] = {}
+    results = {trial: _last_result(trial) for trial in trials}
+    # Where all report but once, at their end, a result is no epoch.
+    often = {trial.parent for trial, last in results.items() if _iterations(last) > 1}
+    for trial, last in results.items():
+        point = named(dict(_flat(_read_json(trial / "params.json"))), wanted)
+        rest, epochs = apart(point)
+        if not rest or last is None or _failed(trial):
+            passed += 1
+            continue
+        if not finite(rest):
+            odd += 1
+            continue
+        numbers.update({name: None for name, v in last.items() if _is_number(v)})
+        scores = {
+            ours: float(last[called])
+            for ours, called in (wanted.scores or {n: n for n in last if is_score(n)}).items()
+            if _is_number(last.get(called))
+        }
+        if (done := _iterations(last)) >= 1:
+            # A scheduler's stop is no other end than one's own.
+            epochs = scored_at(epochs, done, whole=trial.parent not in often)
+        origin = f"ray-tune: {trial.parent.name}, trial {last.get('trial_id', trial.name)}"
+        points.append(Point(rest, epochs, 1, scores, origin))
+    if points and not any(point.scores for point in points):
+        own = (name for name in numbers if not name.startswith("config/"))
+        known = [name for name in own if name not in _RAYS_OWN]
+        raise UserError(
+            f"{folder}: nobody says which result is which score; say so with --metric "
+            f"roc_auc=NAME; there are: {', '.join(known) or 'none'}"
+        )
+    return Imported(points, f"Ray Tune, {len(trials)} trials", passed, odd)
+
+
+_RAYS_OWN = frozenset(
+    (
+        *("timestamp", "training_iteration", "time_this_iter_s", "time_total_s", "pid"),
+        *("time_since_restore", "iterations_since_restore", "timesteps_total", "episodes_total"),
+    )
+)
+
+
+def _iterations(result: Mapping[str, Any] | None) -> int:
+    """Return how many results a trial had by one of them; 0: it does not say."""
+    done = (result or {}).get("training_iteration")
+    return done if type(done) is int else 0
+
+
+def _failed(trial: Path) -> bool:
+    """Tell whether a trial ended with an error, as Ray itself tells it."""
+    return any((trial / name).exists() for name in ("error.txt", "error.pkl"))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield names and values, those of a table within as ``table/name``, as Ray's own tables do."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}/")
+        else:
+            yield f"{before}{name}", value
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(said, dict):
+        raise DataError(f"{path}: must be a JSON object")
+    return said
+
+
+def _last_result(trial: Path) -> dict[str, Any] | None:
+    """Return the last result of a trial; None where it has none.
+
+    A line that is torn, because the trial was killed while it wrote it, ends them.
+    """
+    last: dict[str, Any] | None = None
+    try:
+        with open(trial / "result.json", encoding="utf-8") as stream:
+            for line in stream:
+                said = json.loads(line)
+                last = dict(_flat(said)) if isinstance(said, dict) else last
+    except (OSError, ValueError):
+        pass
+    return last if last is not None else _last_row(trial / "progress.csv")
+
+
+def _last_row(path: Path) -> dict[str, Any] | None:
+    import csv
+
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, csv.Error, UnicodeDecodeError):
+        return None
+    return {name: _number(cell) for name, cell in rows[-1].items() if name} if rows else None
+
+
+def _number(cell: str | None) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(cell or "")
+        except ValueError:
+            continue
+    return cell

@@ -36,7 +36,7 @@ def test_a_site_that_is_ready_sends_its_probe_back(slurm: MiniSlurm, tmp_path: P
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "gpu: 1 of 1 nodes up, at most 04:00:00" in done.stdout
     assert re.search(
-        r"ok probe job +\d+: back from n2018-2 .*\(2 by Slurm\).*GPUs 0,1", done.stdout
+        r"ok probe job +\d+: back from n2018-2 .*\(2 by Slurm\), 1\.0 GiB, GPUs 0,1", done.stdout
     )
     assert [path.name for path in tmp_path.iterdir()] == ["sites.toml"]
 

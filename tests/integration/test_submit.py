@@ -105,11 +105,16 @@ def said(directory: Path) -> str:
 
 
 def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_path: Path) -> None:
-    write_site(tmp_path)
+    write_site(tmp_path, "threads_per_worker = 2")
+    sites = tmp_path / "sites.toml"
+    sites.write_text(sites.read_text().replace("memory_gb = 2\n", ""))
     job = submit(tmp_path, digits_study(tmp_path, **TINY))
     directory = tmp_path / "runs" / "digits"
     until(lambda: not queue(slurm), directory)
     assert len(tasks(directory)) == 2, said(directory)
+    # Nobody is confined here: of what Slurm gives a processor, 1000 MiB, nine tenths.
+    (told,) = (directory / "logs").glob(f"slurm-{job}.out")
+    assert re.search(r"1 workers on n2013-\d, 1\.76 GiB each", told.read_text())
     assert (directory / "report" / "index.html").exists()
     jobs = Slurm().jobs_of(study_key(directory))
     assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]

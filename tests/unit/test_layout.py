@@ -137,6 +137,36 @@ def test_a_slurm_job_uses_what_it_was_given(environment: dict[str, str], cores: 
     assert machine.slurm_cores(environment) == cores
 
 
+@pytest.mark.parametrize(
+    ("environment", "mebibytes"),
+    [
+        ({"SLURM_MEM_PER_NODE": "1000"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "1000", "SLURM_CPUS_ON_NODE": "4"}, 1000),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "4"}, 4000),
+        (
+            # A step, on nodes with two hyperthreads a core: Slurm counts those that it may use.
+            {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "4"}
+            | {"SLURM_STEP_ID": "0", "SLURM_CPUS_PER_TASK": "2"},
+            2000,
+        ),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "4"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1000"}, None),
+    ],
+)
+def test_the_memory_of_a_slurm_job_is_what_it_was_given(
+    environment: dict[str, str], mebibytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where jobs are not confined, workers would take the memory of neighbours' jobs."""
+    given = machine.slurm_memory(environment)
+    assert given == (None if mebibytes is None else mebibytes * 2**20)
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    here = machine.memory_gb()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert machine.memory_gb() == (here if mebibytes is None else min(here, mebibytes / 1024))
+
+
 def test_a_containers_share_of_the_processor_counts(tmp_path: Path) -> None:
     second, first = tmp_path / "second", tmp_path / "first"
     (second / "system/job/step").mkdir(parents=True)

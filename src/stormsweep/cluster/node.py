@@ -83,6 +83,12 @@ def seconds_left() -> float | None:
     return None
 
 
+def worker_memory(order: NodeOrder) -> float:
+    """Return the memory in GiB that a worker may take: its own, or its share of the job's."""
+    job = min(machine.memory_gb(), order.job_gb or math.inf)
+    return order.memory_gb or _MEMORY_SHARE * job / order.workers
+
+
 class Agent:
     """A node's agent.
 
@@ -222,7 +228,7 @@ class Agent:
         """Start the workers, and see that they stay."""
         order, gpus = self._order, machine.gpus()
         await self._met.wait()
-        memory = order.memory_gb or _MEMORY_SHARE * machine.memory_gb() / order.workers
+        memory = worker_memory(order)
         kept_on = pins(order.pin, order.workers, order.threads)
         leave_at = None if self._end is None else self._end - self._margin
         copies = await asyncio.to_thread(self._copy, scratch)
@@ -259,7 +265,7 @@ class Agent:
             )
         try:
             await asyncio.gather(*self._nannies)
-            log.info("%d workers on %s", order.workers, node_name())
+            log.info("%d workers on %s, %.2f GiB each", order.workers, node_name(), memory)
             missing = 0.0
             while missing < _START_SECONDS:
                 await asyncio.sleep(_BEAT_SECONDS)

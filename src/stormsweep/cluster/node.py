@@ -131,13 +131,6 @@ class Agent:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         with contextlib.ExitStack() as open_:
             scratch = open_.enter_context(self._scratch())
-            if self._order.gpus and len(machine.gpus()) < self._order.workers:
-                self._go(
-                    "no-gpu",
-                    f"{node_name()} shows the job {len(machine.gpus())} of the GPUs that "
-                    f"{self._order.workers} workers need; see the site's gres, workers_per_node",
-                )
-                return self._farewell()
             prepare_workers(self._order.imported)
             settings = dask_settings(self._order.threads, bool(self._order.imported))
             open_.enter_context(dask.config.set(settings))
@@ -226,7 +219,16 @@ class Agent:
 
     async def _hire(self, scratch: str) -> None:
         """Start the workers, and see that they stay."""
-        order, gpus = self._order, machine.gpus()
+        order = self._order
+        # NVIDIA's tool may take half a minute, during which the driver must hear of this node.
+        gpus = await asyncio.to_thread(machine.gpus) if order.gpus else []
+        if len(gpus) < order.workers and order.gpus:
+            self._go(
+                "no-gpu",
+                f"{node_name()} shows the job {len(gpus)} of the GPUs that {order.workers} workers "
+                "need; see the site's gres, workers_per_node",
+            )
+            return
         await self._met.wait()
         memory = worker_memory(order)
         kept_on = pins(order.pin, order.workers, order.threads)

@@ -278,6 +278,11 @@ def test_what_cannot_be_copied_to_a_node_is_read_from_afar(
     assert f"copied {file.parent}" in log
     assert "/nowhere cannot be copied" in log
     assert "Traceback" not in log
+    # In a folder that the next agent removes, should this one be killed.
+    (copies,) = tmp_path.glob(".stormsweep-node.*.partial")
+    assert (copies / "data-0" / "inputs.npy").read_bytes() == file.read_bytes()
+    watched.pool.close()
+    assert not copies.exists()
 
 
 def test_an_agent_that_cannot_go_on_says_why_and_is_not_asked_for_again(

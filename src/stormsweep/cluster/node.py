@@ -39,7 +39,7 @@ from stormsweep.cluster.station import Station
 from stormsweep.cluster.topology import pins
 from stormsweep.config.walltimes import margin
 from stormsweep.errors import SchedulerError
-from stormsweep.files import keep_within_group
+from stormsweep.files import keep_within_group, passing_folder
 
 log = logging.getLogger("stormsweep.node")
 
@@ -291,15 +291,14 @@ class Agent:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[str]:
-        """Make a folder on the node's own disk, and remove it in the end."""
+        """Make a folder on the node's own disk, and remove it in the end; sweep what is left."""
         place = os.path.expandvars(self._order.scratch) if self._order.scratch else None
         if place is not None and not Path(place).is_dir():
             log.warning("scratch: %s is no folder on %s; using TMPDIR", place, node_name())
             place = None
-        with tempfile.TemporaryDirectory(
-            prefix="stormsweep-", dir=place, ignore_cleanup_errors=True
-        ) as folder:
-            yield folder
+        # The copies of an agent that was killed would fill the disk for good.
+        with passing_folder(Path(place or tempfile.gettempdir()) / "stormsweep-node") as folder:
+            yield str(folder)
 
     def _copy(self, scratch: str) -> dict[str, str]:
         """Copy the study's folders to this node's disk, as far as they fit."""

@@ -161,7 +161,8 @@ class Site(Table):
     """Folder on a node's own disk for what workers set aside; ``$TMPDIR`` and other variables are
     those of the job on the node. Unset: nothing is set aside on the nodes."""
     copy_data: StrictBool = False
-    """Copy prepared data to `scratch`, once on each node, instead of reading them from afar."""
+    """Copy prepared data to `scratch`, once for each job on a node, instead of reading them from
+    afar."""
     interface: Name | None = None
     """Network that driver and workers talk over, such as ``"ib0"``; unset: that of its name."""
     price_per_core_hour: Annotated[Real, Field(ge=0)] | None = None

@@ -111,6 +111,12 @@ def test_only_a_study_that_fills_the_machine_is_pinned_unasked(
     assert len(pins(True, 2, 1)) == 2
     assert pins(True, 5, 1) == []
     assert pins(False, 4, 1) == []
+    # A job that has whole cores fills them with one thread of each.
+    hyperthreads = Topology({}, {0: 0, 1: 1, 2: 0, 3: 1})
+    monkeypatch.setattr("stormsweep.cluster.topology.read_topology", lambda: hyperthreads)
+    assert pins("auto", 2, 1, whole_cores=True) == [(0,), (1,)]
+    assert pins("auto", 2, 1) == []
+    assert pins("auto", 1, 1, whole_cores=True) == []
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     assert pins("auto", 4, 1) == []
 

@@ -137,6 +137,7 @@ def job_script(site: Site, order: Order) -> str:
     #SBATCH --nodes=1
     #SBATCH --ntasks-per-node=1
     #SBATCH --cpus-per-task=1
+    #SBATCH --hint=nomultithread
     #SBATCH --mem=49152M
     #SBATCH --output=/runs/x/logs/slurm-%j.out
     #SBATCH --open-mode=append
@@ -234,6 +235,8 @@ def _options(site: Site, order: Order) -> list[str]:
         ("nodes", site.nodes if order.nodes is None else order.nodes),
         ("ntasks-per-node", 1),
         ("cpus-per-task", site.cores),
+        # Where nodes have one thread a core, it changes nothing.
+        ("hint", None if site.hyperthreads else "nomultithread"),
         ("mem", None if memory is None else f"{math.ceil(memory * 1024)}M" if memory else "0"),
         ("gres", site.gres),
         ("constraint", site.constraint),

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormsweep.cluster import slurm
+from stormsweep.cluster import machine, slurm
 from stormsweep.cluster.commands import wait
 from stormsweep.cluster.jobscript import Order, job_script, worker_logs
 from stormsweep.cluster.keeper import Ended
@@ -104,6 +104,10 @@ class StepLauncher:
             *command,
         ]
         environment = slurm.environment(os.environ) | {"SLURM_JOB_ID": self._job}
+        if machine.whole_cores(os.environ):
+            # As srun's --hint, and told to the agent; of a job that has no whole cores it would be
+            # refused.
+            environment["SLURM_HINT"] = "nomultithread"
         with open(self._log, "ab") as out, open(self._errors(name), "wb") as errors:
             try:
                 process = subprocess.Popen(

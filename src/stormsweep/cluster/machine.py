@@ -66,6 +66,22 @@ def slurm_cores(environment: Mapping[str, str]) -> int | None:
     return on_node or per_task
 
 
+def whole_cores(environment: Mapping[str, str]) -> bool:
+    """Tell whether a job of Slurm's has whole cores, and is to use one hyperthread of each.
+
+    Its processes may be let run on all hyperthreads (affinity); sbatch(1), "--hint".
+
+    Examples
+    --------
+    >>> whole_cores({"SLURM_JOB_ID": "7", "SLURM_HINT": "nomultithread"})
+    True
+    """
+    return "SLURM_JOB_ID" in environment and (
+        environment.get("SLURM_HINT") == "nomultithread"
+        or environment.get("SLURM_THREADS_PER_CORE") == "1"
+    )
+
+
 def slurm_memory(environment: Mapping[str, str]) -> float | None:
     """Return how many bytes of memory of this node Slurm gave to the job, or to the step.
 

@@ -231,7 +231,8 @@ class Agent:
             return
         await self._met.wait()
         memory = worker_memory(order)
-        kept_on = pins(order.pin, order.workers, order.threads)
+        whole = machine.whole_cores(os.environ)
+        kept_on = pins(order.pin, order.workers, order.threads, whole)
         leave_at = None if self._end is None else self._end - self._margin
         copies = await asyncio.to_thread(self._copy, scratch)
         for number in range(order.workers):

@@ -148,6 +148,9 @@ class Site(Table):
     """Shell lines before the work starts, as they stand: the job's shell runs them."""
     cores_per_node: Count | None = None
     """Cores of a node, all sockets together."""
+    hyperthreads: StrictBool = False
+    """Take each hyperthread that Slurm counts as a processor for a core; else jobs get whole cores,
+    and use one thread of each. Slurm only."""
     sockets_per_node: Count = 1
     """Sockets of a node."""
     workers_per_node: Count = 1
@@ -208,6 +211,8 @@ class Site(Table):
             return self
         if self.qos is not None:
             raise ValueError(f"qos: given {self.qos!r}; PBS has none, its queues stand for it")
+        if self.hyperthreads:
+            raise ValueError("hyperthreads: given true; to PBS, cores are what its nodes offer")
         if self.memory_gb == "all" and not self.exclusive:
             raise ValueError('memory_gb: given "all"; PBS gives all only with exclusive = true')
         resource = r"[A-Za-z]\w*"

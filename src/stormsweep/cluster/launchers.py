@@ -108,7 +108,13 @@ class StepLauncher:
             # As srun's --hint, and told to the agent; of a job that has no whole cores it would be
             # refused.
             environment["SLURM_HINT"] = "nomultithread"
-        with open(self._log, "ab") as out, open(self._errors(name), "wb") as errors:
+        with contextlib.ExitStack() as open_:
+            try:
+                out = open_.enter_context(open(self._log, "ab"))
+                errors = open_.enter_context(open(self._errors(name), "wb"))
+            except OSError as error:
+                # A full disk has room again some time.
+                raise SlurmError(f"its log cannot be written: {error}", "srun") from None
             try:
                 process = subprocess.Popen(
                     step,

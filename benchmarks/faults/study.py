@@ -25,8 +25,11 @@ GAPS = (1.0, 9.0)
 _PATIENCE = 12.0
 #: A study that is not done within so many seconds never will be, on a busy machine neither.
 _LIMIT = 1800.0
-#: Seconds within which processes and jobs must be gone after the end.
-_GONE = 60.0
+#: Seconds from look to look for nodes that Slurm has drained.
+_ROUND = 10.0
+#: Seconds within which processes and jobs must be gone after the end; and jobs that only Slurm can
+#: end any more: one whose slurmd was away is COMPLETING until slurmctld asks that the next time.
+_GONE, _COMPLETING = 60.0, 300.0
 #: How many of the faults wait for a worker to be there: starting takes long, and hits little.
 _AT_WORK = 0.5
 _TICK = 0.1
@@ -66,6 +69,8 @@ class Story:
     gone: float
     #: Why the command was given again.
     again: list[str] = field(default_factory=list)
+    #: Nodes that Slurm had drained by itself, and that were resumed.
+    resumed: int = 0
     walltimes: list[Any] = field(default_factory=list)
 
 
@@ -108,6 +113,7 @@ class Trial:
         self._drivers = 0
         self._due, self._waits = 0.0, chance.random() < _AT_WORK
         self._kind, self._tried = "", 0.0
+        self._round = 0.0
 
     def go(self, reference: dict[tuple[str, int], dict[str, float]]) -> Story:
         """Live through it."""
@@ -118,6 +124,7 @@ class Trial:
         while not self._over():
             world.look()
             world.mend()
+            self._resume()
             self._maybe_strike()
             self._go_on()
             if time.monotonic() - began > _LIMIT:
@@ -164,8 +171,6 @@ class Trial:
             return
         failed = self._notice_failures()
         cause = self._cause(bool(process.returncode))
-        if process.returncode and world.resume_drained():
-            cause = cause or "refused for a node that Slurm had drained; resumed as by its operator"
         if failed or cause:
             story.again.append(cause or "failed runs are tried again")
         else:
@@ -176,6 +181,15 @@ class Trial:
         time.sleep(self.chance.uniform(0.0, 2.0))
         world.mend()
         self._command()
+
+    def _resume(self) -> None:
+        """See every few seconds to nodes that Slurm has drained by itself, as operators do.
+
+        Not while Slurm is in trouble of our making: its commands would hang, and we with them.
+        """
+        if time.monotonic() >= self._round and not self.world.undo:
+            self.story.resumed += len(self.world.resume_drained())
+            self._round = time.monotonic() + _ROUND
 
     def _queue_is_empty(self) -> bool:
         """Look twice: a job is not in the queue yet that was just submitted."""
@@ -197,12 +211,15 @@ class Trial:
                     return fault.kind
         else:
             held, began = self.world.held(), self.world.drivers_began()
+            forgot = self.world.called_cancelled()
             before, self._drivers = self._drivers, began
             for fault in recent:
                 if fault.kind in ("job cancelled", "disk full"):
                     return fault.kind
             if held:
                 return "its jobs were ended before they recorded anything, three in a row"
+            if forgot and any(fault.kind == "slurmctld killed" for fault in recent):
+                return "Slurm, killed and back, called a job cancelled that was requeued before"
             if not refused and began == before and recent:
                 return "its job was ended before its driver began"
         # Trouble made for sbatch stays until there is a call of it, however late.
@@ -269,10 +286,13 @@ class Trial:
     # The end.
 
     def _nothing_left(self) -> None:
-        began = time.monotonic()
-        while time.monotonic() - began < _GONE:
-            jobs = self.world.jobs()
-            if jobs == [] and not list(self.world.processes()):
+        began, jobs = time.monotonic(), self.world.jobs()
+        while time.monotonic() - began < _COMPLETING:
+            jobs, processes = self.world.jobs(), list(self.world.processes())
+            if jobs == [] and not processes:
+                break
+            ours = processes or jobs is None or any(job.state != "COMPLETING" for job in jobs)
+            if ours and time.monotonic() - began > _GONE:
                 break
             time.sleep(0.25)
         self.story.gone = time.monotonic() - began
@@ -280,7 +300,7 @@ class Trial:
             # Where the study lay says nothing to anybody else.
             words = " ".join(line).replace(f"{self.world.folder}/", "")
             self.story.violations.append(f"process {pid} is left: {words[:200]}")
-        for job in self.world.jobs() or ():
+        for job in jobs or ():
             self.story.violations.append(f"job {job.id} is left: {job.state} {job.nodes}")
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from stormsweep.config.sites import Site, walltime_seconds
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import nearest
 
 #: One line for each node of each partition; `read_partitions` understands it.
@@ -223,6 +224,12 @@ def suitable(site: Site, partition: Partition) -> list[Node]:
     return [node for node in _with_features(site, partition.nodes) if _large_enough(site, node)]
 
 
+def most_nodes(site: Site, partition: Partition) -> int:
+    """Return how many nodes of a partition a site's job may ask for, up or not."""
+    fit = len(suitable(site, partition))
+    return fit if partition.most_nodes is None else min(fit, partition.most_nodes)
+
+
 def away(site: Site, partition: Partition) -> str:
     """Say which nodes are down or drained that a site's job waits for; empty: there are enough.
 
@@ -260,10 +267,9 @@ def _nodes_misfit(site: Site, partition: Partition) -> tuple[str, str] | None:
             f"given {site.workers_per_node} x {site.threads_per_worker} threads = {site.cores}; "
             f"the largest node {where} has {largest.cores(site)}{'' if site.hyperthreads else two}"
         )
-    fit = len(suitable(site, partition))
-    limit = fit if partition.most_nodes is None else min(fit, partition.most_nodes)
+    limit = most_nodes(site, partition)
     if site.nodes > limit:
-        why = "has" if limit == fit else "allows a job"
+        why = "has" if limit == len(suitable(site, partition)) else "allows a job"
         return "nodes", (
             f"given {site.nodes}; partition {partition.name!r} {why} {limit} "
             f"that {'fits' if limit == 1 else 'fit'}"

@@ -12,7 +12,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from stormsweep.config.sites import Site, walltime_seconds
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import walltime_seconds
 
 if TYPE_CHECKING:
     from stormsweep.cluster.jobscript import Order

@@ -110,6 +110,32 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(beside, ignore_errors=True)
 
 
+@contextmanager
+def passing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`, for the owner alone, and remove it in the end.
+
+    Those of processes that were killed go when the next one asks for the same `path`, on the same
+    host, as far as its user may remove them.
+
+    Parameters
+    ----------
+    path : Path
+        Names the folder; there never is anything at `path` itself.
+
+    Yields
+    ------
+    Path
+        An empty folder in the same parent, which must be there.
+    """
+    sweep(path)
+    beside = _beside(path)
+    beside.mkdir(0o700)
+    try:
+        yield beside
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def _exchanged(beside: Path, path: Path) -> bool:
     """Have two folders change places at once, so that there always is one; False: cannot be done.
 

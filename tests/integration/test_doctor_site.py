@@ -36,7 +36,7 @@ def test_a_site_that_is_ready_sends_its_probe_back(slurm: MiniSlurm, tmp_path: P
     assert done.returncode == 0, (done.stdout, done.stderr)
     assert "gpu: 1 of 1 nodes up, at most 04:00:00" in done.stdout
     assert re.search(
-        r"ok probe job +\d+: back from n2018-2 .*\(2 by Slurm\).*GPUs 0,1", done.stdout
+        r"ok probe job +\d+: back from n2018-2 .*\(2 by Slurm\), 1\.0 GiB, GPUs 0,1", done.stdout
     )
     assert [path.name for path in tmp_path.iterdir()] == ["sites.toml"]
 
@@ -69,6 +69,29 @@ def test_a_job_that_dies_says_its_last_line(slurm: MiniSlurm, tmp_path: Path) ->
     assert done.returncode == 1, (done.stdout, done.stderr)
     said = "stormsweep: set-up line failed (exit code 1): source /nowhere/bin/activate"
     assert f"FAILED without an answer; its last line: {said}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("hyperthreads = true", "; hyperthreads = false gets whole ones"),
+        ("", "; workers_per_node x threads_per_worker should be no more"),
+    ],
+)
+def test_hyperthreads_given_for_cores_are_named(
+    slurm: MiniSlurm, tmp_path: Path, more: str, said: str
+) -> None:
+    """This machine's own processors are told to be of one core."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "from stormsweep.cluster import topology\n"
+        "one = topology.Topology({}, dict.fromkeys(range(4096), 0))\n"
+        "topology.read_topology = lambda: one\n"
+    )
+    own = f'setup = ["export PYTHONPATH={tmp_path}:$PYTHONPATH"]'
+    write(tmp_path, f"workers_per_node = 2\n{own}\n{more}")
+    done = called(tmp_path, "doctor", "--site", "mine")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert f"2 cores were asked for, and hyperthreads of 1 given{said}" in done.stdout
 
 
 def test_a_site_beside_the_study_is_found_and_what_is_not_says_where_it_was_looked_for(

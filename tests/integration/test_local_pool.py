@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import logging
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -62,6 +63,9 @@ def work(how: str) -> Any:
             sys.exit(3)
         case "die":
             os.kill(os.getpid(), 9)
+        case "say and die":
+            print("no such library", flush=True)
+            os.kill(os.getpid(), 9)
     return how
 
 
@@ -114,10 +118,13 @@ def test_every_task_has_one_end_and_the_worker_goes_on(
         assert reason in repr(broken.error)
         worker.do("well")
         assert worker.next(Finished) == Finished(worker.ready.worker, "well", "well")
-    worker.do("die")
-    lost = worker.next(WorkerLost)
-    assert (lost.pid, lost.token, lost.failure) == (worker.ready.pid, "die", "killed")
-    worker.ready = worker.next(WorkerReady)
+    # Both write to one log; a process has its own last words, or none.
+    for how, words in {"say and die": "; the last line of .*: no such library", "die": ""}.items():
+        worker.do(how)
+        lost = worker.next(WorkerLost)
+        assert (lost.pid, lost.token, lost.failure) == (worker.ready.pid, how, "killed")
+        assert re.fullmatch(f"its worker process died without a word{words}", lost.reason)
+        worker.ready = worker.next(WorkerReady)
     worker.do("well")
     assert worker.next(Finished).result == "well"
 

@@ -111,6 +111,25 @@ class Watched:
         return [event for event in self.events if isinstance(event, WorkerLost)]
 
 
+@pytest.fixture(autouse=True)
+def gpu_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an `nvidia-smi` that writes down that it was asked, and waits for `go`.
+
+    Nodes without use for GPUs must not ask it: their workers would not come.
+    """
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    tool = folder / "nvidia-smi"
+    tool.write_text(
+        f'#!/bin/bash\necho asked >>"{folder}/asked"\n'
+        f'until [ -e "{folder}/go" ]; do sleep 0.05; done\necho 0\n'
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return folder
+
+
 @pytest.fixture
 def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Watched]]:
     monkeypatch.setattr(remote, "_EXPLAINED_SECONDS", 6.0)
@@ -259,17 +278,35 @@ def test_what_cannot_be_copied_to_a_node_is_read_from_afar(
     assert f"copied {file.parent}" in log
     assert "/nowhere cannot be copied" in log
     assert "Traceback" not in log
+    # In a folder that the next agent removes, should this one be killed.
+    (copies,) = tmp_path.glob(".stormsweep-node.*.partial")
+    assert (copies / "data-0" / "inputs.npy").read_bytes() == file.read_bytes()
+    watched.pool.close()
+    assert not copies.exists()
 
 
 def test_an_agent_that_cannot_go_on_says_why_and_is_not_asked_for_again(
-    begin: Callable[..., Watched], tmp_path: Path
+    begin: Callable[..., Watched], tmp_path: Path, gpu_tool: Path
 ) -> None:
+    (gpu_tool / "go").touch()
     launcher = Processes(tmp_path, running=1)
     watched = begin(launcher, 1, 1, gpus=True, workers=99)
     watched.until(lambda: any(isinstance(event, PoolBroken) for event in watched.events))
     reason = next(event.reason for event in watched.events if isinstance(event, PoolBroken))
-    assert "of the GPUs that 99 workers need" in reason
+    assert "shows the job 1 of the GPUs that 99 workers need" in reason
     assert not launcher.processes
+
+
+def test_a_node_is_heard_of_while_its_gpus_are_looked_for(
+    begin: Callable[..., Watched], tmp_path: Path, gpu_tool: Path
+) -> None:
+    """Else it takes its driver for one that cannot be reached, and leaves."""
+    watched = begin(Processes(tmp_path, running=1), 1, 1, gpus=True)
+    watched.until((gpu_tool / "asked").exists)
+    watched.until(lambda: watched.pool._keeper.beats("1") > 0, 30)
+    (gpu_tool / "go").touch()
+    watched.until(lambda: len(watched.ready) == 1)
+    assert (gpu_tool / "asked").read_text() == "asked\n"
 
 
 def test_pages_of_the_driver_are_on_loopback_only(

@@ -107,12 +107,17 @@ def said(directory: Path) -> str:
 
 
 def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_path: Path) -> None:
-    write_site(tmp_path)
+    write_site(tmp_path, "threads_per_worker = 2")
+    sites = tmp_path / "sites.toml"
+    sites.write_text(sites.read_text().replace("memory_gb = 2\n", ""))
     job = submit(tmp_path, digits_study(tmp_path, **TINY), "--walltime", "00:15:00")
     directory = tmp_path / "runs" / "digits"
     until(lambda: not queue(slurm), directory)
     assert len(tasks(directory)) == 2, said(directory)
-    # The job that would have gone on was asked for with it too.
+    # Nobody is confined here: of what Slurm gives a processor, 1000 MiB, nine tenths.
+    (log_of_the_node,) = (directory / "logs").glob(f"slurm-{job}.out")
+    assert re.search(r"1 workers on n2013-\d, 1\.76 GiB each", log_of_the_node.read_text())
+    # The job that would have gone on was asked for with the same walltime.
     told = slurm.run("squeue", "--states=all", "--noheader", "--format=%Z %l").splitlines()
     assert [line.split()[-1] for line in told if line.startswith(str(tmp_path))] == ["15:00"] * 2
     assert (directory / "report" / "index.html").exists()

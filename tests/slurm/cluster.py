@@ -89,10 +89,16 @@ class MiniSlurm:
     Commands find it by ``SLURM_CONF``, which `environment` holds. Nodes are in the partitions
     ``batch`` (n2013-1, n2013-2), ``high_mem`` (n2018-1, n2018-2, a day at most) and ``gpu``
     (n2018-2, four hours at most, whose two GPUs are given out and do not exist).
+
+    Parameters
+    ----------
+    threads : int
+        Hyperthreads of each of a node's two cores; Slurm counts them as processors.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 1) -> None:
         self.folder = Path()
+        self._threads = threads
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self._owner: int | None = None
 
@@ -238,7 +244,7 @@ class MiniSlurm:
                 folder=self.folder,
                 ctld_port=ctld,
                 place=f"NodeHostname={host} NodeAddr=127.0.0.1",
-                size=f"CPUs={CPUS} RealMemory={MEMORY_MB} State=UNKNOWN",
+                size=f"{self._cores()} RealMemory={MEMORY_MB} State=UNKNOWN",
                 **{f"port{number}": port for number, port in enumerate(ports)},
             ),
             encoding="utf-8",
@@ -246,6 +252,12 @@ class MiniSlurm:
         # Slurm counts no GPU without a file; which does not matter, since no job is kept from any.
         lines = [f"NodeName={GPU_NODE} Name=gpu File={file}\n" for file in _GPU_FILES]
         (self.folder / "gres.conf").write_text("".join(lines), encoding="utf-8")
+
+    def _cores(self) -> str:
+        if self._threads == 1:
+            return f"CPUs={CPUS}"
+        layout = f"Sockets=1 CoresPerSocket={CPUS} ThreadsPerCore={self._threads}"
+        return f"CPUs={CPUS * self._threads} {layout}"
 
     def _munged(self) -> None:
         names = {"socket": "munge.socket", "key-file": "munge.key", "pid-file": "munged.pid"}

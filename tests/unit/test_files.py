@@ -81,6 +81,20 @@ def test_what_a_killed_process_left_is_swept_and_what_a_live_one_writes_is_not(
     assert whole.read_text() == "whole"
 
 
+def test_a_folder_in_passing_goes_with_its_process_or_with_the_next(tmp_path: Path) -> None:
+    """A node's copy of the data: each agent that is killed would leave one on the disk for good."""
+    path = tmp_path / "node"
+    with writing("passing_folder", path) as kill:
+        (folder,) = tmp_path.iterdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+        write("passing_folder", path)
+        assert list(tmp_path.iterdir()) == [folder], "a live process lost its folder"
+        kill()
+        assert list(tmp_path.iterdir()) == [folder]
+        write("passing_folder", path)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_another_host_or_a_container_sees_to_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

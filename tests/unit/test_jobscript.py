@@ -94,6 +94,7 @@ def test_the_scripts_of_2019_are_met() -> None:
         "--constraint=hpcf2018",
         "--exclusive",
         "--cpus-per-task=36",
+        "--hint=nomultithread",
         "--dependency=afterany:7",
         "--signal=B:USR1@120",
         "--output=/runs/taki/logs/slurm-taki-2018.out",

@@ -1,4 +1,7 @@
-"""Losing these: nodes that nobody replaces, because their scheduler still knows their job."""
+"""Losing these: nodes that nobody replaces, because their scheduler still knows their job.
+
+And a log that grows twice a second, because the disk is full.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from stormsweep.cluster.launchers import JobLauncher
+from stormsweep.cluster.launchers import JobLauncher, StepLauncher
 from stormsweep.cluster.scheduler import Job
 from stormsweep.config.sites import Site
+from stormsweep.errors import SlurmError
 
 
 class Queue:
@@ -88,3 +92,20 @@ def test_a_node_is_granted_when_its_scheduler_says_and_once_and_so_is_its_end(
     queue.states["2"], queue.seconds["2"] = "TIMEOUT", 7.0
     end = launcher.ended()["2"]
     assert (end.failure, end.seconds) == ("walltime", 7.0)
+
+
+def test_a_step_whose_log_cannot_be_written_is_asked_for_later_and_without_srun_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is not there refuses as a full disk does."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    logs = tmp_path / "logs"
+    launcher = StepLauncher("7", ["n1"], 1, logs)
+    with pytest.raises(SlurmError, match="srun: its log cannot be written: ") as full:
+        launcher.start("1", ["agent"])
+    assert full.value.passing
+    assert launcher.free() == 1
+    logs.mkdir()
+    with pytest.raises(SlurmError, match="srun: cannot be started: ") as missing:
+        launcher.start("1", ["agent"])
+    assert not missing.value.passing

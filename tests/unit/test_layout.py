@@ -111,6 +111,12 @@ def test_only_a_study_that_fills_the_machine_is_pinned_unasked(
     assert len(pins(True, 2, 1)) == 2
     assert pins(True, 5, 1) == []
     assert pins(False, 4, 1) == []
+    # A job that has whole cores fills them with one thread of each.
+    hyperthreads = Topology({}, {0: 0, 1: 1, 2: 0, 3: 1})
+    monkeypatch.setattr("stormsweep.cluster.topology.read_topology", lambda: hyperthreads)
+    assert pins("auto", 2, 1, whole_cores=True) == [(0,), (1,)]
+    assert pins("auto", 2, 1) == []
+    assert pins("auto", 1, 1, whole_cores=True) == []
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
     assert pins("auto", 4, 1) == []
 
@@ -135,6 +141,36 @@ def test_only_a_study_that_fills_the_machine_is_pinned_unasked(
 )
 def test_a_slurm_job_uses_what_it_was_given(environment: dict[str, str], cores: int | None) -> None:
     assert machine.slurm_cores(environment) == cores
+
+
+@pytest.mark.parametrize(
+    ("environment", "mebibytes"),
+    [
+        ({"SLURM_MEM_PER_NODE": "1000"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "1000", "SLURM_CPUS_ON_NODE": "4"}, 1000),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "4"}, 4000),
+        (
+            # A step, on nodes with two hyperthreads a core: Slurm counts those that it may use.
+            {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "4"}
+            | {"SLURM_STEP_ID": "0", "SLURM_CPUS_PER_TASK": "2"},
+            2000,
+        ),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "4"}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1000"}, None),
+    ],
+)
+def test_the_memory_of_a_slurm_job_is_what_it_was_given(
+    environment: dict[str, str], mebibytes: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where jobs are not confined, workers would take the memory of neighbours' jobs."""
+    given = machine.slurm_memory(environment)
+    assert given == (None if mebibytes is None else mebibytes * 2**20)
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    here = machine.memory_gb()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert machine.memory_gb() == (here if mebibytes is None else min(here, mebibytes / 1024))
 
 
 def test_a_containers_share_of_the_processor_counts(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stormsweep.cluster.jobscript import Order, driver_logs, job_script, worker_logs
+from stormsweep.cluster.jobscript import Order, job_script, worker_logs
 from stormsweep.cluster.pbs import Pbs, needed
 from stormsweep.cluster.pbs_jobs import read_jobs
 from stormsweep.cluster.scheduler import Job, scheduler_of
@@ -83,8 +82,7 @@ def test_all_that_a_site_asks_for_is_in_the_script() -> None:
         workers_per_node=4,
         threads_per_worker=9,
     )
-    out, err = driver_logs(Path("/runs/x/logs"), "casper", "pbs")
-    text = job_script(site, Order("study", ["a"], out, err, after="12.desched1"))
+    text = job_script(site, Order("study", ["a"], worker_logs(Path("/runs/x/logs"), "pbs")))
     chunk = "ncpus=36:mpiprocs=1:mem=41472mb:ngpus=4:mps=1:gpu_type=v100_4way"
     for option in (
         "-N study",
@@ -94,22 +92,13 @@ def test_all_that_a_site_asks_for_is_in_the_script() -> None:
         f"-l select=2:{chunk}",
         "-l place=scatter:exclhost",
         "-l walltime=36:00:00",
-        "-W depend=afterany:12.desched1",
         "-r n",
         "-j oe",
         "-o /dev/null",
     ):
         assert f"#PBS {option}" in text.splitlines()
-    assert "exec >>/runs/x/logs/pbs-casper.out 2>>/runs/x/logs/pbs-casper.err" in text
-    plain = job_script(SITE, Order("study", ["a"], out, requeue=True))
-    assert "place=" not in plain
-    assert "#PBS -r y" in plain
-
-
-@pytest.mark.parametrize("after", ["7", "7.a b", "7.a\n#PBS -I", "7[].desched1", "-7.a", ""])
-def test_what_is_no_id_of_pbs_reaches_no_script(after: str) -> None:
-    with pytest.raises(ValueError, match="not the id of a job"):
-        job_script(SITE, Order("try", ["a"], "/o", after=after))
+    assert 'exec >>/runs/x/logs/pbs-"$PBS_JOBID".out 2>&1' in text.splitlines()
+    assert "place=" not in job_script(SITE, Order("study", ["a"], "/o"))
 
 
 def test_directives_end_before_the_first_line_of_the_users_own() -> None:
@@ -141,20 +130,6 @@ def test_paths_and_arguments_are_read_by_bash_as_they_are(
     assert log.stat().st_mode & 0o777 == 0o640
     log.unlink()
     assert not list(folder.iterdir())
-
-
-def test_a_job_is_warned_before_its_walltime(tmp_path: Path) -> None:
-    tail = "trap 'echo warned; exit 3' USR1; while :; do sleep 0.1; done"
-    log = tmp_path / "log"
-    order = Order("try", ["bash", "-c", tail], str(log), walltime_s=62, warning_s=60)
-    variables = {"PBS_JOBID": "7.a", "PBS_O_WORKDIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    text = job_script(SITE, order)
-    done = subprocess.run(
-        ["bash"], input=text.encode(), env=variables, timeout=30, start_new_session=True
-    )
-    assert (done.returncode, log.read_text()) == (3, "warned\n")
-    with pytest.raises(UserError, match="`walltime` is set"):
-        job_script(Site(scheduler="pbs"), Order("try", ["a"], "/o", warning_s=60))
 
 
 def test_a_job_from_submission_to_its_end(pbs: FakePbs, tmp_path: Path) -> None:
@@ -366,16 +341,3 @@ def test_no_pbs_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         needed()
     with pytest.raises(PbsError, match="qstat --version: cannot be started"):
         Pbs().version()
-
-
-def test_the_sleeper_that_warns_is_no_child_of_the_command(tmp_path: Path) -> None:
-    order = Order("try", ["bash", "-c", "wait; jobs -p"], str(tmp_path / "log"), warning_s=60)
-    variables = {"PBS_JOBID": "7.a", "PBS_O_WORKDIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
-    job = subprocess.Popen(
-        ["bash", "-c", job_script(SITE, order)], env=variables, start_new_session=True
-    )
-    try:
-        assert job.wait(timeout=30) == 0
-    finally:
-        os.killpg(job.pid, signal.SIGKILL)  # As PBS does: all of the job's session.
-    assert (tmp_path / "log").read_text() == ""

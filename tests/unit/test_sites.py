@@ -55,6 +55,7 @@ def test_a_mistake_is_one_line_with_file_and_key(tmp_path: Path, line: str, said
     ("line", "said"),
     [
         ('qos = "normal"', "qos: given 'normal'; PBS has none"),
+        ("hyperthreads = true", "hyperthreads: given true; to PBS, cores are what its nodes offer"),
         ('constraint = "hpcf2018"', "constraint: given 'hpcf2018'; to PBS it must be resources"),
         ('constraint = "a=1&b"', "constraint: given 'a=1&b'; to PBS"),
         ('constraint = "a=1:ncpus=9"', "constraint: given 'a=1:ncpus=9'; to PBS"),

@@ -206,7 +206,7 @@ class DaskPool:
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, WorkerLost) and (event.failure, event.reason) == KILLED:
-            event = dataclasses.replace(event, reason=self._killed(event.worker))
+            event = dataclasses.replace(event, reason=self._killed(event.worker, event.pid))
         self._events.put(event)
 
     def _host_of(self, worker: str) -> str:
@@ -242,9 +242,9 @@ class DaskPool:
             said = farewell(farewell_file(self._logs, name, pid))
             self._tell(WorkerLost(name, self._host_of(name), pid, *said, token))
 
-    def _killed(self, worker: str) -> str:
+    def _killed(self, worker: str, pid: int) -> str:
         """Return what is said of a worker process that said nothing itself."""
-        return KILLED[1] + worker_log.last_words(self._logs / f"worker-{worker}.log")
+        return KILLED[1] + worker_log.last_words(self._logs / f"worker-{worker}.log", pid)
 
 
 #: What is said of a worker that said nothing itself.

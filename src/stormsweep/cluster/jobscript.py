@@ -41,6 +41,8 @@ _GUARD = (
 class Order:
     """What is to be a job on a site.
 
+    What only a driver's job has (`error`, `after`, `warning_s`, `keep`) is Slurm's alone.
+
     Attributes
     ----------
     name : str
@@ -59,11 +61,8 @@ class Order:
         Id of a job that must be over, however it ended, before this one starts.
     warning_s : int or None
         Seconds before the walltime at which the command gets SIGUSR1; Slurm may be a minute early.
-        PBS needs a walltime for it.
     keep : bool
         Whether the job goes on where one of its nodes fails.
-    requeue : bool
-        Whether the scheduler may start it again by itself, when its node fails.
     """
 
     name: str
@@ -75,10 +74,9 @@ class Order:
     after: str | None = None
     warning_s: int | None = None
     keep: bool = False
-    requeue: bool = False
 
 
-def driver_logs(logs: Path, site: str, scheduler: str = "slurm") -> tuple[str, str]:
+def driver_logs(logs: Path, site: str) -> tuple[str, str]:
     """Return where the output and the errors of a driver's job go: named after the site.
 
     Examples
@@ -86,7 +84,7 @@ def driver_logs(logs: Path, site: str, scheduler: str = "slurm") -> tuple[str, s
     >>> driver_logs(Path("/runs/x/logs"), "taki-2018")
     ('/runs/x/logs/slurm-taki-2018.out', '/runs/x/logs/slurm-taki-2018.err')
     """
-    return tuple(pattern(logs / f"{scheduler}-{site}.{end}") for end in ("out", "err"))  # type: ignore[return-value]
+    return tuple(pattern(logs / f"slurm-{site}.{end}") for end in ("out", "err"))  # type: ignore[return-value]
 
 
 def worker_logs(logs: Path, scheduler: str = "slurm") -> str:
@@ -138,6 +136,7 @@ def job_script(site: Site, order: Order) -> str:
     #SBATCH --nodes=1
     #SBATCH --ntasks-per-node=1
     #SBATCH --cpus-per-task=1
+    #SBATCH --hint=nomultithread
     #SBATCH --mem=49152M
     #SBATCH --output=/runs/x/logs/slurm-%j.out
     #SBATCH --open-mode=append
@@ -152,7 +151,7 @@ def job_script(site: Site, order: Order) -> str:
         _plain(path)
     lines = ["#!/bin/bash"]
     if site.scheduler == "pbs":
-        lines += [*pbs_script.directives(site, order), "", *pbs_script.beginning(site, order)]
+        lines += [*pbs_script.directives(site, order), "", *pbs_script.beginning(order)]
     else:
         lines += [*(f"#SBATCH --{option}" for option in _options(site, order)), ""]
     if site.modules:
@@ -235,6 +234,8 @@ def _options(site: Site, order: Order) -> list[str]:
         ("nodes", site.nodes if order.nodes is None else order.nodes),
         ("ntasks-per-node", 1),
         ("cpus-per-task", site.cores),
+        # Where nodes have one thread a core, it changes nothing.
+        ("hint", None if site.hyperthreads else "nomultithread"),
         ("mem", None if memory is None else f"{math.ceil(memory * 1024)}M" if memory else "0"),
         ("gres", site.gres),
         ("constraint", site.constraint),
@@ -249,7 +250,8 @@ def _options(site: Site, order: Order) -> list[str]:
         options.append("exclusive")
     if order.keep:
         options.append("no-kill")
-    return [*options, "requeue" if order.requeue else "no-requeue"]
+    # Whatever the cluster's default is: others take the places of jobs that failed.
+    return [*options, "no-requeue"]
 
 
 def _sbatch(value: str) -> str:

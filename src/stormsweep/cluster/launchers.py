@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormsweep.cluster import slurm
+from stormsweep.cluster import machine, slurm
 from stormsweep.cluster.commands import wait
 from stormsweep.cluster.jobscript import Order, job_script, worker_logs
 from stormsweep.cluster.keeper import Ended
@@ -108,7 +108,17 @@ class StepLauncher:
             *command,
         ]
         environment = slurm.environment(os.environ) | {"SLURM_JOB_ID": self._job}
-        with open(self._log, "ab") as out, open(self._errors(name), "wb") as errors:
+        if machine.whole_cores(os.environ):
+            # As srun's --hint, and told to the agent; of a job that has no whole cores it would be
+            # refused.
+            environment["SLURM_HINT"] = "nomultithread"
+        with contextlib.ExitStack() as open_:
+            try:
+                out = open_.enter_context(open(self._log, "ab"))
+                errors = open_.enter_context(open(self._errors(name), "wb"))
+            except OSError as error:
+                # A full disk has room again some time.
+                raise SlurmError(f"its log cannot be written: {error}", "srun") from None
             try:
                 process = subprocess.Popen(
                     step,

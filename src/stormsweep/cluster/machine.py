@@ -66,6 +66,50 @@ def slurm_cores(environment: Mapping[str, str]) -> int | None:
     return on_node or per_task
 
 
+def whole_cores(environment: Mapping[str, str]) -> bool:
+    """Tell whether a job of Slurm's has whole cores, and is to use one hyperthread of each.
+
+    Its processes may be let run on all hyperthreads (affinity); sbatch(1), "--hint".
+
+    Examples
+    --------
+    >>> whole_cores({"SLURM_JOB_ID": "7", "SLURM_HINT": "nomultithread"})
+    True
+    """
+    return "SLURM_JOB_ID" in environment and (
+        environment.get("SLURM_HINT") == "nomultithread"
+        or environment.get("SLURM_THREADS_PER_CORE") == "1"
+    )
+
+
+def slurm_memory(environment: Mapping[str, str]) -> float | None:
+    """Return how many bytes of memory of this node Slurm gave to the job, or to the step.
+
+    Parameters
+    ----------
+    environment : mapping
+        The process's environment.
+
+    Returns
+    -------
+    float or None
+        None outside a job, where Slurm does not say, and for a job that has all of its node.
+
+    Examples
+    --------
+    >>> job = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "1000", "SLURM_CPUS_ON_NODE": "4"}
+    >>> slurm_memory(job) / 2**20
+    4000.0
+    """
+    if "SLURM_JOB_ID" not in environment:
+        return None
+    # Never both; in MiB. 0 asks for all of a node, and then neither need be there.
+    if node := _whole(environment.get("SLURM_MEM_PER_NODE")):
+        return float(node << 20)
+    cpu, count = _whole(environment.get("SLURM_MEM_PER_CPU")), slurm_cores(environment)
+    return float(cpu * count << 20) if cpu and count else None
+
+
 def pbs_cores(environment: Mapping[str, str]) -> int | None:
     """Return how many cores of its first node PBS gave to the job that this runs in.
 
@@ -95,10 +139,17 @@ def _whole(text: str | None, least: int = 1) -> int | None:
 
 
 def memory_gb() -> float:
-    """Return the memory this process may use in GiB: the machine's, or the limit of its cgroup."""
-    total = float(psutil.virtual_memory().total)
-    limit = memory_limit(_CGROUPS, _read(_OWN_CGROUPS) or "")
-    return min(total, limit or total) / _GIB
+    """Return the memory this process may use in GiB.
+
+    The least of: the machine's, the limit of its cgroup or of one above it, and what Slurm gave the
+    job or the step it is in.
+    """
+    limits = (
+        float(psutil.virtual_memory().total),
+        memory_limit(_CGROUPS, _read(_OWN_CGROUPS) or ""),
+        slurm_memory(os.environ),
+    )
+    return min(limit for limit in limits if limit) / _GIB
 
 
 def processor() -> str:

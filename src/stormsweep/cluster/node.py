@@ -39,7 +39,7 @@ from stormsweep.cluster.station import Station
 from stormsweep.cluster.topology import pins
 from stormsweep.config.walltimes import margin
 from stormsweep.errors import SchedulerError
-from stormsweep.files import keep_within_group
+from stormsweep.files import keep_within_group, passing_folder
 
 log = logging.getLogger("stormsweep.node")
 
@@ -81,6 +81,12 @@ def seconds_left() -> float | None:
     with contextlib.suppress(SchedulerError):
         return Slurm(_ASK_SECONDS).time_left(job)
     return None
+
+
+def worker_memory(order: NodeOrder) -> float:
+    """Return the memory in GiB that a worker may take: its own, or its share of the job's."""
+    job = min(machine.memory_gb(), order.job_gb or math.inf)
+    return order.memory_gb or _MEMORY_SHARE * job / order.workers
 
 
 class Agent:
@@ -125,13 +131,6 @@ class Agent:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         with contextlib.ExitStack() as open_:
             scratch = open_.enter_context(self._scratch())
-            if self._order.gpus and len(machine.gpus()) < self._order.workers:
-                self._go(
-                    "no-gpu",
-                    f"{node_name()} shows the job {len(machine.gpus())} of the GPUs that "
-                    f"{self._order.workers} workers need; see the site's gres, workers_per_node",
-                )
-                return self._farewell()
             prepare_workers(self._order.imported)
             settings = dask_settings(self._order.threads, bool(self._order.imported))
             open_.enter_context(dask.config.set(settings))
@@ -220,10 +219,20 @@ class Agent:
 
     async def _hire(self, scratch: str) -> None:
         """Start the workers, and see that they stay."""
-        order, gpus = self._order, machine.gpus()
+        order = self._order
+        # NVIDIA's tool may take half a minute, during which the driver must hear of this node.
+        gpus = await asyncio.to_thread(machine.gpus) if order.gpus else []
+        if len(gpus) < order.workers and order.gpus:
+            self._go(
+                "no-gpu",
+                f"{node_name()} shows the job {len(gpus)} of the GPUs that {order.workers} workers "
+                "need; see the site's gres, workers_per_node",
+            )
+            return
         await self._met.wait()
-        memory = order.memory_gb or _MEMORY_SHARE * machine.memory_gb() / order.workers
-        kept_on = pins(order.pin, order.workers, order.threads)
+        memory = worker_memory(order)
+        whole = machine.whole_cores(os.environ)
+        kept_on = pins(order.pin, order.workers, order.threads, whole)
         leave_at = None if self._end is None else self._end - self._margin
         copies = await asyncio.to_thread(self._copy, scratch)
         for number in range(order.workers):
@@ -259,7 +268,7 @@ class Agent:
             )
         try:
             await asyncio.gather(*self._nannies)
-            log.info("%d workers on %s", order.workers, node_name())
+            log.info("%d workers on %s, %.2f GiB each", order.workers, node_name(), memory)
             missing = 0.0
             while missing < _START_SECONDS:
                 await asyncio.sleep(_BEAT_SECONDS)
@@ -283,15 +292,14 @@ class Agent:
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[str]:
-        """Make a folder on the node's own disk, and remove it in the end."""
+        """Make a folder on the node's own disk, and remove it in the end; sweep what is left."""
         place = os.path.expandvars(self._order.scratch) if self._order.scratch else None
         if place is not None and not Path(place).is_dir():
             log.warning("scratch: %s is no folder on %s; using TMPDIR", place, node_name())
             place = None
-        with tempfile.TemporaryDirectory(
-            prefix="stormsweep-", dir=place, ignore_cleanup_errors=True
-        ) as folder:
-            yield folder
+        # The copies of an agent that was killed would fill the disk for good.
+        with passing_folder(Path(place or tempfile.gettempdir()) / "stormsweep-node") as folder:
+            yield str(folder)
 
     def _copy(self, scratch: str) -> dict[str, str]:
         """Copy the study's folders to this node's disk, as far as they fit."""

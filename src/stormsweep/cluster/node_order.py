@@ -38,6 +38,8 @@ class NodeOrder:
         Whether each worker needs a GPU.
     walltime_s : int or None
         Seconds that a job has, where its scheduler does not tell on the node.
+    job_gb : float or None
+        Memory of a node in GiB that the job has, where its scheduler does not tell on the node.
     scratch : str or None
         Folder on the node's own disk; variables in it are the node's.
     copies : list of str
@@ -55,6 +57,7 @@ class NodeOrder:
     pin: bool | Literal["auto", "across"] = "auto"
     gpus: bool = False
     walltime_s: int | None = None
+    job_gb: float | None = None
     scratch: str | None = None
     copies: list[str] = dataclasses.field(default_factory=list)
     interface: str | None = None

@@ -12,7 +12,7 @@ from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import nearest
 
 #: One line for each node of each partition; `read_partitions` understands it.
-SINFO = ["sinfo", "--all", "--noheader", "--Node", "--format=%P|%a|%l|%s|%N|%c|%m|%T|%f|%G"]
+SINFO = ["sinfo", "--all", "--noheader", "--Node", "--format=%P|%a|%l|%s|%N|%c %z|%m|%T|%f|%G"]
 _DOWN = ("down", "drain", "fail", "maint", "unknown", "inval", "future")
 
 
@@ -32,6 +32,8 @@ class Node:
     features : frozenset of str
     gres : dict
         Generic resources by name, such as ``{"gpu": 4, "gpu:v100": 4}``.
+    threads : int
+        How many processors Slurm counts for a core.
     """
 
     name: str
@@ -40,6 +42,11 @@ class Node:
     usable: bool = True
     features: frozenset[str] = frozenset()
     gres: Mapping[str, int] = field(default_factory=dict)
+    threads: int = 1
+
+    def cores(self, site: Site) -> int:
+        """Return how many cores a site's job may have, as the site counts them."""
+        return self.cpus if site.hyperthreads else self.cpus // self.threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +92,15 @@ def read_partitions(out: str) -> dict[str, Partition]:
         try:
             name, default = parts[0].removesuffix("*"), parts[0].endswith("*")
             limit, most = read_time(parts[2]), parts[3].rpartition("-")[2]
+            cpus, _, sockets_cores_threads = parts[5].partition(" ")
             node = Node(
                 parts[4],
-                int(parts[5].rstrip("+")),
+                int(cpus.rstrip("+")),
                 int(parts[6].rstrip("+")) / 1024,
                 not any(word in parts[7].lower() for word in _DOWN) and not parts[7].endswith("*"),
                 frozenset(parts[8].split(",")) - {"(null)"},
                 read_gres(parts[9]),
+                _threads(int(cpus.rstrip("+")), sockets_cores_threads),
             )
         except ValueError:
             raise ValueError(f"{line!r} is not about a node") from None
@@ -101,6 +110,14 @@ def read_partitions(out: str) -> dict[str, Partition]:
     if not found:
         raise ValueError("it names no partition")
     return found
+
+
+def _threads(cpus: int, sockets_cores_threads: str) -> int:
+    """Return how many processors a core counts for; 1 where sites configure one for each core."""
+    parts = [part.rstrip("+") for part in sockets_cores_threads.split(":")]
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        return 1
+    return max(1, cpus // max(1, int(parts[0]) * int(parts[1])))
 
 
 def read_gres(text: str) -> dict[str, int]:
@@ -243,11 +260,12 @@ def _nodes_misfit(site: Site, partition: Partition) -> tuple[str, str] | None:
     most_memory = max(node.memory_gb for node in featured)
     if memory is not None and memory != "all" and memory > most_memory:
         return "memory_gb", f"given {memory:g}; the largest node {where} has {_floor(most_memory)}"
-    cpus = max(node.cpus for node in featured)
-    if site.cores > cpus:
+    largest = max(featured, key=lambda node: node.cores(site))
+    if site.cores > largest.cores(site):
+        two = f" ({largest.cpus} with hyperthreads = true)" if largest.threads > 1 else ""
         return "workers_per_node", (
             f"given {site.workers_per_node} x {site.threads_per_worker} threads = {site.cores}; "
-            f"the largest node {where} has {cpus}"
+            f"the largest node {where} has {largest.cores(site)}{'' if site.hyperthreads else two}"
         )
     limit = most_nodes(site, partition)
     if site.nodes > limit:
@@ -271,7 +289,7 @@ def _large_enough(site: Site, node: Node) -> bool:
     memory = 0.0 if site.memory_gb in (None, "all") else float(site.memory_gb or 0)
     gres = read_gres(site.gres or "")
     return (
-        site.cores <= node.cpus
+        site.cores <= node.cores(site)
         and memory <= node.memory_gb
         and all(node.gres.get(name, 0) >= count for name, count in gres.items())
     )

@@ -29,7 +29,7 @@ from stormsweep.cluster.pbs_jobs import VARIABLE, job_of, mark_of, read_jobs
 from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import NoSchedulerError, PbsError
 
-JOB_ID = re.compile(r"[0-9]{1,12}\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
+_JOB_ID = re.compile(r"[0-9]{1,12}\.[A-Za-z0-9][A-Za-z0-9_.-]{0,200}")
 #: Seconds after which a job that a lost qsub may have submitted is looked for, again and again.
 _LOOK_AGAIN = (0.0, 1.0, 3.0)
 #: Seconds in which a job just submitted may be unknown to qstat: some sites answer from a cache.
@@ -199,7 +199,7 @@ class Pbs:
             ids = [word.partition("@")[0] for word in out.split()]
             if not all(re.match(r"[0-9]+[\[.]", id) for id in ids):
                 raise _nonsense(command, out, "ids of jobs are expected")
-            ids = [id for id in ids if JOB_ID.fullmatch(id)]
+            ids = [id for id in ids if _JOB_ID.fullmatch(id)]
             if "-x" in command:
                 ids = sorted(ids, key=lambda id: int(id.partition(".")[0]))[-_RECENT:]
             found += ids
@@ -240,7 +240,7 @@ class Pbs:
             time.sleep(pause)
             with contextlib.suppress(PbsError):
                 for id, facts in self._qstat(self._mine()).items():
-                    if mark_of(facts) == mark and JOB_ID.fullmatch(id):
+                    if mark_of(facts) == mark and _JOB_ID.fullmatch(id):
                         return id
         return None
 
@@ -281,10 +281,10 @@ def _nonsense(command: Sequence[str], out: str, why: str) -> PbsError:
 
 
 def _id(line: str, command: Sequence[str], out: str) -> str:
-    if not JOB_ID.fullmatch(line):
+    if not _JOB_ID.fullmatch(line):
         raise _nonsense(command, out, "the id of a job is expected")
     return line
 
 
 def _checked(ids: Collection[str]) -> list[str]:
-    return commands.checked(ids, JOB_ID, "the id of a job of PBS")
+    return commands.checked(ids, _JOB_ID, "the id of a job of PBS")

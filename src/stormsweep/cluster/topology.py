@@ -41,6 +41,10 @@ class Topology:
         """Return the number of the core that a logical processor belongs to."""
         return self.core.get(cpu, cpu)
 
+    def cores(self, cpus: Iterable[int]) -> int:
+        """Return of how many cores logical processors are."""
+        return len({self.core_of(cpu) for cpu in cpus})
+
     def nodes(self, cpus: Iterable[int]) -> int:
         """Return on how many memory nodes logical processors lie; on most machines, sockets."""
         return len({self.node_of(cpu) for cpu in cpus})
@@ -198,7 +202,9 @@ def _chosen(topology: Topology, cpus: Iterable[int], count: int) -> list[int]:
     return [cpu for core in order for cpu in cores[core][: taken[core]]]
 
 
-def pins(pin: bool | Literal["auto", "across"], workers: int, threads: int) -> list[Cores]:
+def pins(
+    pin: bool | Literal["auto", "across"], workers: int, threads: int, whole_cores: bool = False
+) -> list[Cores]:
     """Return the cores that local workers are pinned to; none where they are left to the system.
 
     Parameters
@@ -209,16 +215,19 @@ def pins(pin: bool | Literal["auto", "across"], workers: int, threads: int) -> l
         spreads each worker over the memory nodes, see `assign_across`.
     workers, threads : int
         The layout.
+    whole_cores : bool
+        Whether a study fills its cores with one thread of each: a job's that has no others.
     """
     from stormsweep.cluster import machine
 
     if pin is False or not hasattr(os, "sched_setaffinity"):
         return []
-    cpus = machine.allowed()
-    if pin == "auto" and workers * threads != len(cpus):
+    cpus, topology = machine.allowed(), read_topology()
+    full = {len(cpus), topology.cores(cpus)} if whole_cores else {len(cpus)}
+    if pin == "auto" and workers * threads not in full:
         return []
     share = assign_across if pin == "across" else assign
-    return share(read_topology(), cpus, workers, threads)
+    return share(topology, cpus, workers, threads)
 
 
 def pin_process(cores: Cores) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -128,7 +129,9 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
                     f"allowed are {self.memory_bytes / 2**30:.2f} GiB (site.memory_gb)",
                 }
                 path = farewell_file(Path(self.logs), name, os.getpid())
-                path.write_text(json.dumps(farewell), encoding="utf-8")
+                # On a full disk it cannot be said why; the memory is given back all the same.
+                with contextlib.suppress(OSError):
+                    path.write_text(json.dumps(farewell), encoding="utf-8")
                 os._exit(OUT_OF_MEMORY_EXIT)
             time.sleep(_until_next_look(self.memory_bytes - used))
 

@@ -99,6 +99,9 @@ class Site(Table):
     """Shell lines before the work starts, as they stand: the job's shell runs them."""
     cores_per_node: Count | None = None
     """Cores of a node, all sockets together."""
+    hyperthreads: StrictBool = False
+    """Take each hyperthread that Slurm counts as a processor for a core; else jobs get whole cores,
+    and use one thread of each. Slurm only."""
     sockets_per_node: Count = 1
     """Sockets of a node."""
     workers_per_node: Count = 1
@@ -112,7 +115,8 @@ class Site(Table):
     """Folder on a node's own disk for what workers set aside; ``$TMPDIR`` and other variables are
     those of the job on the node. Unset: nothing is set aside on the nodes."""
     copy_data: StrictBool = False
-    """Copy prepared data to `scratch`, once on each node, instead of reading them from afar."""
+    """Copy prepared data to `scratch`, once for each job on a node, instead of reading them from
+    afar."""
     interface: Name | None = None
     """Network that driver and workers talk over, such as ``"ib0"``; unset: that of its name."""
     price_per_core_hour: Annotated[Real, Field(ge=0)] | None = None
@@ -158,6 +162,8 @@ class Site(Table):
             return self
         if self.qos is not None:
             raise ValueError(f"qos: given {self.qos!r}; PBS has none, its queues stand for it")
+        if self.hyperthreads:
+            raise ValueError("hyperthreads: given true; to PBS, cores are what its nodes offer")
         if self.memory_gb == "all" and not self.exclusive:
             raise ValueError('memory_gb: given "all"; PBS gives all only with exclusive = true')
         resource = r"[A-Za-z]\w*"

@@ -16,7 +16,7 @@ from stormsweep.cluster.jobscript import Order, job_script
 from stormsweep.cluster.partitions import Partition, clock, misfit, partition_of
 from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
 from stormsweep.cluster.slurm import Slurm
-from stormsweep.config.sites import LOCAL, Found, locate_site
+from stormsweep.config.sites import LOCAL, Found, Site, locate_site
 from stormsweep.errors import SchedulerError, StudyFileError, UserError
 from stormsweep.study.doctor import Finding
 from stormsweep.study.places import find, refuse_setup
@@ -27,11 +27,13 @@ _PROBE_S, _PATIENCE_S = 60, 300.0
 _PROBE = """
 import json, os, platform, sys
 import stormsweep
-from stormsweep.cluster import machine
+from stormsweep.cluster import machine, topology
 said = {"node": os.environ.get("SLURMD_NODENAME") or platform.node(), "cores": machine.cores()}
 allotted = os.environ.get("SLURM_CPUS_ON_NODE") or os.environ.get("NCPUS")
 said |= {"allotted_cores": allotted, "memory_gb": machine.memory_gb()}
 said |= {"version": stormsweep.__version__, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+processors = machine.allowed()
+said |= {"processors": len(processors), "whole": topology.read_topology().cores(processors)}
 with open(sys.argv[1] + ".part", "w", encoding="utf-8") as stream:
     json.dump(said, stream)
 os.rename(sys.argv[1] + ".part", sys.argv[1])
@@ -131,7 +133,7 @@ def _probe(found: Found, commands: Scheduler, shared: Path, patience: float) -> 
                 raise
             refuses = f"{commands.name} refuses it"
             raise StudyFileError(f"{found.key('*')}: {refuses}: {error.said}") from None
-        yield _come_back(commands, id, answer, log, patience)
+        yield _come_back(commands, id, answer, log, patience, found.site)
         id = None if commands.jobs([id]).get(id, Job("COMPLETED")).over else id
     finally:
         if id is not None:
@@ -144,7 +146,9 @@ def _write(path: Path, text: str) -> Path:
     return path
 
 
-def _come_back(commands: Scheduler, id: str, answer: Path, log: Path, patience: float) -> Finding:
+def _come_back(
+    commands: Scheduler, id: str, answer: Path, log: Path, patience: float, site: Site
+) -> Finding:
     seen = Job("PENDING")
     begun = time.monotonic()
 
@@ -171,4 +175,17 @@ def _come_back(commands: Scheduler, id: str, answer: Path, log: Path, patience: 
     cores = f"{said['cores']} cores ({said['allotted_cores']} by {commands.name})"
     value = f"{id}: back from {said['node']} after {time.monotonic() - begun:.0f} s, {cores}"
     gpus = f", GPUs {said['gpus']}" if said["gpus"] else ""
-    return Finding("probe job", f"{value}, {said['memory_gb']:.1f} GiB{gpus}")
+    meaning = _halved(site, said["processors"], said["whole"])
+    return Finding("probe job", f"{value}, {said['memory_gb']:.1f} GiB{gpus}", meaning)
+
+
+def _halved(site: Site, processors: int, cores: int) -> str:
+    """Say so where a job's processors are hyperthreads of fewer cores than its site asks for."""
+    if cores >= min(processors, site.cores):
+        return ""
+    mend = (
+        "hyperthreads = false gets whole ones"
+        if site.hyperthreads
+        else "workers_per_node x threads_per_worker should be no more"
+    )
+    return f"{site.cores} cores were asked for, and hyperthreads of {cores} given; {mend}"

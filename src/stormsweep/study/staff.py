@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -245,6 +246,7 @@ class Staff:
             imported=list(self._imported),
             pin=chosen.pin,
             gpus=self._file.engine.use == "jax" and self._place.gpus,
+            job_gb=_memory_of_the_job() if self._place.inside else None,
             copies=[str(folder.resolve()) for folder in folders] if site.copy_data else [],
         )
         if chosen.memory_gb is not None:
@@ -315,6 +317,15 @@ def node_order(site: Site, workers: int, logs: Path) -> NodeOrder:
         scratch=site.scratch,
         interface=site.interface,
     )
+
+
+def _memory_of_the_job() -> float | None:
+    """Return the GiB of each node that this process's job has, which Slurm does not tell steps.
+
+    They would, where its options were handed down to them (see `slurm.environment`).
+    """
+    given = machine.slurm_memory(os.environ)
+    return None if given is None else given / 2**30
 
 
 def private_folder(directory: Path) -> Path:

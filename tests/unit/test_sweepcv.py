@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import warnings
 
@@ -495,13 +496,60 @@ def test_losing_all_workers_for_a_moment_late_in_a_search_does_not_end_it(parts,
     search = Search(space, 2, lambda scored: (1.0,), NoMemory(), False)
     materials = Materials(LOGISTIC, *IRIS, [], {"error_score": np.nan})
     pool = Halting(clock, parts)
-    shift = driving._Shift(search, materials, pool, False, lambda: None, Quiet())
+    shift = driving._Shift(search, materials, pool, 1, False, lambda: None, Quiet())
     if parts:
         shift.run()
         assert len(search.results()[1]) == 2
     else:
         with pytest.raises(StormsweepError, match="no worker was ready within 600 s"):
             shift.run()
+
+
+class TooSmall(Halting):
+    """A site's pool: its workers are killed by data that do not fit, and others come for ever."""
+
+    patience = math.inf
+
+    def __init__(self, fits):
+        super().__init__([0.0], parts=True)
+        self.fits, self.alive = fits, False
+
+    def submit(self, worker, pid, token, function, argument):
+        assert self.births < 100, "workers come and die for ever"
+        if worker == "0" and function is not work:
+            self.alive = False
+            said = "out-of-memory", "it took 3 GiB"
+            self.waiting.append(WorkerLost(worker, "here", pid, *said, token))
+        elif function is work:
+            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+        else:
+            self.waiting.append(Finished(worker, token, None))
+
+    def events(self, timeout):
+        found, self.waiting = self.waiting, []
+        if self.fits and not self.births:
+            found.append(WorkerReady("1", "there", 1))
+        if not self.alive:
+            self.births, self.alive = self.births + 1, True
+            found.append(WorkerReady("0", "here", self.births))
+        return iter(found)
+
+
+@pytest.mark.parametrize("fits", [True, False], ids=["on one of two nodes", "nowhere"])
+def test_data_that_do_not_fit_a_sites_workers_end_a_search_unless_one_can_work(fits):
+    space = chooser("grid", {"C": [1.0]}, None, 0, 12, 1, ())
+    search = Search(space, 12, lambda scored: (1.0,), NoMemory(), False)
+    materials = Materials(LOGISTIC, *IRIS, [], {"error_score": np.nan})
+    pool = TooSmall(fits)
+    shift = driving._Shift(search, materials, pool, 2, False, lambda: None, Quiet())
+    if fits:
+        shift.run()
+        assert len(search.results()[1]) == 12
+        assert pool.births > 6
+    else:
+        with pytest.raises(StormsweepError, match=r"before they hold the data .*it took 3 GiB"):
+            shift.run()
+        assert pool.births - 1 == 6  # Of two workers three times each.
 
 
 class Quiet:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from stormsweep.cluster.pool import Pool
 
 log = logging.getLogger(__name__)
+
+#: What a folder may be called and a job may not, and how much of a folder's name a job's has.
+_NO_JOBS_NAME, _LONGEST = re.compile(r"[^A-Za-z0-9_.+-]"), 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +172,8 @@ def _logging(folder: Path) -> Iterator[None]:
 def _launcher(place: Place, folder: Path) -> JobLauncher:
     from stormsweep.cluster.launchers import JobLauncher
 
-    # PBS wants a letter first, and shows ten characters.
-    name = f"sweep-{folder.name}-stormsweep-workers"
+    # For squeue alone: the key finds the jobs. PBS wants a letter first, and shows ten characters.
+    shown = _NO_JOBS_NAME.sub("-", folder.resolve().name)[:_LONGEST]
+    name = f"sweep-{shown}-stormsweep-workers"
     logs = (folder / "logs").resolve()
     return JobLauncher(place.found.site, name, f"{study_key(folder)}-workers", logs, Path.cwd())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
 import warnings
 
@@ -358,6 +359,20 @@ def test_several_scores_are_traded_off_by_nsga2():
         refit="f1_macro",
     ).fit(*IRIS)
     assert len(search.cv_results_["mean_test_f1_macro"]) == 4
+
+
+def test_what_a_search_keeps_is_read_by_the_owners_group_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(driving, "hire", lambda spent, done, left, workers: left > 0)
+    before = os.umask(0o022)
+    try:
+        folder = tmp_path / "kept"
+        SweepSearchCV(LOGISTIC, SMALL, cv=2, n_jobs=2, directory=folder).fit(*IRIS)
+        assert os.umask(0o022) == 0o022, "a program that searches has lost its own umask"
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o007 for path in [folder, *folder.rglob("*")]}
+    assert modes.keys() >= {"kept", "journal.jsonl", "logs", "driver.log", "worker-0.log"}
+    assert set(modes.values()) == {0}
 
 
 def test_another_search_in_the_same_directory_is_refused(tmp_path):

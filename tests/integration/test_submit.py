@@ -316,15 +316,30 @@ def test_a_job_whose_nodes_are_out_of_service_is_queued_as_sbatch_would(
     assert done.returncode == 0, done.stderr
     waits = "1 of the 2 nodes that fit are down or drained (n2013-1)"
     assert f"on mine; Slurm expects it to wait: {waits}" in done.stdout
-    (job,) = queue(slurm)
-    assert queue(slurm) == {job: "PENDING"}
-    slurm.run("scancel", job)
-    until(lambda: not queue(slurm), tmp_path / "runs" / "digits")
+    wait_in_vain(slurm, tmp_path)
+    # A whole partition: what sites do for their maintenance.
+    write_site(tmp_path)
+    slurm.run("scontrol", "update", "partitionname=batch", "state=down")
+    done = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "on mine; Slurm expects it to wait: partition 'batch' is down" in done.stdout
+    wait_in_vain(slurm, tmp_path)
+    slurm.run("scontrol", "update", "partitionname=batch", "state=drain")
+    refused = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert "partition: given 'batch', which takes no jobs: drain" in refused.stderr
+    slurm.run("scontrol", "update", "partitionname=batch", "state=down")
     # What is wrong otherwise is refused all the same.
     write_site(tmp_path, nodes=3)
     refused = called(tmp_path, "submit", "runs/digits", "--site", "mine")
     assert "nodes: given 3; partition 'batch' has 2 that fit" in refused.stderr
     assert not queue(slurm)
+
+
+def wait_in_vain(slurm: MiniSlurm, place: Path) -> None:
+    (job,) = queue(slurm)
+    assert queue(slurm) == {job: "PENDING"}
+    slurm.run("scancel", job)
+    until(lambda: not queue(slurm), place / "runs" / "digits")
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ from stormsweep.errors import nearest
 
 #: One line for each node of each partition; `read_partitions` understands it.
 SINFO = ["sinfo", "--all", "--noheader", "--Node", "--format=%P|%a|%l|%s|%N|%c|%m|%T|%f|%G"]
+#: States of a partition in which sbatch queues a job for it.
+_TAKES_JOBS = ("up", "down")
 _DOWN = ("down", "drain", "fail", "maint", "unknown", "inval", "future")
 
 
@@ -50,7 +52,8 @@ class Partition:
     name : str
     default : bool
         Whether jobs that name none go there.
-    up : bool
+    state : str
+        As sinfo says it: ``up``, ``down`` (jobs are taken, and wait), ``drain``, ``inactive``.
     longest : int or None
         Seconds that a job may ask for; None: no limit.
     most_nodes : int or None
@@ -60,7 +63,7 @@ class Partition:
 
     name: str
     default: bool
-    up: bool
+    state: str
     longest: int | None
     most_nodes: int | None
     nodes: tuple[Node, ...]
@@ -96,7 +99,7 @@ def read_partitions(out: str) -> dict[str, Partition]:
             raise ValueError(f"{line!r} is not about a node") from None
         nodes = (*(found[name].nodes if name in found else ()), node)
         most_nodes = int(most) if most.isdigit() else None
-        found[name] = Partition(name, default, parts[1] == "up", limit, most_nodes, nodes)
+        found[name] = Partition(name, default, parts[1], limit, most_nodes, nodes)
     if not found:
         raise ValueError("it names no partition")
     return found
@@ -172,7 +175,8 @@ def misfit(site: Site, partitions: Mapping[str, Partition]) -> tuple[str, str] |
     -------
     tuple or None
         The key, and what was given and what is there; None: it fits. Nodes that are down count as
-        there: they come back.
+        there, and so does a partition that takes jobs while it is down: they come back. Limits of
+        the partition that a QOS may lift are left to Slurm where the site names a QOS.
     """
     partition = partition_of(site, partitions)
     if partition is None:
@@ -181,9 +185,9 @@ def misfit(site: Site, partitions: Mapping[str, Partition]) -> tuple[str, str] |
             return "partition", f"is not set, and the cluster has no default; it has {names}"
         near = nearest(site.partition, partitions)
         return "partition", f"given {site.partition!r}{near}; the cluster has {names}"
-    if not partition.up:
-        return "partition", f"given {partition.name!r}, which is down"
-    longest = partition.longest
+    if partition.state not in _TAKES_JOBS:
+        return "partition", f"given {partition.name!r}, which takes no jobs: {partition.state}"
+    longest = partition.longest if site.qos is None else None
     if site.walltime and longest is not None and walltime_seconds(site.walltime) > longest:
         return "walltime", (
             f"given {site.walltime}; partition {partition.name!r} allows at most {clock(longest)}"
@@ -207,10 +211,13 @@ def suitable(site: Site, partition: Partition) -> list[Node]:
 
 
 def away(site: Site, partition: Partition) -> str:
-    """Say which nodes are down or drained that a site's job waits for; empty: there are enough.
+    """Say what is out of service that a site's job waits for; empty: nothing.
 
-    `sbatch --test-only` refuses such a job, and `sbatch` queues it.
+    The partition, or nodes that are down or drained. `sbatch --test-only` refuses such a job or
+    says when it would start otherwise, and `sbatch` queues it.
     """
+    if partition.state != "up":
+        return f"partition {partition.name!r} is {partition.state}"
     nodes = suitable(site, partition)
     gone = [node.name for node in nodes if not node.usable]
     if len(nodes) - len(gone) >= site.nodes:
@@ -243,7 +250,8 @@ def _nodes_misfit(site: Site, partition: Partition) -> tuple[str, str] | None:
             f"the largest node {where} has {cpus}"
         )
     fit = len(suitable(site, partition))
-    limit = fit if partition.most_nodes is None else min(fit, partition.most_nodes)
+    most = partition.most_nodes if site.qos is None else None
+    limit = fit if most is None else min(fit, most)
     if site.nodes > limit:
         why = "has" if limit == fit else "allows a job"
         return "nodes", (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stormsweep.cluster.jobscript import setup_mistake
-from stormsweep.cluster.partitions import away, misfit, partition_of
+from stormsweep.cluster.partitions import Partition, away, misfit, partition_of
 from stormsweep.cluster.scheduler import scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, locate_site
@@ -35,8 +35,13 @@ _WORDS = {
     "node count": "nodes",
     "more processors": "nodes",
 }
-#: What it says of a job whose nodes are there, but out of service.
-_OUT_OF_SERVICE = ("node configuration is not available", "node not available")
+#: What it says of a job whose nodes or partition are there, but out of service.
+_OUT_OF_SERVICE = (
+    "node configuration is not available",
+    "node not available",
+    "partition configuration not available now",
+    "partition in down state",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,8 +221,8 @@ class Answer(NamedTuple):
     start : str
         When and where it would start; empty where Slurm does not say.
     away : str
-        Which nodes that it could use are out of service, where too few are left for it; else
-        empty.
+        What is out of service that it waits for: nodes, where too few are left for it, or the
+        partition; else empty.
     """
 
     start: str = ""
@@ -225,7 +230,7 @@ class Answer(NamedTuple):
 
     @property
     def expected(self) -> str:
-        """``to start at <time> on <nodes>``, or ``to wait: <nodes away>``, or empty."""
+        """``to start at <time> on <nodes>``, or ``to wait: <what is away>``, or empty."""
         return self.start or (f"to wait: {self.away}" if self.away else "")
 
 
@@ -244,7 +249,7 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> str:
     Returns
     -------
     str
-        Which nodes are out of service, where it has to wait for some; else empty.
+        What is out of service that it has to wait for; else empty.
 
     Raises
     ------
@@ -289,6 +294,27 @@ def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm
     SlurmError
         If Slurm is in trouble.
     """
+    partition = fitting(found, nodes_asked, commands)
+    gone = away(found.site, partition)
+    try:
+        start = expected(commands.test_only(script, Path.cwd()))
+    except SlurmError as error:
+        # To queue it is what sbatch does, where that is out of service and nothing else is wrong.
+        if gone and error.refused and any(words in error.said.lower() for words in _OUT_OF_SERVICE):
+            return Answer(away=gone)
+        raise refusal(found, error) from None
+    # Slurm answers for a partition that is down as if it were up.
+    return Answer(start if partition.state == "up" else "", gone)
+
+
+def fitting(found: Found, nodes_asked: bool, commands: Slurm) -> Partition:
+    """Return the partition of a site's jobs, which has what they ask for.
+
+    Raises
+    ------
+    StudyFileError
+        If it has not; parameters and the other errors are those of `asked_of_slurm`.
+    """
     partitions = commands.partitions()
     wrong = misfit(found.site, partitions)
     if wrong is not None:
@@ -296,14 +322,8 @@ def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm
         where = "--nodes" if key == "nodes" and nodes_asked else found.key(key)
         raise StudyFileError(f"{where}: {why}")
     partition = partition_of(found.site, partitions)
-    gone = "" if partition is None else away(found.site, partition)
-    try:
-        return Answer(expected(commands.test_only(script, Path.cwd())), gone)
-    except SlurmError as error:
-        # To queue it is what sbatch does, where the nodes are out of service and nothing else is.
-        if gone and error.refused and any(words in error.said for words in _OUT_OF_SERVICE):
-            return Answer(away=gone)
-        raise refusal(found, error) from None
+    assert partition is not None  # It fits.
+    return partition
 
 
 def expected(line: str) -> str:

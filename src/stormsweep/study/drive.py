@@ -129,9 +129,13 @@ class Drive:
                 log.info("job %s was cancelled: this one does not go on", link.after)
                 self._cancel_waiting()
                 return _INTERRUPTED
+            if link.after is None:
+                # Another chain's study is no reason to submit anything.
+                refuse_if_busy(link.directory)
             self._look_at_clock()
             self._begin_successor()
-            self._await_predecessor()
+            if link.after is not None:
+                self._await_predecessor()
             outcome = train(self._study, self._site, watcher, link.retry_failed, self.leaving)
             if outcome.unfinished:
                 code = self._hand_over("the walltime ends soon")
@@ -240,7 +244,7 @@ class Drive:
         self._successor = Successor(
             self._commands,
             lambda: self._submit(self._commands, following),
-            lambda: self._waiting(driver_key(link.directory)),
+            self._waiting,
             lambda: idle >= MOST_IDLE and not self._got_on(),
         )
         self._successor.start()
@@ -248,13 +252,13 @@ class Drive:
     def _cancel_waiting(self) -> None:
         """Cancel what was sent ahead to go on after this job."""
         with contextlib.suppress(SlurmError):
-            if (id := self._waiting(driver_key(self._link.directory))) is not None:
+            if (id := self._waiting()) is not None:
                 self._soon.cancel([id])
 
-    def _waiting(self, key: str) -> str | None:
-        jobs = self._commands.jobs_of(key).items()
-        waiting = [id for id, job in jobs if job.state == "PENDING" and id != self._job]
-        # Of two, the one that waits for this job: the other waits for that.
+    def _waiting(self) -> str | None:
+        # Those of another chain are its own: it ends where one of them is cancelled.
+        jobs = self._commands.jobs_of(driver_key(self._link.directory, self._job)).items()
+        waiting = [id for id, job in jobs if job.state == "PENDING"]
         return min(waiting, key=int, default=None)
 
     def _got_on(self) -> bool:
@@ -269,8 +273,6 @@ class Drive:
                 refuse_if_busy(self._link.directory)
                 break
             except StudyBusyError:
-                if self._link.after is None:
-                    raise
                 time.sleep(2.0)
 
     def _abandon(self) -> None:
@@ -311,7 +313,7 @@ class Drive:
     def _submit(self, commands: slurm.Slurm, link: Link) -> str:
         site = self._site.site
         script = job_script(site, link.order(self._study.file.study.name, site))
-        return commands.submit(script, Path.cwd(), driver_key(link.directory))
+        return commands.submit(script, Path.cwd(), driver_key(link.directory, link.after))
 
     def _go_on(self) -> str:
         link = self._link

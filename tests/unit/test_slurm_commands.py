@@ -256,6 +256,17 @@ def test_a_job_on_the_real_slurm(slurm: MiniSlurm, tmp_path: Path) -> None:
     commands.cancel(ids)
 
 
+def test_a_job_begins_with_the_environment_that_is_given_and_no_other_jobs_own(
+    slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = os.environ | {"MARK": "a=b", "SLURM_JOB_ID": "7", "SBATCH_EXPORT": "NONE"}
+    monkeypatch.setenv("MARK", "of set-up lines")
+    script = "#!/bin/bash\n#SBATCH --output=out\necho $SLURM_JOB_ID $MARK\n"
+    id = Slurm().submit(script, tmp_path, environment=given)
+    assert wait(lambda: Slurm().jobs([id])[id].over, 60), slurm.logs()
+    assert (tmp_path / "out").read_text() == f"{id} a=b\n"
+
+
 def test_a_job_whose_number_got_lost_is_found_on_the_real_slurm(
     slurm: MiniSlurm, fakes: Fakes
 ) -> None:

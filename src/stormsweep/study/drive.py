@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,7 +49,12 @@ _GONE_S = 60.0
 _DONE, _UNFINISHED, _MISTAKE, _INTERRUPTED = 0, 1, 2, 130
 
 
-def drive(link: Link, watcher: Watcher, done: Callable[[Study, Outcome], None]) -> int:
+def drive(
+    link: Link,
+    watcher: Watcher,
+    done: Callable[[Study, Outcome], None],
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Carry a study on in this job, and see to it that the next one does after that.
 
     Parameters
@@ -60,6 +65,8 @@ def drive(link: Link, watcher: Watcher, done: Callable[[Study, Outcome], None]) 
         Shown what goes on.
     done : callable
         What is to be done once nothing is left to train, such as writing the report.
+    environment : mapping of str to str, optional
+        What the next job is to begin with; none: this process's environment.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def drive(link: Link, watcher: Watcher, done: Callable[[Study, Outcome], None]) 
         raise UserError(
             "drive: is what a job runs; submit one: stormsweep submit STUDY --site NAME"
         )
-    with Drive(link, job, slurm.Slurm()) as driver:
+    with Drive(link, job, slurm.Slurm(), environment) as driver:
         return driver.run(watcher, done)
 
 
@@ -91,10 +98,19 @@ class Drive:
         Its number.
     commands : Slurm
         Slurm's commands.
+    environment : mapping of str to str, optional
+        What the next job is to begin with; none: this process's environment.
     """
 
-    def __init__(self, link: Link, job: str, commands: slurm.Slurm) -> None:
+    def __init__(
+        self,
+        link: Link,
+        job: str,
+        commands: slurm.Slurm,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._link, self._job, self._commands = link, job, commands
+        self._environment = environment
         #: For what the study waits for.
         self._soon = slurm.Slurm(_PATIENCE)
         self._site = with_nodes(locate_site(link.site, link.sites_file, "--site"), link.nodes)
@@ -313,7 +329,8 @@ class Drive:
     def _submit(self, commands: slurm.Slurm, link: Link) -> str:
         site = self._site.site
         script = job_script(site, link.order(self._study.file.study.name, site))
-        return commands.submit(script, Path.cwd(), driver_key(link.directory, link.after))
+        key = driver_key(link.directory, link.after)
+        return commands.submit(script, Path.cwd(), key, self._environment)
 
     def _go_on(self) -> str:
         link = self._link

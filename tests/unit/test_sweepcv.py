@@ -567,6 +567,43 @@ def test_data_that_do_not_fit_a_sites_workers_end_a_search_unless_one_can_work(f
         assert pool.births - 1 == 6  # Of two workers three times each.
 
 
+class Crowd:
+    """A pool of three workers, which notes how many of them are at work at a time."""
+
+    patience = 600.0
+
+    def __init__(self):
+        self.waiting = [WorkerReady(str(number), "here", 1) for number in range(3)]
+        self.at_work = self.most_at_work = 0
+
+    def want(self, tasks):
+        pass
+
+    def submit(self, worker, pid, token, function, argument):
+        if function is work:
+            self.at_work += 1
+            self.most_at_work = max(self.most_at_work, self.at_work)
+            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+        else:
+            self.waiting.append(Finished(worker, token, None))
+
+    def events(self, timeout):
+        found, self.waiting = self.waiting, []
+        for event in found:
+            self.at_work -= isinstance(event, Finished) and event.result is not None
+            yield event
+
+
+def test_no_more_workers_of_a_sites_nodes_work_than_were_asked_for():
+    space = chooser("grid", {"C": [1.0]}, None, 0, 12, 1, ())
+    search = Search(space, 12, lambda scored: (1.0,), NoMemory(), False)
+    materials = Materials(LOGISTIC, *IRIS, [], {"error_score": np.nan})
+    pool = Crowd()
+    driving._Shift(search, materials, pool, 2, False, lambda: None, Quiet()).run()
+    assert len(search.results()[1]) == 12
+    assert pool.most_at_work == 2
+
+
 class Quiet:
     """Callbacks of nobody."""
 

@@ -39,7 +39,7 @@ class Crew:
     Attributes
     ----------
     workers : int
-        How many at most.
+        How many work at a time, at most.
     place : Place or None
         Where; None: on this machine.
     folder : Path or None
@@ -54,6 +54,12 @@ class Crew:
     def here(self) -> bool:
         """Whether the process of the search may do the work itself."""
         return self.place is None
+
+    @property
+    def per_node(self) -> int:
+        """Workers of each node of a site, no more than make up those that may work."""
+        assert self.place is not None
+        return math.ceil(self.workers / self.place.nodes[1])
 
     def at_most(self, tasks: int) -> Crew:
         """Return a crew of this machine in which nobody is without a task; of a site itself."""
@@ -88,8 +94,7 @@ class Crew:
 
         site = place.found.site
         order = dataclasses.replace(
-            node_order(site, min(self.workers, site.workers_per_node), (folder / "logs").resolve()),
-            gpus=place.gpus,
+            node_order(site, self.per_node, (folder / "logs").resolve()), gpus=place.gpus
         )
         launcher = _launcher(place, folder)
         gone = refuse_unfit(place, folder, job_script(launcher, folder))

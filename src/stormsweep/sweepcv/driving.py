@@ -140,6 +140,8 @@ class _Shift:
         self._search, self._materials, self._pool = search, materials, pool
         self._hand, self._check = lend_a_hand, check
         packed = pack(materials)
+        #: How many tasks may be under way: the nodes of a site may hold some workers more.
+        self._most = workers
         self._parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
         self._pid: dict[str, int] = {}
         #: Worker to the number of parts that it holds.
@@ -190,8 +192,7 @@ class _Shift:
 
     def _give_out(self) -> None:
         for worker in sorted(self._idle):
-            task = self._search.next()
-            if task is None:
+            if len(self._at) >= self._most or (task := self._search.next()) is None:
                 return
             self._idle.discard(worker)
             self._at[task.token] = task

@@ -25,6 +25,8 @@ GAPS = (1.0, 9.0)
 _PATIENCE = 12.0
 #: A study that is not done within so many seconds never will be, on a busy machine neither.
 _LIMIT = 1800.0
+#: Seconds from look to look for nodes that Slurm has drained.
+_ROUND = 10.0
 #: Seconds within which processes and jobs must be gone after the end.
 _GONE = 60.0
 #: How many of the faults wait for a worker to be there: starting takes long, and hits little.
@@ -66,6 +68,8 @@ class Story:
     gone: float
     #: Why the command was given again.
     again: list[str] = field(default_factory=list)
+    #: Nodes that Slurm had drained by itself, and that were resumed.
+    resumed: int = 0
     walltimes: list[Any] = field(default_factory=list)
 
 
@@ -108,6 +112,7 @@ class Trial:
         self._drivers = 0
         self._due, self._waits = 0.0, chance.random() < _AT_WORK
         self._kind, self._tried = "", 0.0
+        self._round = 0.0
 
     def go(self, reference: dict[tuple[str, int], dict[str, float]]) -> Story:
         """Live through it."""
@@ -118,6 +123,7 @@ class Trial:
         while not self._over():
             world.look()
             world.mend()
+            self._resume()
             self._maybe_strike()
             self._go_on()
             if time.monotonic() - began > _LIMIT:
@@ -164,8 +170,6 @@ class Trial:
             return
         failed = self._notice_failures()
         cause = self._cause(bool(process.returncode))
-        if process.returncode and world.resume_drained():
-            cause = cause or "refused for a node that Slurm had drained; resumed as by its operator"
         if failed or cause:
             story.again.append(cause or "failed runs are tried again")
         else:
@@ -176,6 +180,15 @@ class Trial:
         time.sleep(self.chance.uniform(0.0, 2.0))
         world.mend()
         self._command()
+
+    def _resume(self) -> None:
+        """See every few seconds to nodes that Slurm has drained by itself, as operators do.
+
+        Not while Slurm is in trouble of our making: its commands would hang, and we with them.
+        """
+        if time.monotonic() >= self._round and not self.world.undo:
+            self.story.resumed += len(self.world.resume_drained())
+            self._round = time.monotonic() + _ROUND
 
     def _queue_is_empty(self) -> bool:
         """Look twice: a job is not in the queue yet that was just submitted."""

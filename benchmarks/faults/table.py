@@ -41,6 +41,7 @@ def table(told: dict[str, Any]) -> str:
         _row("all", len(faults), sum(bool(fault["lost"]) for fault in faults), len(lost), lost)
     )
     by_way = {way: sum(study["way"] == way for study in studies) for way in ("run", "submit")}
+    resumed = sum(study.get("resumed", 0) for study in studies)
     unmet = sum(not fault["met"] for fault in faults)
     lines += [
         "",
@@ -63,6 +64,7 @@ def table(told: dict[str, Any]) -> str:
         f"{sum(study['set_aside'] for study in studies)} runs set aside after three kills and "
         "tried again. The same command was given again",
         *_again(studies),
+        f"Nodes that Slurm drained by itself and that were resumed, as operators do: {resumed}.",
         f"Of troubles made for sbatch and srun, {unmet} met no call. The last process and job were",
         f"gone at most {max(study['gone'] for study in studies):.1f} s after the end of a study.",
         "",

@@ -257,7 +257,7 @@ class World:
             for name in drained:
                 self.cluster.run("scontrol", "update", f"nodename={name}", "state=resume")
         except (SlurmFailedError, subprocess.TimeoutExpired):
-            return []  # Slurm is away: the next refusal will do.
+            return []  # Slurm is away: the next round will do.
         return drained
 
     def mend(self, all_: bool = False) -> None:

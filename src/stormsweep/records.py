@@ -118,8 +118,8 @@ class SessionBegun:
         have work), ``cores_per_node`` (that are charged: all of a node that is exclusive),
         ``gpus_per_node``, ``walltime_seconds``, ``workers_per_node``, ``threads_per_worker``,
         ``price_per_core_hour``, ``price_per_gpu_hour``; ``inside``: whether the nodes are those of
-        the driver's own job, which had run for ``held_seconds`` when the session began. Empty in
-        journals of 0.1.
+        the driver's own job, which had run for ``held_seconds`` when the session began, and waited
+        in the queue for ``queued_seconds``. Empty in journals of 0.1.
     opened : float
         When the first tasks could be given out; 0 in journals of 0.1.
     driver_seconds : float
@@ -194,6 +194,7 @@ class WorkerEvent:
 
     ``failure`` says why it was lost: ``killed``, ``out-of-memory``, ``walltime``,
     ``node-failure``, ``cancelled`` or ``preempted``; empty in the first journals of 0.1.
+    ``processor`` is that of its machine, said where it became ready; not in journals of 0.1.
     """
 
     kind: ClassVar[str] = "worker"
@@ -204,6 +205,7 @@ class WorkerEvent:
     pid: int
     detail: str = ""
     failure: str = ""
+    processor: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from stormsweep.cluster import machine
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.files import write_json
-from stormsweep.records import SessionBegun, SessionEnded
+from stormsweep.records import SessionBegun, SessionEnded, WorkerEvent
 from stormsweep.results.journal import of_kind, read
 from stormsweep.scaling.accounts import account
 from stormsweep.study import drive, lock
@@ -119,6 +120,9 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     entries = read(directory / "journal.jsonl")
     (begun,) = of_kind(entries, SessionBegun)
     assert begun.allotment["inside"]
+    assert 0 <= begun.allotment["queued_seconds"] < 600
+    ready = [one for one in of_kind(entries, WorkerEvent) if one.event == "ready"]
+    assert {one.processor for one in ready} == {machine.processor()}
     # The job's nodes are charged from its first second to its last; the report is after the end
     # of the session.
     spent, per_node = account(entries), begun.allotment["cores_per_node"]

@@ -58,6 +58,28 @@ def test_the_queue_of_a_site_is_foretold_of_that_site_alone() -> None:
     assert known.starts == {"slow": (60.0,), "quick": (5.0,)}
 
 
+def test_a_submitted_job_waited_and_not_the_steps_that_it_was_granted_at_once() -> None:
+    """Four nodes without a wait would hide three that waited an hour."""
+    job = {"scheduler": "slurm", "nodes": 2, "inside": True, "held_seconds": 20.0}
+    waited = dataclasses.replace(begun(1, "big"), allotment=job | {"queued_seconds": 10_800.0})
+    records: list[Any] = [(100.0, waited)]
+    for node in ("1", "2"):
+        records += [(110.0, NodeEvent(1, node, "asked")), (110.0, NodeEvent(1, node, "granted"))]
+        records.append((118.0, WorkerEvent(1, f"w-{node}-0", "ready", "n", 1)))
+    # One that failed has another in its place, for which nobody waited either.
+    records += [(500.0, NodeEvent(1, "3", "asked")), (500.0, NodeEvent(1, "3", "granted"))]
+    records.append((506.0, WorkerEvent(1, "w-3-0", "ready", "n", 1)))
+    # An older journal does not say how long the job waited.
+    records.append((9000.0, dataclasses.replace(begun(2, "big"), allotment=job)))
+    records += [(9001.0, NodeEvent(2, "1", "asked")), (9001.0, NodeEvent(2, "1", "granted"))]
+    known = around([Entry(when, record) for when, record in records])
+    assert known.waits == {"big": Wait(10_800.0)}
+    # From the begin of the job, 20 s before its driver's session.
+    assert known.starts == {"big": (38.0, 38.0, 6.0)}
+    unknown = around([Entry(when, record) for when, record in records if when >= 9000])
+    assert unknown.waits == {}
+
+
 @pytest.mark.parametrize(
     ("start", "seconds", "each"),
     [(4.0, 20.0, 0.01), (0.0, 20.0, 0.002), (4.0, 2000.0, 0.002)],

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from stormsweep.errors import JournalError
 from stormsweep.report import drawing, interactions, slices, style, timings, words, write_report
 from stormsweep.report.material import Material
+from stormsweep.report.tables import escape
 from stormsweep.results import frames, journal
 from stormsweep.results.contenders import contest
 from stormsweep.results.summary import differences, summary
@@ -104,6 +106,12 @@ def test_latex_tables_are_balanced_and_escaped(study: Path) -> None:
     assert len({line.count("&") for line in rows}) == 1
     assert len(rows) == 1 + len(frames.configurations(journal.read(study / "journal.jsonl")))
     assert "_" not in text.replace("tab:configurations", "")
+
+
+def test_what_latex_would_print_as_other_signs_or_stop_at_is_spelt_out() -> None:
+    assert escape("a<b>c|d") == r"a\textless{}b\textgreater{}c\textbar{}d"
+    for infinite in (math.inf, -math.inf):
+        assert escape(words.number(infinite)).isascii()
 
 
 def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) -> None:

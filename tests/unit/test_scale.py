@@ -262,7 +262,16 @@ def test_cores_across_sockets_are_each_given_once(
 Seconds = Callable[[Cell, int], float]
 
 
-def write_cell(folder: Path, cell: Cell, runs: Sequence[Run], pace: float, **changes: Any) -> None:
+def write_cell(
+    folder: Path,
+    cell: Cell,
+    runs: Sequence[Run],
+    pace: float,
+    node: dict[str, Any] | None = None,
+    processor: str = "",
+    host: str = "node17",
+    **changes: Any,
+) -> None:
     """Write the journal of a measurement whose tasks take `pace` seconds per 100 of a batch."""
     start, layout = journals.START, cell.layout
     lines: list[tuple[float, Record]] = [(start, journals.about(SPACE, 2))]
@@ -270,9 +279,12 @@ def write_cell(folder: Path, cell: Cell, runs: Sequence[Run], pace: float, **cha
         (start, RunPlanned(run.id, run.hyperparameters, run.fold, list(run.milestones)))
         for run in runs
     ]
-    lines.append((start, SessionBegun(1, "node17", 1, "local", layout.workers, layout.threads)))
+    site = "local" if node is None else "taki"
+    allotted = {} if node is None else {"nodes": layout.nodes, **node}
+    begun = SessionBegun(1, "node17", 1, site, layout.workers, layout.threads, allotted)
+    lines.append((start, begun))
     for number in range(layout.workers):
-        ready = WorkerEvent(1, str(number), "ready", "node17", number)
+        ready = WorkerEvent(1, str(number), "ready", host, number, processor=processor)
         lines.append((start + 1 + number, ready))
     began = start + layout.workers
     free = dict.fromkeys(map(str, range(layout.workers)), began)
@@ -365,6 +377,27 @@ def test_speed_ups_are_ratios_of_medians_with_what_repeats_allow(tmp_path: Path)
     assert found.best == two
 
 
+def test_core_hours_are_those_of_whole_nodes_where_a_site_has_them_exclusive(
+    tmp_path: Path,
+) -> None:
+    """One worker on a node of its own would look cheapest, and is charged most."""
+    wanted = [Layout(1, 1), Layout(4, 1), Layout(8, 1, nodes=2)]
+    found = scaled(tmp_path / "a", wanted, lambda _: 1.0, node={"cores_per_node": 4})
+    held = found.strong["seconds"] + found.strong["startup_seconds"]
+    charged = [4 * one["nodes"] for one in found.strong.to_dict("records")]
+    assert list(found.strong["core_hours"] * 3600 / held) == pytest.approx(charged)
+    said = " ".join(told_of.answer(found))
+    assert f"Best layout: 8 workers {TIMES} 1 thread on 2 nodes" in said
+    assert f"The fewest core-hours takes 4 workers {TIMES} 1 thread" in said
+    # The efficiency is over the cores that were computed on.
+    assert found.strong["efficiency"].tolist()[0] == 1
+    # Nobody says how many cores a node has: what was computed on is not what is charged.
+    unknown = scaled(tmp_path / "b", wanted, lambda _: 1.0, node={})
+    assert unknown.strong["core_hours"].isna().all()
+    assert "fewest core-hours" not in " ".join(told_of.answer(unknown))
+    assert "the site says no cores_per_node" in told_of.strong_table(unknown).note
+
+
 def test_weak_scaling_counts_the_work_that_there_was(tmp_path: Path) -> None:
     """Runs of a worker are an odd number of batch sizes that cost four to one."""
     wanted = [Layout(1, 1), Layout(2, 1), Layout(4, 1)]
@@ -414,6 +447,35 @@ def test_scores_that_differ_between_layouts_are_told_loudly(tmp_path: Path) -> N
     wrong = measured.read_site(folder)
     assert wrong.different_scores == ["2 workers x 1 thread and 1 worker x 1 thread"]
     assert any("scores are NOT the same" in one for one in wrong.remarks)
+
+
+def test_processors_of_two_kinds_may_round_differently_and_those_of_one_may_not(
+    tmp_path: Path,
+) -> None:
+    """Else every repeat on such a partition ends with an error that nothing can mend."""
+    wanted = [Layout(1, 1), Layout(2, 1)]
+    scaled(tmp_path, wanted, lambda _: 1.0, repeats=1, processor="old", scores={"roc_auc": 0.5})
+    folder = tmp_path / "scale" / "local"
+    work = Work(tuple(spread(plan_of(SPACE).runs, 1)))
+    two = Cell(Layout(2, 1), len(work.runs), 1)
+
+    def again(score: float, processor: str, host: str = "node18") -> measured.Findings:
+        shutil.rmtree(folder / two.name)
+        scores = {"roc_auc": score}
+        more: dict[str, Any] = {"processor": processor, "host": host, "scores": scores}
+        write_cell(folder / two.name, two, work.runs, 1.0, **more)
+        return measured.read_site(folder)
+
+    other = again(0.5 + 1e-7, "new")
+    assert other.different_scores == []
+    assert any("round differently: new, old." in one for one in other.remarks)
+    # An error is no rounding, and one kind of processor does not round in two ways.
+    assert again(0.6, "new").different_scores
+    assert again(0.5 + 1e-7, "old").different_scores
+    alike = again(0.5, "new")
+    assert any(one.endswith("with the same number of threads.") for one in alike.remarks)
+    # A journal that does not say: another machine may be of another kind.
+    assert again(0.5 + 1e-7, "").different_scores == []
 
 
 def test_what_was_interrupted_is_no_measurement(tmp_path: Path) -> None:
@@ -469,6 +531,19 @@ def test_no_law_is_fitted_to_two_numbers_of_workers(tmp_path: Path) -> None:
     assert 0.1 < fitted["amdahl"].parameters["serial_fraction"] < 0.2
     assert len(told_of.law_rows(four)) == 2
     assert "Workers of 1 thread follow" in " ".join(told_of.answer(four))
+
+
+def test_a_law_is_not_called_the_best_where_no_other_was_tried(tmp_path: Path) -> None:
+    """Three numbers of workers leave the universal law without one to be tried on."""
+    counts = (1, 2, 4)
+    three = scaled(tmp_path, [Layout(n, 1) for n in counts], lambda one: 1 + 0.1 * one.repeat)
+    assert {law.name for law in three.laws[1, "within"]} == {"amdahl", "usl"}
+    said = " ".join(told_of.answer(three))
+    assert "Workers of 1 thread by Amdahl's law, which so few numbers of workers cannot" in said
+    assert "law best" not in said
+    picture = drawn.speedup_picture(three)
+    assert picture is not None
+    assert "fits best" not in picture.caption
 
 
 def test_a_damaged_note_of_measurements_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from stormsweep.config.sites import Site
 from stormsweep.config.study import EngineTable
+from stormsweep.config.walltimes import MOST_IDLE
 from stormsweep.errors import UserError
 from stormsweep.records import StudyBegun
 from stormsweep.results import frames
@@ -204,10 +205,39 @@ def test_walltimes_cut_runs_at_epochs_and_further_jobs_go_on() -> None:
 
 def test_a_run_whose_epoch_fits_into_no_walltime_is_given_up_as_the_driver_does() -> None:
     plan = plan_of([1], epochs=(4,))
-    made = simulated(plan, Machine("mine", walltime=200.0))
+    made = simulated(plan, Machine("mine", walltime=200.0, chain=False))
     assert len(made.given_up) == len(plan.runs)
     assert made.tasks == 0
+    assert made.finished
     assert made.jobs >= 3 * len(plan.runs)
+
+
+def test_jobs_that_follow_each_other_end_at_a_run_that_fits_into_none_of_them() -> None:
+    """Each is a driver that tries it again: nothing fails, and the study is never done."""
+    plan = plan_of([1, 64], epochs=(4,))
+    made = simulated(plan, Machine("mine", walltime=200.0, workers_per_node=1))
+    long = {run.id for run in plan.runs if run.hyperparameters["batch_size"] == 1}
+    assert not made.finished
+    assert made.tasks == 0, "its worker is at the longest run, from the begin of each job"
+    assert made.jobs == MOST_IDLE + 1
+    assert len(set(made.given_up)) == 1
+    assert set(made.given_up) <= long
+    # With more workers the others are done meanwhile; then the jobs end as well.
+    most = simulated(plan, Machine("mine", walltime=200.0, workers_per_node=len(long) + 2))
+    assert most.tasks == len(plan.runs) - len(long)
+    assert not most.finished
+    assert set(most.given_up) == long
+    assert most.jobs >= MOST_IDLE + 1
+
+
+def test_a_run_that_its_walltime_cut_off_late_in_a_job_counts_as_one_that_had_no_time() -> None:
+    """The driver judges a worker that was ended at its work whatever time that had."""
+    plan = plan_of([1, 64], epochs=(4,))
+    site = Machine("mine", walltime=200.0, chain=False, workers_per_node=1, start_up=(150.0,))
+    made = simulated(plan, site, trace=True)
+    assert set(made.given_up) == {
+        run.id for run in plan.runs if run.hyperparameters["batch_size"] == 1
+    }
 
 
 def test_runs_of_a_bundle_compile_once_and_take_their_shares() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -141,6 +142,15 @@ def test_nonsense_of_squeue_and_sinfo_is_no_news(fakes: Fakes) -> None:
         Slurm().states(["1"])
     with pytest.raises(SlurmError, match="cannot be understood"):
         Slurm().partitions()
+
+
+def test_a_wait_that_squeue_does_not_know_is_not_made_up(fakes: Fakes) -> None:
+    fakes.put("squeue", "echo 2026-01-01T10:00:00 2026-01-01T13:00:05")
+    assert Slurm().waited("7") == 10_805
+    for said in ("2026-01-01T10:00:00 N/A", "N/A", ""):
+        fakes.put("squeue", f"echo {said}")
+        with pytest.raises(SlurmError):
+            Slurm().waited("7")
 
 
 def test_one_squeue_asks_for_a_thousand_jobs(fakes: Fakes) -> None:
@@ -311,6 +321,22 @@ def test_why_a_job_ends_tells_a_scancel_from_a_node_that_failed(
     assert wait(lambda: commands.ended_for(other) == "NodeDown", 10)
     assert commands.states([one]) in ({one: "COMPLETING"}, {one: "CANCELLED"})
     assert commands.ended_for(one) == ""
+
+
+def test_a_job_waits_in_the_queue_from_when_the_one_before_it_is_over(
+    slurm: MiniSlurm, tmp_path: Path
+) -> None:
+    """Else each job of a chain is said to have waited for as long as the one before it ran."""
+    commands = Slurm()
+    first = commands.submit("#!/bin/bash\n#SBATCH --time=10\nsleep 5\n", tmp_path)
+    script = f"#!/bin/bash\n#SBATCH --time=10 --dependency=afterany:{first}\nsleep 60\n"
+    second = commands.submit(script, tmp_path)
+    assert wait(lambda: commands.states([second])[second] == "RUNNING", 60)
+    columns = "--Format=SubmitTime:32,StartTime:32"
+    said = slurm.run("squeue", "--noheader", f"--jobs={second}", columns).split()
+    submitted, began = (dt.datetime.fromisoformat(word).timestamp() for word in said)
+    assert 0 <= commands.waited(second) <= began - submitted - 4
+    slurm.run("scancel", second)
 
 
 def test_a_command_that_somebody_killed_was_not_refused() -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from stormsweep import Study
 from stormsweep.cli import follow, watch
-from stormsweep.records import Entry, RunPlanned, SessionBegun, TaskDone
+from stormsweep.records import Entry, RunPlanned, SearchEnded, SessionBegun, TaskDone
 from stormsweep.results.journal import JournalWriter, encode, read
 from stormsweep.study.follow import Following
 from stormsweep.study.lock import DriverLock
@@ -141,6 +141,67 @@ def test_who_follows_sees_who_does_what_and_what_failed(directory: Path) -> None
     assert (gone.busy, gone.at_work) == (None, ())
 
 
+LEARNING = """[study]
+name = "half"
+[data]
+source = "twin"
+[search]
+strategy = "asha"
+sampler = "random"
+trials = 40
+first_folds = 3
+[search.space]
+batch_size = [256, 512, 1024]
+learning_rate = {low = 0.0001, high = 0.1, log = true}
+epochs = [1, 3, 9]
+[validation]
+folds = 3
+"""
+
+
+def test_a_strategy_that_learns_is_not_nearly_done_because_few_runs_are_open(
+    tmp_path: Path,
+) -> None:
+    """Only what workers are at is proposed at a time: the rest of the search is yet to come."""
+    points = [{"batch_size": 512, "learning_rate": 0.001 * n} for n in (1, 2, 3, 4)]
+    directory = journals.simulate(
+        tmp_path / "runs" / "half", points=points, milestones=[1], strategy="asha"
+    )
+    entries = read(directory / "journal.jsonl")[:-4]
+    (directory / "journal.jsonl").write_text("".join(map(encode, entries)))
+    (directory / "study.toml").write_text(LEARNING)
+    study = Study.from_toml(directory)
+    following = Following(study)
+    state = following.look()
+    assert state is not None
+    plan = study.plan()
+    # What `run` shows of the same records.
+    runs = [e.record for e in entries if isinstance(e.record, RunPlanned)]
+    own = [Run(one.run, one.hyperparameters, one.fold, (1,)) for one in runs]
+    patches = [int(size["epoch_patches"]) for size in entries[0].record.fold_sizes]  # type: ignore[union-attr]
+    tally = Tally(dataclasses.replace(plan, runs=tuple(own)), "roc_auc", patches, 1, plan)
+    for entry in entries:
+        tally.take(entry, now=True)
+    shown = tally.state(2, 0)
+    assert (state.tasks, state.tasks_done) == (shown.tasks, shown.tasks_done)
+    assert state.share == pytest.approx(shown.share)
+    assert state.share < 0.2
+    assert state.tasks == plan.tasks > 40
+    assert state.seconds_left > 5 * state.seconds
+    with JournalWriter(directory / "journal.jsonl") as out:
+        out.append(SearchEnded(4))
+    over = following.look()
+    assert over is not None
+    assert (over.tasks, over.tasks_done) == (12, shown.tasks_done)
+    # The study file says another search than the journal: no time left rather than a wrong one.
+    (directory / "journal.jsonl").write_text("".join(map(encode, entries)))
+    (directory / "study.toml").write_text(LEARNING.replace('"asha"', '"halving"') + "rounds = 2\n")
+    other = Following(Study.from_toml(directory)).look()
+    assert other is not None
+    assert math.isnan(other.seconds_left)
+    assert "left" not in watch._left(other)
+
+
 def test_a_new_session_forgets_the_workers_and_the_pace_of_the_last(directory: Path) -> None:
     following = Following(Study.from_toml(directory))
     before = following.look()
@@ -214,6 +275,27 @@ def test_the_live_view_shows_all_of_it_and_keeps_to_the_terminal(
     assert " left" in said
     assert f"{state.tasks_done}/24 tasks" in said
     assert all(f"failed: {line[:40]}" in said for line in state.failures)
+
+
+@pytest.mark.parametrize("value", ["[relu]", "[/x]", "[red]"])
+def test_values_in_brackets_are_shown_as_they_are(directory: Path, value: str) -> None:
+    """Rich takes them for markup: they vanish from the line, or end the display with an error."""
+    state = Following(Study.from_toml(directory)).look()
+    assert state is not None
+    assert state.leader is not None
+    point = {"activation": value}
+    odd = dataclasses.replace(
+        state,
+        leader=dataclasses.replace(state.leader, hyperparameters=point),
+        at_work=(dataclasses.replace(state.at_work[0], hyperparameters=point),),
+    )
+    view = watch.Full()
+    out = io.StringIO()
+    view._console = Console(file=out, width=160, height=40)
+    view.stage(f"training {value}", 0.5)
+    view.state(odd)
+    view._console.print(view._all())
+    assert out.getvalue().count(value) == 3
 
 
 def test_plain_lines_say_each_failure_once(

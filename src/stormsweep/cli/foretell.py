@@ -207,11 +207,15 @@ def _trouble(outlook: Any, found: Any) -> Iterator[str]:
             else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
         )
     yield from outlook.beyond(found.machine)
-    if found.given_up:
+    count = len(found.given_up)
+    if count and found.machine.chain:
         yield (
-            f"{len(found.given_up)} runs would fail, since one epoch does not fit into the walltime"
+            f"the jobs would end before the study does: one epoch of {count} runs does not fit "
+            "into the walltime"
         )
-    if found.unfinished:
+    elif count:
+        yield f"{count} runs would fail, since one epoch does not fit into the walltime"
+    elif found.unfinished:
         yield (
             f"{found.unfinished} of {found.repeats} simulations were not done with "
             f"{found.machine.max_jobs} jobs, as many as follow each other; ask for more nodes or a "

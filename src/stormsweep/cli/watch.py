@@ -86,10 +86,11 @@ class Live:
 
         self._console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            # What stands in brackets is the user's, such as a text value: no markup.
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[more]}"),
+            TextColumn("{task.fields[more]}", markup=False),
             console=self._console,
         )
         self._bars: dict[str, Any] = {}
@@ -161,6 +162,7 @@ class Full(Live):
 
     def _table(self, state: State, room: int) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for heading in ("worker", "at", "fold", "epochs", "for"):
@@ -170,7 +172,7 @@ class Full(Live):
             more = f" and {one.bundle - 1} more" if one.bundle > 1 else ""
             what = hyperparameters(one.hyperparameters) + more
             epochs = f"{one.from_epoch}-{one.to_epoch}"
-            table.add_row(one.worker, what, str(one.fold), epochs, duration(one.seconds))
+            table.add_row(one.worker, Text(what), str(one.fold), epochs, duration(one.seconds))
         busy = len(shown) if state.busy is None else state.busy
         if busy > len(shown):
             table.add_row(f"and {busy - len(shown)} more", "", "", "", "")

@@ -17,11 +17,12 @@ NO_FAULT = frozenset({"walltime", "node-failure", "cancelled", "preempted"})
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """A worker process joined and waits for work."""
+    """A worker process joined and waits for work; its processor is known once it was asked."""
 
     worker: str
     host: str
     pid: int
+    processor: str = ""
     when: float = field(default_factory=time.time, kw_only=True, compare=False)
 
 

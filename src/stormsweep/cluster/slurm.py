@@ -9,6 +9,7 @@ submitted from within another job.
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import re
 import shlex
@@ -224,6 +225,25 @@ class Slurm:
         except ValueError:
             raise _nonsense(command, out, "a length of time is expected") from None
         return float("inf") if left is None else float(left)
+
+    def waited(self, id: str) -> float:
+        """Return the seconds that a job waited in the queue, from when it could have begun.
+
+        One that goes on after another job could not before that was over.
+
+        Raises
+        ------
+        SlurmError
+            If squeue fails, or does not say.
+        """
+        columns = "--Format=EligibleTime:32,StartTime:32"
+        command = ["squeue", "--noheader", "--states=all", f"--jobs={_checked([id])[0]}", columns]
+        out = self._run(command)
+        try:
+            could, began = (dt.datetime.fromisoformat(word).timestamp() for word in out.split())
+        except ValueError:
+            raise _nonsense(command, out, "two times are expected") from None
+        return max(0.0, began - could)
 
     def ended_for(self, id: str, restarts: int = 0) -> str:
         """Return why Slurm ends a job, such as ``TimeLimit``; empty: somebody cancelled it.

@@ -13,6 +13,8 @@ UNMEASURED = 0.5
 #: How often a worker's time may be over before a run has got on by an epoch, until the run is given
 #: up, and the share of its job's time that a worker must have had for that to count.
 STANDSTILLS, MUCH = 3, 0.5
+#: Jobs in a row without progress after which no further one is submitted: the next is the last.
+MOST_IDLE = 2
 
 
 def margin(seconds: float) -> float:

@@ -22,6 +22,7 @@ from stormsweep.report.scaling_words import (
     in_words,
     named,
     tables,
+    told_apart,
     where,
 )
 from stormsweep.report.style import (
@@ -55,7 +56,8 @@ def speedup_picture(findings: Findings) -> Picture | None:
     table = findings.strong
     if len(table) < 2:
         return None
-    drawn = ", and the law that fits best, with its interval shaded" if findings.laws else ""
+    law = "the law that fits best" if all(map(told_apart, findings.laws.values())) else "a law"
+    drawn = f", and {law}, with its interval shaded" if findings.laws else ""
     return Picture(
         named(findings, "speedup"),
         f"Speed-up and parallel efficiency{where(findings)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -138,12 +138,17 @@ def _how_sure(findings: Findings) -> Iterator[str]:
 def _least_core_hours(findings: Findings) -> Iterator[str]:
     table, best = findings.strong, findings.best
     least: Any = table.sort_values("core_hours").iloc[0]
-    if best is not None and layout_of(least) != layout_of(best):
+    if best is not None and least["core_hours"] < best["core_hours"]:
         share = 1 - least["core_hours"] / best["core_hours"]
         yield (
             f"The fewest core-hours takes {in_words(least)}: "
             f"{words.number(least['core_hours'], 3)}, {words.percent(share)} less than the fastest."
         )
+
+
+def told_apart(laws: Sequence[Law]) -> bool:
+    """Say whether more than one law could be tried on numbers of workers left out of the fit."""
+    return sum(math.isfinite(law.error) for law in laws) > 1
 
 
 def _law_words(findings: Findings) -> Iterator[str]:
@@ -153,7 +158,12 @@ def _law_words(findings: Findings) -> Iterator[str]:
         if (threads, pin) not in shown:
             continue
         law = laws[0]
-        line = f"Workers of {words.count(threads, 'thread')} follow {LAW_NAMES[law.name]} best: "
+        line = f"Workers of {words.count(threads, 'thread')} "
+        if told_apart(laws):
+            line += f"follow {LAW_NAMES[law.name]} best: "
+        else:
+            line += f"by {LAW_NAMES[law.name]}, which so few numbers of workers cannot tell from "
+            line += "others: "
         line += ", ".join(_parameter(law, name) for name in law.parameters)
         if math.isfinite(law.error):
             line += f"; it misses numbers of workers left out by {words.percent(law.error, 1)}"
@@ -201,14 +211,20 @@ def tables(findings: Findings) -> list[Table]:
 
 def strong_table(findings: Findings) -> Table:
     """Return the table of strong scaling."""
+    told = (
+        "Times are medians over repeats from the instant at which all workers were ready; starting "
+        "them stands beside. The speed-up is over one worker of one thread, the efficiency that "
+        "divided by the number of cores; core-hours are those charged (of whole nodes where a site "
+        "has them exclusive), the start included."
+    )
+    if findings.strong["core_hours"].isna().any():
+        told += " Those of whole nodes are not known: the site says no cores_per_node."
     return Table(
         named(findings, "strong"),
         f"The same work in every layout{where(findings)}",
         HEADER,
         rows(findings.strong),
-        "Times are medians over repeats from the instant at which all workers were ready; starting "
-        "them stands beside. The speed-up is over one worker of one thread, the efficiency that "
-        "divided by the number of cores; core-hours are those held, the start included.",
+        told,
         frame=findings.strong,
     )
 

@@ -25,6 +25,11 @@ _SPECIAL = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    # Other signs stand in their places in the encoding that LaTeX has unless told (OT1).
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "\N{INFINITY}": r"$\infty$",
     words.MINUS: "$-$",
     words.NOTHING: "--",
     "\N{NARROW NO-BREAK SPACE}": r"\,",

@@ -27,6 +27,7 @@ from stormsweep.records import (
     Verified,
     WorkerEvent,
 )
+from stormsweep.results.journal import of_kind
 
 #: Records that say nothing of a session, whenever they were written.
 _APART = (StudyBegun, RunPlanned, Proposed, SearchEnded, PlanCut, Verified)
@@ -232,6 +233,35 @@ def hosts_of(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
         for record in (entry.record for entry in entries)
         if isinstance(record, WorkerEvent)
     }
+
+
+def processors_of(entries: Sequence[Entry]) -> dict[tuple[int, str], str]:
+    """Return the kind of processor of every worker, by session and name.
+
+    Where a journal does not say it, the name of the machine stands for it: one is as it is.
+    """
+    return {
+        (event.session, event.worker): event.processor or event.host
+        for event in of_kind(entries, WorkerEvent)
+        if event.event == "ready"
+    }
+
+
+def sharing_of(entries: Sequence[Entry]) -> dict[tuple[int, str], int]:
+    """Return how many workers the node of a worker had at once, by session and worker."""
+    hosts: dict[tuple[int, str], str] = {}
+    alive: dict[tuple[int, str], set[str]] = {}
+    most: dict[tuple[int, str], int] = {}
+    for event in of_kind(entries, WorkerEvent):
+        node = (event.session, event.host or hosts.get((event.session, event.worker), ""))
+        there = alive.setdefault(node, set())
+        if event.event == "ready":
+            hosts[event.session, event.worker] = node[1]
+            there.add(event.worker)
+            most[node] = max(most.get(node, 0), len(there))
+        else:
+            there.discard(event.worker)
+    return {who: most[who[0], host] for who, host in hosts.items()}
 
 
 def allotment_of(begun: SessionBegun) -> dict[str, Any]:

@@ -117,8 +117,13 @@ def _driver_seconds(entries: Sequence[Entry]) -> float:
 
 
 def _starts(entries: Sequence[Entry]) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Return how long workers took to be ready, and nodes waited in the queue, site by site."""
+    """Return how long workers took to be ready, and nodes waited in the queue, site by site.
+
+    Nodes of the driver's own job are granted at once: it is that job which waited, and from its
+    begin their workers are waited for. Those that took the place of others count from their grant.
+    """
     begun = tried = 0.0
+    inside, own = False, 0
     site = LOCAL
     asked: dict[str, float] = {}
     granted: dict[str, float] = {}
@@ -127,16 +132,22 @@ def _starts(entries: Sequence[Entry]) -> tuple[dict[str, list[float]], dict[str,
     waits: dict[str, list[float]] = defaultdict(list)
     for entry in entries:
         match entry.record:
-            case SessionBegun(site=site):
-                begun, tried = entry.time, 0.0
+            case SessionBegun(site=site, allotment=given):
+                begun, tried = entry.time - float(given.get("held_seconds", 0.0)), 0.0
                 asked, granted, seen = {}, {}, set()
+                inside = bool(given.get("inside"))
+                own = int(given["nodes"]) if inside else 0
+                if "queued_seconds" in given:
+                    waits[site].append(float(given["queued_seconds"]))
             case LayoutTried(seconds=seconds):
                 tried = seconds
             case NodeEvent(event="asked", node=node):
                 asked[node] = entry.time
             case NodeEvent(event="granted", node=node):
-                granted[node] = entry.time
-                waits[site].append(max(0.0, entry.time - asked.get(node, begun)))
+                granted[node] = begun if own else entry.time
+                own = max(0, own - 1)
+                if not inside:
+                    waits[site].append(max(0.0, entry.time - asked.get(node, begun)))
             case WorkerEvent(event="ready", worker=worker) if worker not in seen:
                 seen.add(worker)
                 since = granted.get(node_of(worker), begun + tried)

@@ -69,7 +69,7 @@ class Foretold:
     longest_chain, driver_busy : float
         Seconds at tasks of the run that takes most; that the driver is busy: means.
     given_up : tuple of str
-        Runs that were given up in some simulation: an epoch does not fit into a walltime.
+        Runs of which an epoch does not fit into a walltime, in some simulation; see `Simulated`.
     unfinished : int
         Simulations that the chain's jobs did not finish.
     """

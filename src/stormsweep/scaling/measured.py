@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ import pandas as pd
 from stormsweep.errors import DataError
 from stormsweep.records import Entry
 from stormsweep.results import facts, frames, journal
+from stormsweep.results.spans import processors_of
 from stormsweep.scaling import laws
 from stormsweep.scaling.laws import Law
 from stormsweep.scaling.speedups import KEYS, cell, layout_of, over, speedups
@@ -190,25 +192,39 @@ class Findings:
         mask = (self.strong["seconds"] > best["seconds"]) & (self.strong["low"] <= best["high"])
         return pd.DataFrame(self.strong[mask]).sort_values("seconds")
 
-    @cached_property
+    @property
     def different_scores(self) -> list[str]:
         """Layouts whose scores are not those of others with the same threads; none should be.
 
-        Scores are compared to the bit where the processor trains. Bundles of the engine JAX are put
-        together as workers are free, which may change the last digits: there they may differ by a
-        thousandth.
+        Scores are compared to the bit where the same kind of processor trains. Another may round
+        the last digits otherwise; so may bundles of the engine JAX, which are put together as
+        workers are free: there they may differ by a thousandth.
         """
+        return self._compared[0]
+
+    @cached_property
+    def _compared(self) -> tuple[list[str], list[str]]:
+        """Return the layouts of `different_scores`, and processors that round otherwise."""
         exact = self.about["engine"] != "jax"
         wrong: dict[str, None] = {}
-        first: dict[tuple[int, str, int], tuple[dict[str, float], str]] = {}
+        rounding: dict[str, None] = {}
+        first: dict[tuple[int, str, int], dict[frozenset[str], tuple[dict[str, float], str]]] = {}
         for row in self.cells.to_dict("records"):
-            layout = str(layout_of(row))
-            for task in facts.tasks_done(self.journals[row["name"]]):
-                key = (row["threads"], task.run, task.to_epoch)
-                scores, whose = first.setdefault(key, (task.scores, layout))
-                if not _same(scores, task.scores, exact):
+            layout, entries = str(layout_of(row)), self.journals[row["name"]]
+            processors, used = processors_of(entries), defaultdict[str, frozenset[str]](frozenset)
+            for task in facts.tasks_done(entries):
+                on = used[task.run] = used[task.run] | {
+                    processors.get((task.session, task.worker), "")
+                }
+                known = first.setdefault((row["threads"], task.run, task.to_epoch), {})
+                alike = on if on in known else next(iter(known), on)
+                scores, whose = known.setdefault(alike, (task.scores, layout))
+                known.setdefault(on, (task.scores, layout))
+                if not _same(scores, task.scores, exact and alike == on and len(on) == 1):
                     wrong[f"{layout} and {whose}"] = None
-        return list(wrong)
+                elif exact and not _same(scores, task.scores, True):
+                    rounding |= dict.fromkeys(sorted(on | alike))
+        return list(wrong), list(rounding)
 
     @cached_property
     def remarks(self) -> list[str]:
@@ -250,7 +266,13 @@ class Findings:
                 f"{'; '.join(self.different_scores)}."
             )
         elif len(table) > 1:
-            told.append("The scores are the same in all layouts with the same number of threads.")
+            line = "The scores are the same in all layouts with the same number of threads"
+            if self._compared[1]:
+                line += (
+                    ", but for their last digits, which processors of different kinds round "
+                    f"differently: {', '.join(self._compared[1])}"
+                )
+            told.append(f"{line}.")
         return told
 
 
@@ -320,6 +342,8 @@ def _same(one: Mapping[str, float], other: Mapping[str, float], exact: bool) -> 
         return False
     pairs = ((one[name], other[name]) for name in one)
     return all(
-        (a == b or (math.isnan(a) and math.isnan(b))) if exact else math.isclose(a, b, abs_tol=1e-3)
+        a == b
+        or (math.isnan(a) and math.isnan(b))
+        or (not exact and math.isclose(a, b, abs_tol=1e-3))
         for a, b in pairs
     )

@@ -16,7 +16,7 @@ from stormsweep.config.sites import LOCAL
 from stormsweep.records import Entry, SessionBegun, WorkerEvent
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
-from stormsweep.results.spans import hosts_of
+from stormsweep.results.spans import hosts_of, sharing_of
 
 #: Building a model or restoring one takes longer than this; going on in memory does not.
 _AT_ONCE = 0.005
@@ -48,8 +48,9 @@ def observations(
         ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``;
         ``scores`` (not before a pause) and ``validation`` (patches scored); ``opens`` (the first of
         its process), ``compiles`` and ``builds`` (the program was compiled, the run was not in
-        memory); ``threads``, ``workers`` of a node, and ``neighbours`` (threads of other workers of
-        the node that were busy, on average over the stretch). Seconds of a bundle are shares.
+        memory); ``threads``, ``workers`` of a node at once, and ``neighbours`` (threads of other
+        workers of the node that were busy, on average over the stretch). Seconds of a bundle are
+        shares.
     """
     found = frames.tasks(entries)
     about = facts.study(entries)
@@ -88,7 +89,11 @@ def observations(
             }
         )
     table = pd.DataFrame(rows, columns=[*_TAKEN, *_FOUND])
-    table["neighbours"], table["workers"] = _neighbours(table)
+    table["neighbours"] = _neighbours(table)
+    sharing = sharing_of(entries)
+    table["workers"] = [
+        sharing.get(who, 1) for who in zip(table["session"], table["worker"], strict=True)
+    ]
     return table
 
 
@@ -154,10 +159,9 @@ def _processes(entries: Sequence[Entry]) -> Any:
     return process
 
 
-def _neighbours(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the threads of others that were busy on a stretch's node, and the node's workers."""
+def _neighbours(table: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the threads of others that were busy on a stretch's node."""
     busy = np.zeros(len(table))
-    workers = np.ones(len(table), np.int64)
     places = table.reset_index(drop=True)
     groups: Any = places.groupby(["session", "host"], sort=False)
     for _, own in groups:
@@ -166,13 +170,12 @@ def _neighbours(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.in
         once = own.drop_duplicates(["worker", "started"])
         begun, ended = once["started"].to_numpy(float), once["stopped"].to_numpy(float)
         weight = once["threads"].to_numpy(float)
-        workers[at] = own["worker"].nunique()
         whole = _busy_until(begun, ended, weight)
         start, stop = own["started"].to_numpy(float), own["stopped"].to_numpy(float)
         length = np.maximum(stop - start, 1e-9)
         mean = (whole(stop) - whole(start)) / length
         busy[at] = np.maximum(0.0, mean - own["threads"].to_numpy(float))
-    return busy, workers
+    return busy
 
 
 def _busy_until(begun: Any, ended: Any, weight: Any) -> Any:

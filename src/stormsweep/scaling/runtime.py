@@ -16,7 +16,6 @@ task as in a long one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +92,6 @@ class RunTime:
         Standard deviation of the logarithm between tasks that should take the same.
     scatter_workers : float
         The same between workers; 0 where there is no more of it than by chance.
-    start_up : tuple of float
-        Seconds from the begin of a session until a worker was ready, where the fit was told.
     runs, stretches : int
         What it was fitted on.
     ranges : dict
@@ -102,8 +99,6 @@ class RunTime:
     usual : dict
         What is taken where it is not said: ``patches_per_epoch``, ``validation``, ``bundle``, and
         the share of stretches for which a model was built or restored (``builds``).
-    layouts : tuple of tuple
-        Workers of a node and threads of each that were seen together.
     """
 
     kind: str
@@ -115,12 +110,10 @@ class RunTime:
     serial: float
     scatter: float
     scatter_workers: float
-    start_up: tuple[float, ...]
     runs: int
     stretches: int
     ranges: dict[str, tuple[int, int]]
     usual: dict[str, float]
-    layouts: tuple[tuple[int, int], ...]
 
     @property
     def units(self) -> dict[str, str]:
@@ -202,13 +195,6 @@ class RunTime:
     def slowed(self, neighbours: Reals) -> Reals:
         """Return by which factor so many busy threads of other workers slow a worker down."""
         return np.asarray(1 + self.contention * np.minimum(neighbours, self.neighbours))
-
-    def drawn(self, rng: np.random.Generator, seconds: ArrayLike) -> Any:
-        """Return seconds with the scatter of single tasks, the same on average."""
-        mean = np.asarray(seconds, float)
-        noise = rng.standard_normal(mean.shape) * self.scatter - self.scatter**2 / 2
-        drawn = mean * np.exp(noise)
-        return drawn if np.ndim(drawn) else float(drawn)
 
     def doubt(self, *, workers: int, threads: int) -> float:
         """Return how unsure times are because the layout is not one of those measured.
@@ -296,15 +282,13 @@ class Checked:
     runs: pd.DataFrame
 
 
-def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None = None) -> RunTime:
+def fit(observed: pd.DataFrame, kind: str | None = None) -> RunTime:
     """Fit what training takes to what was observed.
 
     Parameters
     ----------
     observed : DataFrame
         From `observations`, of one journal or several.
-    start_up : iterable of float
-        Seconds that workers took to be ready, if they are to be kept.
     kind : str, optional
         Which processor, engine and model; unless given the one with the most stretches.
 
@@ -332,9 +316,6 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
     foretold = summed(terms, off, told) * slowed
     scatter, between = _scatter(table, table["seconds"].to_numpy(float), foretold)
     trained = told["epochs"] > 0
-    layouts = sorted(
-        {(int(w), int(t)) for w, t in zip(table["workers"], table["threads"], strict=True)}
-    )
     return RunTime(
         kind=str(table["kind"].iloc[0]),
         terms=terms,
@@ -345,7 +326,6 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
         serial=serial,
         scatter=scatter,
         scatter_workers=between,
-        start_up=tuple(start_up),
         runs=len(table[["study", "run"]].drop_duplicates()),
         stretches=len(table),
         ranges={
@@ -360,7 +340,6 @@ def fit(observed: pd.DataFrame, start_up: Iterable[float] = (), kind: str | None
             "builds": float(told["builds"].mean()),
             "bundle": float(np.median(told["bundle"])),
         },
-        layouts=tuple(layouts),
     )
 
 

@@ -19,10 +19,10 @@ from stormsweep.records import (
     StudyBegun,
     TaskDone,
     TaskPaused,
-    WorkerEvent,
 )
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
+from stormsweep.results.spans import sharing_of
 from stormsweep.scaling.accounts import account
 from stormsweep.scaling.published import PREFIX, Published
 
@@ -289,27 +289,10 @@ def kinds_of_nodes(entries: Sequence[Entry], environment: dict[str, Any]) -> dic
     }
 
 
-def _workers_per_node(entries: Sequence[Entry]) -> dict[tuple[int, str], int]:
-    """Return how many workers a node had at once, by session and worker."""
-    hosts: dict[tuple[int, str], str] = {}
-    alive: dict[tuple[int, str], set[str]] = {}
-    most: dict[tuple[int, str], int] = {}
-    for event in of_kind(entries, WorkerEvent):
-        node = (event.session, event.host or hosts.get((event.session, event.worker), ""))
-        there = alive.setdefault(node, set())
-        if event.event == "ready":
-            hosts[event.session, event.worker] = node[1]
-            there.add(event.worker)
-            most[node] = max(most.get(node, 0), len(there))
-        else:
-            there.discard(event.worker)
-    return {who: most[who[0], host] for who, host in hosts.items()}
-
-
 def _timed(entries: Sequence[Entry], environment: dict[str, Any]) -> pd.DataFrame:
     kinds, plans = kinds_of_nodes(entries, environment), facts.planned_runs(entries)
     sessions = {one.session: one for one in of_kind(entries, SessionBegun)}
-    sharing = _workers_per_node(entries)
+    sharing = sharing_of(entries)
     sizes = facts.study(entries).fold_sizes
     by_run: dict[str, list[TaskDone | TaskPaused]] = {}
     for task in facts.stretches(entries):
@@ -347,7 +330,7 @@ def _places(entries: Sequence[Entry], environment: dict[str, Any]) -> pd.DataFra
     }
     sessions = frames.sessions(entries)
     staff = frames.workers(entries)
-    sharing = _workers_per_node(entries)
+    sharing = sharing_of(entries)
     begun = {one.session: one for one in of_kind(entries, SessionBegun)}
     rows: dict[str, dict[str, Any]] = {}
     for one in sessions.to_dict("records"):

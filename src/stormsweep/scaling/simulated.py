@@ -85,7 +85,8 @@ class Simulated:
     tasks, jobs, lost : int
         Tasks done, jobs that ran (nodes, where each is a job), workers lost.
     given_up : tuple of str
-        Runs for which one epoch does not fit into a walltime.
+        Runs for which one epoch does not fit into a walltime: they fail; where jobs follow each
+        other, each of which tries again, they are what the last jobs were at for nothing.
     finished : bool
         False where the jobs of the chain ended before the study.
     stints : list of Stint

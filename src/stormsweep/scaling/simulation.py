@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from stormsweep.config.walltimes import MUCH, STANDSTILLS, UNMEASURED, needed
+from stormsweep.config.walltimes import MOST_IDLE, MUCH, STANDSTILLS, UNMEASURED, needed
 from stormsweep.errors import UserError
 from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
 from stormsweep.scaling.machine import Machine
@@ -158,7 +158,10 @@ class _Simulation:
         self._since: list[float] = [math.nan] * count
         self._ready_at: list[float] = [math.nan] * count
         self._chain = [0.0] * len(plan.runs)
+        #: Of this session: how often a run's worker had no time for its next epoch.
         self._standing: Counter[tuple[str, int]] = Counter()
+        #: Whether the job got on, and how many before it did not.
+        self._got_on, self._idle_jobs = False, 0
         self._losses: Counter[tuple[str, int]] = Counter()
         self._given_up: list[str] = []
         self._node_seconds = self._available = self._wasted = self._driver_busy = 0.0
@@ -185,14 +188,21 @@ class _Simulation:
                     break
             now = max(now, self._driver_free if self._done else now)
             unfinished = bool(queue) or self._more()
-            more = machine.chain and self._job + 1 < machine.max_jobs
-            if unfinished and not more:
+            self._idle_jobs = 0 if self._got_on else self._idle_jobs + 1
+            if unfinished and self._idle_jobs > MOST_IDLE:
+                self._given_up += dict.fromkeys(run for run, _ in self._standing)
+            if unfinished and not self._goes_on():
                 break
             if unfinished:
                 self._end_job(now)
                 self._begin_job(now, range(machine.nodes))
         self._end_job(now)
         return self._result()
+
+    def _goes_on(self) -> bool:
+        """Whether another job follows."""
+        left = self._job + 1 < self._machine.max_jobs
+        return self._machine.chain and left and self._idle_jobs <= MOST_IDLE
 
     def _more(self) -> bool:
         """Whether a strategy may still ask for something."""
@@ -225,6 +235,10 @@ class _Simulation:
         together = self._wait() if machine.chain else 0.0
         self._job += machine.chain or self._job < 0
         self._jobs += machine.chain
+        if machine.chain:
+            # Each job is a session of its own, which knows nothing of what was tried before.
+            self._standing.clear()
+            self._got_on = False
         for node in nodes:
             wait = together if machine.chain else self._wait()
             self._jobs += not machine.chain
@@ -255,10 +269,8 @@ class _Simulation:
         """Give back the nodes that are there."""
         machine = self._machine
         for node, alive in enumerate(self._alive):
-            if alive:
-                self._node_seconds += max(0.0, now - self._granted[node])
-            elif machine.chain and self._jobs:
-                # Its workers left early; a job has its nodes until it ends.
+            # Where its workers left early, a job has its nodes until it ends all the same.
+            if alive or (machine.chain and self._jobs):
                 self._node_seconds += max(0.0, now - self._granted[node])
             self._alive[node] = 0
         for worker, ready in enumerate(self._ready_at):
@@ -298,20 +310,21 @@ class _Simulation:
                 queue.done(task)
                 self._scored(task)
             self._done += len(tasks)
+            self._got_on = True
             self._idle.append(worker)
             return
         if what == _PAUSED:
             for task in tasks:
-                judged = fresh and epoch == task.start
-                if not (judged and self._stands(task, started, worker, len(tasks) == 1)):
+                judged = fresh and epoch == task.start and self._had_much(started, worker)
+                if not (judged and self._stands(task, len(tasks) == 1)):
                     queue.paused(task, epoch)
+            self._got_on = self._got_on or epoch > tasks[0].start
             self._dismiss(now, worker)
             return
         self._wasted += spent
         self._bundling.lost(tasks, "walltime" if what == _OVER else "node-failure")
         for task in tasks:
-            judged = what == _OVER
-            if not (judged and self._stands(task, started, worker, len(tasks) == 1)):
+            if not (what == _OVER and self._stands(task, len(tasks) == 1)):
                 queue.put_back(task)
         if what == _OVER:
             self._dismiss(now, worker)
@@ -330,13 +343,14 @@ class _Simulation:
         start = float(self._rng.choice(self._machine.start_up))
         self._come(worker, now, start)
 
-    def _stands(self, task: Task, began: float, worker: int, alone: bool) -> bool:
-        """Give a run up for which too often not even an epoch fitted."""
+    def _had_much(self, began: float, worker: int) -> bool:
+        """Whether a worker had most of its job's time left at an instant."""
         node = worker // self._machine.workers_per_node
         whole = self._machine.walltime - self._machine.margin
-        had = (self._until[node] - began) / whole if whole > 0 else 1.0
-        if had < MUCH:
-            return False
+        return whole <= 0 or (self._until[node] - began) / whole >= MUCH
+
+    def _stands(self, task: Task, alone: bool) -> bool:
+        """Give a run up for which too often not even an epoch fitted."""
         self._standing[task.run.id, task.start] += 1
         if self._standing[task.run.id, task.start] < STANDSTILLS or not alone:
             return False

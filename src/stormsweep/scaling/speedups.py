@@ -12,6 +12,7 @@ import pandas as pd
 from stormsweep.records import Entry, SessionBegun, SessionEnded, WorkerEvent
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
+from stormsweep.results.spans import allotment_of
 from stormsweep.scaling.layouts import PINS, Layout
 
 #: What tells layouts apart in a table.
@@ -46,10 +47,12 @@ def cell(entries: Sequence[Entry]) -> dict[str, Any]:
         ``seconds`` from the instant at which all workers were ready until the last task was
         recorded, ``startup_seconds`` before that, ``train_seconds`` of all workers together,
         ``busy`` (share of the workers' time in tasks), ``patches``, ``failed`` (runs), ``lost``
-        (workers), and ``hosts`` (names of the machines that workers ran on).
+        (workers), ``hosts`` (names of the machines that workers ran on), and ``charged_cores`` (of
+        all nodes; NaN where that is not known).
     """
     empty: dict[str, Any] = {"seconds": math.nan, "startup_seconds": math.nan, "train_seconds": 0.0}
     empty |= {"busy": math.nan, "patches": 0, "failed": 0, "lost": 0, "hosts": ""}
+    empty["charged_cores"] = math.nan
     begun, done = of_kind(entries, SessionBegun), facts.tasks_done(entries)
     if not begun or not done:
         return empty
@@ -72,7 +75,16 @@ def cell(entries: Sequence[Entry]) -> dict[str, Any]:
         "failed": len(frames.failures(entries)),
         "lost": sum(event.event == "lost" for event in events),
         "hosts": " ".join(sorted({event.host for event in events if event.event == "ready"})),
+        "charged_cores": _charged_cores(begun[0]),
     }
+
+
+def _charged_cores(begun: SessionBegun) -> float:
+    """Return the cores that are charged: whole nodes where they are exclusive."""
+    if not begun.allotment:
+        return float(begun.workers * begun.threads_per_worker)
+    given = allotment_of(begun)
+    return float(given["nodes"]) * float(given.get("cores_per_node", math.nan))
 
 
 def usual(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,8 +114,8 @@ def speedups(table: pd.DataFrame, times: Any = 1) -> pd.DataFrame:
         ``seconds`` (median) with ``low`` and ``high`` (least and greatest), ``startup_seconds``,
         ``busy`` (medians), ``speedup`` (ratio of the medians) with ``speedup_low`` and
         ``speedup_high`` (of the least and greatest times on either side), ``efficiency`` (speed-up
-        divided by cores) with the same, ``core_hours`` (cores times time, start-up included).
-        Without the baseline, speed-ups are NaN.
+        divided by cores) with the same, ``core_hours`` (cores charged times time, start-up
+        included; NaN where they are not known). Without the baseline, speed-ups are NaN.
     """
     columns = [*KEYS, "cores", "repeats", "seconds", "low", "high", "startup_seconds", "busy"]
     columns += [
@@ -114,7 +126,7 @@ def speedups(table: pd.DataFrame, times: Any = 1) -> pd.DataFrame:
         return pd.DataFrame(columns=columns)
     grouped = table.assign(times=times).groupby(KEYS, sort=False)
     found: Any = grouped["seconds"].agg(seconds="median", low="min", high="max", repeats="count")
-    for name in ("startup_seconds", "busy", "times"):
+    for name in ("startup_seconds", "busy", "times", "charged_cores"):
         found[name] = grouped[name].median()
     found = found.reset_index()
     found["cores"] = found["workers"] * found["threads"]
@@ -130,7 +142,7 @@ def speedups(table: pd.DataFrame, times: Any = 1) -> pd.DataFrame:
     for end in ("", "_low", "_high"):
         found[f"efficiency{end}"] = found[f"speedup{end}"] / found["cores"]
     held = found["seconds"] + found["startup_seconds"]
-    found["core_hours"] = found["cores"] * held / 3600
+    found["core_hours"] = found["charged_cores"] * held / 3600
     found["_pin"] = found["pin"].map(PINS.index)
     order = ["_pin", "threads", "workers"]
     return pd.DataFrame(found.sort_values(order, ignore_index=True)[columns])

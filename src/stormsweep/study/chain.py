@@ -18,8 +18,6 @@ from stormsweep.records import Entry, TaskDone, TaskPaused
 
 #: Jobs of a chain, unless the user says another number.
 MAX_JOBS = 100
-#: Jobs in a row without progress after which no further one is submitted.
-MOST_IDLE = 2
 #: Slurm's signal may come a minute early: it is not asked for where that is much of the walltime.
 _SIGNAL_FROM_S = 600
 

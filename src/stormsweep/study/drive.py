@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 from stormsweep.cluster import slurm
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.scheduler import Job
-from stormsweep.config.sites import Found, locate_site, walltime_seconds
-from stormsweep.config.walltimes import margin
+from stormsweep.config.sites import locate_site, walltime_seconds
+from stormsweep.config.walltimes import MOST_IDLE, margin
 from stormsweep.errors import (
     DiskError,
     SlurmError,
@@ -26,7 +26,7 @@ from stormsweep.errors import (
     UserError,
 )
 from stormsweep.results.journal import Follower
-from stormsweep.study.chain import MOST_IDLE, Link, tasks_done, was_cancelled, with_nodes
+from stormsweep.study.chain import Link, tasks_done, was_cancelled, with_nodes
 from stormsweep.study.lock import refuse_if_busy
 from stormsweep.study.places import Place, submit_again
 from stormsweep.study.session import Outcome
@@ -152,7 +152,9 @@ class Drive:
             self._begin_successor()
             if link.after is not None:
                 self._await_predecessor()
-            outcome = train(self._study, self._site, watcher, link.retry_failed, self.leaving)
+            count = self._site.site.nodes
+            place = Place(self._site, (count, count), inside=True, queued_seconds=self._queued())
+            outcome = train(self._study, place, watcher, link.retry_failed, self.leaving)
             if outcome.unfinished:
                 code = self._hand_over("the walltime ends soon")
                 self._send_ahead()
@@ -242,6 +244,14 @@ class Drive:
             left = math.inf if walltime is None else float(walltime_seconds(walltime))
             log.warning("the time left is taken from the site's walltime: %s", error)
         self._end, self._margin = time.monotonic() + left, margin(left)
+
+    def _queued(self) -> float | None:
+        """Return how long this job waited in the queue, for those who foretell; None: not known."""
+        try:
+            return self._soon.waited(self._job)
+        except SlurmError as error:
+            log.warning("how long this job waited in the queue is not known: %s", error)
+            return None
 
     def _begin_successor(self) -> None:
         link = self._link
@@ -338,9 +348,8 @@ class Drive:
 
 
 def train(
-    study: Study, found: Found, watcher: Watcher, retry_failed: bool, leaving: Callable[[], bool]
+    study: Study, place: Place, watcher: Watcher, retry_failed: bool, leaving: Callable[[], bool]
 ) -> Outcome:
     """Train on the job's nodes."""
-    count = found.site.nodes
-    here = study.with_site(use=found.name).at(Place(found, (count, count), inside=True))
-    return here.run(watcher, retry_failed, leaving)
+    inside = study.with_site(use=place.found.name).at(place)
+    return inside.run(watcher, retry_failed, leaving)

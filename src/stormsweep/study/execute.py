@@ -568,7 +568,8 @@ class Execution:
         when: float | None = None,
     ) -> None:
         why = who.failure if isinstance(who, WorkerLost) else ""
-        record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail, why)
+        on = who.processor if isinstance(who, WorkerReady) else ""
+        record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail, why, on)
         self._write(record, when)
 
     def _record_node(self, changed: NodeChanged) -> None:

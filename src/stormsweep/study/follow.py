@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import Any
@@ -29,6 +30,7 @@ from stormsweep.results.standing import Standing
 from stormsweep.search.plan import cost
 from stormsweep.study.lock import driver_of
 from stormsweep.study.pace import Pace
+from stormsweep.study.remaining import plan_of
 from stormsweep.study.study import Study
 from stormsweep.study.watching import AtWork, State
 
@@ -49,7 +51,7 @@ class Following:
     """
 
     def __init__(self, study: Study) -> None:
-        self._directory = study.directory
+        self._directory, self._file = study.directory, study.file
         self._follower = Follower(study.journal_path)
         self._metric = study.file.search.metric
         self._standing = Standing(METRICS[self._metric] == "maximize")
@@ -63,6 +65,9 @@ class Following:
         self._session = 0
         #: Whether no more runs will come up, by the strategy that there is.
         self._over, self._strategy = True, ""
+        #: Tasks and cost of all that will about come up; None: not known, or not looked yet.
+        self._expected: tuple[int, float] | None = None
+        self._foresees = False
         self._pace = Pace(0.0)
         self._cost_done, self._patches_session = 0.0, 0
         #: The driver's count of its signs of life, and when it was seen to change.
@@ -90,6 +95,7 @@ class Following:
                 if strategy != self._strategy:
                     self._over, self._strategy = strategy in KNOWN_AHEAD, strategy
                 self._patches = [int(size["epoch_patches"]) for size in sizes]
+                self._expected, self._foresees = None, False
             case PlanCut():
                 self._runs = dict(self._progress.planned)
             case Proposed():
@@ -141,6 +147,27 @@ class Following:
         batch = int(run.hyperparameters["batch_size"])
         return cost(epochs, self._patches[run.fold], batch)
 
+    def _foreseen(self) -> tuple[int, float] | None:
+        """Return tasks and cost of what the strategy will about come to, as the driver expects it.
+
+        None where the study file says another strategy, or other folds, than the journal. It hangs
+        on the file alone, and is reckoned once.
+        """
+        if not self._foresees:
+            self._foresees = True
+            plan = plan_of(self._file)
+            if plan.expected and plan.folds == len(self._patches):
+                costs = (
+                    cost(
+                        run.milestones[-1],
+                        self._patches[run.fold],
+                        run.hyperparameters["batch_size"],
+                    )
+                    for run in plan.runs
+                )
+                self._expected = plan.tasks, math.fsum(costs)
+        return self._expected
+
     def _left(self, run: RunPlanned) -> float:
         """Return what is left of a run; nothing of one that failed."""
         if run.run in self._progress.failed:
@@ -156,15 +183,23 @@ class Following:
     def _state(self) -> State:
         failed = [name for name in self._progress.failed if name in self._runs]
         tasks = sum(len(run.milestones) for run in self._runs.values())
+        done = tasks - sum(map(self._milestones_left, self._runs.values()))
         left = [self._left(run) for run in self._runs.values()]
         whole = self._cost_done + sum(left)
+        # The runs on record are those that were proposed so far.
+        expected = (0, 0.0) if self._over else self._foreseen()
+        if expected is not None:
+            tasks, whole = max(tasks, expected[0]), max(whole, expected[1])
         at_work, clock = self._at_work()
         now = max(self._now, clock)
         seconds = now - self._begun
-        middle, low, high = self._pace.left(now, sum(left), len(self._workers), left)
+        middle = low = high = math.nan
+        if expected is not None:
+            work = whole - self._cost_done
+            middle, low, high = self._pace.left(now, work, len(self._workers), left)
         return State(
             tasks=tasks,
-            tasks_done=tasks - sum(map(self._milestones_left, self._runs.values())),
+            tasks_done=done,
             share=min(1.0, self._cost_done / whole) if whole else 1.0,
             failed=len(failed),
             workers=len(self._workers),

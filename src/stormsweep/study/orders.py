@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from stormsweep.cluster.pool import (
@@ -172,7 +173,7 @@ class Reception:
                 self.model, self._losses = said.model, 0
                 self.devices |= {said.device} - {""}
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
-                return self.joined[name], event.when
+                return replace(self.joined[name], processor=said.processor), event.when
             case Broken(name, token, error) if token == _WELCOME:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")
             case PoolBroken(reason):

@@ -57,11 +57,14 @@ class Place:
     inside : bool
         Whether this process runs in a job of the site whose nodes are to be used; else every node
         is a job of its own.
+    queued_seconds : float or None
+        How long that job waited in the queue; None where it is not known.
     """
 
     found: Found
     nodes: tuple[int, int]
     inside: bool = False
+    queued_seconds: float | None = None
 
     @property
     def asked(self) -> tuple[int, int] | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stormsweep import files
-from stormsweep.cluster import station
+from stormsweep.cluster import machine, station
 from stormsweep.errors import ModelError
 from stormsweep.models.build import Builder, check_builder, find_builder
 from stormsweep.training.engine import Engine
@@ -58,11 +58,14 @@ class Welcome:
         SHA-256 of the file that the builder stands in.
     device : str
         What it computes on, where that is not simply the processor.
+    processor : str
+        The machine's, by its name.
     """
 
     problem: str
     model: str
     device: str = ""
+    processor: str = field(default_factory=machine.processor)
 
 
 def welcome(question: Question) -> Welcome:

@@ -134,6 +134,7 @@ class Staff:
                 # The job's shell became this process, so that the job is as old as this is.
                 age = began - psutil.Process().create_time()
                 told |= {"inside": True, "held_seconds": round(max(0.0, age), 3)}
+                told["queued_seconds"] = place.queued_seconds
         told["threads_per_worker"] = layout.threads
         return {name: value for name, value in told.items() if value is not None}
 

@@ -250,8 +250,8 @@ def _nodes_misfit(site: Site, partition: Partition) -> tuple[str, str] | None:
             f"the largest node {where} has {cpus}"
         )
     fit = len(suitable(site, partition))
-    most = partition.most_nodes if site.qos is None else None
-    limit = fit if most is None else min(fit, most)
+    allowed = partition.most_nodes if site.qos is None else None
+    limit = fit if allowed is None else min(fit, allowed)
     if site.nodes > limit:
         why = "has" if limit == fit else "allows a job"
         return "nodes", (

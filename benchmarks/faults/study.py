@@ -27,8 +27,9 @@ _PATIENCE = 12.0
 _LIMIT = 1800.0
 #: Seconds from look to look for nodes that Slurm has drained.
 _ROUND = 10.0
-#: Seconds within which processes and jobs must be gone after the end.
-_GONE = 60.0
+#: Seconds within which processes and jobs must be gone after the end; and jobs that only Slurm can
+#: end any more: one whose slurmd was away is COMPLETING until slurmctld asks that the next time.
+_GONE, _COMPLETING = 60.0, 300.0
 #: How many of the faults wait for a worker to be there: starting takes long, and hits little.
 _AT_WORK = 0.5
 _TICK = 0.1
@@ -210,12 +211,15 @@ class Trial:
                     return fault.kind
         else:
             held, began = self.world.held(), self.world.drivers_began()
+            forgot = self.world.called_cancelled()
             before, self._drivers = self._drivers, began
             for fault in recent:
                 if fault.kind in ("job cancelled", "disk full"):
                     return fault.kind
             if held:
                 return "its jobs were ended before they recorded anything, three in a row"
+            if forgot and any(fault.kind == "slurmctld killed" for fault in recent):
+                return "Slurm, killed and back, called a job cancelled that was requeued before"
             if not refused and began == before and recent:
                 return "its job was ended before its driver began"
         # Trouble made for sbatch stays until there is a call of it, however late.
@@ -282,10 +286,13 @@ class Trial:
     # The end.
 
     def _nothing_left(self) -> None:
-        began = time.monotonic()
-        while time.monotonic() - began < _GONE:
-            jobs = self.world.jobs()
-            if jobs == [] and not list(self.world.processes()):
+        began, jobs = time.monotonic(), self.world.jobs()
+        while time.monotonic() - began < _COMPLETING:
+            jobs, processes = self.world.jobs(), list(self.world.processes())
+            if jobs == [] and not processes:
+                break
+            ours = processes or jobs is None or any(job.state != "COMPLETING" for job in jobs)
+            if ours and time.monotonic() - began > _GONE:
                 break
             time.sleep(0.25)
         self.story.gone = time.monotonic() - began
@@ -293,7 +300,7 @@ class Trial:
             # Where the study lay says nothing to anybody else.
             words = " ".join(line).replace(f"{self.world.folder}/", "")
             self.story.violations.append(f"process {pid} is left: {words[:200]}")
-        for job in self.world.jobs() or ():
+        for job in jobs or ():
             self.story.violations.append(f"job {job.id} is left: {job.state} {job.nodes}")
 
 

@@ -101,6 +101,7 @@ class World:
         self._workers: dict[int, WorkerEvent] = {}
         self._mounted = False
         self._held = 0
+        self._cancelled = 0
         for each in (self.tools, self.runs):
             each.mkdir(parents=True)
         (folder / f"{NAME}.toml").write_text(text, encoding="utf-8")
@@ -225,6 +226,13 @@ class World:
         said = log.read_text(errors="replace") if log.exists() else ""
         known, self._held = self._held, said.count("jobs recorded nothing")
         return self._held > known
+
+    def called_cancelled(self) -> bool:
+        """Whether a job of the chain ended at once: Slurm calls the one before it cancelled."""
+        log = self.directory / "logs" / "driver.log"
+        said = log.read_text(errors="replace") if log.exists() else ""
+        known, self._cancelled = self._cancelled, said.count("was cancelled: this one does not go")
+        return self._cancelled > known
 
     def drivers_began(self) -> int:
         """Return how many jobs of the chain got as far as their driver's first line."""

@@ -22,7 +22,7 @@ def foretold(directories: Sequence[Path]) -> list[dict[str, Any]]:
             fitted, layout = _layout(known), _layout(entries)
             if _name(known) != _name(entries) or fitted == layout or fitted[1] != layout[1]:
                 continue
-            found = outlook.foretell(outlook.local(*layout))
+            found = outlook.foretell(outlook.machines.local(*layout))
             rows.append(
                 {
                     "study": _name(known),

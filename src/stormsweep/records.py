@@ -546,6 +546,9 @@ class SplitScored:
         The traceback of a fit that failed; empty: it did not.
     worker : str
         Who did it; empty: the process of the search itself.
+    unscored : list of str
+        Scores that the scorer failed to compute after a sound fit, by what they are called in
+        ``cv_results_`` (``test_score``, ``train_auc``); `error_score` stands for them.
     """
 
     kind: ClassVar[str] = "split"
@@ -559,6 +562,12 @@ class SplitScored:
     score_seconds: float
     error: str = ""
     worker: str = ""
+    unscored: list[str] = field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing failed; else it is tried again when the search goes on."""
+        return not self.error and not self.unscored
 
 
 Record = (

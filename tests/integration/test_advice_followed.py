@@ -49,7 +49,7 @@ def test_following_advice_takes_what_was_foretold(slurm: MiniSlurm, tmp_path: Pa
     advice = pilot.advise(sites=["mine"], most_nodes=2, deadline=between)
     assert advice.chosen == two
     assert advice.because == "the cheapest within the deadline"
-    advised.write(Study.from_toml(path), advice.chosen)
+    advised.write(Study.from_toml(path), advice.asked)
     assert 'use = "mine"' in path.read_text()
     assert "nodes = 2" in path.read_text()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,13 @@ walltime = "04:00:00"
 nodes = 2
 exclusive = true
 cores_per_node = 8
+workers_per_node = 4
+price_per_core_hour = 0.01
+
+[site.whole]
+scheduler = "slurm"
+walltime = "04:00:00"
+exclusive = true
 workers_per_node = 4
 price_per_core_hour = 0.01
 
@@ -66,6 +74,15 @@ def test_more_workers_are_foretold_to_be_faster_and_sites_to_cost(study: Path) -
         assert f"\n  {name} " in many.stdout
 
 
+def test_core_hours_that_nobody_can_know_are_not_foretold(study: Path) -> None:
+    """Losing this: a cost that is a part of the bill, by which a budget is judged."""
+    told = called(study.parents[1], "simulate", study, "--site", "whole", "--repeats", "2")
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"core-hours +not known$", told.stdout, re.M)
+    assert "\n  cost " not in told.stdout
+    assert "core-hours are not known without its cores_per_node" in told.stdout
+
+
 def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: Path) -> None:
     folder = study.parents[1]
     shutil.copy(study / "study.toml", folder / "mine.toml")
@@ -73,7 +90,10 @@ def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: P
     assert found.returncode == 0, found.stderr
     assert "Advised: cheap with" in found.stdout
     assert "#SBATCH --nodes=" in found.stdout
-    assert "[site.cheap]" in found.stdout
+    assert "[site.cheap]" not in found.stdout, "the command says all that is advised"
+    walltime = re.search(r"submit \S+ --site cheap --nodes \d+ --walltime (\S+)", found.stdout)
+    assert walltime is not None
+    assert f"#SBATCH --time={walltime[1]}\n" in found.stdout
     text = (folder / "mine.toml").read_text()
     assert 'use = "cheap"  # this machine' in text
     assert "# where it runs" in text
@@ -83,6 +103,7 @@ def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: P
     again = chosen.simulate(nodes=advice.chosen.machine.nodes, site="cheap")
     assert again == advice.chosen
     assert f"nodes = {again.machine.nodes}\n" in text
+    assert f'walltime = "{walltime[1]}"\n' in text
     # `submit` and `simulate` take from now on what the file says.
     assert chosen.simulate().machine.nodes == again.machine.nodes
     assert again.cost is not None
@@ -104,7 +125,12 @@ def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:
         ("simulate STUDY --site cheap --workers 6", "the nearest is 8"),
         ("simulate STUDY --site cheap --threads 9", "a node of cheap has 8 cores"),
         ("simulate STUDY --queue-wait soon", "--queue-wait: given 'soon'; must be a time"),
+        ("simulate STUDY --queue-wait 1h:10min", "the second must be the longer one"),
+        ("simulate STUDY --queue-wait 0min:1h", "the median must be above 0"),
         ("simulate STUDY --timeline x.gif", "must end in .png, .pdf or .svg"),
+        ("advise STUDY --site whole --budget 12", "set cores_per_node of it in sites.toml"),
+        ("advise STUDY --site whole --budget 9core-h", "set cores_per_node of it in sites.toml"),
+        ("advise STUDY --site whole", "nodes of whole are exclusive, and nobody says how many"),
         ("advise STUDY --site plain --budget 12", "price_per_core_hour: is not set"),
         (
             "advise STUDY --budget 12",

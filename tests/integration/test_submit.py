@@ -107,10 +107,13 @@ def said(directory: Path) -> str:
 
 def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_path: Path) -> None:
     write_site(tmp_path)
-    job = submit(tmp_path, digits_study(tmp_path, **TINY))
+    job = submit(tmp_path, digits_study(tmp_path, **TINY), "--walltime", "00:15:00")
     directory = tmp_path / "runs" / "digits"
     until(lambda: not queue(slurm), directory)
     assert len(tasks(directory)) == 2, said(directory)
+    # The job that would have gone on was asked for with it too.
+    told = slurm.run("squeue", "--states=all", "--noheader", "--format=%Z %l").splitlines()
+    assert [line.split()[-1] for line in told if line.startswith(str(tmp_path))] == ["15:00"] * 2
     assert (directory / "report" / "index.html").exists()
     jobs = Slurm().jobs_of(study_key(directory))
     assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]
@@ -120,6 +123,7 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     entries = read(directory / "journal.jsonl")
     (begun,) = of_kind(entries, SessionBegun)
     assert begun.allotment["inside"]
+    assert begun.allotment["walltime_seconds"] == 15 * 60
     assert 0 <= begun.allotment["queued_seconds"] < 600
     ready = [one for one in of_kind(entries, WorkerEvent) if one.event == "ready"]
     assert {one.processor for one in ready} == {machine.processor()}
@@ -425,6 +429,7 @@ def test_it_is_quick_and_imports_nothing_numerical_on_the_login_node(
         ({"partition": "bach"}, [], "site.mine.partition: given 'bach' (did you mean 'batch'?)"),
         ({"partition": "gpu", "walltime": "05:00:00"}, [], "site.mine.walltime: given 05:00:00"),
         ({"memory": 64}, [], "site.mine.memory_gb: given 64; the largest node"),
+        ({}, ["--walltime", "01:00:00"], "--walltime: given 01:00:00; a job may take 00:20:00"),
         ({"nodes": 3}, [], "site.mine.nodes: given 3; partition 'batch' has 2"),
         ({}, ["--nodes", "3"], "--nodes: given 3; partition 'batch' has 2"),
         ({"more": "setup = ['echo \"']"}, [], "site.mine.setup: bash cannot read it"),
@@ -461,6 +466,44 @@ def test_a_study_that_the_job_would_refuse_is_refused_here(
     done = called(tmp_path, "submit", "runs/digits", "--site", "mine")
     assert "nothing is left to train" in done.stderr
     assert not queue(slurm)
+
+
+def test_a_study_asks_for_less_time_than_its_site_lets_jobs_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this, a short study waits for long, or shortens the jobs of all others."""
+    write_site(tmp_path, walltime="90")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    plain = digits_study(tmp_path, **TINY)
+    own = digits_study(tmp_path, "own", **TINY, site='walltime = "00:45:00"')
+    local = digits_study(tmp_path, "here", **TINY, site='use = "local"\nwalltime = "00:45:00"')
+    for study, more, walltime in (
+        (plain, (), "01:30:00"),
+        (plain, ("--walltime", "01:30:00"), "01:30:00"),
+        (plain, ("--walltime", "00:30:00"), "00:30:00"),
+        (own, (), "00:45:00"),
+        (own, ("--walltime", "01:00:00"), "01:00:00"),
+    ):
+        for verb in ("submit", "run"):
+            shown = called(tmp_path, verb, study, "--site", "mine", "--dry-run", *more)
+            assert f"#SBATCH --time={walltime}\n" in shown.stdout, (verb, more, shown.stderr)
+    # The jobs that go on are asked for with it too.
+    first = called(tmp_path, "submit", own, "--site", "mine", "--dry-run").stdout
+    assert "--walltime 00:45:00" in first
+    longer = digits_study(tmp_path, "own", **TINY, site='walltime = "02:00:00"')
+    for study, more, said in (
+        (plain, ("--walltime", "91"), "--walltime: given 91; a job may take 90 at most ("),
+        (plain, ("--walltime", "00:30"), "--walltime: given '00:30'; Slurm reads this as minutes"),
+        (longer, (), f"{longer}: site.walltime: given 02:00:00; a job may take 90 at most ("),
+    ):
+        for verb in ("submit", "run"):
+            refused = called(tmp_path, verb, study, "--site", "mine", "--dry-run", *more)
+            assert (refused.returncode, refused.stdout) == (2, "")
+            assert said in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+    here = called(tmp_path, "run", local, "--walltime", "00:30:00")
+    assert "--walltime: is for sites of a cluster" in here.stderr
+    assert called(tmp_path, "plan", local).returncode == 0
 
 
 def test_where_there_is_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

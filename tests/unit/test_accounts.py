@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stormsweep.cli.words import accounts
-from stormsweep.config.sites import Site
+from stormsweep.config.sites import Found, Site
 from stormsweep.records import (
     Entry,
     NodeEvent,
@@ -23,6 +23,8 @@ from stormsweep.records import (
 from stormsweep.results.journal import decode, encode, read
 from stormsweep.scaling import timings
 from stormsweep.scaling.accounts import account
+from stormsweep.scaling.machine import Machine
+from stormsweep.study.places import Place
 from tests import journals
 
 T0 = journals.START
@@ -243,10 +245,16 @@ def test_new_records_come_back_from_the_journal_as_they_were() -> None:
         ("gpu:a:1,gpu:b:2", 3),
         ("nvme:5", 0),
         ("gpumem:16", 0),
+        ("ngpus:4", 4),
+        ("ngpus", 1),
     ],
 )
 def test_gpus_of_a_site_are_those_that_its_jobs_ask_for(gres: str | None, gpus: int) -> None:
-    assert Site(scheduler="slurm", gres=gres).gpus == gpus
+    """Losing this: GPUs that are foretold are not counted, or have no worker for each."""
+    site = Site(scheduler="slurm", gres=gres)
+    assert site.gpus == gpus
+    assert Machine.from_site("mine", site).gpus_per_node == gpus
+    assert Place(Found("mine", site, None), (1, 1)).gpus == (gpus > 0)
 
 
 def test_a_job_is_charged_what_it_takes_or_all_where_nobody_else_may_have_it() -> None:

@@ -149,6 +149,29 @@ def test_the_walltime_asked_for_holds_the_study_and_no_more_than_the_site_allows
     assert advice.walltime_for(one, 600.0) == 600.0
 
 
+@pytest.mark.parametrize("longest", [86400.0, math.inf])
+def test_who_asks_for_the_walltime_that_is_advised_needs_no_more_jobs(longest: float) -> None:
+    """Epochs of two hours: what is left after the first is too little to begin the second."""
+    plan = make_plan(grid({"batch_size": [128], "learning_rate": [0.1], "epochs": [2]}), {}, 3)
+    tell = foreteller(plan, epoch=[7200.0] * 3)
+    node = dataclasses.replace(NODE, walltime=longest)
+    found = advice.advise([[node]], tell)
+    tight = advice.walltime_for(found.chosen, longest)
+    assert tell(dataclasses.replace(node, walltime=tight)).jobs.median == 2
+    asked = found.asked
+    assert asked == tell(dataclasses.replace(node, walltime=asked.machine.walltime))
+    assert asked.jobs == found.chosen.jobs
+    assert asked.makespan.high == pytest.approx(found.chosen.makespan.high)
+    assert tight < asked.machine.walltime < 2 * tight
+
+
+def test_the_sites_own_walltime_is_kept_where_none_that_is_shorter_does() -> None:
+    node = dataclasses.replace(NODE, walltime=3600.0)
+    found = advice.advise([[node]], foreteller(plan_of(8)))
+    assert found.chosen.jobs.median > 1
+    assert found.asked is found.chosen
+
+
 def test_the_numbers_are_those_of_a_simulation_of_the_same_layout() -> None:
     tell = foreteller(plan_of(8))
     found = advice.advise([advice.sized(NODE, 8)], tell)
@@ -166,6 +189,17 @@ def test_costs_that_nothing_compares_are_refused_before_anything_is_simulated() 
         advice.advise([[NODE], [fast]], never)
     with pytest.raises(UserError, match="mine has no GPUs"):
         advice.advise([[NODE]], never, budget=Budget(20.0, "gpu-h"))
+
+
+def test_gpu_hours_are_known_where_the_cores_of_whole_nodes_are_not() -> None:
+    whole = dataclasses.replace(NODE, gpus_per_node=4, cores_per_node=math.nan)
+    found = advised(plan_of(4), 2, whole, budget=Budget(1e6, "gpu-h"))
+    assert (found.unit, found.chosen.cost) == ("gpu-h", None)
+    assert advised(plan_of(4), 2, whole).unit == "gpu-h"
+    priced = dataclasses.replace(whole, price_per_gpu_hour=2.0)
+    assert advised(plan_of(4), 2, priced).unit == "money"
+    with pytest.raises(UserError, match="set cores_per_node"):
+        advised(plan_of(4), 2, whole, budget=Budget(1e6, "core-h"))
 
 
 def test_a_gpu_site_without_prices_is_ranked_by_gpu_hours() -> None:

@@ -31,13 +31,13 @@ def test_two_jobs_that_record_nothing_hold_the_chain() -> None:
 
 
 def test_a_job_is_told_all_that_its_predecessor_knew() -> None:
-    first = Link(Path("/runs/it's"), "mine", Path("/s.toml"), 1, 9, 2, True)
+    first = Link(Path("/runs/it's"), "mine", Path("/s.toml"), 1, 9, 2, "90", True)
     link = first.successor("77", 12)
     words = link.command()
     assert words[3:5] == ["drive", "/runs/it's"]
     assert " ".join(words[5:]) == (
-        "--site mine --sites /s.toml --job 2 --max-jobs 9 --nodes 2 --after 77 --done 12 "
-        "--retry-failed"
+        "--site mine --sites /s.toml --job 2 --max-jobs 9 --nodes 2 --walltime 90 "
+        "--after 77 --done 12 --retry-failed"
     )
     script = job_script(Site(scheduler="slurm"), link.order("storms", Site(scheduler="slurm")))
     assert "#SBATCH --dependency=afterany:77\n" in script

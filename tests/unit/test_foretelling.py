@@ -13,13 +13,15 @@ import pytest
 
 from stormsweep import Study
 from stormsweep.cli.foretell import simulate
+from stormsweep.cluster.partitions import clock
+from stormsweep.config.load import load_study
 from stormsweep.config.sites import Found, Site
 from stormsweep.errors import UserError
 from stormsweep.records import Entry, NodeEvent, SessionBegun, SessionEnded, WorkerEvent
 from stormsweep.scaling import runtime
 from stormsweep.scaling.beside import around
 from stormsweep.scaling.machine import Machine, Wait
-from stormsweep.study import advised, foretelling
+from stormsweep.study import advised, foretelling, machines
 from stormsweep.study.foretelling import Outlook, uncertainty
 from tests.journals import plan, task
 from tests.journals import simulate as write_study
@@ -137,9 +139,39 @@ def site(folder: Path, **values: Any) -> Found:
 def test_no_more_workers_than_gpus_come_of_fewer_threads(tmp_path: Path) -> None:
     outlook = Outlook(study_in(tmp_path))
     known = {"cores_per_node": 64, "workers_per_node": 4, "threads_per_worker": 16}
-    assert outlook.on(site(tmp_path, **known), threads=2).workers_per_node == 32
+    assert outlook.machines.on(site(tmp_path, **known), threads=2).workers_per_node == 32
     gpus = site(tmp_path, **known, gres="gpu:4")
-    assert outlook.on(gpus, threads=2).workers_per_node == 4
+    assert outlook.machines.on(gpus, threads=2).workers_per_node == 4
+
+
+def test_this_machine_has_no_more_workers_than_its_executor_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: sixteen workers are advised, fifteen times as fast, and one is started."""
+    monkeypatch.setattr(machines.this_machine, "cores", lambda: 16)
+    monkeypatch.setattr(machines.this_machine, "memory_gb", lambda: 64.0)
+    here = Found("local", Site(scheduler="local"), None)
+    study = study_in(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+
+    def most(of: Study) -> int:
+        (family, *_) = Outlook(of).machines.families([here], None)
+        return max(machine.workers for machine in family)
+
+    assert most(study) == 16, "only JAX trains on GPUs"
+    text = study.path.read_text()
+    study.path.write_text(text + "\n[site]\nmemory_gb = 10.0\n")
+    assert most(Study.from_toml(study.directory)) == 5, "of 10 GiB each in 9 tenths of 64"
+    study.path.write_text(text + '\n[engine]\nuse = "jax"\n')
+    outlook = Outlook(Study.from_toml(study.directory))
+    assert most(Study.from_toml(study.directory)) == 2
+    assert [outlook.machines.local(count, 1).gpus_per_node for count in (1, 2)] == [1, 2]
+    told = outlook.foretell(outlook.machines.local(2, 1), 2)
+    assert told.gpu_hours.median > 0
+    with pytest.raises(UserError, match=r"--workers: given 3; each has a GPU to itself, .* has 2"):
+        outlook.machines.local(3, 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert most(Study.from_toml(study.directory)) == 16
 
 
 def test_what_the_command_cannot_say_is_set_first(
@@ -152,11 +184,104 @@ def test_what_the_command_cannot_say_is_set_first(
     monkeypatch.chdir(sites.parent)
     outlook = Outlook(study)
     found = foretelling.choose_site(study, "mine")
-    other = list(advised.lines(study, outlook.foretell(outlook.on(found, 2, threads=2), 2)))
+    other = list(
+        advised.lines(study, outlook.foretell(outlook.machines.on(found, 2, threads=2), 2))
+    )
     assert other[0].startswith("first set in ")
     command = next(n for n, line in enumerate(other) if line.startswith("stormsweep submit"))
     assert other.index("  threads_per_worker = 2") < other.index("then:") < command
     assert shlex.split(other[command])[2] == str(study.directory)
+
+
+def test_advice_leaves_the_walltime_of_a_site_to_all_its_studies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: a short study's walltime is the limit of all that is foretold afterwards."""
+    study = study_in(tmp_path / "runs")
+    sites = tmp_path / "sites.toml"
+    keys = 'scheduler = "slurm"\ncores_per_node = 4\nworkers_per_node = 4\n'
+    sites.write_text(f'[site.mine]\n{keys}walltime = "4:00:00"\n')
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own.toml"
+    own.write_text(study.path.read_text() + '\n[site]\nuse = "mine"\n')
+    study = Study(load_study(own), own, study.directory)
+    outlook = Outlook(study)
+    found = foretelling.advise(study, outlook, ["mine"], repeats=2, most_nodes=2)
+    assert found.chosen.machine.walltime == 4 * 3600
+    asked = clock(round(found.asked.machine.walltime))
+    assert found.asked.machine.walltime < 4 * 3600
+    lines = list(advised.lines(study, found.asked))
+    assert lines[0].endswith(f"--site mine --nodes {found.asked.machine.nodes} --walltime {asked}")
+    assert f"  #SBATCH --time={asked}" in lines
+    # As text it is another than what the site says, and the same time.
+    assert not advised.site_table(study, outlook.foretell(found.chosen.machine, 1))
+    before = sites.read_text()
+    advised.write(study, found.asked)
+    assert sites.read_text() == before
+    written = Study(load_study(own), own, study.directory)
+    assert written.file.site.walltime == asked
+    # From now on the study's jobs are foretold to be as long as they will be, and it is said.
+    later = Outlook(written)
+    machine = later.machines.on(foretelling.choose_site(written, "mine"), 1)
+    assert machine.walltime == found.asked.machine.walltime
+    assert any(f"{asked} at most, as the study file says" in one for one in later.beyond(machine))
+
+
+def test_a_site_without_walltime_is_not_silently_taken_to_have_no_end(tmp_path: Path) -> None:
+    outlook = Outlook(study_in(tmp_path))
+    endless = outlook.machines.on(site(tmp_path, workers_per_node=4), 1)
+    assert any("what its partition lets jobs take" in note for note in outlook.beyond(endless))
+    known = outlook.machines.on(site(tmp_path, workers_per_node=4, walltime="04:00:00"), 1)
+    assert not any("partition" in note for note in outlook.beyond(known))
+
+
+NODES = """
+batch*|up|2:00:00|1-infinite|n1|8|16000|idle|(null)|(null)
+batch*|up|2:00:00|1-infinite|n2|8|16000|down|(null)|(null)
+batch*|up|2:00:00|1-infinite|n3|8|16000|idle|(null)|(null)
+batch*|up|2:00:00|1-infinite|n4|2|16000|idle|(null)|(null)
+"""
+
+
+def slurm_says(folder: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str) -> None:
+    for name in ("sbatch", "squeue", "scancel", "sinfo"):
+        path = folder / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{sinfo if name == 'sinfo' else 'exit 1'}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
+
+
+def test_advice_names_no_nodes_and_no_time_that_the_partition_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: the command that is printed is refused."""
+    outlook = Outlook(study_in(tmp_path))
+    mine = site(tmp_path, partition="batch", workers_per_node=4)
+    slurm_says(tmp_path, monkeypatch, f"cat <<'end'\n{NODES}end")
+    for asked in (None, 9):
+        (family,) = outlook.machines.families([mine], asked)
+        # One is too small; one that is down comes back.
+        assert [machine.nodes for machine in family] == [1, 2, 3]
+        assert {machine.walltime for machine in family} == {7200.0}
+        assert not any("not known here" in note for note in outlook.beyond(family[0]))
+        assert not any("partition" in note for note in outlook.beyond(family[0]))
+
+
+@pytest.mark.parametrize("sinfo", ["exit 1", "echo 'x*|up|1:00|1|n1|8|16000|idle|(null)|(null)'"])
+def test_where_nobody_says_how_many_nodes_there_are_a_note_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str
+) -> None:
+    """A study may be foretold on a cluster that one is not logged in to."""
+    outlook = Outlook(study_in(tmp_path))
+    mine = site(tmp_path, partition="batch", workers_per_node=1)
+    slurm_says(tmp_path, monkeypatch, sinfo)
+    (family,) = outlook.machines.families([mine], None)
+    assert family[-1].nodes > 3
+    assert any("--most-nodes" in note for note in outlook.beyond(family[0]))
+    told = Outlook(study_in(tmp_path))
+    told.machines.families([mine], 2)
+    assert not any("--most-nodes" in note for note in told.beyond(family[0]))
 
 
 def test_advice_never_edits_the_record_of_a_study(tmp_path: Path) -> None:
@@ -165,7 +290,7 @@ def test_advice_never_edits_the_record_of_a_study(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is the record of what the study was begun with"):
         advised.refuse_record(study)
     outlook = Outlook(study)
-    chosen = outlook.foretell(outlook.local(1, 1), 1)
+    chosen = outlook.foretell(outlook.machines.local(1, 1), 1)
     with pytest.raises(UserError, match="is the record"):
         advised.write(study, chosen)
     assert study.path.read_text() == before

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from stormsweep.cluster.jobscript import Order, job_script, setup_mistake
-from stormsweep.config.sites import Site, SitesFile, load_sites, walltime_seconds
+from stormsweep.config.sites import Site, SitesFile, load_sites
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import StudyFileError
 
 ROOT = Path(__file__).parents[2]

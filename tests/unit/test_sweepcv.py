@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import math
 import os
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -23,6 +26,7 @@ from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
     KFold,
+    ParameterGrid,
     RandomizedSearchCV,
     cross_val_score,
 )
@@ -33,13 +37,14 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 from stormsweep import Interval, JournalError, StormsweepError, SweepSearchCV, UserError
 from stormsweep.cluster.pool import Finished, WorkerLost, WorkerReady
-from stormsweep.records import SplitScored
+from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.results.journal import of_kind, read
+from stormsweep.search.proposals import Outcome
 from stormsweep.sweepcv import driving
-from stormsweep.sweepcv.candidates import chooser
+from stormsweep.sweepcv.candidates import Chooser, Listed, chooser
 from stormsweep.sweepcv.driving import hire
-from stormsweep.sweepcv.searching import NoMemory, Search
-from stormsweep.sweepcv.tasks import Materials, Reply, work
+from stormsweep.sweepcv.searching import _MUST_FIT, NoMemory, OnRecord, Search, mean_scores
+from stormsweep.sweepcv.tasks import Materials, Reply, SplitTask, work
 
 IRIS = load_iris(return_X_y=True)
 CANCER = load_breast_cancer(return_X_y=True)
@@ -95,11 +100,23 @@ def test_scores_are_those_of_grid_search_to_the_bit(estimator, grid, data):
     assert ours.refit_time_ > 0
 
 
-def test_random_search_draws_what_randomized_search_draws():
+@pytest.mark.parametrize("seed", [lambda: 3, lambda: np.random.RandomState(3)])
+def test_random_search_draws_what_randomized_search_draws(seed):
     space = {"C": scipy.stats.loguniform(1e-3, 1e3), "kernel": ["rbf", "linear"]}
-    theirs = RandomizedSearchCV(SVC(), space, n_iter=6, random_state=3).fit(*IRIS)
-    ours = SweepSearchCV(SVC(), space, strategy="random", trials=6, random_state=3).fit(*IRIS)
+    theirs = RandomizedSearchCV(SVC(), space, n_iter=6, random_state=seed()).fit(*IRIS)
+    ours = SweepSearchCV(SVC(), space, strategy="random", trials=6, random_state=seed()).fit(*IRIS)
     same(ours.cv_results_, theirs.cv_results_)
+
+
+def test_a_random_search_with_a_random_state_goes_on_from_its_directory(tmp_path):
+    space = {"C": scipy.stats.loguniform(1e-3, 1e3)}
+    options = {"strategy": "random", "trials": 3, "cv": 2, "directory": tmp_path}
+    found = [
+        SweepSearchCV(SVC(), space, random_state=np.random.RandomState(3), **options).fit(*IRIS)
+        for _ in range(2)
+    ]
+    same(found[1].cv_results_, found[0].cv_results_)
+    assert len(scores_of(tmp_path)) == 6
 
 
 @pytest.mark.parametrize("strategy", ["random", "sobol", "tpe", "cma-es", "nsga2"])
@@ -127,8 +144,81 @@ def test_constraints_hold_for_every_candidate():
         SVC(), space, strategy="random", trials=6, random_state=0, constraints=["C < gamma"], cv=2
     ).fit(*IRIS)
     assert all(each["C"] < each["gamma"] for each in search.cv_results_["params"])
-    with pytest.raises(UserError, match=r"^constraints: 'c < 1' names 'c', which param_grid"):
-        SweepSearchCV(SVC(), space, strategy="random", constraints=["c < 1"]).fit(*IRIS)
+
+
+@pytest.mark.parametrize("strategy", ["random", "sobol", "tpe"])
+def test_constraints_are_about_values_of_every_kind(strategy):
+    """Such lists go to a strategy as texts; a constraint on these would hold always or never."""
+    space = {
+        "max_depth": [None, 4, 8],
+        "class_weight": [None, "balanced", {0: 2.0}],
+        "min_samples_leaf": [1, 5],
+        "max_features": [(1, 2), "sqrt"],
+    }
+    constraints = [
+        "max_depth != 8 or min_samples_leaf > 1",
+        "class_weight != 'balanced' or not (max_depth in [4, 8])",
+        "max_features != [1, 2] or min_samples_leaf == 1",
+    ]
+    proposer = chooser(strategy, space, 200, 0, 1, 1, constraints)
+    found = []
+    while proposals := proposer.strategy.propose():
+        for proposal in proposals:
+            found.append(proposer.parameters(proposal))
+            proposer.strategy.take(proposal)
+    allowed = [
+        point
+        for point in ParameterGrid(space)
+        if (point["max_depth"] != 8 or point["min_samples_leaf"] > 1)
+        and (point["class_weight"] != "balanced" or point["max_depth"] is None)
+        and (point["max_features"] != (1, 2) or point["min_samples_leaf"] == 1)
+    ]
+    assert sorted(map(str, map(sorted_items, found))) == sorted(
+        map(str, map(sorted_items, allowed))
+    )
+
+
+def sorted_items(point):
+    return sorted(point.items())
+
+
+@pytest.mark.parametrize(
+    ("constraint", "words"),
+    [
+        ("c < 1", r"^constraints: 'c < 1' names c; must be of max_depth, C, clf, epochs$"),
+        ("C > 9", r"^constraints: none of 10,000 points of the space keeps to all of them"),
+        ("max_depth < 5", r"^constraints: 'max_depth < 5' cannot .* at max_depth = None$"),
+        ("clf != 'SVC()'", r"^constraints: they name a parameter whose list holds a SVC; they"),
+        ("epochs + 1", r"^constraints: 'epochs \+ 1' must be a comparison; .* at epochs = 5$"),
+    ],
+)
+def test_constraints_that_make_no_sense_are_refused(constraint, words):
+    space = {"max_depth": [None, 8], "C": Interval(1, 2), "clf": [SVC(), "drop"], "epochs": [5]}
+    with pytest.raises(UserError, match=words):
+        chooser("tpe", space, 10, 0, 1, 1, [constraint])
+
+
+@pytest.mark.parametrize("strategy", ["random", "sobol", "tpe"])
+@pytest.mark.parametrize(
+    ("interval", "words"),
+    [
+        (Interval(3, 1), r"^param_grid\.C: low must be below high$"),
+        (Interval(0, 1, log=True), r"^param_grid\.C: a log range must begin above 0$"),
+        (Interval(1.5, 3.9, integer=True), r"^param_grid\.C: an integer range must begin and end"),
+        (Interval("a", 1), r"^param_grid\.C\.low: must be a number$"),
+    ],
+)
+def test_ranges_that_are_none_are_refused_by_every_strategy(strategy, interval, words):
+    """A random search drew 1 from 1.5 to 3.9, or ended in the words of a library."""
+    with pytest.raises(UserError, match=words):
+        chooser(strategy, [{"C": [1.0]}, {"C": interval}], 4, 0, 1)
+
+
+@pytest.mark.parametrize("strategy", ["random", "sobol", "tpe"])
+def test_ends_of_ranges_may_be_numbers_of_numpy(strategy):
+    interval = Interval(np.int64(2), np.int32(4), integer=True)
+    found = chooser(strategy, {"C": interval}, 3, 0, 1)
+    assert {found.parameters(one)["C"] for one in found.strategy.propose()} <= {2, 3, 4}
 
 
 def worst(results):
@@ -178,6 +268,15 @@ class Picky(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return np.full(len(X), self.classes_[0])
+
+
+def test_what_is_said_of_every_fit_is_what_grid_search_says(capsys):
+    said = []
+    for search in (GridSearchCV, SweepSearchCV):
+        search(LOGISTIC, SMALL, cv=2, verbose=10).fit(*IRIS)
+        said.append(re.sub(r"\.*(total time=.*)?$", "", capsys.readouterr().out, flags=re.M))
+    assert said[1] == said[0]
+    assert "[CV 2/2; 3/3] START logisticregression__C=10.0" in said[1]
 
 
 def test_fits_that_fail_are_scored_as_was_asked():
@@ -348,6 +447,112 @@ def test_a_strategy_that_learns_goes_on_as_it_would_have(tmp_path, strategy, lin
     assert len(scores_of(tmp_path / "torn")) == 28
 
 
+def test_a_strategy_goes_by_scores_on_record_that_lack_those_on_the_training_side(tmp_path):
+    """Else it would take all it has learned for failed, and look elsewhere."""
+    space = {"C": Interval(1e-3, 1e3, log=True), "gamma": Interval(1e-3, 1e3, log=True)}
+    options = {"strategy": "tpe", "trials": 10, "random_state": 4, "cv": 2}
+    options["directory"] = tmp_path
+    first = SweepSearchCV(SVC(), space, **options).fit(*IRIS).cv_results_
+    trained = SweepSearchCV(SVC(), space, return_train_score=True, **options).fit(*IRIS).cv_results_
+    assert trained["params"] == first["params"]
+    np.testing.assert_array_equal(trained["mean_test_score"], first["mean_test_score"])
+    assert np.isfinite(trained["mean_train_score"]).all()
+
+
+@pytest.mark.parametrize("error_score", [np.nan, 0.0])
+@pytest.mark.parametrize("several", [False, True])
+def test_a_score_that_could_not_be_computed_is_computed_when_the_search_goes_on(
+    tmp_path, error_score, several
+):
+    """Else a want of memory while scoring stands for the candidate's score for ever."""
+    # Not a variable: a function is known by its code and the values that it gets at.
+    full = tmp_path / "full"
+    full.touch()
+
+    def scorer(estimator, X, y):
+        if full.exists() and estimator.C > 1:
+            raise MemoryError("no room")
+        return 0.0 if estimator.C > 1 else 0.5
+
+    def search(error_score):
+        scoring = {"auc": scorer, "accuracy": "accuracy"} if several else scorer
+        return SweepSearchCV(
+            SVC(),
+            {"C": [1.0, 2.0]},
+            cv=2,
+            scoring=scoring,
+            refit=False,
+            error_score=error_score,
+            directory=tmp_path / "kept",
+        )
+
+    name = "mean_test_auc" if several else "mean_test_score"
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        found = search(error_score).fit(*IRIS).cv_results_[name]
+    np.testing.assert_array_equal(found, [0.5, error_score])
+    with pytest.raises(MemoryError, match="no room"):
+        search("raise").fit(*IRIS)
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        found = search(-7.0).fit(*IRIS).cv_results_[name]
+    np.testing.assert_array_equal(found, [0.5, -7.0])
+    full.unlink()
+    found = search(error_score).fit(*IRIS).cv_results_[name]
+    np.testing.assert_array_equal(found, [0.5, 0.0])
+    # A score that happens to be the same is a score like any other.
+    done = len(scores_of(tmp_path / "kept"))
+    search(error_score).fit(*IRIS)
+    assert len(scores_of(tmp_path / "kept")) == done
+
+
+def test_a_strategy_takes_a_score_that_could_not_be_computed_for_a_failure():
+    def scored(score, *unscored):
+        return dataclasses.replace(
+            scored_of(SplitTask(0, "", 0, {}, 1)), test_scores=score, unscored=list(unscored)
+        )
+
+    assert mean_scores([scored(1.0), scored(0.5)], ["score"]) == (0.75,)
+    assert np.isnan(mean_scores([scored(1.0), scored(0.0, "test_score")], ["score"])).all()
+    several = [scored({"a": 1.0, "b": 0.0}, "test_b"), scored({"a": 0.5, "b": 2.0})]
+    assert mean_scores(several, ["a"]) == (0.75,)
+    assert np.isnan(mean_scores(several, ["b"])).all()
+    # Of a function that returns several scores, or raises, it is not known how many.
+    assert np.isnan(mean_scores([scored({"a": 1.0}), scored(0.0, "test_score")], ["a"])).all()
+
+
+class Listening(Listed):
+    """Notes what came of its candidates."""
+
+    def __init__(self, points, splits):
+        super().__init__(points, splits)
+        self.heard = []
+
+    def take(self, event):
+        super().take(event)
+        if isinstance(event, Outcome):
+            self.heard.append((event.trial, event.merits))
+
+
+def test_a_strategy_hears_of_a_failed_candidate_that_was_tried_again(tmp_path):
+    """Else it would keep away for good from where the disk was full once."""
+
+    def session(*errors):
+        """Do what there is to do; return what the strategy heard."""
+        strategy = Listening([{"C": 1.0}, {"C": 2.0}], 2)
+        with contextlib.closing(OnRecord(tmp_path / "journal.jsonl")) as memory:
+            search = Search(Chooser(strategy, 2), 2, lambda scored: (0.5,), memory, False)
+            begun = SearchBegun("SVC", "0", dict.fromkeys(_MUST_FIT, ""), "one", "grid", 0, 2)
+            search.replay(memory.begin(begun), memory.scored)
+            for error in errors:
+                search.take(dataclasses.replace(scored_of(search.next()), error=error))
+            assert search.next() is None
+        return strategy.heard
+
+    assert session("full", "full", "", "") == [(0, ()), (1, (0.5,))]
+    assert session("", "full") == [(0, ()), (1, (0.5,))]
+    assert session("") == [(0, ()), (1, (0.5,)), (0, (0.5,))]
+    assert session() == [(0, ()), (1, (0.5,)), (0, (0.5,))]
+
+
 def test_several_scores_are_traded_off_by_nsga2():
     search = SweepSearchCV(
         SVC(),
@@ -373,6 +578,41 @@ def test_what_a_search_keeps_is_read_by_the_owners_group_at_most(tmp_path, monke
     modes = {path.name: path.stat().st_mode & 0o007 for path in [folder, *folder.rglob("*")]}
     assert modes.keys() >= {"kept", "journal.jsonl", "logs", "driver.log", "worker-0.log"}
     assert set(modes.values()) == {0}
+
+
+def loss_and_accuracy(estimator, X, y):
+    accuracy = estimator.score(X, y)
+    return {"loss": 1 - accuracy, "accuracy": accuracy}
+
+
+@pytest.mark.parametrize(("refit", "kernel"), [("accuracy", "rbf"), ("loss", "sigmoid")])
+def test_a_strategy_goes_by_the_score_that_refit_names_of_a_function_that_returns_several(
+    refit, kernel
+):
+    """Else it may look for the candidates of the greatest loss, while `refit` takes the best."""
+    search = SweepSearchCV(
+        SVC(gamma=10.0),  # The sigmoid kernel is no better than chance with it.
+        {"kernel": ["rbf", "sigmoid"], "C": Interval(0.5, 2.0)},
+        strategy="tpe",
+        trials=24,
+        random_state=0,
+        scoring=loss_and_accuracy,
+        refit=refit,
+        cv=2,
+    ).fit(*IRIS)
+    kernels = [candidate["kernel"] for candidate in search.cv_results_["params"]]
+    assert kernels[12:].count(kernel) > 9
+
+
+def test_nsga2_refuses_a_function_of_which_it_cannot_know_how_many_scores_it_returns():
+    """Else it would go by the first alone, and trade nothing off."""
+    options = {"strategy": "nsga2", "trials": 2, "random_state": 0}
+    with pytest.raises(UserError, match=r"^scoring: given a function that returns loss, accuracy"):
+        SweepSearchCV(
+            SVC(), {"C": [1.0, 2.0]}, scoring=loss_and_accuracy, refit="accuracy", **options
+        ).fit(*IRIS)
+    one = SweepSearchCV(SVC(), {"C": [1.0, 2.0]}, scoring=lambda *given: 0.5, **options).fit(*IRIS)
+    assert one.best_score_ == 0.5
 
 
 def test_another_search_in_the_same_directory_is_refused(tmp_path):
@@ -431,6 +671,14 @@ def test_a_failed_fit_is_tried_again_when_the_search_goes_on(tmp_path):
             {"strategy": "tpe", "param_grid": {"C": scipy.stats.uniform()}},
             r"^param_grid: C: given .*; strategy='tpe' takes lists",
         ),
+        (
+            {
+                "strategy": "random",
+                "constraints": ["C > 0"],
+                "param_grid": {"C": scipy.stats.uniform()},
+            },
+            r"^param_grid: C: given .*; distributions are for 'random' without constraints$",
+        ),
         ({"site": "taki"}, r"^directory: none given; the nodes of site 'taki' need one"),
         ({"constraints": ["C > 1"]}, r"^constraints: not for a grid"),
     ],
@@ -440,6 +688,41 @@ def test_mistakes_are_said_in_one_line(options, words):
     with pytest.raises(UserError, match=words) as caught:
         SweepSearchCV(**options).fit(*IRIS)
     assert "\n" not in str(caught.value)
+
+
+FEW = {"C": [1.0, 2.0, 3.0], "kernel": ["rbf", "linear"], "gamma": [0.1, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("space", "constraints", "candidates"),
+    [
+        (FEW, [], 12),
+        ([FEW, {"degree": Interval(2, 4, integer=True)}, {}], [], 12 + 3 + 1),
+        (FEW, ["C < 3 or kernel == 'rbf'"], 10),
+    ],
+    ids=["one space", "several", "constraint"],
+)
+@pytest.mark.parametrize("strategy", ["sobol", "tpe"])
+def test_no_more_candidates_are_announced_than_there_are(strategy, space, constraints, candidates):
+    """Else workers are hired, and callbacks told, of fits that never come."""
+    found = chooser(strategy, space, 200, 0, 1, 1, constraints)
+    assert found.most == candidates
+    proposed = 0
+    while proposals := found.strategy.propose():
+        proposed += len(proposals)
+        for proposal in proposals:
+            found.strategy.take(proposal)
+    assert proposed == candidates
+    assert chooser(strategy, space, 7, 0, 1, 1, constraints).most == 7
+
+
+@pytest.mark.parametrize("trials", [0, -3, 2.5])
+def test_a_number_of_trials_that_is_none_is_refused_as_by_randomized_search(trials):
+    with pytest.raises(ValueError, match=r"The 'n_iter' parameter of RandomizedSearchCV must be"):
+        RandomizedSearchCV(SVC(), {"C": [1.0]}, n_iter=trials).fit(*IRIS)
+    with pytest.raises(ValueError, match=r"The 'trials' parameter of SweepSearchCV must be an int"):
+        SweepSearchCV(SVC(), {"C": [1.0]}, strategy="random", trials=trials).fit(*IRIS)
+    assert chooser("tpe", {"C": Interval(1, 2)}, np.int64(3), 0, 1).most == 3
 
 
 def test_workers_come_only_where_they_are_of_use():

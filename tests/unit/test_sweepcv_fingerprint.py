@@ -18,12 +18,18 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import scipy.stats
+import sklearn
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import make_scorer, mean_squared_error
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -118,6 +124,32 @@ def with_empty_cell(n):
     return wanting
 
 
+def routed(n):
+    """Return an estimator that asks for weights or for none, cloned."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        return clone(LogisticRegression().set_fit_request(sample_weight=bool(n)))
+
+
+def frozen(n):
+    """Return a pipeline that begins with what was learned of other data."""
+    X = np.arange(20.0).reshape(-1, 1)
+    encoder = make_pipeline(StandardScaler(), PCA(random_state=0)).fit(X + n)
+    return clone(make_pipeline(FrozenEstimator(encoder), LogisticRegression()))
+
+
+def frozen_search(n):
+    """Return a frozen search, which holds how long its fits took."""
+    X = np.arange(20.0).reshape(-1, 1)
+    forest = RandomForestClassifier(n_estimators=2, random_state=0)
+    search = GridSearchCV(forest, {"max_depth": [1]}, cv=2)
+    return FrozenEstimator(search.fit(X, np.arange(20) % 2 if n else np.arange(20) > 9))
+
+
+def frozen_words(n):
+    """Return a frozen vectorizer, which holds the address of its stop words."""
+    return FrozenEstimator(TfidfVectorizer(stop_words=["the"]).fit(["the hail", f"storms {n}0"]))
+
+
 FRAME = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=[3, 4])
 #: Each made twice alike, and once otherwise.
 PAIRS = {
@@ -134,6 +166,11 @@ PAIRS = {
     "categories": lambda n: pd.Series(["u", "v" if n else "w"], dtype="category"),
     "estimator": lambda n: make_pipeline(StandardScaler(), LogisticRegression(C=1 + n)),
     "class": lambda n: RandomForestClassifier() if n else LogisticRegression(),
+    "routed": routed,
+    "output": lambda n: StandardScaler().set_output(transform="pandas" if n else "default"),
+    "frozen": frozen,
+    "frozen search": frozen_search,
+    "frozen words": frozen_words,
     "closure": scorer,
     "lambda": lambda n: (lambda x: x + 1) if n else (lambda x: x + 2),
     "partial": lambda n: functools.partial(max, n),

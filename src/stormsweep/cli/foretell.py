@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,8 +88,6 @@ def wait_of(text: str) -> Any:
     >>> wait_of("10min").median, round(wait_of("10min:1h").spread, 2)
     (600.0, 1.4)
     """
-    import math
-
     from stormsweep.errors import UserError
     from stormsweep.scaling.machine import TENTH, Wait
 
@@ -97,7 +96,9 @@ def wait_of(text: str) -> Any:
     if not colon:
         return Wait(first)
     second = seconds_of(high, "--queue-wait")
-    if second < first or first <= 0:
+    if first <= 0:
+        raise UserError(f"--queue-wait: given {text!r}; the median must be above 0, or alone")
+    if second < first:
         raise UserError(f"--queue-wait: given {text!r}; the second must be the longer one")
     return Wait(first, math.log(second / first) / TENTH)
 
@@ -173,7 +174,8 @@ def _told(outlook: Any, found: Any) -> Iterator[str]:
         rows.append(("jobs", found.jobs, lambda value: f"{value:.0f}"))
     for name, values, word in rows:
         low, median, high = (word(value) for value in values)
-        between = f"   9 of 10 between {low} and {high}" if found.repeats > 1 else ""
+        known = found.repeats > 1 and not math.isnan(values.median)
+        between = f"   9 of 10 between {low} and {high}" if known else ""
         yield f"  {name:<12}{median:>12}{between}"
     for line in _parts(found):
         yield line
@@ -224,6 +226,8 @@ def _trouble(outlook: Any, found: Any) -> Iterator[str]:
 
 
 def _hours(value: float) -> str:
+    if math.isnan(value):
+        return "not known"
     return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
 
 
@@ -262,7 +266,7 @@ def advise(
         ),
     ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Write the layout into the study file.")
+        bool, typer.Option("--write", help="Write what is advised into the study file.")
     ] = False,
     runs: RunsOption = RUNS,
 ) -> None:
@@ -296,7 +300,7 @@ def advise(
     )
     for line in found.limits:
         typer.echo(line)
-    best = found.chosen
+    best = found.asked
     low, median, high = map(duration, best.makespan)
     typer.echo(f"Advised: {called(best.machine)}, {found.because}")
     typer.echo(f"  {median}, 9 of 10 between {low} and {high}")

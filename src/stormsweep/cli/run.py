@@ -37,6 +37,13 @@ NodesOption = Annotated[
         help="Nodes of the site, instead of what sites.toml says; jobs of one node each.",
     ),
 ]
+WalltimeOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HH:MM:SS",
+        help="Time of a job of the site, at most what sites.toml says.",
+    ),
+]
 RUNS = Path("runs")
 
 
@@ -75,6 +82,7 @@ def run(
         int | None, typer.Option(min=1, help="Threads of each, instead of site.threads_per_worker.")
     ] = None,
     nodes: NodesOption = None,
+    walltime: WalltimeOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="On a cluster: print a node's job script, and stop.")
     ] = False,
@@ -103,6 +111,8 @@ def run(
         )
     if nodes is not None:
         chosen = chosen.on_nodes(*node_counts(nodes))
+    if walltime is not None:
+        chosen = chosen.with_walltime(walltime)
     if dry_run:
         typer.echo(chosen.node_script(), nl=False)
         try:
@@ -117,7 +127,8 @@ def run(
     def again() -> str:
         begun = (chosen.directory / "study.toml").exists()
         where = chosen.directory if begun else study
-        return run_again(where, chosen.file.site.use, None if nodes is None else node_counts(nodes))
+        count = None if nodes is None else node_counts(nodes)
+        return run_again(where, chosen.file.site.use, count, walltime)
 
     with stoppable(again, "everything finished so far is kept"), display() as watcher:
         outcome = chosen.run(watcher, retry_failed)

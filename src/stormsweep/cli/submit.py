@@ -11,7 +11,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites as site_names
-from stormsweep.cli.run import RUNS, RunsOption, StudyArgument, doubt, told
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument, WalltimeOption, doubt, told
 from stormsweep.cli.watch import Plain
 
 #: As the Python interface has it, which is not imported for `--help`.
@@ -38,6 +38,7 @@ def submit(
     nodes: Annotated[
         int | None, typer.Option(min=1, help="Nodes of each job, instead of the site's.")
     ] = None,
+    walltime: WalltimeOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try runs again that failed earlier.")
     ] = False,
@@ -51,8 +52,14 @@ def submit(
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
-    options: dict[str, Any] = {"max_jobs": max_jobs, "retry_failed": retry_failed, "nodes": nodes}
-    made = chosen.submit(site, dry_run=dry_run, **options)
+    made = chosen.submit(
+        site,
+        max_jobs=max_jobs,
+        retry_failed=retry_failed,
+        nodes=nodes,
+        walltime=walltime,
+        dry_run=dry_run,
+    )
     if dry_run:
         typer.echo(made.script, nl=False)
         doubt(made.doubt)
@@ -85,6 +92,7 @@ def drive(
     job: Annotated[int, typer.Option(min=1)] = 1,
     max_jobs: Annotated[int, typer.Option("--max-jobs", min=1)] = MAX_JOBS,
     nodes: Annotated[int | None, typer.Option(min=1)] = None,
+    walltime: Annotated[str | None, typer.Option()] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed")] = False,
     after: Annotated[str | None, typer.Option()] = None,
     done: Annotated[int | None, typer.Option()] = None,
@@ -97,7 +105,9 @@ def drive(
     from stormsweep.study import drive as job_of_chain
     from stormsweep.study.chain import Link
 
-    link = Link(directory, site, sites, job, max_jobs, nodes, retry_failed, after, done, idle)
+    link = Link(
+        directory, site, sites, job, max_jobs, nodes, walltime, retry_failed, after, done, idle
+    )
     told = environment_told(sys.stdin.buffer.read()) if environment else {}
     code = job_of_chain.drive(link, _Logged(_EVERY), _done, told or None)
     if code:

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from stormsweep.cluster import pbs_script
 from stormsweep.cluster.partitions import clock
-from stormsweep.config.sites import Site, walltime_seconds
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import UserError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from stormsweep.config.sites import Site, walltime_seconds
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import nearest
 
 #: One line for each node of each partition; `read_partitions` understands it.
@@ -210,6 +211,12 @@ def suitable(site: Site, partition: Partition) -> list[Node]:
     return [node for node in _with_features(site, partition.nodes) if _large_enough(site, node)]
 
 
+def most_nodes(site: Site, partition: Partition) -> int:
+    """Return how many nodes of a partition a site's job may ask for, up or not."""
+    fit = len(suitable(site, partition))
+    return fit if partition.most_nodes is None else min(fit, partition.most_nodes)
+
+
 def away(site: Site, partition: Partition) -> str:
     """Say what is out of service that a site's job waits for; empty: nothing.
 
@@ -250,8 +257,7 @@ def _nodes_misfit(site: Site, partition: Partition) -> tuple[str, str] | None:
             f"the largest node {where} has {cpus}"
         )
     fit = len(suitable(site, partition))
-    allowed = partition.most_nodes if site.qos is None else None
-    limit = fit if allowed is None else min(fit, allowed)
+    limit = most_nodes(site, partition) if site.qos is None else fit
     if site.nodes > limit:
         why = "has" if limit == fit else "allows a job"
         return "nodes", (

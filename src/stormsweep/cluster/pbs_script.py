@@ -13,7 +13,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from stormsweep.cluster.pbs import JOB_ID
-from stormsweep.config.sites import Site, walltime_seconds
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import UserError
 
 if TYPE_CHECKING:

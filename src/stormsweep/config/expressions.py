@@ -9,8 +9,11 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+#: What values of hyperparameters stand for, by hyperparameter and value.
+Meanings = Mapping[str, Mapping[Any, Any]]
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -46,11 +49,14 @@ class Expression:
         As it was written.
     names : frozenset of str
         The hyperparameters in it.
+    meant : mapping
+        What the expression is about where values only stand for others.
     """
 
     text: str
     names: frozenset[str]
     _tree: ast.expr
+    meant: Meanings = field(default_factory=dict, compare=False)
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Tell whether the expression is true.
@@ -66,16 +72,30 @@ class Expression:
             If it cannot be computed with these, or is neither true nor false.
         """
         try:
-            value = _value(self._tree, values)
+            value = _value(self._tree, self.known(values))
         except (ArithmeticError, TypeError) as error:
             raise ValueError(f"cannot be computed ({error})") from None
         if not isinstance(value, bool):
             raise ValueError(f"must be a comparison; it is {value!r}, neither true nor false")
         return value
 
+    def known(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the names in it stand for, of the values of all."""
+        return {
+            name: self.meant[name][values[name]] if name in self.meant else values[name]
+            for name in self.names
+        }
 
-def parse(text: str) -> Expression:
+
+def parse(text: str, meant: Meanings | None = None) -> Expression:
     """Read an expression.
+
+    Parameters
+    ----------
+    text : str
+        The expression.
+    meant : mapping, optional
+        What values stand for, where they do.
 
     Raises
     ------
@@ -98,7 +118,7 @@ def parse(text: str) -> Expression:
         ) from None
     names: set[str] = set()
     _check(tree, names)
-    return Expression(text, frozenset(names), tree)
+    return Expression(text, frozenset(names), tree, meant or {})
 
 
 def _check(node: ast.expr, names: set[str], depth: int = 0) -> None:

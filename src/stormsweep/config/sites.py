@@ -6,24 +6,20 @@ letters, digits and a few marks that neither a shell nor a scheduler reads as an
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictStr, model_validator
 
 from stormsweep.config.load import parse, read_toml
-from stormsweep.config.study import Count, Real, Table
+from stormsweep.config.study import Count, Real, Table, Walltime
 from stormsweep.errors import StudyFileError, nearest
 
 LOCAL = "local"
-
-_DAYS = re.compile(r"(?P<d>[0-9]{1,4})-(?P<h>[0-9]{1,2})(:(?P<m>[0-9]{2})(:(?P<s>[0-9]{2}))?)?")
-_HOURS = re.compile(r"(?P<h>[0-9]{1,5}):(?P<m>[0-9]{2}):(?P<s>[0-9]{2})")
-_MINUTES = re.compile(r"(?P<m>[0-9]{1,7})")
 
 
 def _one_line(value: object) -> object:
@@ -48,51 +44,6 @@ def _made_of(marks: str, begins: str = r"A-Za-z0-9_") -> Callable[[object], obje
     return check
 
 
-def walltime_seconds(walltime: str) -> int:
-    """Return how long a walltime is, in seconds.
-
-    Parameters
-    ----------
-    walltime : str
-        One of Slurm's forms: ``HH:MM:SS``, ``D-HH``, ``D-HH:MM``, ``D-HH:MM:SS``, or minutes.
-
-    Raises
-    ------
-    ValueError
-        If it is none of them, or is no time at all. ``MM:SS``, which Slurm knows too, is refused:
-        who writes ``04:00`` means four hours, and would get four minutes.
-
-    Examples
-    --------
-    >>> walltime_seconds("04:00:00"), walltime_seconds("1-00:00:00"), walltime_seconds("90")
-    (14400, 86400, 5400)
-    """
-    hits = (form.fullmatch(walltime) for form in (_DAYS, _HOURS, _MINUTES))
-    found = next((hit for hit in hits if hit), None)
-    parts = {name: int(text) for name, text in found.groupdict().items() if text} if found else {}
-    wrong = (
-        parts.get("s", 0) > 59
-        or (parts.get("m", 0) > 59 and "h" in parts)
-        or (parts.get("h", 0) > 23 and "d" in parts)
-    )
-    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    seconds = sum(number * units[name] for name, number in parts.items())
-    if found is None or wrong or seconds == 0:
-        minutes = re.fullmatch(r"[0-9]{1,3}:[0-9]{2}", walltime)
-        hint = "Slurm reads this as minutes and seconds; " if minutes else ""
-        raise ValueError(f'{hint}must be HH:MM:SS or D-HH:MM:SS, such as "04:00:00"')
-    return seconds
-
-
-def _walltime(value: object) -> object:
-    if isinstance(value, dt.time):
-        raise ValueError(f'must be in quotes: "{value.isoformat()}"')
-    if not isinstance(value, str):
-        raise ValueError('must be a text in quotes, such as "04:00:00" or "1-00:00:00"')
-    walltime_seconds(value)
-    return value
-
-
 def _memory(value: object) -> object:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value != "all" and not (number and 0 < value < 2**20):  # type: ignore[operator]
@@ -112,7 +63,6 @@ Name = Annotated[StrictStr, BeforeValidator(_made_of(".-+@"))]
 Resources = Annotated[StrictStr, BeforeValidator(_made_of(".-+:,="))]
 Features = Annotated[StrictStr, BeforeValidator(_made_of(".-+:&|*,()[]=", r"A-Za-z0-9_(\["))]
 Module = Annotated[StrictStr, BeforeValidator(_made_of(".-+/:@="))]
-Walltime = Annotated[StrictStr, BeforeValidator(_walltime)]
 Memory = Annotated[float | Literal["all"], BeforeValidator(_memory)]
 Folder = Annotated[StrictStr, BeforeValidator(_folder)]
 
@@ -129,7 +79,8 @@ class Site(Table):
     qos: Name | None = None
     """Quality of service; Slurm only."""
     walltime: Walltime | None = None
-    """Longest time of a job, ``"HH:MM:SS"`` or ``"D-HH:MM:SS"``; unset: the partition's default."""
+    """Longest time of a job, ``"HH:MM:SS"`` or ``"D-HH:MM:SS"``, and what a job asks for unless a
+    study asks for less; unset: the partition's default."""
     nodes: Count = 1
     """Nodes of one job."""
     exclusive: StrictBool = False
@@ -181,9 +132,9 @@ class Site(Table):
 
     @property
     def gpus(self) -> int:
-        """GPUs that a job asks of each node; those of `gres`."""
+        """GPUs that a job asks of each node; those of `gres`, which PBS knows as ``ngpus``."""
         found = re.findall(
-            r"(?:^|,)gpu(?::[A-Za-z][^:,]*)?(?:[:=]([0-9]+))?(?=,|$)", self.gres or ""
+            r"(?:^|,)n?gpus?(?::[A-Za-z][^:,]*)?(?:[:=]([0-9]+))?(?=,|$)", self.gres or ""
         )
         return sum(int(count or 1) for count in found)
 
@@ -239,14 +190,19 @@ class Found(NamedTuple):
     site : Site
     file : Path or None
         The sites.toml; None for ``local``.
+    given : mapping
+        Where values were given that replace some of the site's, by their keys.
     """
 
     name: str
     site: Site
     file: Path | None
+    given: Mapping[str, str] = MappingProxyType({})
 
     def key(self, key: str) -> str:
         """Say where a value of the site is written, for a message."""
+        if key in self.given:
+            return self.given[key]
         return f"{self.file or 'built in'}: site.{self.name}.{key}"
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.config.conditions import among, kept, parents_first
-from stormsweep.config.expressions import Expression, parse
+from stormsweep.config.expressions import Expression, Meanings, parse
 from stormsweep.config.strategies import BUILT_IN, HALVING, KNOWN_AHEAD, plugins
 from stormsweep.errors import nearest
 
@@ -58,7 +58,9 @@ def check_search(search: SearchTable) -> None:
         _parsed(text)
 
 
-def check_constraints(search: SearchTable, fixed: Mapping[str, Any]) -> None:
+def check_constraints(
+    search: SearchTable, fixed: Mapping[str, Any], meant: Meanings | None = None
+) -> None:
     """Refuse constraints that name what is not there, or that no point of the space keeps to.
 
     Parameters
@@ -67,10 +69,12 @@ def check_constraints(search: SearchTable, fixed: Mapping[str, Any]) -> None:
         ``[search]``, sound in itself.
     fixed : mapping
         Hyperparameters outside the space, those with defaults too.
+    meant : mapping, optional
+        What values of the space stand for, where they do.
     """
     if not search.constraints:
         return
-    expressions = [_parsed(text) for text in search.constraints]
+    expressions = [_parsed(text, meant) for text in search.constraints]
     known = [*search.space, *(name for name in fixed if name not in search.space)]
     for expression in expressions:
         for name in sorted(expression.names):
@@ -101,13 +105,14 @@ def _holds(expression: Expression, point: Mapping[str, Any]) -> bool:
     try:
         return expression.holds(point)
     except ValueError as error:
-        where = ", ".join(f"{name} = {point[name]!r}" for name in sorted(expression.names))
+        known = expression.known(point)
+        where = ", ".join(f"{name} = {known[name]!r}" for name in sorted(known))
         raise ValueError(f"search.constraints: {expression.text!r} {error} at {where}") from None
 
 
-def _parsed(text: str) -> Expression:
+def _parsed(text: str, meant: Meanings | None = None) -> Expression:
     try:
-        return parse(text)
+        return parse(text, meant)
     except ValueError as error:
         raise ValueError(f"search.constraints: {text!r} {error}") from None
 

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from stormsweep.config.space_checks import check_constraints, check_search, check_strategy
+from stormsweep.config.walltimes import walltime_seconds
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
 Choice = Scalar | list[Scalar]
@@ -77,6 +78,15 @@ def _count_or_auto(value: Any) -> Any:
     return value
 
 
+def _walltime(value: object) -> object:
+    if isinstance(value, dt.time):
+        raise ValueError(f'must be in quotes: "{value.isoformat()}"')
+    if not isinstance(value, str):
+        raise ValueError('must be a text in quotes, such as "04:00:00" or "1-00:00:00"')
+    walltime_seconds(value)
+    return value
+
+
 def _yes_no_auto(value: Any) -> Any:
     if not isinstance(value, bool) and value not in ("auto", "across"):
         raise ValueError('must be true, false, "auto" or "across"')
@@ -86,6 +96,7 @@ def _yes_no_auto(value: Any) -> Any:
 Count = Annotated[StrictInt, BeforeValidator(_no_bool), Field(ge=1)]
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
 Real = Annotated[float, BeforeValidator(_number)]
+Walltime = Annotated[StrictStr, BeforeValidator(_walltime)]
 
 
 class Table(BaseModel):
@@ -479,6 +490,8 @@ class SiteChoice(Table):
     ``across``: on cores of all memory nodes alike, only to measure what that costs (`scale`)."""
     nodes: Count | None = None
     """Nodes of a site of a cluster, instead of what sites.toml says."""
+    walltime: Walltime | None = None
+    """Time of a job on a site of a cluster, such as ``"01:30:00"``: at most the site's own."""
     memory_gb: Annotated[Real, Field(gt=0)] | None = None
     """Memory a worker may take before it is stopped; none: its share of the machine's memory."""
 

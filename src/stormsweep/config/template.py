@@ -98,6 +98,7 @@ _EXAMPLES = {
     "validation.split": '"grouped"',
     "validation.group_by": '"run_date"',
     "site.nodes": "2",
+    "site.walltime": '"01:30:00"',
     "site.memory_gb": "4.0",
 }
 

@@ -1,7 +1,12 @@
-"""What a walltime leaves for work: rules that workers, drivers and simulations have in common."""
+"""Walltimes read, and what they leave for work: rules of workers, drivers and simulations."""
 
 from __future__ import annotations
 
+import re
+
+_DAYS = re.compile(r"(?P<d>[0-9]{1,4})-(?P<h>[0-9]{1,2})(:(?P<m>[0-9]{2})(:(?P<s>[0-9]{2}))?)?")
+_HOURS = re.compile(r"(?P<h>[0-9]{1,5}):(?P<m>[0-9]{2}):(?P<s>[0-9]{2})")
+_MINUTES = re.compile(r"(?P<m>[0-9]{1,7})")
 #: What of a walltime is kept for leaving, and at least and at most so many seconds of it.
 _LEAVING_SHARE, _LEAST_S, _MOST_S = 0.1, 10.0, 120.0
 #: An epoch may take longer than the last one, by this factor; so may what follows it.
@@ -15,6 +20,42 @@ UNMEASURED = 0.5
 STANDSTILLS, MUCH = 3, 0.5
 #: Jobs in a row without progress after which no further one is submitted: the next is the last.
 MOST_IDLE = 2
+
+
+def walltime_seconds(walltime: str) -> int:
+    """Return how long a walltime is, in seconds.
+
+    Parameters
+    ----------
+    walltime : str
+        One of Slurm's forms: ``HH:MM:SS``, ``D-HH``, ``D-HH:MM``, ``D-HH:MM:SS``, or minutes.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them, or is no time at all. ``MM:SS``, which Slurm knows too, is refused:
+        who writes ``04:00`` means four hours, and would get four minutes.
+
+    Examples
+    --------
+    >>> walltime_seconds("04:00:00"), walltime_seconds("1-00:00:00"), walltime_seconds("90")
+    (14400, 86400, 5400)
+    """
+    hits = (form.fullmatch(walltime) for form in (_DAYS, _HOURS, _MINUTES))
+    found = next((hit for hit in hits if hit), None)
+    parts = {name: int(text) for name, text in found.groupdict().items() if text} if found else {}
+    wrong = (
+        parts.get("s", 0) > 59
+        or (parts.get("m", 0) > 59 and "h" in parts)
+        or (parts.get("h", 0) > 23 and "d" in parts)
+    )
+    units = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    seconds = sum(number * units[name] for name, number in parts.items())
+    if found is None or wrong or seconds == 0:
+        minutes = re.fullmatch(r"[0-9]{1,3}:[0-9]{2}", walltime)
+        hint = "Slurm reads this as minutes and seconds; " if minutes else ""
+        raise ValueError(f'{hint}must be HH:MM:SS or D-HH:MM:SS, such as "04:00:00"')
+    return seconds
 
 
 def margin(seconds: float) -> float:

@@ -22,6 +22,8 @@ _WORTH = 0.1
 _MOST = 0.5
 #: Where the driver is busy for such a share of the time that workers work, they wait for it.
 _DRIVER_FULL = 0.75
+#: A walltime that is too short is tried again longer by this factor.
+_LONGER = 1.1
 CORE_HOURS, GPU_HOURS, MONEY = "core-h", "gpu-h", "money"
 
 
@@ -82,7 +84,9 @@ class Advice:
     knee : Foretold
         Of the front: from there on, time costs more and more.
     chosen : Foretold
-        What is advised.
+        What is advised, with the longest walltime.
+    asked : Foretold
+        The same with the walltime to ask for: simulated with it.
     because : str
         Why, in a few words.
     limits : tuple of str
@@ -94,6 +98,7 @@ class Advice:
     front: tuple[Foretold, ...]
     knee: Foretold
     chosen: Foretold
+    asked: Foretold
     because: str
     limits: tuple[str, ...]
 
@@ -141,8 +146,9 @@ def advise(
     front = pareto(sound, unit)
     knee = knee_of(front, unit)
     chosen, because = _choose(sound, front, knee, unit, deadline, budget)
+    asked_for = with_walltime(chosen, foretell)
     limits = tuple(limit(family) for family in made)
-    return Advice(tuple(candidates), unit, front, knee, chosen, because, limits)
+    return Advice(tuple(candidates), unit, front, knee, chosen, asked_for, because, limits)
 
 
 def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
@@ -151,7 +157,7 @@ def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
     Raises
     ------
     UserError
-        If there is nothing that they have in common.
+        If there is nothing that they have in common, or nobody says how many cores are charged.
     """
     gpus = {machine.gpus_per_node > 0: machine.name for machine in machines}
     if budget is not None:
@@ -160,9 +166,15 @@ def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
                 f"--budget: given {budget}; {gpus[False]} has no GPUs, so that it takes none of "
                 "them however long; give a budget in core-h or in money"
             )
+        if budget.unit == CORE_HOURS or (
+            budget.unit == MONEY and not all(machine.priced for machine in machines)
+        ):
+            _refuse_uncounted(machines)
         return budget.unit
     if all(machine.priced for machine in machines):
         return MONEY
+    if False in gpus:
+        _refuse_uncounted(machines)
     if len(gpus) > 1:
         raise UserError(
             f"{gpus[True]} has GPUs and {gpus[False]} has none, and without prices nothing "
@@ -170,6 +182,15 @@ def _unit(machines: Sequence[Machine], budget: Budget | None) -> str:
             "sites.toml, or ask for one of them (--site)"
         )
     return GPU_HOURS if True in gpus else CORE_HOURS
+
+
+def _refuse_uncounted(machines: Sequence[Machine]) -> None:
+    for machine in machines:
+        if math.isnan(machine.cores_per_node):
+            raise UserError(
+                f"nodes of {machine.name} are exclusive, and nobody says how many of their cores "
+                "are charged; set cores_per_node of it in sites.toml"
+            )
 
 
 def _no_walltime(candidates: Sequence[Foretold]) -> str:
@@ -333,8 +354,36 @@ def called(machine: Machine) -> str:
     return f"{machine.name} with {machine.nodes} node{_s(machine.nodes)} of {layout}"
 
 
+def with_walltime(chosen: Foretold, foretell: Callable[[Machine], Foretold]) -> Foretold:
+    """Return what is chosen, simulated with the least walltime that changes nothing.
+
+    What is left of a walltime may be too little for an epoch to be begun: then runs pause, and wait
+    for another worker, or in the queue again. So the walltime is raised until jobs and times are
+    those that were foretold.
+
+    Parameters
+    ----------
+    chosen : Foretold
+        With the longest walltime that may be asked for; without end where nobody knows of one.
+    foretell : callable
+        Simulates a machine.
+    """
+    longest = chosen.machine.walltime
+    if chosen.machine.name == "local":
+        return chosen
+    walltime = walltime_for(chosen, longest)
+    while walltime < longest:
+        found = foretell(replace(chosen.machine, walltime=walltime))
+        # Times that are added up in another order differ in the last digits.
+        as_soon = all(map(math.isclose, found.makespan, chosen.makespan))
+        if found.jobs == chosen.jobs and as_soon:
+            return found
+        walltime = min(longest, _quarters(_LONGER * walltime))
+    return chosen
+
+
 def walltime_for(foretold: Foretold, longest: float) -> float:
-    """Return the walltime to ask for: what nearly all studies take, to a quarter of an hour.
+    """Return the walltime to try: what nearly all studies take, to a quarter of an hour.
 
     Parameters
     ----------
@@ -345,7 +394,11 @@ def walltime_for(foretold: Foretold, longest: float) -> float:
     """
     need = foretold.makespan.high - foretold.parts.waiting
     need += 2 * max(60.0, 0.1 * need)
-    return min(longest, 900.0 * math.ceil(need / 900.0))
+    return min(longest, _quarters(need))
+
+
+def _quarters(seconds: float) -> float:
+    return 900.0 * math.ceil(seconds / 900.0)
 
 
 def _s(count: int) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from stormsweep.config.sites import Site, walltime_seconds
-from stormsweep.config.walltimes import margin
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import margin, walltime_seconds
 
 #: Normal quantile of 0.9: one wait in ten is longer than ``median * exp(TENTH * spread)``.
 TENTH = 1.2816
@@ -41,8 +40,8 @@ class Machine:
         Of the site; ``local`` is this machine.
     nodes, workers_per_node, threads_per_worker : int
         The layout.
-    cores_per_node : int
-        Cores charged of each node: all of it where it is exclusive.
+    cores_per_node : float
+        Cores charged of each node: all of it where it is exclusive. NaN: nobody says how many.
     gpus_per_node : int
         GPUs charged of each node.
     walltime : float
@@ -66,7 +65,7 @@ class Machine:
     nodes: int = 1
     workers_per_node: int = 1
     threads_per_worker: int = 1
-    cores_per_node: int = 1
+    cores_per_node: float = 1
     gpus_per_node: int = 0
     walltime: float = math.inf
     chain: bool = True
@@ -90,7 +89,7 @@ class Machine:
     @property
     def priced(self) -> bool:
         """Whether what the machine charges for has a price."""
-        return self.price(float(self.cores_per_node), float(self.gpus_per_node)) is not None
+        return self.price(self.cores_per_node, float(self.gpus_per_node)) is not None
 
     def price(self, core_hours: float, gpu_hours: float) -> float | None:
         """Return what hours cost; None where anything that is charged has no price."""
@@ -120,13 +119,13 @@ class Machine:
         known
             Other attributes, such as ``start_up``.
         """
-        cores = site.cores_per_node if site.exclusive and site.cores_per_node else site.cores
+        cores = site.charged_cores
         values: dict[str, Any] = {
             "nodes": site.nodes if nodes is None else nodes,
             "workers_per_node": site.workers_per_node,
             "threads_per_worker": site.threads_per_worker,
-            "cores_per_node": cores,
-            "gpus_per_node": gpus_of(site.gres),
+            "cores_per_node": math.nan if cores is None else cores,
+            "gpus_per_node": site.gpus,
             "walltime": math.inf if site.walltime is None else walltime_seconds(site.walltime),
             "chain": site.scheduler == "slurm",
             "price_per_core_hour": site.price_per_core_hour,
@@ -170,15 +169,3 @@ def price_of(
     if gpus and gpu_price is not None:
         cost += gpu_price * gpu_hours
     return None if math.isnan(cost) else cost
-
-
-def gpus_of(gres: str | None) -> int:
-    """Return how many GPUs of a node a site asks for.
-
-    Examples
-    --------
-    >>> gpus_of("gpu:4"), gpus_of("gpu:v100:2"), gpus_of("gpu"), gpus_of(None)
-    (4, 2, 1, 0)
-    """
-    found = re.findall(r"(?:^|,)n?gpus?(?::[A-Za-z][\w.-]*)?(?:[:=]([0-9]+))?(?=,|$)", gres or "")
-    return sum(int(count or 1) for count in found)

@@ -19,7 +19,6 @@ from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.files import write_text
 from stormsweep.records import TaskDone
 from stormsweep.results.journal import each
-from stormsweep.scaling.advice import walltime_for
 from stormsweep.scaling.foretold import Foretold
 from stormsweep.search.plan import Plan, structure
 from stormsweep.study.chain import Link
@@ -40,19 +39,26 @@ def command(study: Study, chosen: Foretold) -> str:
         layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
         return typed("run", what, "--site", "local", *layout)
     verb = "submit" if machine.chain else "run"
-    return typed(verb, what, "--site", machine.name, "--nodes", machine.nodes)
+    walltime = _walltime(chosen)
+    time = ["--walltime", walltime] if walltime else []
+    return typed(verb, what, "--site", machine.name, "--nodes", machine.nodes, *time)
+
+
+def _walltime(chosen: Foretold) -> str | None:
+    """Return the walltime of what is advised, as Slurm writes it; None: without end."""
+    seconds = chosen.machine.walltime
+    return None if math.isinf(seconds) else clock(round(seconds))
 
 
 def site_as_advised(site: Site, chosen: Foretold) -> Site:
     """Return a site with the layout and the walltime that are advised."""
     machine = chosen.machine
-    changes: dict[str, Any] = {
+    changes = {
         "nodes": machine.nodes,
+        "walltime": _walltime(chosen),
         "workers_per_node": machine.workers_per_node,
         "threads_per_worker": machine.threads_per_worker,
     }
-    if not math.isinf(machine.walltime):
-        changes["walltime"] = clock(round(walltime_for(chosen, machine.walltime)))
     return site.model_copy(update=changes)
 
 
@@ -63,7 +69,13 @@ def sbatch_lines(study: Study, chosen: Foretold) -> list[str]:
         return []
     site = site_as_advised(found.site, chosen)
     file = found.file or Path("sites.toml")
-    link = Link(study.directory.absolute(), found.name, file.absolute(), nodes=site.nodes)
+    link = Link(
+        study.directory.absolute(),
+        found.name,
+        file.absolute(),
+        nodes=site.nodes,
+        walltime=site.walltime,
+    )
     script = job_script(site, link.order(study.file.study.name, site))
     return [line for line in script.splitlines() if line.startswith("#SBATCH")]
 
@@ -71,23 +83,17 @@ def sbatch_lines(study: Study, chosen: Foretold) -> list[str]:
 def site_table(study: Study, chosen: Foretold) -> list[str]:
     """Return what must stand in sites.toml before the command, as far as it does not yet.
 
-    The number of nodes is not among it: the command says it.
+    Nodes and walltime are not among it: the command says them.
     """
     found = choose_site(study, chosen.machine.name)
     if found.name == LOCAL:
         return []
-    advised = site_as_advised(found.site, chosen)
-    keys = ("walltime", "workers_per_node", "threads_per_worker")
     lines = [
-        f"{key} = {_toml(getattr(advised, key))}"
-        for key in keys
-        if getattr(advised, key) != getattr(found.site, key)
+        f"{key} = {value}"
+        for key in ("workers_per_node", "threads_per_worker")
+        if (value := getattr(chosen.machine, key)) != getattr(found.site, key)
     ]
     return [f"[site.{found.name}]", *lines] if lines else []
-
-
-def _toml(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def refuse_record(study: Study) -> None:
@@ -121,6 +127,8 @@ def write(study: Study, chosen: Foretold) -> Path:
     else:
         _refuse_other_layout(choose_site(study, machine.name), chosen)
         changes["nodes"] = machine.nodes
+        if (walltime := _walltime(chosen)) is not None:
+            changes["walltime"] = walltime
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     if "site" not in document:
         document.add("site", tomlkit.table())

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from stormsweep.cluster.jobscript import Order, driver_logs
 from stormsweep.cluster.scheduler import Job
-from stormsweep.config.sites import Found, Site, walltime_seconds
-from stormsweep.config.walltimes import margin
+from stormsweep.config.sites import Site
+from stormsweep.config.walltimes import margin, walltime_seconds
 from stormsweep.records import Entry, TaskDone, TaskPaused
 
 #: Jobs of a chain, unless the user says another number.
@@ -38,6 +38,8 @@ class Link:
         Which job of the chain it is, from 1, and how many there may be.
     nodes : int or None
         Nodes of each job; None: those of the site.
+    walltime : str or None
+        Of each job; None: that of the site.
     retry_failed : bool
         Whether runs that failed earlier are tried again.
     after : str or None
@@ -54,6 +56,7 @@ class Link:
     number: int = 1
     max_jobs: int = MAX_JOBS
     nodes: int | None = None
+    walltime: str | None = None
     retry_failed: bool = False
     after: str | None = None
     done: int | None = None
@@ -67,6 +70,7 @@ class Link:
             ("--job", self.number),
             ("--max-jobs", self.max_jobs),
             ("--nodes", self.nodes),
+            ("--walltime", self.walltime),
             ("--after", self.after),
             ("--done", self.done),
             ("--idle", self.idle or None),
@@ -153,10 +157,3 @@ def warning(site: Site) -> int | None:
     """
     seconds = walltime_seconds(site.walltime) if site.walltime is not None else None
     return None if seconds is None or seconds < _SIGNAL_FROM_S else round(margin(seconds))
-
-
-def with_nodes(found: Found, nodes: int | None) -> Found:
-    """Return the site with as many nodes as were asked for."""
-    if nodes is None:
-        return found
-    return found._replace(site=found.site.model_copy(update={"nodes": nodes}))

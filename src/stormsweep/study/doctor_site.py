@@ -73,7 +73,7 @@ def examine_site(
     yield Finding(commands.name, commands.version())
     refuse_setup(found)
     if isinstance(commands, Slurm):
-        partition = fitting(found, False, commands)
+        partition = fitting(found, commands)
         longest = "no limit" if partition.longest is None else f"at most {clock(partition.longest)}"
         up = sum(node.usable for node in partition.nodes)
         nodes = f"{up} of {len(partition.nodes)} nodes up, {longest}"
@@ -115,7 +115,7 @@ def _probe(found: Found, commands: Scheduler, shared: Path, patience: float) -> 
         script = job_script(found.site, order)
         try:
             if isinstance(commands, Slurm):
-                answer = asked_of_slurm(found, False, script, commands)
+                answer = asked_of_slurm(found, script, commands)
                 if answer.away and not answer.start:
                     meaning = f"jobs wait in the queue: {answer.away}"
                     yield Finding("probe job", "not submitted", meaning, False)

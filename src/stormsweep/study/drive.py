@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 from stormsweep.cluster import slurm
 from stormsweep.cluster.jobscript import job_script
 from stormsweep.cluster.scheduler import Job
-from stormsweep.config.sites import locate_site, walltime_seconds
-from stormsweep.config.walltimes import MOST_IDLE, margin
+from stormsweep.config.sites import locate_site
+from stormsweep.config.walltimes import MOST_IDLE, margin, walltime_seconds
 from stormsweep.errors import (
     DiskError,
     SlurmError,
@@ -26,9 +26,9 @@ from stormsweep.errors import (
     UserError,
 )
 from stormsweep.results.journal import Follower
-from stormsweep.study.chain import Link, tasks_done, was_cancelled, with_nodes
+from stormsweep.study.chain import Link, tasks_done, was_cancelled
 from stormsweep.study.lock import refuse_if_busy
-from stormsweep.study.places import Place, submit_again
+from stormsweep.study.places import Place, as_asked, submit_again
 from stormsweep.study.session import Outcome
 from stormsweep.study.study import Study
 from stormsweep.study.submission import driver_key
@@ -113,7 +113,8 @@ class Drive:
         self._environment = environment
         #: For what the study waits for.
         self._soon = slurm.Slurm(_PATIENCE)
-        self._site = with_nodes(locate_site(link.site, link.sites_file, "--site"), link.nodes)
+        found = locate_site(link.site, link.sites_file, "--site")
+        self._site = as_asked(found, link.nodes, link.walltime)
         self._study = Study.from_toml(link.directory)
         self._journal = Follower(self._study.journal_path)
         #: When the walltime is over, by this process's own clock.
@@ -344,7 +345,7 @@ class Drive:
 
     def _go_on(self) -> str:
         link = self._link
-        return f"; go on with: {submit_again(link.directory, link.site, link.nodes)}"
+        return f"; go on with: {submit_again(link.directory, link.site, link.nodes, link.walltime)}"
 
 
 def train(

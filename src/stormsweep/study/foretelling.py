@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from stormsweep.cluster import machine as this_machine
 from stormsweep.config.sites import LOCAL, Found
 from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
@@ -19,21 +18,21 @@ from stormsweep.results.progress import Progress
 from stormsweep.scaling import advice, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
 from stormsweep.scaling.foretold import Foretold, foretell
-from stormsweep.scaling.machine import Machine, Wait, gpus_of
+from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.scaling.simulated import Simulated
 from stormsweep.scaling.simulated_journal import journal
 from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import structure
 from stormsweep.study.environment import sessions_of
+from stormsweep.study.machines import Machines
+from stormsweep.study.places import find
 from stormsweep.study.remaining import blind_search
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
     from stormsweep.work import Run
 
-#: Nodes to try at most, unless asked otherwise.
-MOST_NODES = 64
 #: How sure a fit is at best, since no machine is quite the same twice; and where nothing could be
 #: left out of it.
 _LEAST_DOUBT, _DOUBT = 0.02, 0.1
@@ -41,8 +40,6 @@ _LEAST_DOUBT, _DOUBT = 0.02, 0.1
 _SIGMA = 1.4826
 #: What comes to that on another site.
 _ELSEWHERE = 0.05
-#: Start-ups vary about as much as this; few were measured.
-_VARIED = (0.85, 1.0, 1.15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +100,10 @@ class Outlook:
         self._common = uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
+        #: What it may be foretold on.
+        self.machines = Machines(
+            study, len(self.plan.runs), self._threads(), self._around, self._said
+        )
 
     def foretell(self, machine: Machine, repeats: int | None = None) -> Foretold:
         """Simulate the study on a machine, again and again."""
@@ -162,116 +163,13 @@ class Outlook:
             "search": (lambda: blind_search(self._study.file)) if self._asks else None,
         }
 
-    @property
-    def threads(self) -> set[int]:
-        """Numbers of threads a worker that the journal has tasks of."""
+    def _threads(self) -> set[int]:
+        """Return the numbers of threads a worker that the journal has tasks of."""
         by_session = {
             one.session: one.threads_per_worker for one in of_kind(self._entries, SessionBegun)
         }
         done = of_kind(self._entries, TaskDone)
         return {task.threads or by_session.get(task.session, 1) for task in done}
-
-    def local(self, workers: int | None, threads: int | None) -> Machine:
-        """Return this machine in a layout; what is not given is as in the study file.
-
-        Raises
-        ------
-        UserError
-            If it has fewer cores.
-        """
-        usual = self._study.without_trial().file.site.layout
-        count, own = workers or usual[0], threads or usual[1]
-        cores = this_machine.cores()
-        if count * own > max(cores, usual[0] * usual[1] if not (workers or threads) else 0):
-            given = " x ".join(
-                word
-                for word in (
-                    f"--workers {count}" if workers else f"{count} workers",
-                    f"--threads {own}" if threads else f"{own} thread{'' if own == 1 else 's'}",
-                )
-            )
-            raise UserError(
-                f"{given}: this machine has {cores} core{'' if cores == 1 else 's'}; "
-                "name a site for more (--site)"
-            )
-        return Machine.local(count, own, **self._shared(LOCAL))
-
-    def on(
-        self,
-        found: Found,
-        nodes: int | None = None,
-        workers: int | None = None,
-        threads: int | None = None,
-    ) -> Machine:
-        """Return nodes of a site; what is not given is as in sites.toml.
-
-        Raises
-        ------
-        UserError
-            If a node does not have the cores, or the workers do not fill nodes.
-        """
-        site = found.site
-        per_node, own = site.workers_per_node, threads or site.threads_per_worker
-        cores = site.cores_per_node or site.cores
-        if own > cores:
-            raise UserError(f"--threads: given {own}; a node of {found.name} has {cores} cores")
-        if threads is not None and threads != site.threads_per_worker:
-            per_node = max(1, cores // own)
-            if gpus := gpus_of(site.gres):
-                # A GPU is shared by no more workers than the site says.
-                per_node = min(per_node, max(gpus, site.workers_per_node))
-        if workers is not None and nodes is None:
-            if workers <= per_node:
-                nodes, per_node = 1, workers
-            elif workers % per_node:
-                near = per_node * max(1, round(workers / per_node))
-                raise UserError(
-                    f"--workers: given {workers}; nodes of {found.name} have {per_node} workers "
-                    f"each, so that it must be a multiple; the nearest is {near}"
-                )
-            else:
-                nodes = workers // per_node
-        elif workers is not None:
-            raise UserError(f"--workers: is for one node of {found.name}, or give --nodes alone")
-        layout = site.model_copy(update={"workers_per_node": per_node, "threads_per_worker": own})
-        shared = self._shared(found.name) | {"wait": self._wait_on(found.name)}
-        return Machine.from_site(found.name, layout, nodes=nodes, **shared)
-
-    def _wait_on(self, name: str) -> Wait:
-        if self._said.wait is not None:
-            return self._said.wait
-        return self._around.waits.get(name, Wait())
-
-    def _shared(self, name: str) -> dict[str, Any]:
-        # Where nobody started on the site, what others took is better than nothing.
-        starts = self._around.starts.get(name, self._around.start_up)
-        return {
-            "start_up": tuple(factor * seconds for seconds in starts for factor in _VARIED),
-            "failures_per_worker_hour": self._said.failures_per_hour,
-        }
-
-    def families(self, founds: Sequence[Found], most_nodes: int | None) -> list[list[Machine]]:
-        """Return candidates for advice: for each site and threads a worker, small to large."""
-        made: list[list[Machine]] = []
-        for found in founds:
-            if found.name == LOCAL:
-                cores = this_machine.cores()
-                usual = self._study.without_trial().file.site.layout[1]
-                for own in sorted({one for one in {*self.threads, usual} if one <= cores}):
-                    sizes = advice.counts(cores // own)
-                    made.append([self.local(count, own) for count in sizes])
-                continue
-            options: list[int | None] = [None]
-            if found.site.cores_per_node and not found.site.gres:
-                usual, cores = found.site.threads_per_worker, found.site.cores_per_node
-                options += sorted(one for one in self.threads if one <= cores and one != usual)
-            for threads in options:
-                machine = self.on(found, nodes=1, threads=threads)
-                # One more than there are runs for says that nothing is left to share.
-                useful = math.ceil(len(self.plan.runs) / machine.workers_per_node)
-                most = most_nodes or min(MOST_NODES, max(2, 2 * useful))
-                made.append(advice.sized(machine, most))
-        return made
 
     def beyond(self, machine: Machine) -> list[str]:
         """Return in what a machine is outside what was measured, one line each."""
@@ -299,7 +197,7 @@ class Outlook:
             )
         if machine.name != LOCAL and machine.wait.median <= 0:
             notes.append("waiting in the queue is not counted (--queue-wait)")
-        return notes
+        return notes + self.machines.unknown(machine)
 
 
 def _model_of(run: Run) -> str:
@@ -345,8 +243,6 @@ def choose_site(study: Study, name: str | None) -> Found:
     StudyFileError
         If there is no such site.
     """
-    from stormsweep.study.places import find
-
     asked = "site.use" if name is None else "--site"
     return find(name or study.file.site.use, study.path, study.directory, asked)
 
@@ -364,10 +260,10 @@ def in_layout(
     if found.name == LOCAL:
         if nodes is not None:
             raise UserError("--nodes: is for sites of a cluster; on this machine use --workers")
-        return outlook.local(workers, threads)
+        return outlook.machines.local(workers, threads)
     if nodes is None and workers is None:
         nodes = study.file.site.nodes
-    return outlook.on(found, nodes, workers, threads)
+    return outlook.machines.on(found, nodes, workers, threads)
 
 
 def advise(
@@ -390,13 +286,15 @@ def advise(
                     "--budget: this machine has no prices; give the budget in hours, such as "
                     "3core-h"
                 )
-            if not Machine.from_site(found.name, found.site).priced:
+            machine = Machine.from_site(found.name, found.site)
+            # Where it is the cores that are not known, that is said instead.
+            if not machine.priced and not math.isnan(machine.cores_per_node):
                 raise StudyFileError(
                     f"{found.key('price_per_core_hour')}: is not set, so that a budget in money "
                     "says nothing; set it, or give the budget in core-h"
                 )
     return advice.advise(
-        outlook.families(founds, most_nodes),
+        outlook.machines.families(founds, most_nodes),
         lambda machine: outlook.foretell(machine, repeats),
         deadline=deadline,
         budget=budget,

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stormsweep.cluster import slurm
 from stormsweep.cluster.jobscript import setup_mistake
 from stormsweep.cluster.partitions import Partition, away, misfit, partition_of
 from stormsweep.cluster.scheduler import scheduler_of
 from stormsweep.cluster.slurm import Slurm
-from stormsweep.config.sites import LOCAL, Found, locate_site
+from stormsweep.config.sites import LOCAL, Found, Site, locate_site
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import SlurmError, StudyFileError, UserError, typed
 from stormsweep.files import write_json
 
@@ -42,6 +44,8 @@ _OUT_OF_SERVICE = (
     "partition configuration not available now",
     "partition in down state",
 )
+#: Seconds that Slurm may take for an answer that advice can do without.
+_SHORT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Place:
     @property
     def gpus(self) -> bool:
         """Whether the site's jobs ask for GPUs."""
-        return "gpu" in (self.found.site.gres or "")
+        return self.found.site.gpus > 0
 
     def unused(self, engine: str) -> str:
         """Say so where an engine leaves unused what the site has; else an empty string."""
@@ -115,6 +119,52 @@ def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") 
         raise
 
 
+def as_asked(
+    found: Found,
+    nodes: int | None,
+    walltime: str | None,
+    said: tuple[str, str] = ("--nodes", "--walltime"),
+) -> Found:
+    """Return a site with the nodes and the walltime that were asked for instead of its own.
+
+    Parameters
+    ----------
+    found : Found
+        The site.
+    nodes, walltime : int or None, str or None
+        None: those of the site.
+    said : tuple of str and str
+        Where either was said, for messages.
+    """
+    asked = {"nodes": nodes, "walltime": walltime}
+    changes = {key: value for key, value in asked.items() if value is not None}
+    given = {key: where for key, where in zip(asked, said, strict=True) if key in changes}
+    return found._replace(site=found.site.model_copy(update=changes), given=given)
+
+
+def refuse_longer(found: Found, walltime: str, where: str) -> None:
+    """Refuse a walltime that is none, or longer than jobs of a site may take.
+
+    Parameters
+    ----------
+    found : Found
+        The site, as sites.toml says it.
+    walltime : str
+        What was asked for.
+    where : str
+        Where that was said.
+    """
+    try:
+        seconds = walltime_seconds(walltime)
+    except ValueError as error:
+        raise UserError(f"{where}: given {walltime!r}; {error}") from None
+    longest = found.site.walltime
+    if longest is not None and seconds > walltime_seconds(longest):
+        raise UserError(
+            f"{where}: given {walltime}; a job may take {longest} at most ({found.key('walltime')})"
+        )
+
+
 def remember(
     found: Found, directory: Path, submitted: bool, nodes: tuple[int, int] | None = None
 ) -> None:
@@ -125,7 +175,7 @@ def remember(
     Parameters
     ----------
     found : Found
-        The site.
+        The site, with the walltime that was asked for.
     directory : Path
         The study's directory.
     submitted : bool
@@ -135,7 +185,8 @@ def remember(
     """
     assert found.file is not None  # Only `local` stands in no file.
     told = {"site": found.name, "sites_file": str(found.file.absolute())}
-    write_json(directory / _REMEMBERED, told | {"submitted": submitted, "nodes": nodes})
+    asked = {"nodes": nodes, "walltime": found.site.walltime if "walltime" in found.given else None}
+    write_json(directory / _REMEMBERED, told | {"submitted": submitted} | asked)
 
 
 def going_on(directory: Path, use: str) -> str:
@@ -148,10 +199,11 @@ def going_on(directory: Path, use: str) -> str:
     use : str
         The site that the study names.
     """
-    nodes = _remembered(directory).get("nodes")
+    told = _remembered(directory)
+    nodes, walltime = told.get("nodes"), told.get("walltime")
     if was_submitted(directory):
-        return submit_again(directory, use, nodes and nodes[1])
-    return run_again(directory, use, nodes)
+        return submit_again(directory, use, nodes and nodes[1], walltime)
+    return run_again(directory, use, nodes, walltime)
 
 
 def was_submitted(directory: Path) -> bool:
@@ -159,22 +211,36 @@ def was_submitted(directory: Path) -> bool:
     return bool(_remembered(directory).get("submitted"))
 
 
-def submit_again(directory: Path, use: str, nodes: int | None) -> str:
-    """Return the `submit` of a study to a site, with as many nodes for each job."""
-    return typed("submit", directory, "--site", use, *(["--nodes", nodes] if nodes else []))
-
-
-def run_again(study: Path, use: str, nodes: Sequence[int] | None) -> str:
-    """Return the `run` of a study or its file on a site, with as many of its nodes.
+def submit_again(directory: Path, use: str, nodes: int | None, walltime: str | None) -> str:
+    """Return the `submit` of a study to a site, with jobs of as many nodes and as long.
 
     Examples
     --------
-    >>> run_again(Path("runs/x"), "local", None), run_again(Path("x.toml"), "two", (1, 8))
-    ('stormsweep run runs/x', 'stormsweep run x.toml --site two --nodes 1:8')
+    >>> submit_again(Path("runs/x"), "two", 4, "01:30:00")
+    'stormsweep submit runs/x --site two --nodes 4 --walltime 01:30:00'
     """
-    where = [] if use == LOCAL else ["--site", use]
-    count = ["--nodes", f"{nodes[0]}:{nodes[1]}"] if where and nodes else []
-    return typed("run", study, *where, *count)
+    count = ["--nodes", nodes] if nodes else []
+    return typed("submit", directory, "--site", use, *count, *_for(walltime))
+
+
+def run_again(study: Path, use: str, nodes: Sequence[int] | None, walltime: str | None) -> str:
+    """Return the `run` of a study or its file on a site, with as many of its nodes, as long.
+
+    Examples
+    --------
+    >>> run_again(Path("runs/x"), "local", None, None)
+    'stormsweep run runs/x'
+    >>> run_again(Path("x.toml"), "two", (1, 8), "90")
+    'stormsweep run x.toml --site two --nodes 1:8 --walltime 90'
+    """
+    if use == LOCAL:
+        return typed("run", study)
+    count = ["--nodes", f"{nodes[0]}:{nodes[1]}"] if nodes else []
+    return typed("run", study, "--site", use, *count, *_for(walltime))
+
+
+def _for(walltime: str | None) -> list[str]:
+    return ["--walltime", walltime] if walltime else []
 
 
 def _remembered(directory: Path) -> dict[str, Any]:
@@ -190,6 +256,8 @@ def place_of(
     study_file: Path,
     directory: Path,
     nodes: tuple[int, int] | None = None,
+    walltime: str | None = None,
+    said: str = "site.walltime",
 ) -> Place | None:
     """Return where workers run; None: on this machine.
 
@@ -201,19 +269,43 @@ def place_of(
         Beside the first a sites.toml may stand; the second is the study's directory.
     nodes : tuple of int and int, optional
         At least, and at most; none: as many as the site says.
+    walltime : str, optional
+        Of each job; none: as long as the site says.
+    said : str
+        Where the walltime was said, for messages.
 
     Raises
     ------
     StudyFileError
         If there is no such site.
+    UserError
+        If nodes or a walltime are given for this machine, or the site's jobs are not so long.
     """
     found = find(name, study_file, directory)
     if name == LOCAL:
         if nodes is not None:
             raise UserError("--nodes: is for sites of a cluster; on this machine use --workers")
+        if walltime is not None:
+            raise UserError(f"{said}: is for sites of a cluster; on this machine nothing ends jobs")
         return None
+    if walltime is not None:
+        refuse_longer(found, walltime, said)
     count = found.site.nodes
-    return Place(found, nodes or (count, count))
+    return Place(as_asked(found, None, walltime, ("--nodes", said)), nodes or (count, count))
+
+
+def partition_here(site: Site) -> Partition | None:
+    """Return the partition that a site's jobs go to.
+
+    None: there is none of this name, or nobody here says so. Somebody may well foretell a study on
+    a cluster of elsewhere.
+    """
+    if site.scheduler != "slurm" or not slurm.available():
+        return None
+    try:
+        return partition_of(site, Slurm(_SHORT).partitions())
+    except SlurmError:
+        return None
 
 
 class Answer(NamedTuple):
@@ -266,21 +358,20 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> str:
     refuse_elsewhere(found, directory)
     commands = scheduler_of(found.site)
     commands.needed()
-    site = found.site.model_copy(update={"nodes": place.nodes[1]})
     if not isinstance(commands, Slurm):
         return ""
-    return asked_of_slurm(found._replace(site=site), place.asked is not None, script, commands).away
+    site = found.site.model_copy(update={"nodes": place.nodes[1]})
+    given = {**found.given, **({"nodes": "--nodes"} if place.asked is not None else {})}
+    return asked_of_slurm(found._replace(site=site, given=given), script, commands).away
 
 
-def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm) -> Answer:
+def asked_of_slurm(found: Found, script: str, commands: Slurm) -> Answer:
     """Ask Slurm whether it has what a job asks for.
 
     Parameters
     ----------
     found : Found
-        The site, with the nodes of the job.
-    nodes_asked : bool
-        Whether these were asked for on the command line.
+        The site, with the nodes and the walltime of the job.
     script : str
         The job script.
     commands : Slurm
@@ -297,7 +388,7 @@ def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm
     SlurmError
         If Slurm is in trouble.
     """
-    partition = fitting(found, nodes_asked, commands)
+    partition = fitting(found, commands)
     gone = away(found.site, partition)
     try:
         start = expected(commands.test_only(script, Path.cwd()))
@@ -310,7 +401,7 @@ def asked_of_slurm(found: Found, nodes_asked: bool, script: str, commands: Slurm
     return Answer(start if partition.state == "up" else "", gone)
 
 
-def fitting(found: Found, nodes_asked: bool, commands: Slurm) -> Partition:
+def fitting(found: Found, commands: Slurm) -> Partition:
     """Return the partition of a site's jobs, which has what they ask for.
 
     Raises
@@ -322,8 +413,7 @@ def fitting(found: Found, nodes_asked: bool, commands: Slurm) -> Partition:
     wrong = misfit(found.site, partitions)
     if wrong is not None:
         key, why = wrong
-        where = "--nodes" if key == "nodes" and nodes_asked else found.key(key)
-        raise StudyFileError(f"{where}: {why}")
+        raise StudyFileError(f"{found.key(key)}: {why}")
     partition = partition_of(found.site, partitions)
     assert partition is not None  # It fits.
     return partition

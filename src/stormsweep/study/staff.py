@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from stormsweep.cluster import machine
-from stormsweep.config.sites import walltime_seconds
 from stormsweep.config.study import StudyFile
+from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.records import Record
 from stormsweep.search.plan import Plan
 from stormsweep.study.layout import (

@@ -68,6 +68,8 @@ class Study:
         For a protocol of an audit only: the data of the audited study. The test part is scored.
     nodes : tuple of int and int, optional
         On a site of a cluster: how many nodes at least, and at most; none: as the site says.
+    walltime : str, optional
+        On a site of a cluster: of each job; none: as ``[site]`` or the site says.
     at : Place, optional
         Where workers run, instead of what ``[site]`` says.
     measured : Part, optional
@@ -82,13 +84,14 @@ class Study:
         directory: Path,
         audited: PreparedData | None = None,
         nodes: tuple[int, int] | None = None,
+        walltime: str | None = None,
         at: Place | None = None,
         measured: Part | None = None,
     ) -> None:
         self.file = file
         self.path = path
         self.directory = directory
-        self._nodes, self._at = nodes, at
+        self._nodes, self._walltime, self._at = nodes, walltime, at
         self._kept = StudyDirectory(file, path, directory)
         self._audited, self._measured = audited, measured
 
@@ -140,9 +143,7 @@ class Study:
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
-        file = self.file.model_copy(update={"site": site})
-        nodes, at, measured = self._nodes, self._at, self._measured
-        return Study(file, self.path, self.directory, self._audited, nodes, at, measured)
+        return self._but(file=self.file.model_copy(update={"site": site}))
 
     def on_nodes(self, least: int, most: int) -> Study:
         """Return the same study on a number of nodes of its site, each of them a job of its own.
@@ -152,13 +153,32 @@ class Study:
         least, most : int
             Nodes there are whatever there is to do, and nodes at most.
         """
-        nodes, at, measured = (least, most), self._at, self._measured
-        return Study(self.file, self.path, self.directory, self._audited, nodes, at, measured)
+        return self._but(nodes=(least, most))
+
+    def with_walltime(self, walltime: str) -> Study:
+        """Return the same study with jobs of its site that take so long, and no longer.
+
+        Parameters
+        ----------
+        walltime : str
+            As Slurm writes it, such as ``"01:30:00"``; at most the site's.
+        """
+        return self._but(walltime=walltime)
 
     def at(self, place: Place) -> Study:
         """Return the same study with its workers in a place."""
-        audited, measured = self._audited, self._measured
-        return Study(self.file, self.path, self.directory, audited, None, place, measured)
+        return self._but(nodes=None, walltime=None, at=place)
+
+    def _but(self, **changes: Any) -> Study:
+        known = {
+            "file": self.file,
+            "audited": self._audited,
+            "nodes": self._nodes,
+            "walltime": self._walltime,
+            "at": self._at,
+            "measured": self._measured,
+        }
+        return Study(path=self.path, directory=self.directory, **(known | changes))
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers.
@@ -486,6 +506,7 @@ class Study:
         max_jobs: int = MAX_JOBS,
         retry_failed: bool = False,
         nodes: int | None = None,
+        walltime: str | None = None,
         dry_run: bool = False,
     ) -> Submission:
         """Submit the study as a Slurm job, which carries it on in further jobs until it is done.
@@ -500,6 +521,8 @@ class Study:
             Have every job try runs again that failed in an earlier one.
         nodes : int, optional
             Nodes of each job, instead of the site's.
+        walltime : str, optional
+            Of each job, such as ``"01:30:00"``; at most the site's.
         dry_run : bool
             Only make the job script, and see whether it would be taken.
 
@@ -516,8 +539,15 @@ class Study:
         """
         from stormsweep.study.submission import submit
 
-        options = {"max_jobs": max_jobs, "retry_failed": retry_failed, "nodes": nodes}
-        return submit(self, site, dry_run=dry_run, **options)  # type: ignore[arg-type]
+        return submit(
+            self,
+            site,
+            max_jobs=max_jobs,
+            retry_failed=retry_failed,
+            nodes=nodes,
+            walltime=walltime,
+            dry_run=dry_run,
+        )
 
     def jobs(self) -> dict[str, Job] | None:
         """Return the study's Slurm jobs by number, those just over too.
@@ -779,9 +809,12 @@ class Study:
         if self._at is not None:
             return self._at
         site, nodes = self.file.site, self._nodes
+        walltime, said = self._walltime, "--walltime"
         if nodes is None and site.nodes is not None and site.use != LOCAL:
             nodes = site.nodes, site.nodes
-        return place_of(site.use, self.path, self.directory, nodes)
+        if walltime is None and site.use != LOCAL:
+            walltime, said = site.walltime, f"{self.path}: site.walltime"
+        return place_of(site.use, self.path, self.directory, nodes, walltime, said)
 
     def check_site(self) -> str:
         """See whether the study can run on its site, as far as can be seen before it does.

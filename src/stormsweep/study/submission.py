@@ -16,13 +16,15 @@ from stormsweep.config.load import dump_study
 from stormsweep.config.sites import LOCAL, Found
 from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError, typed
 from stormsweep.files import write_text
-from stormsweep.study.chain import Link, with_nodes
+from stormsweep.study.chain import Link
 from stormsweep.study.directory import StudyDirectory, study_key
 from stormsweep.study.places import (
+    as_asked,
     asked_of_slurm,
     find,
     refusal,
     refuse_elsewhere,
+    refuse_longer,
     refuse_setup,
     remember,
 )
@@ -83,15 +85,22 @@ def submit(
     max_jobs: int,
     retry_failed: bool = False,
     nodes: int | None = None,
+    walltime: str | None = None,
     dry_run: bool = False,
 ) -> Submission:
     """Submit a study; see `stormsweep.study.study.Study.submit`."""
+    found = _found(study, site)
     nodes = study.file.site.nodes if nodes is None else nodes
-    found = with_nodes(_found(study, site), nodes)
+    said = "--walltime" if walltime is not None else f"{study.path}: site.walltime"
+    walltime = study.file.site.walltime if walltime is None else walltime
+    if walltime is not None:
+        refuse_longer(found, walltime, said)
+    found = as_asked(found, nodes, walltime, ("--nodes", said))
     chosen = study.with_site(use=found.name)
     directory = study.directory.absolute()
     assert found.file is not None  # Only `local` stands in no file.
-    link = Link(directory, found.name, found.file.absolute(), 1, max_jobs, nodes, retry_failed)
+    sites_file = found.file.absolute()
+    link = Link(directory, found.name, sites_file, 1, max_jobs, nodes, walltime, retry_failed)
     script = job_script(found.site, link.order(study.file.study.name, found.site))
     expected, commands = "", slurm.Slurm()
     doubt: UserError | SlurmError | None = None
@@ -100,7 +109,7 @@ def submit(
         refuse_elsewhere(found, directory)
         refuse_setup(found)
         slurm.needed()
-        expected = asked_of_slurm(found, nodes is not None, script, commands).expected
+        expected = asked_of_slurm(found, script, commands).expected
     except (UserError, SlurmError) as trouble:
         if not dry_run:
             raise

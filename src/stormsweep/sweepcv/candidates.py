@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,12 @@ from pydantic import ValidationError
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 
 from stormsweep.config.expressions import parse
-from stormsweep.config.strategies import BUILT_IN, HALVING
-from stormsweep.config.study import SearchTable
+from stormsweep.config.space_checks import check_constraints
+from stormsweep.config.strategies import BUILT_IN, HALVING, KNOWN_AHEAD
+from stormsweep.config.study import Range, SearchTable
 from stormsweep.errors import StudyFileError, UserError, nearest
 from stormsweep.search.proposals import Event, Proposal, Setting, Strategy
-from stormsweep.search.space import Interval, Space
+from stormsweep.search.space import Interval, Space, size
 from stormsweep.search.strategies import begin
 
 Parameters = dict[str, Any]
@@ -30,6 +32,8 @@ TRIALS = 10
 _EPOCHS, _RENAMED = re.compile(r"\bepochs\b"), "epochs_"
 #: Which of several spaces a candidate is of.
 _WHICH = "space"
+#: Spaces with constraints are counted up to this size.
+_COUNTABLE = 100_000
 #: A split is trained whole or not at all: there is one epoch.
 _EPOCH = 1
 
@@ -97,7 +101,7 @@ def chooser(
     name: str,
     spaces: Spaces,
     trials: int | None,
-    seed: int,
+    seed: int | np.random.RandomState,
     splits: int,
     objectives: int = 1,
     constraints: Sequence[str] = (),
@@ -108,13 +112,14 @@ def chooser(
     ----------
     name : str
         Of the strategy. A grid has scikit-learn's order (`ParameterGrid`), and a random search
-        draws what `RandomizedSearchCV` draws with the same seed (`ParameterSampler`).
+        without constraints draws what `RandomizedSearchCV` draws with the same seed
+        (`ParameterSampler`).
     spaces : mapping or sequence of mappings
         Parameters, each with a list of values, a distribution of SciPy's (random search), or an
         `Interval`.
     trials : int, optional
         How many candidates; default: of a grid all, else `TRIALS`.
-    seed : int
+    seed : int or RandomState
         Of the strategy.
     splits : int
         Splits of the cross-validation.
@@ -133,6 +138,14 @@ def chooser(
     listed = [spaces] if isinstance(spaces, Mapping) else list(spaces)
     if name == "grid":
         return _grid(listed, splits, trials, constraints)
+    trials = TRIALS if trials is None else int(trials)
+    listed = [
+        {
+            key: _sound(key, values) if isinstance(values, Interval) else values
+            for key, values in space.items()
+        }
+        for space in listed
+    ]
     if name == "random" and not constraints:
         drawn = [
             {
@@ -141,9 +154,29 @@ def chooser(
             }
             for space in listed
         ]
-        points = list(ParameterSampler(drawn, trials or TRIALS, random_state=seed))
+        points = list(ParameterSampler(drawn, trials, random_state=seed))
         return Chooser(Listed(points, splits), len(points))
-    return _learning(name, listed, trials or TRIALS, seed, splits, objectives, constraints)
+    if isinstance(seed, np.random.RandomState):
+        seed = int(seed.randint(2**31))
+    return _learning(name, listed, trials, seed, splits, objectives, constraints)
+
+
+def _sound(key: str, given: Interval) -> Interval:
+    """Return a range with plain numbers.
+
+    Raises
+    ------
+    UserError
+        If it is none.
+    """
+    plain = {name: _item(value) for name, value in dataclasses.asdict(given).items()}
+    try:
+        Range.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(["param_grid", key, *map(str, first["loc"])])
+        raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+    return Interval(**plain)
 
 
 def _grid(
@@ -185,7 +218,7 @@ def _learning(
         )
     if constraints and len(spaces) > 1:
         raise UserError("constraints: param_grid is a list; they are for one dict")
-    told = _Told(name)
+    told = _Told(name, len(spaces))
     for number, space in enumerate(spaces):
         for key, values in space.items():
             told.add(key, values, number if len(spaces) > 1 else None)
@@ -200,19 +233,62 @@ def _learning(
                 "constraints": [_EPOCHS.sub(_RENAMED, text) for text in constraints],
             }
         )
-        for expression in map(parse, table.constraints):
-            if strange := sorted(expression.names - told.space.keys()):
-                raise UserError(
-                    f"constraints: {expression.text!r} names {strange[0]!r}, which param_grid lacks"
-                )
-        start = Setting((_EPOCH,), splits, trials, seed, objectives)
-        strategy = begin(table, Space.of(table, {}), start)
-    except (ValidationError, StudyFileError) as error:
+        searched = _constrained(table, told)
+    except ValueError as error:
         raise UserError(_in_our_words(error)) from None
-    return Chooser(strategy, trials, told.values, told.names)
+    try:
+        strategy = begin(table, searched, Setting((_EPOCH,), splits, trials, seed, objectives))
+    except StudyFileError as error:
+        raise UserError(_in_our_words(error)) from None
+    most = len(strategy.propose()) if name in KNOWN_AHEAD else _most(told, searched, trials)
+    return Chooser(strategy, most, told.values, told.names)
 
 
-def _in_our_words(error: ValidationError | StudyFileError) -> str:
+def _most(told: _Told, searched: Space, trials: int) -> int:
+    """Return how many candidates a strategy comes to at most, as far as that is quickly known."""
+    if not searched.constraints:
+        return int(min(trials, sum(told.sizes)))
+    if searched.listed and size(searched.values) <= _COUNTABLE:
+        return sum(1 for _ in itertools.islice(searched.grid(), trials))
+    return trials
+
+
+def _constrained(table: SearchTable, told: _Told) -> Space:
+    """Return the space, whose constraints are about the values that texts stand for.
+
+    Raises
+    ------
+    ValueError
+        If constraints name what is not there, cannot be computed, or leave nothing.
+    """
+    meant: dict[str, dict[str, Any]] = {}
+    for expression in map(parse, table.constraints):
+        for name in expression.names & told.values.keys():
+            meant[name] = {text: _compared(one) for text, one in told.values[name].items()}
+    check_constraints(table, {}, meant)
+    constraints = tuple(parse(text, meant) for text in table.constraints)
+    return dataclasses.replace(Space.of(table, {}), constraints=constraints)
+
+
+def _compared(value: Any) -> Any:
+    """Return a value as constraints say it, which have lists for tuples.
+
+    Raises
+    ------
+    ValueError
+        If no constraint could say it.
+    """
+    if isinstance(value, list | tuple):
+        return [_compared(one) for one in value]
+    if value is None or isinstance(value, bool | int | float | str | Mapping):
+        return value
+    raise ValueError(
+        f"search.constraints: they name a parameter whose list holds a {type(value).__name__}; "
+        "they compare numbers, texts, None, and lists and tuples of these"
+    )
+
+
+def _in_our_words(error: ValueError | StudyFileError) -> str:
     """Return what is wrong with a search as its caller knows it: not by keys of a study file."""
     text = str(error)
     if isinstance(error, ValidationError):
@@ -220,14 +296,17 @@ def _in_our_words(error: ValidationError | StudyFileError) -> str:
         place = ".".join(str(part) for part in first["loc"] if not str(part).startswith("<"))
         said = first["msg"].removeprefix("Value error, ")
         text = said if said.startswith("search.") or not place else f"search.{place}: {said}"
-    return text.replace("search.space", "param_grid").replace("search.", "")
+    text = text.replace("search.space", "param_grid").replace("search.", "")
+    return re.sub(rf"\b{_RENAMED}\b", "epochs", text)
 
 
 class _Told:
     """What a strategy is told of spaces: plain values, and each parameter by a name of its own."""
 
-    def __init__(self, strategy: str) -> None:
+    def __init__(self, strategy: str, spaces: int) -> None:
         self._strategy = strategy
+        #: How many combinations each space has.
+        self.sizes = [1.0] * spaces
         #: As in a study file.
         self.space: dict[str, Any] = {}
         self.values: dict[str, dict[str, Any]] = {}
@@ -240,20 +319,26 @@ class _Told:
         when = {} if number is None else {"when": {_WHICH: [number]}}
         if isinstance(given, Interval):
             self.space[name] = dataclasses.asdict(given) | when
+            self.sizes[number or 0] *= size({name: given})
             return
         if hasattr(given, "rvs") or isinstance(given, str) or not hasattr(given, "__iter__"):
             raise UserError(
                 f"param_grid: {key}: given {given!r}; strategy={self._strategy!r} takes lists and "
-                "stormsweep.Interval; distributions are for 'random'"
+                "stormsweep.Interval; distributions are for 'random' without constraints"
             )
-        values = [one.item() if isinstance(one, np.generic) else one for one in given]
+        values = list(map(_item, given))
         if not values:
             raise ValueError(f"Parameter grid for parameter {key!r} need a non-empty sequence")
         if not all(map(_plain, values)):
             # What is no number or text goes by one.
             self.values[name] = {f"{n}: {one!r}"[:80]: one for n, one in enumerate(values)}
             values = list(self.values[name])
+        self.sizes[number or 0] *= len(values)
         self.space[name] = {"values": values} | when if when else values
+
+
+def _item(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _plain(value: Any) -> bool:

@@ -20,11 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import MetadataRequest
 
 from stormsweep.errors import UserError
 
 #: Code below these is not the user's own, nor is what was installed (see `_installed`).
 _LIBRARIES = (Path(os.__file__).parent, Path(__file__).parents[1])
+#: What scikit-learn's `clone` carries over beside an estimator's parameters.
+_CARRIED = ("_metadata_request", "_sklearn_output_config")
+#: What fitted estimators hold that is another each time: an address, a version, times of fits.
+_FLEETING = frozenset(("_stop_words_id", "_sklearn_version", "cv_results_", "refit_time_"))
 
 
 def fingerprint(*values: Any) -> str:
@@ -57,9 +63,16 @@ def fingerprint(*values: Any) -> str:
 
 
 class _Digests:
-    """The digests of objects that may hold one another."""
+    """The digests of objects that may hold one another.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    learned : bool
+        Whether an estimator is what it has learned, or only its parameters.
+    """
+
+    def __init__(self, learned: bool = False) -> None:
+        self._learned = learned
         #: By identity, with the object itself: as long as it is here nothing else has its place.
         self._known: dict[int, tuple[str, Any]] = {}
 
@@ -69,7 +82,7 @@ class _Digests:
             # Met again inside itself, it stands for itself.
             self._known[id(value)] = "itself", value
             try:
-                self._known[id(value)] = _digest(_parts(value, self.of)), value
+                self._known[id(value)] = _digest(_parts(value, self.of, self._learned)), value
             except BaseException:
                 del self._known[id(value)]
                 raise
@@ -86,7 +99,7 @@ def _digest(parts: Iterable[str | bytes | memoryview]) -> str:
     return found.hexdigest()
 
 
-def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
+def _parts(value: Any, inner: Callable[[Any], str], learned: bool) -> list[Any]:
     """Return what makes a value what it is; what is inside it by its digest, `inner`."""
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     match value:
@@ -131,6 +144,8 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
             return [kind, inner(value.bit_generator.state)]
         case range() | slice():
             return [kind, inner([value.start, value.stop, value.step])]
+        case MetadataRequest():  # It also holds its estimator, which may be the one it was of.
+            return [kind, repr(value)]
     if _is_sparse(value):
         whole = value.tocsr().copy()
         whole.sum_duplicates()
@@ -138,7 +153,7 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
     if _is_frame(value):
         return [kind, *_frame(value, inner)]
     if hasattr(value, "get_params") and not inspect.isclass(value):
-        return [kind, inner(value.get_params(deep=False))]
+        return [kind, *_estimator(value, inner, learned)]
     if hasattr(value, "get_config") and hasattr(value, "get_weights"):  # A model of Keras's.
         return [kind, inner(value.get_config()), inner(value.get_weights())]
     if hasattr(value, "get_config") and _is_of(value, "keras"):
@@ -149,6 +164,18 @@ def _parts(value: Any, inner: Callable[[Any], str]) -> list[Any]:
     if hasattr(value, "dist") and hasattr(value, "kwds"):  # A frozen distribution of SciPy.
         return [kind, value.dist.name, inner(value.args), inner(value.kwds)]
     return [kind, *_object(value, inner)]
+
+
+def _estimator(value: Any, inner: Any, learned: bool) -> list[Any]:
+    """Return what makes an estimator what it is: what a clone of it would have."""
+    if learned:
+        return _object(value, inner)
+    clone = getattr(type(value), "__sklearn_clone__", BaseEstimator.__sklearn_clone__)
+    if clone is not BaseEstimator.__sklearn_clone__:
+        # A frozen one is its own clone: what it has learned reaches every fit.
+        return [_Digests(learned=True).of(value)]
+    carried = {name: getattr(value, name) for name in _CARRIED if hasattr(value, name)}
+    return [inner(value.get_params(deep=False)), *([inner(carried)] if carried else [])]
 
 
 def _array(value: Any, inner: Any) -> list[Any]:
@@ -298,6 +325,8 @@ def _object(value: Any, inner: Any) -> list[str]:
         module = str(getattr(value, "__module__", ""))
         return [module, taken, inner(getattr(value, "__wrapped__", None))]
     make, arguments, state, *more = [*taken, None, None][: max(3, len(taken))]
+    if isinstance(state, dict):
+        state = {name: held for name, held in state.items() if name not in _FLEETING}
     made = _place(make) if isinstance(make, types.FunctionType) else inner(make)
     items = [list(one) if isinstance(one, Iterator) else one for one in more if one is not None]
     return [made, inner(arguments), inner(state), inner(items)]

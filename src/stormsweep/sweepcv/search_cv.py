@@ -22,11 +22,12 @@ from sklearn.model_selection._validation import (
     _warn_or_raise_about_fit_failures,
 )
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_method_params, indexable
 
 from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
-from stormsweep.errors import JournalError, StudyBusyError
+from stormsweep.errors import JournalError, StudyBusyError, UserError
 from stormsweep.files import within_group
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.study.lock import DriverLock, driver_of
@@ -35,7 +36,7 @@ from stormsweep.sweepcv.candidates import chooser, known_space
 from stormsweep.sweepcv.crew import crew
 from stormsweep.sweepcv.driving import drive
 from stormsweep.sweepcv.fingerprint import fingerprint
-from stormsweep.sweepcv.searching import Memory, NoMemory, OnRecord, Search
+from stormsweep.sweepcv.searching import Memory, NoMemory, OnRecord, Search, mean_scores
 from stormsweep.sweepcv.tasks import Materials
 
 JOURNAL = "journal.jsonl"
@@ -56,16 +57,19 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         Parameters by name, each a list of values; with ``strategy="random"`` also distributions of
         SciPy's; with any strategy but a grid also an `Interval`.
     strategy : str
-        ``"grid"`` tries every combination. ``"random"`` draws `trials` candidates, the same as
-        `RandomizedSearchCV` draws. ``"sobol"`` spreads them evenly; ``"tpe"``, ``"cma-es"`` and
-        ``"gp"`` learn from the scores where to look next (Optuna's), ``"nsga2"`` from several.
+        ``"grid"`` tries every combination. ``"random"`` draws `trials` candidates, without
+        `constraints` the same as `RandomizedSearchCV` draws. ``"sobol"`` spreads them evenly;
+        ``"tpe"``, ``"cma-es"`` and ``"gp"`` learn from the scores where to look next (Optuna's),
+        ``"nsga2"`` from several.
     trials : int, optional
         How many candidates are tried at most; of a grid all, else 10.
     constraints : sequence of str
         What must hold among parameters, such as ``"min_samples_leaf < min_samples_split"``; for any
         strategy but a grid.
     random_state : int, RandomState or None
-        Of the strategy. None: another search each time, unless `directory` holds it.
+        Of the strategy. None: another search each time, unless `directory` holds it. With a
+        `directory` a number is drawn of a RandomState and kept, so that a random search draws
+        others with it than `RandomizedSearchCV`.
     scoring, refit, cv, verbose, error_score, return_train_score
         As in `GridSearchCV`.
     n_jobs : int, optional
@@ -103,7 +107,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         **BaseSearchCV._parameter_constraints,
         "param_grid": [dict, list],
         "strategy": [str],
-        "trials": [numbers.Integral, None],
+        "trials": [Interval(numbers.Integral, 1, None, closed="left"), None],
         "constraints": ["array-like"],
         "random_state": ["random_state"],
         "site": [str],
@@ -237,11 +241,12 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             search = Search(
                 space,
                 self.n_splits_,
-                lambda scored: _merits(scored, wanted),
+                lambda scored: self._told(scored, wanted),
                 memory,
                 self.return_train_score,
             )
             if isinstance(memory, OnRecord):
+                assert isinstance(seed, int)
                 search.replay(memory.begin(self._begun(materials, params, seed)), memory.scored)
             if self.verbose > 0:
                 print(
@@ -277,13 +282,17 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                 ) from None
             yield open_.enter_context(contextlib.closing(OnRecord(folder / JOURNAL))), lock.check
 
-    def _seed(self, memory: Memory) -> int:
-        """Return the seed of the strategy: of an earlier session where none is given."""
+    def _seed(self, memory: Memory) -> int | np.random.RandomState:
+        """Return the seed of the strategy; a number, which can be written down, for a journal.
+
+        There, where none is given, that of an earlier session.
+        """
         if isinstance(self.random_state, numbers.Integral):
             return int(self.random_state)
-        if isinstance(memory, OnRecord) and memory.first is not None:
-            return memory.first.seed
-        return int(check_random_state(self.random_state).randint(2**31))
+        random: np.random.RandomState = check_random_state(self.random_state)
+        if not isinstance(memory, OnRecord):
+            return random
+        return int(random.randint(2**31)) if memory.first is None else memory.first.seed
 
     def _objectives(self, scorers: Any, metric: Any) -> list[str]:
         """Return the scores that the strategy is told of; none: the first, whatever it is called.
@@ -292,7 +301,28 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         """
         if self.strategy == "nsga2" and isinstance(scorers, _MultimetricScorer):
             return list(scorers._scorers)
+        if callable(self.scoring):
+            # It may return several; only when it is called it is known which.
+            metric = self.refit
         return [metric] if isinstance(metric, str) else []
+
+    def _told(self, scored: Sequence[SplitScored], wanted: Sequence[str]) -> tuple[float, ...]:
+        """Return what the strategy is told of a candidate.
+
+        Raises
+        ------
+        UserError
+            If it trades scores off against each other, but was not told how many there are.
+        """
+        if self.strategy == "nsga2" and callable(self.scoring):
+            several = scored[0].test_scores
+            if isinstance(several, dict) and len(several) > 1:
+                raise UserError(
+                    f"scoring: given a function that returns {', '.join(several)}; "
+                    "strategy='nsga2' trades scorers off that it knows from the first: give a dict "
+                    "of them"
+                )
+        return mean_scores(scored, wanted)
 
     def _begun(self, materials: Materials, params: Mapping[str, Any], seed: int) -> SearchBegun:
         """Return what is written down of a session."""
@@ -374,13 +404,3 @@ def _as_scikit_learn_has_it(scored: SplitScored, trained: bool) -> dict[str, Any
     if trained:
         found["train_scores"] = scored.train_scores
     return found
-
-
-def _merits(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[float, ...]:
-    """Return what a strategy is told of a candidate: the means of the scores that count."""
-    scores = [
-        each.test_scores if isinstance(each.test_scores, dict) else {"score": each.test_scores}
-        for each in scored
-    ]
-    wanted = [name for name in names if name in scores[0]] or list(scores[0])[:1]
-    return tuple(float(np.mean([own[name] for own in scores])) for name in wanted)

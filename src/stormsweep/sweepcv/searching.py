@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from stormsweep.errors import JournalError
 from stormsweep.records import CandidateProposed, Entry, Record, SearchBegun, SplitScored
 from stormsweep.results.journal import JournalWriter
@@ -74,7 +76,7 @@ class OnRecord:
                 self._search = begun.search
             case CandidateProposed() | SplitScored() as event if self.first is not None:
                 self._events.setdefault(self._search, []).append(event)
-                if isinstance(event, SplitScored) and not event.error:
+                if isinstance(event, SplitScored) and event.sound:
                     self.scored[event.key, event.split] = event
             case _:
                 raise JournalError(
@@ -136,9 +138,10 @@ class Search:
         self._proposals: list[Proposal] = []
         self._keys: list[str] = []
         self._scored: list[dict[int, SplitScored]] = []
-        #: Splits of each candidate that something is known of, failed ones too.
-        self._seen: list[set[int]] = []
-        self._told: set[int] = set()
+        #: What the strategy goes by: the last of each split, failed or lacking what is asked for.
+        self._seen: list[dict[int, SplitScored]] = []
+        #: Candidates that the strategy was told of, and whether they have scores.
+        self._told: dict[int, bool] = {}
         self._queue: deque[SplitTask] = deque()
         self._known: dict[tuple[str, int], SplitScored] = {}
         self._done = 0
@@ -244,7 +247,7 @@ class Search:
 
     def _usable(self, scored: SplitScored) -> bool:
         """Tell whether a result says all that is asked for."""
-        return not scored.error and (scored.train_scores is not None or not self._trained)
+        return scored.sound and (scored.train_scores is not None or not self._trained)
 
     def _begin(self, proposal: Proposal) -> None:
         assert proposal.trial == len(self._candidates)
@@ -252,7 +255,7 @@ class Search:
         self._candidates.append(self._chooser.parameters(proposal))
         self._keys.append(self._key(proposal))
         self._scored.append({})
-        self._seen.append(set())
+        self._seen.append({})
         self._chooser.strategy.take(proposal)
 
     def _enqueue(self, trial: int) -> None:
@@ -266,20 +269,37 @@ class Search:
                 # The same candidate was proposed before, by this search or another.
                 known.append(dataclasses.replace(found, trial=trial))
             else:
-                self._queue.append(SplitTask(trial, key, split, self._candidates[trial]))
+                parameters, most = self._candidates[trial], self._chooser.most
+                self._queue.append(SplitTask(trial, key, split, parameters, most))
         if known:
             self._keep(known)
 
     def _note(self, event: SplitScored) -> None:
-        """Tell the strategy of a candidate when the last of its splits is there."""
-        trial = event.trial
-        self._seen[trial].add(event.split)
-        if len(self._seen[trial]) < self._splits or trial in self._told:
+        """Tell the strategy of a candidate when the last of its splits is there.
+
+        Once; where it failed, again if it is tried again and has scores.
+        """
+        trial, seen = event.trial, self._seen[event.trial]
+        seen[event.split] = event
+        if len(seen) < self._splits or self._told.get(trial):
             return
-        self._told.add(trial)
-        scored = [self._scored[trial].get(split) for split in range(self._splits)]
-        whole = [each for each in scored if each is not None and not each.error]
+        whole = [seen[split] for split in range(self._splits) if not seen[split].error]
         merits = self._merits(whole) if len(whole) == self._splits else ()
-        proposal = self._proposals[trial]
         usable = merits if all(map(math.isfinite, merits)) else ()
+        if trial in self._told and not usable:
+            return
+        self._told[trial] = bool(usable)
+        proposal = self._proposals[trial]
         self._chooser.strategy.take(Outcome(trial, proposal.epochs, proposal.folds, usable))
+
+
+def mean_scores(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[float, ...]:
+    """Return what a strategy is told of a candidate: the means of the scores that count."""
+    scores = []
+    for each in scored:
+        own = each.test_scores
+        own = own if isinstance(own, dict) else {"score": own}
+        # What `error_score` stands for is no score.
+        scores.append({n: np.nan if f"test_{n}" in each.unscored else v for n, v in own.items()})
+    wanted = [name for name in names if name in scores[0]] or list(scores[0])[:1]
+    return tuple(float(np.mean([own.get(name, np.nan) for own in scores])) for name in wanted)

@@ -38,12 +38,15 @@ class SplitTask:
         Number of the split.
     parameters : dict
         What is set on the estimator.
+    candidates : int
+        How many there are at most.
     """
 
     trial: int
     key: str
     split: int
     parameters: dict[str, Any]
+    candidates: int
 
     @property
     def token(self) -> str:
@@ -123,6 +126,9 @@ def score(materials: Materials, task: SplitTask, **more: Any) -> SplitScored:
         The scores are those of `GridSearchCV`: the same function computes them.
     """
     train, test = materials.splits[task.split]
+    options = materials.options
+    if not isinstance(materials.error_score, str):
+        options = options | {"error_score": _Instead(materials.error_score)}
     done = _fit_and_score(
         clone(materials.estimator),
         materials.X,
@@ -133,9 +139,11 @@ def score(materials: Materials, task: SplitTask, **more: Any) -> SplitScored:
         return_n_test_samples=True,
         return_times=True,
         split_progress=(task.split, len(materials.splits)),
-        **materials.options,
+        candidate_progress=(task.trial, task.candidates),
+        **options,
         **more,
     )
+    failed = done["fit_error"] is not None
     return SplitScored(
         trial=task.trial,
         key=task.key,
@@ -146,7 +154,22 @@ def score(materials: Materials, task: SplitTask, **more: Any) -> SplitScored:
         fit_seconds=done["fit_time"],
         score_seconds=done["score_time"],
         error=done["fit_error"] or "",
+        unscored=[] if failed else _unscored(done),
     )
+
+
+class _Instead(float):
+    """An `error_score`, so that it can be told from a score that happens to be as high."""
+
+
+def _unscored(done: dict[str, Any]) -> list[str]:
+    """Return the scores that could not be computed; scikit-learn only warns of them."""
+    found = []
+    for side in ("test", "train"):
+        scores = done.get(f"{side}_scores")
+        named = scores if isinstance(scores, dict) else {"score": scores}
+        found += [f"{side}_{name}" for name, one in named.items() if isinstance(one, _Instead)]
+    return found
 
 
 def _plain(scores: Any) -> float | dict[str, float]:

@@ -63,6 +63,27 @@ def test_a_site_that_is_not_as_the_file_says(
     assert slurm.run("squeue", "--noheader") == ""
 
 
+def test_a_job_that_would_only_wait_is_not_sent(slurm: MiniSlurm, tmp_path: Path) -> None:
+    """Losing this: a site said to be wrong while its nodes are drained, or minutes of waiting."""
+    write(tmp_path, nodes=2)
+    slurm.run("scontrol", "update", "nodename=n2013-1", "state=drain", "reason=disk")
+    done = called(tmp_path, "doctor", "--site", "mine")
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert "ok partition         batch: 1 of 2 nodes up" in done.stdout
+    gone = "1 of the 2 nodes that fit are down or drained (n2013-1)"
+    assert re.search(
+        rf"NO probe job +not submitted\n +jobs wait in the queue: {re.escape(gone)}", done.stdout
+    )
+    write(tmp_path)
+    slurm.run("scontrol", "update", "partitionname=batch", "state=down")
+    done = called(tmp_path, "doctor", "--site", "mine")
+    assert done.returncode == 1, (done.stdout, done.stderr)
+    assert "batch: down, 1 of 2 nodes up" in done.stdout
+    assert "jobs wait in the queue: partition 'batch' is down" in done.stdout
+    assert slurm.run("squeue", "--noheader") == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["sites.toml"]
+
+
 def test_a_job_that_dies_says_its_last_line(slurm: MiniSlurm, tmp_path: Path) -> None:
     write(tmp_path, 'setup = ["source /nowhere/bin/activate", "true"]')
     done = called(tmp_path, "doctor", "--site", "mine")

@@ -273,7 +273,7 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
     assert script.stderr == f"stormsweep: jobs would wait in the queue: {gone}\n"
     done = stormsweep(folder, "run", study, "--site", "two", "--no-report")
     assert done.returncode == 0, done.stderr
-    assert f"site two: {gone}; jobs wait for them in the queue.\n" in done.stderr
+    assert f"site two: {gone}; jobs wait in the queue.\n" in done.stderr
     assert {one.host for one in events(folder / "runs" / "digits")} == {"n2013-2"}
     nothing_is_left(slurm, folder)
 

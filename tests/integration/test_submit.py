@@ -23,8 +23,8 @@ from stormsweep.files import write_json
 from stormsweep.records import SessionBegun, SessionEnded, WorkerEvent
 from stormsweep.results.journal import of_kind, read
 from stormsweep.scaling.accounts import account
+from stormsweep.study import drive, lock
 from stormsweep.study import jobs as jobs_of_study
-from stormsweep.study import lock
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of
 from stormsweep.study.submission import driver_key
@@ -152,7 +152,9 @@ def test_killed_and_told_to_leave_it_comes_to_the_scores_of_one_session(
     slurm: MiniSlurm, tmp_path: Path, digits: Path
 ) -> None:
     """The first job is killed, the second leaves, the third ends: as if nothing had happened."""
-    write_site(tmp_path, workers=2, memory=3)
+    # Set-up lines, such as a `module swap`, need not bear what they did themselves.
+    once = """setup = ['test -z "$DONE" || exit 1', 'export DONE=1']"""
+    write_site(tmp_path, workers=2, memory=3, more=once)
     first = submit(tmp_path, digits_study(tmp_path))
     directory = tmp_path / "runs" / "digits"
     until(lambda: len(tasks(directory)) > 1, directory)
@@ -284,7 +286,7 @@ def test_a_successor_does_not_go_on_after_a_job_that_was_cancelled(
     directory = tmp_path / "runs" / "digits"
     # Sent ahead by the one before, to go on should this one be over before it begins.
     later = "#!/bin/bash\n#SBATCH --begin=now+1hour -o /dev/null\nsleep 1\n"
-    ahead = Slurm().submit(later, tmp_path, driver_key(directory))
+    ahead = Slurm().submit(later, tmp_path, driver_key(directory, "999"))
     slurm.run("scancel", job, blocker)
     monkeypatch.setenv("SLURM_JOB_ID", "999")
     given = ["--site", "mine", "--sites", tmp_path / "sites.toml", "--after", job, "--job", "2"]
@@ -293,6 +295,33 @@ def test_a_successor_does_not_go_on_after_a_job_that_was_cancelled(
     assert f"job {job} was cancelled: this one does not go on" in done.stdout
     assert not (directory / "journal.jsonl").exists()
     assert ahead not in queue(slurm)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_second_chain_leaves_alone_what_goes_on_after_the_first(
+    slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Losing this: two submissions at a time, and the study ends at its first walltime."""
+    write_site(tmp_path)
+    blocker = blocked(slurm, "-N2", "--exclusive")
+    until(lambda: queue(slurm).get(blocker) == "RUNNING", tmp_path)
+    called(tmp_path, "submit", digits_study(tmp_path, **TINY), "--site", "mine")
+    directory = tmp_path / "runs" / "digits"
+    (first,) = queue(slurm).keys() - {blocker}
+    later = "#!/bin/bash\n#SBATCH --begin=now+1hour -o /dev/null\nsleep 1\n"
+    ahead = Slurm().submit(later, tmp_path, driver_key(directory, first))
+    if late:
+        # The first one's driver begins just after the second one looked for it.
+        monkeypatch.setattr(drive, "refuse_if_busy", lambda directory: None)
+    monkeypatch.setenv("SLURM_JOB_ID", blocker)
+    with lock.DriverLock(directory):
+        given = ["--site", "mine", "--sites", tmp_path / "sites.toml"]
+        done = called(tmp_path, "drive", "runs/digits", *given)
+    assert done.returncode == 2
+    assert "another driver is at work on this study" in done.stderr
+    assert queue(slurm) == {blocker: "RUNNING", first: "PENDING", ahead: "PENDING"}
+    others = Slurm().jobs_of(study_key(directory)).keys() - {first, ahead}
+    assert len(others) == late, "a job that is of no use was submitted"
 
 
 def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_path: Path) -> None:
@@ -309,7 +338,7 @@ def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_p
     ahead = Slurm().submit(
         "#!/bin/bash\n#SBATCH --begin=now+1hour -o /dev/null\n",
         tmp_path,
-        driver_key(tmp_path / "runs" / "digits"),
+        driver_key(tmp_path / "runs" / "digits", job),
     )
     slurm.run("scancel", blocker)
     until(lambda: queue(slurm).get(job) == "RUNNING", tmp_path / "runs" / "digits")
@@ -330,15 +359,30 @@ def test_a_job_whose_nodes_are_out_of_service_is_queued_as_sbatch_would(
     assert done.returncode == 0, done.stderr
     waits = "1 of the 2 nodes that fit are down or drained (n2013-1)"
     assert f"on mine; Slurm expects it to wait: {waits}" in done.stdout
-    (job,) = queue(slurm)
-    assert queue(slurm) == {job: "PENDING"}
-    slurm.run("scancel", job)
-    until(lambda: not queue(slurm), tmp_path / "runs" / "digits")
+    wait_in_vain(slurm, tmp_path)
+    # A whole partition: what sites do for their maintenance.
+    write_site(tmp_path)
+    slurm.run("scontrol", "update", "partitionname=batch", "state=down")
+    done = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "on mine; Slurm expects it to wait: partition 'batch' is down" in done.stdout
+    wait_in_vain(slurm, tmp_path)
+    slurm.run("scontrol", "update", "partitionname=batch", "state=drain")
+    refused = called(tmp_path, "submit", "runs/digits", "--site", "mine")
+    assert "partition: given 'batch', which takes no jobs: drain" in refused.stderr
+    slurm.run("scontrol", "update", "partitionname=batch", "state=down")
     # What is wrong otherwise is refused all the same.
     write_site(tmp_path, nodes=3)
     refused = called(tmp_path, "submit", "runs/digits", "--site", "mine")
     assert "nodes: given 3; partition 'batch' has 2 that fit" in refused.stderr
     assert not queue(slurm)
+
+
+def wait_in_vain(slurm: MiniSlurm, place: Path) -> None:
+    (job,) = queue(slurm)
+    assert queue(slurm) == {job: "PENDING"}
+    slurm.run("scancel", job)
+    until(lambda: not queue(slurm), place / "runs" / "digits")
 
 
 @pytest.mark.slow

@@ -202,6 +202,7 @@ class MiniSlurm:
                 self.start_slurmd(node)
             # After a fault test a node may be down or drained; an error says that it is not.
             self._ask("scontrol", "update", f"nodename={node}", "state=resume")
+        self._ask("scontrol", "update", "partitionname=batch", "state=up")
         self.wait_idle()
 
     def run(self, *command: str) -> str:

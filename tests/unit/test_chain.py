@@ -42,6 +42,9 @@ def test_a_job_is_told_all_that_its_predecessor_knew() -> None:
     script = job_script(Site(scheduler="slurm"), link.order("storms", Site(scheduler="slurm")))
     assert "#SBATCH --dependency=afterany:77\n" in script
     assert "#SBATCH --nodes=2\n" in script
+    assert "--environment" not in script
+    site = Site(scheduler="slurm", setup=["true"])
+    assert "--retry-failed --environment < <(" in job_script(site, link.order("storms", site))
 
 
 @pytest.mark.parametrize(("walltime", "seconds"), [("00:05:00", None), ("04:00:00", 120)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
+import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from stormsweep.cluster.jobscript import (
     Order,
     command_line,
     driver_logs,
+    environment_told,
     job_script,
     pattern,
     setup_mistake,
@@ -53,6 +57,28 @@ def test_bash_reads_a_command_back_as_it_was(arguments: list[str]) -> None:
     text = job_script(site, Order("try", ["printf", r"%s\0", *arguments], "/tmp/o"))
     done = subprocess.run(["bash", "-s"], input=text.encode(), capture_output=True, check=True)
     assert done.stdout.decode().split("\0")[:-1] == arguments
+
+
+def test_a_command_is_told_what_its_job_began_with() -> None:
+    """Losing this: set-up lines run on top of themselves in every job of a chain."""
+    site = Site(scheduler="slurm", setup=["set -eu", "export A=2 C=3", "unset B", "wait"])
+    saying = "import sys; print(sys.stdin.read(), repr(dict(__import__('os').environ)), sep='\\n')"
+    order = Order("try", [sys.executable, "-c", saying], "/tmp/o", environment=True)
+    # More than a pipe takes at once; values of several lines, as exported functions are.
+    before = os.environ | {"A": "1", "B": "x=y\n}", "LARGE": "x" * 100_000}
+    script = ["bash", "-c", job_script(site, order)]
+    done = subprocess.run(script, env=before, capture_output=True, text=True, timeout=60)
+    told, _, now = done.stdout.partition("\n")
+    own = {"_", "SHLVL"}  # Of bash.
+    found = environment_told(told.encode())
+    assert {k: v for k, v in found.items() if k not in own} == {
+        k: v for k, v in before.items() if k not in own
+    }
+    mine = ast.literal_eval(now)
+    assert (mine["A"], mine["C"], "B" in mine) == ("2", "3", False)
+    assert not any("stormsweep_" in name for name in mine)
+    for cut in ("", "####", told[:-5], told[:-8]):
+        assert environment_told(cut.encode()) == {}
 
 
 @pytest.mark.parametrize("bad", ["a\nb", "a\0b", "a\x1bb", "a\udcffb", "a\rb"])

@@ -186,13 +186,24 @@ def test_no_slurm_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ("asked", "key", "said"),
     [
         ({}, None, ""),
-        ({"partition": "bach"}, "partition", "did you mean 'batch'?); the cluster has batch, gpu"),
+        (
+            {"partition": "bach"},
+            "partition",
+            "did you mean 'batch'?); the cluster has batch, gpu, old",
+        ),
         ({"walltime": "05:00:00"}, "walltime", "allows at most 04:00:00"),
         ({"memory_gb": 4}, "memory_gb", "the largest node of partition 'batch' has 3.9"),
         ({"nodes": 3}, "nodes", "partition 'batch' has 2 that fit"),
         ({"workers_per_node": 3}, "workers_per_node", "= 3; the largest node of partition"),
         ({"gres": "gpu:1"}, "gres", "none has any"),
         ({"partition": "gpu", "gres": "gpu:3"}, "gres", "the largest has 2"),
+        # A partition that is down takes jobs, one that is drained does not.
+        ({"partition": "gpu", "gres": "gpu:2"}, None, ""),
+        ({"partition": "old"}, "partition", "given 'old', which takes no jobs: drain"),
+        ({"partition": "short", "nodes": 2}, "nodes", "'short' allows a job 1 that fits"),
+        # A QOS may lift limits of the partition. It makes no nodes.
+        ({"partition": "short", "nodes": 2, "qos": "long", "walltime": "05:00:00"}, None, ""),
+        ({"partition": "short", "nodes": 3, "qos": "long"}, "nodes", "'short' has 2 that fit"),
         (
             {"constraint": "new"},
             "constraint",
@@ -206,8 +217,10 @@ def test_what_a_cluster_does_not_have_is_said(
     old = tuple(Node(f"n{i}", 2, 4000 / 1024, i > 1, frozenset({"old"})) for i in (1, 2))
     gpu = (Node("n3", 2, 4000 / 1024, gres={"gpu": 2}),)
     partitions = {
-        "batch": Partition("batch", True, True, 4 * 3600, None, old),
-        "gpu": Partition("gpu", False, True, None, None, gpu),
+        "batch": Partition("batch", True, "up", 4 * 3600, None, old),
+        "gpu": Partition("gpu", False, "down", 4 * 3600, None, gpu),
+        "short": Partition("short", False, "up", 4 * 3600, 1, old),
+        "old": Partition("old", False, "drain", None, None, old),
     }
     found = misfit(Site.model_validate({"scheduler": "slurm"} | asked), partitions)
     if key is None:
@@ -251,6 +264,17 @@ def test_a_job_on_the_real_slurm(slurm: MiniSlurm, tmp_path: Path) -> None:
         time.sleep(0.1)
     assert commands.states(ids)[ids[1]] == "CANCELLED"
     commands.cancel(ids)
+
+
+def test_a_job_begins_with_the_environment_that_is_given_and_no_other_jobs_own(
+    slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = os.environ | {"MARK": "a=b", "SLURM_JOB_ID": "7", "SBATCH_EXPORT": "NONE"}
+    monkeypatch.setenv("MARK", "of set-up lines")
+    script = "#!/bin/bash\n#SBATCH --output=out\necho $SLURM_JOB_ID $MARK\n"
+    id = Slurm().submit(script, tmp_path, environment=given)
+    assert wait(lambda: Slurm().jobs([id])[id].over, 60), slurm.logs()
+    assert (tmp_path / "out").read_text() == f"{id} a=b\n"
 
 
 def test_a_job_whose_number_got_lost_is_found_on_the_real_slurm(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import os
 import pickle
 import re
 import warnings
@@ -564,6 +566,20 @@ def test_several_scores_are_traded_off_by_nsga2():
     assert len(search.cv_results_["mean_test_f1_macro"]) == 4
 
 
+def test_what_a_search_keeps_is_read_by_the_owners_group_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(driving, "hire", lambda spent, done, left, workers: left > 0)
+    before = os.umask(0o022)
+    try:
+        folder = tmp_path / "kept"
+        SweepSearchCV(LOGISTIC, SMALL, cv=2, n_jobs=2, directory=folder).fit(*IRIS)
+        assert os.umask(0o022) == 0o022, "a program that searches has lost its own umask"
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o007 for path in [folder, *folder.rglob("*")]}
+    assert modes.keys() >= {"kept", "journal.jsonl", "logs", "driver.log", "worker-0.log"}
+    assert set(modes.values()) == {0}
+
+
 def loss_and_accuracy(estimator, X, y):
     accuracy = estimator.score(X, y)
     return {"loss": 1 - accuracy, "accuracy": accuracy}
@@ -778,13 +794,97 @@ def test_losing_all_workers_for_a_moment_late_in_a_search_does_not_end_it(parts,
     search = Search(space, 2, lambda scored: (1.0,), NoMemory(), False)
     materials = Materials(LOGISTIC, *IRIS, [], {"error_score": np.nan})
     pool = Halting(clock, parts)
-    shift = driving._Shift(search, materials, pool, False, lambda: None, Quiet())
+    shift = driving._Shift(search, materials, pool, 1, False, lambda: None, Quiet())
     if parts:
         shift.run()
         assert len(search.results()[1]) == 2
     else:
         with pytest.raises(StormsweepError, match="no worker was ready within 600 s"):
             shift.run()
+
+
+class TooSmall(Halting):
+    """A site's pool: its workers are killed by data that do not fit, and others come for ever."""
+
+    patience = math.inf
+
+    def __init__(self, fits):
+        super().__init__([0.0], parts=True)
+        self.fits, self.alive = fits, False
+
+    def submit(self, worker, pid, token, function, argument):
+        assert self.births < 100, "workers come and die for ever"
+        if worker == "0" and function is not work:
+            self.alive = False
+            said = "out-of-memory", "it took 3 GiB"
+            self.waiting.append(WorkerLost(worker, "here", pid, *said, token))
+        elif function is work:
+            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+        else:
+            self.waiting.append(Finished(worker, token, None))
+
+    def events(self, timeout):
+        found, self.waiting = self.waiting, []
+        if self.fits and not self.births:
+            found.append(WorkerReady("1", "there", 1))
+        if not self.alive:
+            self.births, self.alive = self.births + 1, True
+            found.append(WorkerReady("0", "here", self.births))
+        return iter(found)
+
+
+@pytest.mark.parametrize("fits", [True, False], ids=["on one of two nodes", "nowhere"])
+def test_data_that_do_not_fit_a_sites_workers_end_a_search_unless_one_can_work(fits):
+    space = chooser("grid", {"C": [1.0]}, None, 0, 12, 1, ())
+    search = Search(space, 12, lambda scored: (1.0,), NoMemory(), False)
+    materials = Materials(LOGISTIC, *IRIS, [], {"error_score": np.nan})
+    pool = TooSmall(fits)
+    shift = driving._Shift(search, materials, pool, 2, False, lambda: None, Quiet())
+    if fits:
+        shift.run()
+        assert len(search.results()[1]) == 12
+        assert pool.births > 6
+    else:
+        with pytest.raises(StormsweepError, match=r"before they hold the data .*it took 3 GiB"):
+            shift.run()
+        assert pool.births - 1 == 6  # Of two workers three times each.
+
+
+class Crowd:
+    """A pool of three workers, which notes how many of them are at work at a time."""
+
+    patience = 600.0
+
+    def __init__(self):
+        self.waiting = [WorkerReady(str(number), "here", 1) for number in range(3)]
+        self.at_work = self.most_at_work = 0
+
+    def want(self, tasks):
+        pass
+
+    def submit(self, worker, pid, token, function, argument):
+        if function is work:
+            self.at_work += 1
+            self.most_at_work = max(self.most_at_work, self.at_work)
+            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+        else:
+            self.waiting.append(Finished(worker, token, None))
+
+    def events(self, timeout):
+        found, self.waiting = self.waiting, []
+        for event in found:
+            self.at_work -= isinstance(event, Finished) and event.result is not None
+            yield event
+
+
+def test_no_more_workers_of_a_sites_nodes_work_than_were_asked_for():
+    space = chooser("grid", {"C": [1.0]}, None, 0, 12, 1, ())
+    search = Search(space, 12, lambda scored: (1.0,), NoMemory(), False)
+    materials = Materials(LOGISTIC, *IRIS, [], {"error_score": np.nan})
+    pool = Crowd()
+    driving._Shift(search, materials, pool, 2, False, lambda: None, Quiet()).run()
+    assert len(search.results()[1]) == 12
+    assert pool.most_at_work == 2
 
 
 class Quiet:

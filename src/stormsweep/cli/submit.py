@@ -97,16 +97,19 @@ def drive(
     after: Annotated[str | None, typer.Option()] = None,
     done: Annotated[int | None, typer.Option()] = None,
     idle: Annotated[int, typer.Option()] = 0,
+    environment: Annotated[bool, typer.Option("--environment")] = False,
 ) -> None:
     """Carry a study on inside a job: what `submit` has Slurm start."""
     _log_to_files()
+    from stormsweep.cluster.jobscript import environment_told
     from stormsweep.study import drive as job_of_chain
     from stormsweep.study.chain import Link
 
     link = Link(
         directory, site, sites, job, max_jobs, nodes, walltime, retry_failed, after, done, idle
     )
-    code = job_of_chain.drive(link, _Logged(_EVERY), _done)
+    told = environment_told(sys.stdin.buffer.read()) if environment else {}
+    code = job_of_chain.drive(link, _Logged(_EVERY), _done, told or None)
     if code:
         raise typer.Exit(code)
 

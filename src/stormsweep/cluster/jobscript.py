@@ -10,7 +10,9 @@ are; what they must not do is checked by `setup_mistake`.
 
 from __future__ import annotations
 
+import base64
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -27,6 +29,8 @@ from stormsweep.errors import UserError
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 #: What slurmctld takes by default is 4 MiB; what nobody means to send is much less.
 _LONGEST = 1 << 16
+#: Variable of a job script, not exported.
+_BEGAN_WITH = "stormsweep_began_with"
 #: Ends a job whose set-up line fails; what fails inside a file or function that such a line calls
 #: counts only if the line as a whole does.
 _GUARD = (
@@ -61,6 +65,9 @@ class Order:
         Id of a job that must be over, however it ended, before this one starts.
     warning_s : int or None
         Seconds before the walltime at which the command gets SIGUSR1; Slurm may be a minute early.
+    environment : bool
+        Whether the command is told on its standard input which environment the job began with,
+        before the site's modules and set-up lines; `environment_told` reads it.
     keep : bool
         Whether the job goes on where one of its nodes fails.
     """
@@ -73,6 +80,7 @@ class Order:
     walltime_s: int | None = None
     after: str | None = None
     warning_s: int | None = None
+    environment: bool = False
     keep: bool = False
 
 
@@ -154,6 +162,8 @@ def job_script(site: Site, order: Order) -> str:
         lines += [*pbs_script.directives(site, order), "", *pbs_script.beginning(order)]
     else:
         lines += [*(f"#SBATCH --{option}" for option in _options(site, order)), ""]
+    if order.environment:
+        lines.append(f"{_BEGAN_WITH}=$(env -0 | base64 -w 0)")
     if site.modules:
         # In a batch script `module` is there only where the submitting shell exported it.
         lines.append("command -v module >/dev/null || . /etc/profile")
@@ -166,11 +176,36 @@ def job_script(site: Site, order: Order) -> str:
             *site.setup,
             "trap - ERR",
         ]
-    lines += [f"exec {command_line(order.command)}", ""]
+    # Through a pipe: it may hold secrets, which are to be in no file and in no other environment.
+    told = f' < <(printf %s "${_BEGAN_WITH}")' if order.environment else ""
+    lines += [f"exec {command_line(order.command)}{told}", ""]
     script = "\n".join(lines)
     if len(script.encode()) > _LONGEST:
         raise UserError(f"the job script is longer than {_LONGEST:,} bytes; shorten `setup`")
     return script
+
+
+def environment_told(said: bytes) -> dict[str, str]:
+    r"""Read the environment that a job began with; see `Order.environment`.
+
+    Returns
+    -------
+    dict
+        Empty where it is not whole.
+
+    Examples
+    --------
+    >>> environment_told(base64.b64encode(b"A=b=c\0LINES=1\n2\0"))
+    {'A': 'b=c', 'LINES': '1\n2'}
+    """
+    try:
+        text = base64.b64decode(said, validate=True)
+    except ValueError:
+        return {}
+    if not text.endswith(b"\0"):
+        return {}
+    pairs = [os.fsdecode(entry).partition("=") for entry in text.split(b"\0")]
+    return {name: value for name, sign, value in pairs if name and sign}
 
 
 def command_line(command: Sequence[str]) -> str:

@@ -13,6 +13,8 @@ from stormsweep.errors import nearest
 
 #: One line for each node of each partition; `read_partitions` understands it.
 SINFO = ["sinfo", "--all", "--noheader", "--Node", "--format=%P|%a|%l|%s|%N|%c %z|%m|%T|%f|%G"]
+#: States of a partition in which sbatch queues a job for it.
+_TAKES_JOBS = ("up", "down")
 _DOWN = ("down", "drain", "fail", "maint", "unknown", "inval", "future")
 
 
@@ -58,7 +60,8 @@ class Partition:
     name : str
     default : bool
         Whether jobs that name none go there.
-    up : bool
+    state : str
+        As sinfo says it: ``up``, ``down`` (jobs are taken, and wait), ``drain``, ``inactive``.
     longest : int or None
         Seconds that a job may ask for; None: no limit.
     most_nodes : int or None
@@ -68,7 +71,7 @@ class Partition:
 
     name: str
     default: bool
-    up: bool
+    state: str
     longest: int | None
     most_nodes: int | None
     nodes: tuple[Node, ...]
@@ -106,7 +109,7 @@ def read_partitions(out: str) -> dict[str, Partition]:
             raise ValueError(f"{line!r} is not about a node") from None
         nodes = (*(found[name].nodes if name in found else ()), node)
         most_nodes = int(most) if most.isdigit() else None
-        found[name] = Partition(name, default, parts[1] == "up", limit, most_nodes, nodes)
+        found[name] = Partition(name, default, parts[1], limit, most_nodes, nodes)
     if not found:
         raise ValueError("it names no partition")
     return found
@@ -190,7 +193,8 @@ def misfit(site: Site, partitions: Mapping[str, Partition]) -> tuple[str, str] |
     -------
     tuple or None
         The key, and what was given and what is there; None: it fits. Nodes that are down count as
-        there: they come back.
+        there, and so does a partition that takes jobs while it is down: they come back. Limits of
+        the partition that a QOS may lift are left to Slurm where the site names a QOS.
     """
     partition = partition_of(site, partitions)
     if partition is None:
@@ -199,9 +203,9 @@ def misfit(site: Site, partitions: Mapping[str, Partition]) -> tuple[str, str] |
             return "partition", f"is not set, and the cluster has no default; it has {names}"
         near = nearest(site.partition, partitions)
         return "partition", f"given {site.partition!r}{near}; the cluster has {names}"
-    if not partition.up:
-        return "partition", f"given {partition.name!r}, which is down"
-    longest = partition.longest
+    if partition.state not in _TAKES_JOBS:
+        return "partition", f"given {partition.name!r}, which takes no jobs: {partition.state}"
+    longest = partition.longest if site.qos is None else None
     if site.walltime and longest is not None and walltime_seconds(site.walltime) > longest:
         return "walltime", (
             f"given {site.walltime}; partition {partition.name!r} allows at most {clock(longest)}"
@@ -231,10 +235,13 @@ def most_nodes(site: Site, partition: Partition) -> int:
 
 
 def away(site: Site, partition: Partition) -> str:
-    """Say which nodes are down or drained that a site's job waits for; empty: there are enough.
+    """Say what is out of service that a site's job waits for; empty: nothing.
 
-    `sbatch --test-only` refuses such a job, and `sbatch` queues it.
+    The partition, or nodes that are down or drained. `sbatch --test-only` refuses such a job or
+    says when it would start otherwise, and `sbatch` queues it.
     """
+    if partition.state != "up":
+        return f"partition {partition.name!r} is {partition.state}"
     nodes = suitable(site, partition)
     gone = [node.name for node in nodes if not node.usable]
     if len(nodes) - len(gone) >= site.nodes:
@@ -267,9 +274,10 @@ def _nodes_misfit(site: Site, partition: Partition) -> tuple[str, str] | None:
             f"given {site.workers_per_node} x {site.threads_per_worker} threads = {site.cores}; "
             f"the largest node {where} has {largest.cores(site)}{'' if site.hyperthreads else two}"
         )
-    limit = most_nodes(site, partition)
+    fit = len(suitable(site, partition))
+    limit = most_nodes(site, partition) if site.qos is None else fit
     if site.nodes > limit:
-        why = "has" if limit == len(suitable(site, partition)) else "allows a job"
+        why = "has" if limit == fit else "allows a job"
         return "nodes", (
             f"given {site.nodes}; partition {partition.name!r} {why} {limit} "
             f"that {'fits' if limit == 1 else 'fit'}"

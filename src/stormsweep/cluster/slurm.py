@@ -108,7 +108,13 @@ class Slurm:
         except ValueError as error:
             raise _nonsense(SINFO, out, str(error)) from None
 
-    def submit(self, script: str, folder: Path, key: str = "") -> str:
+    def submit(
+        self,
+        script: str,
+        folder: Path,
+        key: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
         """Submit a batch script.
 
         Every job carries a mark of its own as its comment. Where sbatch is killed because it hangs,
@@ -124,6 +130,8 @@ class Slurm:
         key : str
             By which `jobs_of` finds the job again: letters, digits and ``-``. A key finds those
             of longer keys that begin with it and a ``-`` too.
+        environment : mapping of str to str, optional
+            What the job begins with, but for Slurm's own variables; none: this process's.
 
         Returns
         -------
@@ -137,8 +145,11 @@ class Slurm:
         """
         mark = f"{_MARK}{key}-{uuid.uuid4().hex}"
         command = ["sbatch", "--parsable", f"--comment={mark}"]
+        if environment is not None:
+            # As all commands it is this process's, which may have been told where Slurm is since.
+            command[0] = shutil.which(command[0]) or command[0]
         return commands.submitted(
-            lambda: self._run(command, script, folder),
+            lambda: run(command, script, folder, self._patience, environment).stdout,
             lambda line, out: _number(line, command, out),
             lambda: self._marked(mark),
         )
@@ -330,8 +341,8 @@ class Slurm:
                         return id
         return None
 
-    def _run(self, command: Sequence[str], stdin: str = "", folder: Path | None = None) -> str:
-        return run(command, stdin, folder, self._patience).stdout
+    def _run(self, command: Sequence[str]) -> str:
+        return run(command, patience=self._patience).stdout
 
 
 def run(
@@ -339,15 +350,24 @@ def run(
     stdin: str = "",
     folder: Path | None = None,
     patience: float = PATIENCE,
+    given: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command of Slurm to its end, or kill it and all that it started.
+
+    Parameters
+    ----------
+    command, stdin, folder, patience
+        See `commands.run`.
+    given : mapping of str to str, optional
+        Its environment, but for what `environment` leaves out; none: this process's.
 
     Raises
     ------
     SlurmError
         If it cannot be started, takes too long, or its exit code is not 0.
     """
-    manner = commands.Manner(SlurmError, PASSING, environment(os.environ))
+    own = environment(os.environ if given is None else given)
+    manner = commands.Manner(SlurmError, PASSING, own)
     return commands.run(command, stdin, folder, patience, manner)
 
 

@@ -91,12 +91,15 @@ class Link:
             Where the job is to run.
         """
         output, error = driver_logs(self.directory / "logs", self.site)
+        # What modules and set-up lines do is done once in each job, not again in all that follow.
+        told = bool(site.modules or site.setup)
         return Order(
             # squeue shows eight characters.
             f"{study}-stormsweep",
-            self.command(),
+            [*self.command(), *(["--environment"] if told else [])],
             output,
             error,
+            environment=told,
             nodes=self.nodes,
             after=self.after,
             warning_s=warning(site),

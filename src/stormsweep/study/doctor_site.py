@@ -13,13 +13,13 @@ from pathlib import Path
 
 from stormsweep.cluster.commands import wait
 from stormsweep.cluster.jobscript import Order, job_script
-from stormsweep.cluster.partitions import Partition, clock, misfit, partition_of
+from stormsweep.cluster.partitions import clock
 from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, Site, locate_site
 from stormsweep.errors import SchedulerError, StudyFileError, UserError
 from stormsweep.study.doctor import Finding
-from stormsweep.study.places import find, refuse_setup
+from stormsweep.study.places import asked_of_slurm, find, fitting, refuse_setup
 
 #: The probe job asks for a minute, and is waited for so long, in seconds.
 _PROBE_S, _PATIENCE_S = 60, 300.0
@@ -75,11 +75,12 @@ def examine_site(
     yield Finding(commands.name, commands.version())
     refuse_setup(found)
     if isinstance(commands, Slurm):
-        partition = _fitting(found, commands)
+        partition = fitting(found, commands)
         longest = "no limit" if partition.longest is None else f"at most {clock(partition.longest)}"
         up = sum(node.usable for node in partition.nodes)
         nodes = f"{up} of {len(partition.nodes)} nodes up, {longest}"
-        yield Finding("partition", f"{partition.name}: {nodes}")
+        state = "" if partition.state == "up" else f"{partition.state}, "
+        yield Finding("partition", f"{partition.name}: {state}{nodes}")
     else:
         queue = found.site.partition or "the default queue"
         meaning = (
@@ -89,16 +90,6 @@ def examine_site(
     shared = _shared(found, folder)
     yield Finding("folder", f"{shared} can be written to here")
     yield from _probe(found, commands, shared, patience)
-
-
-def _fitting(found: Found, commands: Slurm) -> Partition:
-    partitions = commands.partitions()
-    wrong = misfit(found.site, partitions)
-    if wrong is not None:
-        raise StudyFileError(f"{found.key(wrong[0])}: {wrong[1]}")
-    partition = partition_of(found.site, partitions)
-    assert partition is not None  # It fits.
-    return partition
 
 
 def _shared(found: Found, folder: Path) -> Path:
@@ -116,24 +107,29 @@ def _probe(found: Found, commands: Scheduler, shared: Path, patience: float) -> 
     id: str | None = None
     try:
         # The batch script's own node is the first of them: one node is enough to come back from.
-        answer, log = place / "answer.json", place / "log"
+        back, log = place / "answer.json", place / "log"
         order = Order(
             "stormsweep-doctor",
-            [sys.executable, str(_write(place / "probe.py", _PROBE)), str(answer)],
+            [sys.executable, str(_write(place / "probe.py", _PROBE)), str(back)],
             str(log),
             walltime_s=_PROBE_S,
         )
         script = job_script(found.site, order)
         try:
             if isinstance(commands, Slurm):
-                yield Finding("sbatch", commands.test_only(script, place))
+                answer = asked_of_slurm(found, script, commands)
+                if answer.away and not answer.start:
+                    meaning = f"jobs wait in the queue: {answer.away}"
+                    yield Finding("probe job", "not submitted", meaning, False)
+                    return
+                yield Finding("sbatch", f"would take it, {answer.start}".rstrip(", "))
             id = commands.submit(script, place)
         except SchedulerError as error:
             if not error.refused:
                 raise
             refuses = f"{commands.name} refuses it"
             raise StudyFileError(f"{found.key('*')}: {refuses}: {error.said}") from None
-        yield _come_back(commands, id, answer, log, patience, found.site)
+        yield _come_back(commands, id, back, log, patience, found.site)
         id = None if commands.jobs([id]).get(id, Job("COMPLETED")).over else id
     finally:
         if id is not None:

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,7 +49,12 @@ _GONE_S = 60.0
 _DONE, _UNFINISHED, _MISTAKE, _INTERRUPTED = 0, 1, 2, 130
 
 
-def drive(link: Link, watcher: Watcher, done: Callable[[Study, Outcome], None]) -> int:
+def drive(
+    link: Link,
+    watcher: Watcher,
+    done: Callable[[Study, Outcome], None],
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Carry a study on in this job, and see to it that the next one does after that.
 
     Parameters
@@ -60,6 +65,8 @@ def drive(link: Link, watcher: Watcher, done: Callable[[Study, Outcome], None]) 
         Shown what goes on.
     done : callable
         What is to be done once nothing is left to train, such as writing the report.
+    environment : mapping of str to str, optional
+        What the next job is to begin with; none: this process's environment.
 
     Returns
     -------
@@ -76,7 +83,7 @@ def drive(link: Link, watcher: Watcher, done: Callable[[Study, Outcome], None]) 
         raise UserError(
             "drive: is what a job runs; submit one: stormsweep submit STUDY --site NAME"
         )
-    with Drive(link, job, slurm.Slurm()) as driver:
+    with Drive(link, job, slurm.Slurm(), environment) as driver:
         return driver.run(watcher, done)
 
 
@@ -91,10 +98,19 @@ class Drive:
         Its number.
     commands : Slurm
         Slurm's commands.
+    environment : mapping of str to str, optional
+        What the next job is to begin with; none: this process's environment.
     """
 
-    def __init__(self, link: Link, job: str, commands: slurm.Slurm) -> None:
+    def __init__(
+        self,
+        link: Link,
+        job: str,
+        commands: slurm.Slurm,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._link, self._job, self._commands = link, job, commands
+        self._environment = environment
         #: For what the study waits for.
         self._soon = slurm.Slurm(_PATIENCE)
         found = locate_site(link.site, link.sites_file, "--site")
@@ -130,9 +146,13 @@ class Drive:
                 log.info("job %s was cancelled: this one does not go on", link.after)
                 self._cancel_waiting()
                 return _INTERRUPTED
+            if link.after is None:
+                # Another chain's study is no reason to submit anything.
+                refuse_if_busy(link.directory)
             self._look_at_clock()
             self._begin_successor()
-            self._await_predecessor()
+            if link.after is not None:
+                self._await_predecessor()
             count = self._site.site.nodes
             place = Place(self._site, (count, count), inside=True, queued_seconds=self._queued())
             outcome = train(self._study, place, watcher, link.retry_failed, self.leaving)
@@ -251,7 +271,7 @@ class Drive:
         self._successor = Successor(
             self._commands,
             lambda: self._submit(self._commands, following),
-            lambda: self._waiting(driver_key(link.directory)),
+            self._waiting,
             lambda: idle >= MOST_IDLE and not self._got_on(),
         )
         self._successor.start()
@@ -259,13 +279,13 @@ class Drive:
     def _cancel_waiting(self) -> None:
         """Cancel what was sent ahead to go on after this job."""
         with contextlib.suppress(SlurmError):
-            if (id := self._waiting(driver_key(self._link.directory))) is not None:
+            if (id := self._waiting()) is not None:
                 self._soon.cancel([id])
 
-    def _waiting(self, key: str) -> str | None:
-        jobs = self._commands.jobs_of(key).items()
-        waiting = [id for id, job in jobs if job.state == "PENDING" and id != self._job]
-        # Of two, the one that waits for this job: the other waits for that.
+    def _waiting(self) -> str | None:
+        # Those of another chain are its own: it ends where one of them is cancelled.
+        jobs = self._commands.jobs_of(driver_key(self._link.directory, self._job)).items()
+        waiting = [id for id, job in jobs if job.state == "PENDING"]
         return min(waiting, key=int, default=None)
 
     def _got_on(self) -> bool:
@@ -280,8 +300,6 @@ class Drive:
                 refuse_if_busy(self._link.directory)
                 break
             except StudyBusyError:
-                if self._link.after is None:
-                    raise
                 time.sleep(2.0)
 
     def _abandon(self) -> None:
@@ -322,7 +340,8 @@ class Drive:
     def _submit(self, commands: slurm.Slurm, link: Link) -> str:
         site = self._site.site
         script = job_script(site, link.order(self._study.file.study.name, site))
-        return commands.submit(script, Path.cwd(), driver_key(link.directory))
+        key = driver_key(link.directory, link.after)
+        return commands.submit(script, Path.cwd(), key, self._environment)
 
     def _go_on(self) -> str:
         link = self._link

@@ -37,8 +37,13 @@ _WORDS = {
     "node count": "nodes",
     "more processors": "nodes",
 }
-#: What it says of a job whose nodes are there, but out of service.
-_OUT_OF_SERVICE = ("node configuration is not available", "node not available")
+#: What it says of a job whose nodes or partition are there, but out of service.
+_OUT_OF_SERVICE = (
+    "node configuration is not available",
+    "node not available",
+    "partition configuration not available now",
+    "partition in down state",
+)
 #: Seconds that Slurm may take for an answer that advice can do without.
 _SHORT = 5.0
 
@@ -311,8 +316,8 @@ class Answer(NamedTuple):
     start : str
         When and where it would start; empty where Slurm does not say.
     away : str
-        Which nodes that it could use are out of service, where too few are left for it; else
-        empty.
+        What is out of service that it waits for: nodes, where too few are left for it, or the
+        partition; else empty.
     """
 
     start: str = ""
@@ -320,7 +325,7 @@ class Answer(NamedTuple):
 
     @property
     def expected(self) -> str:
-        """``to start at <time> on <nodes>``, or ``to wait: <nodes away>``, or empty."""
+        """``to start at <time> on <nodes>``, or ``to wait: <what is away>``, or empty."""
         return self.start or (f"to wait: {self.away}" if self.away else "")
 
 
@@ -339,7 +344,7 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> str:
     Returns
     -------
     str
-        Which nodes are out of service, where it has to wait for some; else empty.
+        What is out of service that it has to wait for; else empty.
 
     Raises
     ------
@@ -383,20 +388,35 @@ def asked_of_slurm(found: Found, script: str, commands: Slurm) -> Answer:
     SlurmError
         If Slurm is in trouble.
     """
+    partition = fitting(found, commands)
+    gone = away(found.site, partition)
+    try:
+        start = expected(commands.test_only(script, Path.cwd()))
+    except SlurmError as error:
+        # To queue it is what sbatch does, where that is out of service and nothing else is wrong.
+        if gone and error.refused and any(words in error.said.lower() for words in _OUT_OF_SERVICE):
+            return Answer(away=gone)
+        raise refusal(found, error) from None
+    # Slurm answers for a partition that is down as if it were up.
+    return Answer(start if partition.state == "up" else "", gone)
+
+
+def fitting(found: Found, commands: Slurm) -> Partition:
+    """Return the partition of a site's jobs, which has what they ask for.
+
+    Raises
+    ------
+    StudyFileError
+        If it has not; parameters and the other errors are those of `asked_of_slurm`.
+    """
     partitions = commands.partitions()
     wrong = misfit(found.site, partitions)
     if wrong is not None:
         key, why = wrong
         raise StudyFileError(f"{found.key(key)}: {why}")
     partition = partition_of(found.site, partitions)
-    gone = "" if partition is None else away(found.site, partition)
-    try:
-        return Answer(expected(commands.test_only(script, Path.cwd())), gone)
-    except SlurmError as error:
-        # To queue it is what sbatch does, where the nodes are out of service and nothing else is.
-        if gone and error.refused and any(words in error.said for words in _OUT_OF_SERVICE):
-            return Answer(away=gone)
-        raise refusal(found, error) from None
+    assert partition is not None  # It fits.
+    return partition
 
 
 def expected(line: str) -> str:

@@ -458,7 +458,7 @@ class Study:
         refuse_if_busy(self.directory)
         self.check()
         if gone:
-            watcher.note(f"site {file.site.use}: {gone}; jobs wait for them in the queue.")
+            watcher.note(f"site {file.site.use}: {gone}; jobs wait in the queue.")
         for flaw in flaws(file) if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
@@ -839,8 +839,7 @@ class Study:
         Returns
         -------
         str
-            Which nodes are out of service, where jobs of the study have to wait for some; else
-            empty.
+            What is out of service that jobs of the study have to wait for; else empty.
 
         Raises
         ------

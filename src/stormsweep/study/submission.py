@@ -65,9 +65,17 @@ class Submission:
     doubt: Exception | None = None
 
 
-def driver_key(directory: Path) -> str:
-    """Return what the jobs of a study that hold its driver are known by."""
-    return f"{study_key(directory)}-{_DRIVER}"
+def driver_key(directory: Path, after: str | None = None) -> str:
+    """Return what the jobs of a study that hold its driver are known by.
+
+    Parameters
+    ----------
+    directory : Path
+        The study's directory.
+    after : str, optional
+        Number of a job: those alone that go on after it.
+    """
+    return f"{study_key(directory)}-{_DRIVER}" + (f"-{after}" if after is not None else "")
 
 
 def submit(

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: What a folder may be called and a job may not, and how much of a folder's name a job's has.
+_NO_JOBS_NAME, _LONGEST = re.compile(r"[^A-Za-z0-9_.+-]"), 100
+
 
 @dataclass(frozen=True, slots=True)
 class Crew:
@@ -35,7 +39,7 @@ class Crew:
     Attributes
     ----------
     workers : int
-        How many at most.
+        How many work at a time, at most.
     place : Place or None
         Where; None: on this machine.
     folder : Path or None
@@ -50,6 +54,12 @@ class Crew:
     def here(self) -> bool:
         """Whether the process of the search may do the work itself."""
         return self.place is None
+
+    @property
+    def per_node(self) -> int:
+        """Workers of each node of a site, no more than make up those that may work."""
+        assert self.place is not None
+        return math.ceil(self.workers / self.place.nodes[1])
 
     def at_most(self, tasks: int) -> Crew:
         """Return a crew of this machine in which nobody is without a task; of a site itself."""
@@ -84,8 +94,7 @@ class Crew:
 
         site = place.found.site
         order = dataclasses.replace(
-            node_order(site, min(self.workers, site.workers_per_node), (folder / "logs").resolve()),
-            gpus=place.gpus,
+            node_order(site, self.per_node, (folder / "logs").resolve()), gpus=place.gpus
         )
         launcher = _launcher(place, folder)
         gone = refuse_unfit(place, folder, job_script(launcher, folder))
@@ -168,7 +177,8 @@ def _logging(folder: Path) -> Iterator[None]:
 def _launcher(place: Place, folder: Path) -> JobLauncher:
     from stormsweep.cluster.launchers import JobLauncher
 
-    # PBS wants a letter first, and shows ten characters.
-    name = f"sweep-{folder.name}-stormsweep-workers"
+    # For squeue alone: the key finds the jobs. PBS wants a letter first, and shows ten characters.
+    shown = _NO_JOBS_NAME.sub("-", folder.resolve().name)[:_LONGEST]
+    name = f"sweep-{shown}-stormsweep-workers"
     logs = (folder / "logs").resolve()
     return JobLauncher(place.found.site, name, f"{study_key(folder)}-workers", logs, Path.cwd())

@@ -26,6 +26,7 @@ from stormsweep.cluster.pool import (
     WorkerReady,
 )
 from stormsweep.errors import RunError, StormsweepError, UserError
+from stormsweep.files import readable
 from stormsweep.records import SplitScored
 from stormsweep.sweepcv.callbacks import Callbacks
 from stormsweep.sweepcv.crew import Crew
@@ -40,6 +41,8 @@ _SHORT_SECONDS = 0.5
 PART_BYTES = 128 * 2**20
 #: How often a task may lose its worker before it counts as failed.
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2, "walltime": 3}
+#: How many workers, for each that there may be, may die of the data while none holds all of them.
+_LOSSES = 3
 
 
 def drive(
@@ -88,8 +91,10 @@ def drive(
         search.again(task)
     if search.left:
         mean = spent / search.done if crew.here else float("inf")
-        with crew.at_most(search.left).pool() as pool:
-            _Shift(search, materials, pool, mean < _SHORT_SECONDS, check, callbacks).run()
+        needed = crew.at_most(search.left)
+        with needed.pool() as pool:
+            hand = mean < _SHORT_SECONDS
+            _Shift(search, materials, pool, needed.workers, hand, check, callbacks).run()
 
 
 def hire(spent: float, done: int, left: int, workers: int) -> bool:
@@ -126,6 +131,7 @@ class _Shift:
         search: Search,
         materials: Materials,
         pool: Pool,
+        workers: int,
         lend_a_hand: bool,
         check: Callable[[], None],
         callbacks: Callbacks,
@@ -134,6 +140,8 @@ class _Shift:
         self._search, self._materials, self._pool = search, materials, pool
         self._hand, self._check = lend_a_hand, check
         packed = pack(materials)
+        #: How many tasks may be under way: the nodes of a site may hold some workers more.
+        self._most = workers
         self._parts = [packed[at : at + PART_BYTES] for at in range(0, len(packed), PART_BYTES)]
         self._pid: dict[str, int] = {}
         #: Worker to the number of parts that it holds.
@@ -141,6 +149,8 @@ class _Shift:
         self._idle: set[str] = set()
         self._at: dict[str, SplitTask] = {}
         self._losses: dict[str, Counter[str]] = {}
+        #: Workers that died of the data since one last held all of them.
+        self._of_data, self._allowed = 0, _LOSSES * workers
         self._seen: dict[str | tuple[str, type[Warning], int], int] = {}
         #: Since when nobody is there to work, if so.
         self._alone_since = time.monotonic()
@@ -182,8 +192,7 @@ class _Shift:
 
     def _give_out(self) -> None:
         for worker in sorted(self._idle):
-            task = self._search.next()
-            if task is None:
+            if len(self._at) >= self._most or (task := self._search.next()) is None:
                 return
             self._idle.discard(worker)
             self._at[task.token] = task
@@ -211,12 +220,7 @@ class _Shift:
                     f"a module that they need: {type(error).__name__}: {error}"
                 ) from error
             case WorkerLost():
-                if self._pid.get(event.worker) == event.pid:
-                    del self._pid[event.worker]
-                    # One that dies of the data, before it has all of them, was no help.
-                    if not self._pid and self._holding[event.worker] == len(self._parts):
-                        self._alone_since = time.monotonic()
-                self._idle.discard(event.worker)
+                self._gone(event)
                 if event.token in self._at:
                     return self._lost(self._at.pop(event.token), event)
             case PoolBroken(reason):
@@ -234,9 +238,32 @@ class _Shift:
         number = self._holding[worker]
         if number == len(self._parts):
             self._idle.add(worker)
+            self._of_data = 0
             return
         part = Part(number, len(self._parts), self._parts[number])
         self._pool.submit(worker, self._pid[worker], f"part-{number}", hold, part)
+
+    def _gone(self, event: WorkerLost) -> None:
+        """Take note that a worker is gone; refuse to go on where one after the other is."""
+        whole = False
+        if self._pid.get(event.worker) == event.pid:
+            del self._pid[event.worker]
+            whole = self._holding[event.worker] == len(self._parts)
+            # One that dies of the data, before it has all of them, was no help.
+            if not self._pid and whole:
+                self._alone_since = time.monotonic()
+        self._idle.discard(event.worker)
+        if whole or event.token in self._at or event.failure in NO_FAULT:
+            return
+        if any(self._holding[worker] == len(self._parts) for worker in self._pid):
+            return  # The search goes on without it.
+        self._of_data += 1
+        if self._of_data >= self._allowed:
+            size = readable(sum(map(len, self._parts)))
+            raise StormsweepError(
+                f"workers die before they hold the data ({size}): {event.reason}; with a "
+                "directory, its logs say more"
+            )
 
     def _told(self, reply: Reply, worker: str) -> SplitScored:
         """Pass on what a worker would have said on this terminal."""

@@ -28,6 +28,7 @@ from sklearn.utils.validation import _check_method_params, indexable
 from stormsweep import __version__
 from stormsweep.config.sites import LOCAL
 from stormsweep.errors import JournalError, StudyBusyError, UserError
+from stormsweep.files import within_group
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.study.lock import DriverLock, driver_of
 from stormsweep.sweepcv.callbacks import Callbacks
@@ -267,8 +268,10 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             raise JournalError(
                 f"directory: {folder} is a study's; give a search a directory of its own"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as open_:
+            # Until the search is over: its workers' and jobs' logs follow too.
+            open_.enter_context(within_group())
+            folder.mkdir(parents=True, exist_ok=True)
             try:
                 lock = open_.enter_context(DriverLock(folder))
             except StudyBusyError:

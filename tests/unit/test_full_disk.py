@@ -110,3 +110,28 @@ def test_probabilities_that_have_no_room_are_not_begun(
     ):
         ProbabilityWriter(beside, 1000, ["a"], 0.5, "e", {}, False)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "sys.argv = ['stormsweep', '--version']; from stormsweep.cli import main as begin",
+        "from stormsweep.cluster.worker_log import begin",
+    ],
+)
+def test_a_log_that_finds_no_room_says_nothing_in_its_place(begin: str) -> None:
+    """Losing this: a traceback a line, in the one log that still takes something."""
+    code = f"""
+import logging, sys
+{begin}
+try:
+    begin()
+except SystemExit:
+    pass
+logging.getLogger().addHandler(logging.FileHandler("/dev/full"))
+logging.error("worth a line")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    assert "No space left" not in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -57,6 +58,8 @@ def main() -> None:
         verify,
     )
 
+    # A line that finds no room on the disk is lost; a traceback for each in its place helps nobody.
+    logging.raiseExceptions = False
     # As `python` itself does: the user's own modules are found from where the command is given.
     here = str(Path.cwd())
     if here not in sys.path:

@@ -360,6 +360,8 @@ def _works(nanny: Any) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Run the agent; return its exit code."""
+    # A line that finds no room on the disk is lost, without a traceback in its place.
+    logging.raiseExceptions = False
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )

@@ -21,6 +21,8 @@ _task = "no task"
 
 def begin() -> None:
     """Have everything that is logged in this process stand in its log so."""
+    # A line that finds no room on the disk is lost, without a traceback in its place.
+    logging.raiseExceptions = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.addFilter(_with_task)

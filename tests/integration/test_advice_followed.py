@@ -19,9 +19,13 @@ SPACE = "batch_size = [16, 32]\nlearning_rate = [0.003, 0.01]\nepochs = [8, 16, 
 
 
 def took(directory: Path) -> float:
-    """Return the seconds from the begin of the last session until its last result."""
+    """Return the seconds from the begin of the last job until its last result."""
     entries = read(directory / "journal.jsonl")
-    begun = [entry.time for entry in entries if isinstance(entry.record, SessionBegun)]
+    begun = [
+        entry.time - entry.record.allotment["held_seconds"]
+        for entry in entries
+        if isinstance(entry.record, SessionBegun)
+    ]
     return max(entry.time for entry in entries if isinstance(entry.record, TaskDone)) - begun[-1]
 
 

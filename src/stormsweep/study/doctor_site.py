@@ -18,6 +18,7 @@ from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, Site, locate_site
 from stormsweep.errors import SchedulerError, StudyFileError, UserError
+from stormsweep.scaling.layouts import counted
 from stormsweep.study.doctor import Finding
 from stormsweep.study.places import asked_of_slurm, find, fitting, refuse_setup
 
@@ -168,7 +169,7 @@ def _come_back(
         meaning = "is the folder shared, and Stormsweep's Python there on the nodes?"
         return Finding("probe job", f"{id}: {seen.state} without an answer{last}", meaning, False)
     said = json.loads(answer.read_text(encoding="utf-8"))
-    cores = f"{said['cores']} cores ({said['allotted_cores']} by {commands.name})"
+    cores = f"{counted(said['cores'], 'core')} ({said['allotted_cores']} by {commands.name})"
     value = f"{id}: back from {said['node']} after {time.monotonic() - begun:.0f} s, {cores}"
     gpus = f", GPUs {said['gpus']}" if said["gpus"] else ""
     meaning = _halved(site, said["processors"], said["whole"])

@@ -61,8 +61,8 @@ def table(told: dict[str, Any]) -> str:
         "`submit` (steps in one job, jobs in a chain);",
         f"{sum(study['walltime'] == '00:01:00' for study in studies)} of them with jobs of one "
         f"minute. {sum(study['sessions'] for study in studies)} sessions of drivers;",
-        f"{sum(study['set_aside'] for study in studies)} runs set aside after three kills and "
-        "tried again. The same command was given again",
+        "Runs set aside after three kills and tried again: "
+        f"{sum(study['set_aside'] for study in studies)}. The same command was given again",
         *_again(studies),
         f"Nodes that Slurm drained by itself and that were resumed, as operators do: {resumed}.",
         f"Of troubles made for sbatch and srun, {unmet} met no call. The last process and job were",

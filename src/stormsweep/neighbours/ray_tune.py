@@ -12,6 +12,14 @@ from stormsweep.errors import DataError, UserError
 from stormsweep.neighbours.points import Point, finite
 from stormsweep.neighbours.wanted import Imported, Wanted, apart, is_score, named, scored_at
 
+#: Results that Ray itself adds.
+_RAYS_OWN = frozenset(
+    (
+        *("timestamp", "training_iteration", "time_this_iter_s", "time_total_s", "pid"),
+        *("time_since_restore", "iterations_since_restore", "timesteps_total", "episodes_total"),
+    )
+)
+
 
 def ray_points(folder: Path, wanted: Wanted) -> Imported:
     """Read the folder of an experiment, of a trial, or one that holds experiments.
@@ -61,14 +69,6 @@ def ray_points(folder: Path, wanted: Wanted) -> Imported:
             f"roc_auc=NAME; there are: {', '.join(known) or 'none'}"
         )
     return Imported(points, f"Ray Tune, {len(trials)} trials", passed, odd)
-
-
-_RAYS_OWN = frozenset(
-    (
-        *("timestamp", "training_iteration", "time_this_iter_s", "time_total_s", "pid"),
-        *("time_since_restore", "iterations_since_restore", "timesteps_total", "episodes_total"),
-    )
-)
 
 
 def _iterations(result: Mapping[str, Any] | None) -> int:

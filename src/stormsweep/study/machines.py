@@ -16,8 +16,8 @@ from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import UserError
 from stormsweep.scaling import advice
 from stormsweep.scaling.machine import Machine, Wait
+from stormsweep.study.admission import partition_here
 from stormsweep.study.layout import WORKER_GB, Room
-from stormsweep.study.places import partition_here
 
 if TYPE_CHECKING:
     from stormsweep.scaling.beside import Around

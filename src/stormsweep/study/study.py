@@ -848,7 +848,7 @@ class Study:
         SchedulerError
             If its scheduler is in trouble.
         """
-        from stormsweep.study.places import refuse_unfit
+        from stormsweep.study.admission import refuse_unfit
 
         place = self._place()
         # A job that runs was taken by its scheduler, which need not be asked again.

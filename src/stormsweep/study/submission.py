@@ -16,18 +16,10 @@ from stormsweep.config.load import dump_study
 from stormsweep.config.sites import LOCAL, Found
 from stormsweep.errors import SlurmError, StudyBusyError, StudyFileError, UserError, typed
 from stormsweep.files import write_text
+from stormsweep.study.admission import asked_of_slurm, refusal, refuse_elsewhere, refuse_setup
 from stormsweep.study.chain import Link
 from stormsweep.study.directory import StudyDirectory, study_key
-from stormsweep.study.places import (
-    as_asked,
-    asked_of_slurm,
-    find,
-    refusal,
-    refuse_elsewhere,
-    refuse_longer,
-    refuse_setup,
-    remember,
-)
+from stormsweep.study.places import as_asked, find, refuse_longer, remember
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study

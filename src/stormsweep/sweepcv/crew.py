@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.errors import UserError
+from stormsweep.study.admission import refuse_unfit
 from stormsweep.study.directory import study_key
 from stormsweep.study.layout import MEMORY_SHARE
-from stormsweep.study.places import Place, place_of, refuse_unfit
+from stormsweep.study.places import Place, place_of
 from stormsweep.study.staff import job_script, node_order, own_paths, private_folder
 
 if TYPE_CHECKING:

@@ -1,0 +1,211 @@
+"""Whether a site takes the jobs of a study, found out before any is sent there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from stormsweep.cluster import slurm
+from stormsweep.cluster.jobscript import setup_mistake
+from stormsweep.cluster.partitions import Partition, away, misfit, partition_of
+from stormsweep.cluster.scheduler import scheduler_of
+from stormsweep.cluster.slurm import Slurm
+from stormsweep.config.sites import Found, Site
+from stormsweep.errors import SlurmError, StudyFileError
+from stormsweep.study.places import Place
+
+#: What Slurm says of a value that it does not take, and the key of the site that it stands in.
+_WORDS = {
+    "accounting/qos policy": "*",
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "time limit": "walltime",
+    "generic resource": "gres",
+    "gres": "gres",
+    "feature": "constraint",
+    "memory": "memory_gb",
+    "node count": "nodes",
+    "more processors": "nodes",
+}
+#: What it says of a job whose nodes or partition are there, but out of service.
+_OUT_OF_SERVICE = (
+    "node configuration is not available",
+    "node not available",
+    "partition configuration not available now",
+    "partition in down state",
+)
+#: Seconds that Slurm may take for an answer that advice can do without.
+_SHORT = 5.0
+
+
+def partition_here(site: Site) -> Partition | None:
+    """Return the partition that a site's jobs go to.
+
+    None: there is none of this name, or nobody here says so. Somebody may well foretell a study on
+    a cluster of elsewhere.
+    """
+    if site.scheduler != "slurm" or not slurm.available():
+        return None
+    try:
+        return partition_of(site, Slurm(_SHORT).partitions())
+    except SlurmError:
+        return None
+
+
+class Answer(NamedTuple):
+    """What Slurm says of a job that it would take.
+
+    Attributes
+    ----------
+    start : str
+        When and where it would start; empty where Slurm does not say.
+    away : str
+        What is out of service that it waits for: nodes, where too few are left for it, or the
+        partition; else empty.
+    """
+
+    start: str = ""
+    away: str = ""
+
+    @property
+    def expected(self) -> str:
+        """``to start at <time> on <nodes>``, or ``to wait: <what is away>``, or empty."""
+        return self.start or (f"to wait: {self.away}" if self.away else "")
+
+
+def refuse_unfit(place: Place, directory: Path, script: str) -> str:
+    """Refuse a site that a study cannot run on.
+
+    Parameters
+    ----------
+    place : Place
+        The site.
+    directory : Path
+        The study's directory.
+    script : str
+        The job script of a node.
+
+    Returns
+    -------
+    str
+        What is out of service that it has to wait for; else empty.
+
+    Raises
+    ------
+    UserError
+        In one line: no scheduler here, a partition, walltime, memory or number of nodes that the
+        cluster does not have, set-up lines that bash cannot read, a directory that is not in the
+        site's shared folder, and whatever else Slurm refuses.
+    """
+    found = place.found
+    refuse_setup(found)
+    refuse_elsewhere(found, directory)
+    commands = scheduler_of(found.site)
+    commands.needed()
+    if not isinstance(commands, Slurm):
+        return ""
+    site = found.site.model_copy(update={"nodes": place.nodes[1]})
+    given = {**found.given, **({"nodes": "--nodes"} if place.asked is not None else {})}
+    return asked_of_slurm(found._replace(site=site, given=given), script, commands).away
+
+
+def asked_of_slurm(found: Found, script: str, commands: Slurm) -> Answer:
+    """Ask Slurm whether it has what a job asks for.
+
+    Parameters
+    ----------
+    found : Found
+        The site, with the nodes and the walltime of the job.
+    script : str
+        The job script.
+    commands : Slurm
+        Who is asked.
+
+    Returns
+    -------
+    Answer
+
+    Raises
+    ------
+    StudyFileError
+        If it would be refused.
+    SlurmError
+        If Slurm is in trouble.
+    """
+    partition = fitting(found, commands)
+    gone = away(found.site, partition)
+    try:
+        start = expected(commands.test_only(script, Path.cwd()))
+    except SlurmError as error:
+        # To queue it is what sbatch does, where that is out of service and nothing else is wrong.
+        if gone and error.refused and any(words in error.said.lower() for words in _OUT_OF_SERVICE):
+            return Answer(away=gone)
+        raise refusal(found, error) from None
+    # Slurm answers for a partition that is down as if it were up.
+    return Answer(start if partition.state == "up" else "", gone)
+
+
+def fitting(found: Found, commands: Slurm) -> Partition:
+    """Return the partition of a site's jobs, which has what they ask for.
+
+    Raises
+    ------
+    StudyFileError
+        If it has not; parameters and the other errors are those of `asked_of_slurm`.
+    """
+    partitions = commands.partitions()
+    wrong = misfit(found.site, partitions)
+    if wrong is not None:
+        key, why = wrong
+        raise StudyFileError(f"{found.key(key)}: {why}")
+    partition = partition_of(found.site, partitions)
+    assert partition is not None  # It fits.
+    return partition
+
+
+def expected(line: str) -> str:
+    """Take out of the line of `sbatch --test-only` what is worth reading: its number is of no job.
+
+    Examples
+    --------
+    >>> expected("Job 5 to start at 2019-05-01T10:00:00 using 36 cores on nodes n1 in ...")
+    'to start at 2019-05-01T10:00:00 on n1'
+    """
+    found = re.search(r"to start at ([0-9T:-]+)\b.* on nodes (\S+)", line)
+    return f"to start at {found[1]} on {found[2]}" if found else ""
+
+
+def refuse_setup(found: Found) -> None:
+    """Refuse a site with set-up lines that bash cannot read."""
+    mistake = setup_mistake(found.site)
+    if mistake is not None:
+        raise StudyFileError(f"{found.key('setup')}: bash cannot read it ({mistake})")
+
+
+def refuse_elsewhere(found: Found, directory: Path) -> None:
+    """Refuse a study whose directory is not in the folder that the site's nodes see."""
+    given = found.site.shared_folder
+    if given is None:
+        return
+    place = Path(os.path.expandvars(given))
+    if not place.is_dir():
+        raise StudyFileError(f"{found.key('shared_folder')}: given {given!r}; there is no folder")
+    if not directory.resolve().is_relative_to(place.resolve()):
+        raise StudyFileError(
+            f"{found.key('shared_folder')}: given {given!r}; {directory} is not in it, so that the "
+            "nodes would not see the study; choose a place for it with --runs"
+        )
+
+
+def refusal(found: Found, error: SlurmError) -> SlurmError | StudyFileError:
+    """Say which key of the site it is that Slurm does not take, where its words tell."""
+    if not error.refused:
+        return error
+    said = error.said.lower()
+    key = next((key for words, key in _WORDS.items() if words in said), "*")
+    given = getattr(found.site, key, None)
+    shown = "" if given is None else f"given {given!r}; "
+    return StudyFileError(f"{found.key(key)}: {shown}Slurm refuses it: {error.said}")

@@ -34,12 +34,18 @@ def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) ->
     listed = about["protocols"]
     assert list(listed) == ["study", "balanced-first", "2019-as-coded"]
     # Another configuration would lie beside.
-    one = folder / identity(about["configuration"])
+    one, references = folder / identity(about["configuration"]), set()
     for name in listed:
         scored = tasks(one / name)
         assert len(scored) == 3
         assert all(0 < task.test_scores["roc_auc"] <= 1 for task in scored)
         assert all(0 < task.test_errors["roc_auc"] < 0.2 for task in scored)
+        # Skill is against the same climatology, whatever a protocol balances before its split.
+        references |= {
+            round(task.test_scores["brier_score"] / (1 - task.test_scores["brier_skill_score"]), 9)
+            for task in scored
+        }
+    assert len(references) == 1
     table = pd.read_csv(folder / "audit.csv")
     assert set(table["protocol"]) == set(listed.values())
     for title in listed.values():

@@ -110,19 +110,18 @@ def storms(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 def test_on_the_twin_copies_flatter_and_the_default_does_not(storms: pd.DataFrame) -> None:
     own = storms.loc[("as the study says", "roc_auc")]
     assert own["flattery_low"] < 0 < own["flattery_high"]
+    # A wide interval alone would hold anything.
+    assert abs(own["flattery"]) < 0.03
     first = storms.loc[("oversampled before random folds", "roc_auc")]
     assert first["flattery_low"] > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.xfail(
-    reason="not so at this size: 2019 as coded scored accuracy 0.930 on its folds, 0.936 on the "
-    "test years, and the honest protocol 0.933; the size of the archive is still to be tried"
-)
 def test_on_the_twin_the_way_of_2019_scores_above_the_honest_one(storms: pd.DataFrame) -> None:
+    # Not its accuracy: docs/explanation/the-2019-study.md tells why.
     honest, coded = (
-        storms.loc[(protocol, "accuracy")] for protocol in ("as the study says", "2019 as coded")
+        storms.loc[(protocol, "f1")] for protocol in ("as the study says", "2019 as coded")
     )
-    assert coded["validation"] > honest["validation"] + 0.01
-    assert coded["validation"] > coded["test"] + 0.01
+    assert coded["validation"] > honest["validation"] + 0.1
+    assert coded["validation"] > coded["test"] + 0.1

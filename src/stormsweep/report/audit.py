@@ -70,13 +70,17 @@ def picture(material: Findings) -> Picture:
             sides = [("validation", RED, "o"), ("test", BLUE, "s")]
             if own["validation"].isna().any():
                 sides = sides[1:]
-                axis.annotate(
-                    "a fold holds one class only: no validation",
-                    (0.02, place - 0.3),
+                said = axis.annotate(
+                    "no validation:\na fold holds one class",
+                    (0.98, place - 0.35),
                     xycoords=axis.get_yaxis_transform(),
+                    ha="right",
                     va="center",
+                    fontsize="small",
                     color=GREY,
                 )
+                # Else the panel is made as wide as the words.
+                said.set_in_layout(False)
             means = [float(own[side].mean()) for side, *_ in sides]
             axis.plot(means, [place] * len(means), color=GREY, linewidth=1)
             marks = []

@@ -34,12 +34,18 @@ def test_an_audit_scores_every_protocol_on_the_same_test_part(tmp_path: Path) ->
     listed = about["protocols"]
     assert list(listed) == ["study", "balanced-first", "2019-as-coded"]
     # Another configuration would lie beside.
-    one = folder / identity(about["configuration"])
+    one, references = folder / identity(about["configuration"]), set()
     for name in listed:
         scored = tasks(one / name)
         assert len(scored) == 3
         assert all(0 < task.test_scores["roc_auc"] <= 1 for task in scored)
         assert all(0 < task.test_errors["roc_auc"] < 0.2 for task in scored)
+        # Skill is against the same climatology, whatever a protocol balances before its split.
+        references |= {
+            round(task.test_scores["brier_score"] / (1 - task.test_scores["brier_skill_score"]), 9)
+            for task in scored
+        }
+    assert len(references) == 1
     table = pd.read_csv(folder / "audit.csv")
     assert set(table["protocol"]) == set(listed.values())
     for title in listed.values():
@@ -104,19 +110,18 @@ def storms(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 def test_on_the_twin_copies_flatter_and_the_default_does_not(storms: pd.DataFrame) -> None:
     own = storms.loc[("as the study says", "roc_auc")]
     assert own["flattery_low"] < 0 < own["flattery_high"]
+    # A wide interval alone would hold anything.
+    assert abs(own["flattery"]) < 0.03
     first = storms.loc[("oversampled before random folds", "roc_auc")]
     assert first["flattery_low"] > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.xfail(
-    reason="not so at this size: 2019 as coded scored accuracy 0.930 on its folds, 0.936 on the "
-    "test years, and the honest protocol 0.933; the size of the archive is still to be tried"
-)
 def test_on_the_twin_the_way_of_2019_scores_above_the_honest_one(storms: pd.DataFrame) -> None:
+    # Not its accuracy: docs/explanation/the-2019-study.md tells why.
     honest, coded = (
-        storms.loc[(protocol, "accuracy")] for protocol in ("as the study says", "2019 as coded")
+        storms.loc[(protocol, "f1")] for protocol in ("as the study says", "2019 as coded")
     )
-    assert coded["validation"] > honest["validation"] + 0.01
-    assert coded["validation"] > coded["test"] + 0.01
+    assert coded["validation"] > honest["validation"] + 0.1
+    assert coded["validation"] > coded["test"] + 0.1

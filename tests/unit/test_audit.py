@@ -5,14 +5,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError
 from stormsweep.records import Entry, RunPlanned, TaskDone
-from stormsweep.results.audit import flattery, folds
-from stormsweep.study.audit import possible, variants
+from stormsweep.results.audit import flattery, folds, half_width
+from stormsweep.results.frames import t_quantile
+from stormsweep.study.audit import _configuration, possible, variants
 from stormsweep.study.protocol import flaws
+from stormsweep.work import identity
 from tests import journals
 
 POINT = {"batch_size": 512, "learning_rate": 0.005, "epochs": 15}
@@ -50,6 +54,35 @@ def test_a_leaky_study_is_compared_with_an_honest_protocol_too():
     assert names == ["study", "grouped", "random-folds", "balanced-first"]
 
 
+@pytest.mark.parametrize(
+    "search",
+    [
+        {"strategy": "nsga2", "objectives": ["roc_auc", "loss"], "trials": 8},
+        {"strategy": "asha", "sampler": "sobol", "reduction": 2, "first_folds": 1, "trials": 8},
+    ],
+)
+def test_an_audit_of_any_strategy_can_go_on(search):
+    # Its studies are written down, and read when it goes on: each must be one by itself.
+    space = {"batch_size": [256, 512], "learning_rate": [0.001, 0.005], "epochs": [5, 15]}
+    for one in variants(study(search=search | {"space": space}), POINT):
+        again = StudyFile.model_validate(one.file.model_dump(mode="json", exclude_none=True))
+        assert {name: value for name, (value,) in again.search.space.items()} == POINT
+
+
+def test_any_configuration_on_record_can_be_audited(tmp_path):
+    # A strategy that learns plans something else once it has been told scores.
+    on_record = {"batch_size": 8, "epochs": 1}
+    path = tmp_path / "journal.jsonl"
+    path.touch()
+    told = SimpleNamespace(
+        journal_path=path,
+        entries=lambda: journal([{"roc_auc": 0.9}], [{}]),
+        plan=lambda: SimpleNamespace(configurations=[POINT]),
+    )
+    assert _configuration(told, identity(on_record)) == on_record
+    assert _configuration(told, identity(POINT)) == POINT
+
+
 def journal(validation, test, metric="roc_auc", errors=None):
     begun = journals.about({"epochs": [1]}, len(validation), metric=metric)
     records = [begun]
@@ -67,8 +100,13 @@ def test_flattery_is_the_paired_difference_with_its_interval():
     honest = journal(
         [{"roc_auc": 0.90, "loss": 0.3}, {"roc_auc": 0.92, "loss": 0.2}],
         [{"roc_auc": 0.91, "loss": 0.3}, {"roc_auc": 0.91, "loss": 0.3}],
+        errors={"roc_auc": 0.0, "loss": 0.0},
     )
-    leaky = journal([{"roc_auc": 0.98}, {"roc_auc": 0.99}], [{"roc_auc": 0.9}, {"roc_auc": 0.89}])
+    leaky = journal(
+        [{"roc_auc": 0.98}, {"roc_auc": 0.99}],
+        [{"roc_auc": 0.9}, {"roc_auc": 0.89}],
+        errors={"roc_auc": 0.0},
+    )
     table = flattery({"honest": honest, "leaky": leaky}).set_index(["protocol", "score"])
     row = table.loc["honest", "roc_auc"]
     assert row["flattery"] == pytest.approx(0)
@@ -85,7 +123,20 @@ def test_flattery_is_the_paired_difference_with_its_interval():
 def test_the_error_of_the_test_part_is_in_every_fold_alike():
     scored = [{"roc_auc": 0.9}, {"roc_auc": 0.9}], [{"roc_auc": 0.8}, {"roc_auc": 0.8}]
     row = flattery({"p": journal(*scored, errors={"roc_auc": 0.03})}).iloc[0]
-    assert row["flattery_high"] == pytest.approx(0.1 + 12.7062 * 0.03, abs=1e-4)
+    # It is known from many resamples: the few folds do not make it less sure.
+    assert row["flattery_high"] == pytest.approx(0.1 + 1.95996 * 0.03, abs=1e-4)
+    unknown = flattery({"p": journal(*scored)}).iloc[0]
+    assert unknown["flattery"] == pytest.approx(0.1)
+    assert np.isnan(unknown["flattery_high"])
+
+
+@given(st.floats(0.001, 0.1), st.floats(0.0, 0.1), st.integers(2, 10))
+def test_the_interval_lies_between_those_of_few_folds_and_of_none(scatter, shared, folds):
+    half = half_width(scatter**2, folds - 1, shared**2)
+    error = np.hypot(scatter, shared)
+    assert 1.9599 * error <= half <= float(t_quantile(folds)) * error * (1 + 1e-9)
+    # Another error never makes the interval shorter than the folds alone would have it.
+    assert half >= 1.9599 * scatter
 
 
 def test_a_fold_of_one_class_leaves_no_mean_but_its_test_score():

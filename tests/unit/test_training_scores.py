@@ -23,6 +23,7 @@ def test_every_score_has_its_hand_computed_value():
         -(math.log(0.9) + math.log(0.8) + math.log(0.4) + math.log(0.4) + math.log(0.8)) / 5
     )
     assert result["accuracy"] == pytest.approx(3 / 5)
+    assert result["f1"] == pytest.approx(2 / (2 + 1 + 1))
     assert result["roc_auc"] == pytest.approx(5 / 6)
     assert result["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
     brier = (0.01 + 0.04 + 0.36 + 0.36 + 0.04) / 5
@@ -91,8 +92,11 @@ def test_cases_of_one_class_get_the_scores_that_mean_something_there():
     result = scores(np.ones(3), np.array([0.4, 0.6, 0.9]), 0.5)
     assert result["accuracy"] == pytest.approx(2 / 3)
     assert result["brier_score"] == pytest.approx((0.36 + 0.16 + 0.01) / 3)
+    assert result["f1"] == pytest.approx(4 / 5)
     assert not {"roc_auc", "average_precision", "csi", "csi_threshold"} & set(result)
-    assert scores(np.zeros(3), np.full(3, 0.5), 0.5)["loss"] == pytest.approx(math.log(2))
+    without_events = scores(np.zeros(3), np.full(3, 0.5), 0.5)
+    assert without_events["loss"] == pytest.approx(math.log(2))
+    assert "f1" not in without_events
 
 
 def test_no_cases_cannot_be_scored():

@@ -23,7 +23,7 @@ def audit(
     ] = None,
     runs: RunsOption = RUNS,
 ) -> None:
-    """Train one configuration under this protocol and leaky ones; compare with the test years."""
+    """Train one configuration under this protocol and leaky ones; compare with the test part."""
     from stormsweep.cli.stop import stoppable
     from stormsweep.cli.watch import display
     from stormsweep.errors import typed

@@ -35,6 +35,7 @@ METRICS: dict[str, Literal["maximize", "minimize"]] = {
     "accuracy": "maximize",
     "brier_skill_score": "maximize",
     "csi": "maximize",
+    "f1": "maximize",
     "brier_score": "minimize",
     "loss": "minimize",
 }

@@ -1,4 +1,4 @@
-"""The audit drawn: each protocol's score on its validation beside that on the test years."""
+"""The audit drawn: each protocol's score on its validation beside that on the test part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stormsweep.report.tables import latex
 from stormsweep.results.audit import FOLDER, Findings, read
 
 NAME = "audit"
-HEADER = ["Protocol", "Score", "Validation", "Test years", "Flattered by", "95 % interval"]
+HEADER = ["Protocol", "Score", "Validation", "Test part", "Flattered by", "95 % interval"]
 
 
 def rows(material: Findings) -> list[list[str]]:
@@ -70,13 +70,17 @@ def picture(material: Findings) -> Picture:
             sides = [("validation", RED, "o"), ("test", BLUE, "s")]
             if own["validation"].isna().any():
                 sides = sides[1:]
-                axis.annotate(
-                    "a fold holds one class only: no validation",
-                    (0.02, place - 0.3),
+                said = axis.annotate(
+                    "no validation:\na fold holds one class",
+                    (0.98, place - 0.35),
                     xycoords=axis.get_yaxis_transform(),
+                    ha="right",
                     va="center",
+                    fontsize="small",
                     color=GREY,
                 )
+                # Else the panel is made as wide as the words.
+                said.set_in_layout(False)
             means = [float(own[side].mean()) for side, *_ in sides]
             axis.plot(means, [place] * len(means), color=GREY, linewidth=1)
             marks = []
@@ -90,15 +94,15 @@ def picture(material: Findings) -> Picture:
     axes[0].set_yticks(range(len(names)), [words.capital(name) for name in names])
     axes[0].invert_yaxis()
     axes[0].set_ylim(len(names) - 0.5, -0.5)
-    legend_above(figure, handles, ["validation", "test years"])
+    legend_above(figure, handles, ["validation", "test part"])
     chosen = words.point(material.about["configuration"])
     return Picture(
         NAME,
         "What the protocol flatters",
         f"One configuration ({chosen}) under each protocol: the same models scored on their "
-        "validation folds and on the test years, which none of them trained on. Large marks are "
+        "validation folds and on the test part, which none of them trained on. Large marks are "
         "means over folds, strokes single folds. The farther validation lies on the good side of "
-        "the test years, the more the protocol flatters.",
+        "the test part, the more the protocol flatters.",
         figure,
         material.folds[material.folds["score"].isin(scores)],
     )

@@ -15,6 +15,7 @@ SCORES = {
     "brier_skill_score": "Brier skill score",
     "csi": "best critical success index",
     "csi_threshold": "probability threshold of best CSI",
+    "f1": "F1",
     "brier_score": "Brier score",
     "loss": "cross-entropy",
 }
@@ -26,6 +27,7 @@ MEANINGS = {
     "brier_skill_score": "0 is no better than climatology, 1 perfect",
     "csi": "hits of all events and false alarms, at the best threshold; 1 perfect",
     "csi_threshold": "chosen on the validation fold itself",
+    "f1": "harmonic mean of precision and recall where the probability is above 0.5; 1 perfect",
     "brier_score": "mean squared error of the probability, 0 perfect",
     "loss": "on the validation fold, lower is better",
 }

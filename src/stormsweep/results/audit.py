@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtri, stdtrit
 
 from stormsweep.config.study import METRICS
 from stormsweep.errors import DataError
 from stormsweep.records import Entry
 from stormsweep.results import journal
 from stormsweep.results.facts import planned_runs, score_names, study, tasks_done
-from stormsweep.results.frames import t_quantile
+from stormsweep.results.frames import CONFIDENCE
 
 FOLDER, FILE = "audit", "audit.json"
 
@@ -39,8 +40,14 @@ class Findings:
 
     @property
     def scores(self) -> list[str]:
-        """The scores that are shown: the study's metric, and accuracy as in 2019."""
-        return list(dict.fromkeys([str(self.about["metric"]), "accuracy"]))
+        """The scores that are shown: the study's metric, accuracy as in 2019, and F1.
+
+        A fold of events only, as the last of 2019 is, has no ranking score, and its accuracy is
+        that of the cases that a model is trained to find; of those that tell how well events
+        are found, F1 is the one that it has.
+        """
+        wanted = dict.fromkeys([str(self.about["metric"]), "accuracy", "f1"])
+        return [name for name in wanted if name in set(self.table["score"])]
 
     @property
     def note(self) -> str:
@@ -113,10 +120,12 @@ def folds(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
 def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
     """Return by how much each protocol's validation flatters its models against the test part.
 
-    The interval is a t-interval of the mean over folds. Its variance is widened twice: training
-    sets of the folds overlap (Nadeau and Bengio, 2003, as in `summary.differences`), and all folds
-    share one test part, whose sampling error therefore is in every difference alike and in their
-    spread not at all.
+    The variance of the mean over folds has two parts. That of the folds is widened because their
+    training sets overlap (Nadeau and Bengio, 2003, as in `summary.differences`). All folds share
+    one test part, whose sampling error therefore is in every difference alike and in their spread
+    not at all. The interval is a t-interval with the degrees of freedom of Welch (1947) and
+    Satterthwaite (1946): few for the folds, without end for the test part's, which comes from some
+    hundred resamples.
 
     Parameters
     ----------
@@ -129,7 +138,8 @@ def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
         One row a protocol and score: ``protocol``, ``score``, ``folds`` scored of
         ``folds_expected``, ``validation``, ``validation_sd``, ``test``, ``test_sd`` (mean and
         standard deviation over folds), ``flattery``, and ``flattery_low`` and ``flattery_high``,
-        its 95 % interval. NaN where a fold has no such score.
+        its 95 % interval. NaN where a fold has no such score; the interval is NaN, too, where
+        nobody knows the error of the test part (fewer than five groups).
     """
     single = folds(journals)
     rows = []
@@ -141,8 +151,8 @@ def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
         gain, sd = part["flattery"].mean(skipna=False), part["flattery"].std(skipna=False)
         splits = min(count, about[str(title)].splits)
         overlap = 1 / (splits - 1) if splits > 1 else np.nan
-        shared = np.nan_to_num(part["test_error"].mean(skipna=False))
-        half = float(t_quantile(count)) * np.sqrt((1 / count + overlap) * sd**2 + shared**2)
+        shared = part["test_error"].mean(skipna=False)
+        half = half_width((1 / count + overlap) * sd**2, count - 1, shared**2)
         rows.append(
             {"protocol": title, "score": score, "folds": count}
             | {"folds_expected": about[str(title)].folds}
@@ -152,3 +162,24 @@ def flattery(journals: Mapping[str, Sequence[Entry]]) -> pd.DataFrame:
         )
     order = "protocol score folds folds_expected validation validation_sd test test_sd flattery"
     return pd.DataFrame(rows, columns=[*order.split(), "flattery_low", "flattery_high"])
+
+
+def half_width(scatter: float, freedom: int, shared: float) -> float:
+    """Return half the 95 % interval of a mean whose variance has two parts.
+
+    Parameters
+    ----------
+    scatter : float
+        The part that was estimated from the scatter of few values.
+    freedom : int
+        Its degrees of freedom, at least one.
+    shared : float
+        The other part, taken as known.
+    """
+    variance = scatter + shared
+    if freedom < 1 or not np.isfinite(variance):
+        return float("nan")
+    if scatter == 0:
+        return float(ndtri(0.5 + CONFIDENCE / 2) * np.sqrt(variance))
+    effective = freedom * (variance / scatter) ** 2
+    return float(stdtrit(effective, 0.5 + CONFIDENCE / 2) * np.sqrt(variance))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stormsweep.config.study import STORM_SOURCES, StudyFile
+from stormsweep.config.study import STORM_SOURCES, SearchTable, StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, StudyFileError
 from stormsweep.files import within_group, write_json
 from stormsweep.records import RunFailed
+from stormsweep.results.facts import planned_configurations
 from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 from stormsweep.study.study import Study
 from stormsweep.work import Hyperparameters, identity
@@ -75,11 +76,10 @@ def variants(study: StudyFile, configuration: Hyperparameters) -> list[Variant]:
     configuration : dict
         The hyperparameters that all train, ``batch_size`` and ``epochs`` included.
     """
-    one = study.search.model_copy(
-        update={
-            "strategy": "grid",
-            "space": {name: [value] for name, value in configuration.items()},
-        }
+    # What the study's own strategy is told besides would be refused of a grid.
+    one = SearchTable(
+        metric=study.search.metric,
+        space={name: [value] for name, value in configuration.items()},
     )
     base = study.model_copy(
         update={"search": one, "model": study.model.model_copy(update={"parameters": {}})}
@@ -219,7 +219,9 @@ def possible(asked: list[Variant], part: Part, watcher: Watcher) -> list[Variant
 
 
 def _configuration(study: Study, wanted: str | None) -> Hyperparameters:
-    planned = {identity(values): values for values in study.plan().configurations}
+    # What a strategy that learns asked for stands on record only.
+    planned = planned_configurations(study.entries()) if study.journal_path.is_file() else {}
+    planned |= {identity(values): values for values in study.plan().configurations}
     if wanted is not None:
         if wanted not in planned:
             raise StudyFileError(

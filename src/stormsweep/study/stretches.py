@@ -180,7 +180,7 @@ def record(
 ) -> TaskDone:
     """Return the record of a milestone reached; `timed` puts the times in."""
     order, task = member.order, member.order.task
-    on_test, errors = test_scores(order, member.run, member.data.climatology)
+    on_test, errors = test_scores(order, member.run)
     return TaskDone(
         run=task.run.id,
         from_epoch=task.from_epoch,
@@ -295,18 +295,21 @@ def pause(
 
 
 def test_scores(
-    order: TaskOrder, trajectory: Trajectory, climatology: float
+    order: TaskOrder, trajectory: Trajectory
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return the scores on the test part, and their standard errors from resampled groups.
 
-    Nothing of both where the order does not ask for them.
+    Nothing of both where the order does not ask for them. Skill is against the frequency of events
+    in the training part, whatever balancing made of it.
     """
     if not order.score_test:
         return {}, {}
     test = part_of(order, "test")
     probabilities = trajectory.predict(np.arange(len(test.labels)), test.inputs)
+    climatology = float(np.mean(part_of(order).labels))
     found = scores(test.labels, probabilities, climatology)
-    name = next((each for each in ("run_date", *test.groups) if each in test.groups), CASE)
+    wanted = ("run_date", order.protocol.group_by, *test.groups)
+    name = next((each for each in wanted if each in test.groups), CASE)
     blocks = None if name == CASE else test.groups[name]
     known = forecasts(probabilities, test.labels, climatology, blocks, name)
     return found, standard_errors(known, order.protocol.seed)

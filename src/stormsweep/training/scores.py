@@ -32,11 +32,12 @@ def scores(
     -------
     dict of str to float
         ``loss`` (binary cross-entropy, nats), ``accuracy`` (event where the probability is above
-        0.5), ``roc_auc``, ``average_precision``, ``brier_score``, ``brier_skill_score``, ``csi``
-        (the best critical success index over all thresholds) and ``csi_threshold`` (where it is
-        reached: forecast the event where the probability is at least this). Where all labels are
-        the same, ``roc_auc``, ``average_precision``, ``csi`` and ``csi_threshold`` mean nothing
-        and are left out.
+        0.5), ``f1`` (of events, at the same threshold), ``roc_auc``, ``average_precision``,
+        ``brier_score``, ``brier_skill_score``, ``csi`` (the best critical success index over all
+        thresholds) and ``csi_threshold`` (where it is reached: forecast the event where the
+        probability is at least this). Where all labels are the same, ``roc_auc``,
+        ``average_precision``, ``csi`` and ``csi_threshold`` mean nothing and are left out, and
+        so is ``f1`` where there is no event.
 
     Raises
     ------
@@ -58,6 +59,8 @@ def scores(
         "brier_score": brier,
         "brier_skill_score": 1 - brier / reference,
     }
+    if event.any():
+        result["f1"] = float(metrics.f1_score(event, p > 0.5, zero_division=0.0))
     if event.all() or not event.any():
         return result
     best_csi, threshold = csi(event, p)

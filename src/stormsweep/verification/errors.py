@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stormsweep.verification.forecasts import Forecasts
 from stormsweep.verification.resampling import LEAST_BLOCKS, ranking_scores, resampled
+from stormsweep.verification.scores import EPSILON
 
 
 def standard_errors(forecasts: Forecasts, seed: int, resamples: int = 200) -> dict[str, float]:
@@ -24,25 +25,32 @@ def standard_errors(forecasts: Forecasts, seed: int, resamples: int = 200) -> di
     Returns
     -------
     dict of str to float
-        Of ``roc_auc``, ``average_precision``, ``accuracy``, ``brier_score`` and
-        ``brier_skill_score``; empty for fewer than `resampling.LEAST_BLOCKS` blocks.
+        Of every score that the study file may name as its metric; empty for fewer than
+        `resampling.LEAST_BLOCKS` blocks.
     """
     if forecasts.blocks < LEAST_BLOCKS:
         return {}
     weights = resampled(forecasts.blocks, resamples, seed)
 
-    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        sums, cases = (
-            weights @ np.bincount(forecasts.block, each, minlength=forecasts.blocks)
-            for each in (values, np.ones(len(values)))
+    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(
+            weights @ np.bincount(forecasts.block, values, minlength=forecasts.blocks)
         )
-        return np.asarray(sums / cases)
+
+    cases = total(np.ones(len(forecasts)))
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return total(values) / cases
 
     p, event = forecasts.probability, forecasts.event.astype(np.float64)
     brier, reference = mean((p - event) ** 2), mean((forecasts.climatology - event) ** 2)
+    forecast, inner = (p > 0.5).astype(np.float64), np.clip(p, EPSILON, 1 - EPSILON)
+    named = total(forecast) + total(event)
     samples = {
         **ranking_scores(forecasts, weights),
-        "accuracy": mean(((p > 0.5) == forecasts.event).astype(np.float64)),
+        "accuracy": mean((forecast == event).astype(np.float64)),
+        "f1": 2 * total(forecast * event) / np.where(named > 0, named, np.nan),
+        "loss": -mean(event * np.log(inner) + (1 - event) * np.log(1 - inner)),
         "brier_score": brier,
         "brier_skill_score": 1 - brier / reference,
     }

@@ -76,7 +76,7 @@ def interval(
 def ranking_scores(
     forecasts: Forecasts, weights: NDArray[np.float64]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return ROC AUC and average precision of resampled cases.
+    """Return ROC AUC, average precision and the best CSI of resampled cases.
 
     The cases are sorted once; each sample then is a weighted sweep from the highest forecast to
     the lowest, in which equal forecasts count as one step.
@@ -91,14 +91,15 @@ def ranking_scores(
     Returns
     -------
     dict of str to ndarray of float64, shape (samples,)
-        ``roc_auc`` and ``average_precision``; NaN for a sample of one class.
+        ``roc_auc``, ``average_precision`` and ``csi`` (the greatest over all thresholds); NaN for
+        a sample of one class.
     """
     falling = np.argsort(-forecasts.probability, kind="stable")
     p, event, block = (
         values[falling] for values in (forecasts.probability, forecasts.event, forecasts.block)
     )
     last = np.append(np.flatnonzero(np.diff(p)), len(p) - 1)
-    roc_auc, precision = np.full(len(weights), np.nan), np.full(len(weights), np.nan)
+    roc_auc, precision, csi = np.full((3, len(weights)), np.nan)
     for number, sample in enumerate(weights):
         weight = sample[block]
         cases = np.cumsum(weight)[last]
@@ -111,8 +112,9 @@ def ranking_scores(
         precision[number] = float(gained @ share) / hits[-1]
         if false_alarms[-1] == 0:
             continue
+        csi[number] = np.max(hits / (hits[-1] + false_alarms))
         missed = np.diff(false_alarms, prepend=0.0)
         # Non-events below an event's forecast, and half of those beside it.
         beaten = false_alarms[-1] - false_alarms + missed / 2
         roc_auc[number] = float(gained @ beaten) / (hits[-1] * false_alarms[-1])
-    return {"roc_auc": roc_auc, "average_precision": precision}
+    return {"roc_auc": roc_auc, "average_precision": precision, "csi": csi}

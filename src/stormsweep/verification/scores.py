@@ -125,8 +125,9 @@ def resampled_scores(
     reference = total((forecasts.climatology - event) ** 2)
     entropy = total(-np.log(np.where(forecasts.event, inner, 1 - inner)))
     decided = contingency.scores(contingency.tables(forecasts, [threshold]).weighted(weights))
+    ranked = ranking_scores(forecasts, weights)
     return {
-        **ranking_scores(forecasts, weights),
+        **{name: ranked[name] for name in ("roc_auc", "average_precision")},
         "brier_score": brier / cases,
         "brier_skill_score": 1
         - np.divide(brier, reference, out=np.full(len(weights), np.nan), where=reference > 0),

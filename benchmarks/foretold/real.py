@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,30 @@ from stormsweep.study.foretelling import Outlook
 
 
 def foretold(directories: Sequence[Path]) -> list[dict[str, Any]]:
-    """Foretell every study from every journal of the same study in another layout."""
+    """Foretell every study from every journal of the same study in another layout.
+
+    Repeats of a layout are fitted one by one; what is foretold is compared with all repeats of the
+    other layout.
+    """
     journals = {path: read(path / "journal.jsonl") for path in directories}
-    rows = []
+    measured: dict[tuple[str, tuple[int, int]], list[float]] = defaultdict(list)
+    for entries in journals.values():
+        measured[_name(entries), _layout(entries)].append(_makespan(entries))
+    rows: list[dict[str, Any]] = []
     for source, known in journals.items():
         outlook = Outlook(Study.from_toml(source), whole=True)
-        for entries in journals.values():
-            fitted, layout = _layout(known), _layout(entries)
-            if _name(known) != _name(entries) or fitted == layout or fitted[1] != layout[1]:
+        fitted = _layout(known)
+        for (name, layout), spans in measured.items():
+            if name != _name(known) or layout == fitted or layout[1] != fitted[1]:
                 continue
             found = outlook.foretell(outlook.machines.local(*layout))
             rows.append(
                 {
-                    "study": _name(known),
+                    "study": name,
                     "fitted": list(fitted),
                     "layout": list(layout),
                     "tasks": found.tasks,
-                    "measured": _makespan(entries),
+                    "measured": sorted(spans),
                     "foretold": list(found.makespan),
                 }
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -36,7 +37,10 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     if "real" in found:
         yield from (
             "",
-            "Real workers, workers x threads; from the session's begin to the last result:",
+            "Real workers, workers x threads; from the session's begin to the last result. Each "
+            "repeat of a layout",
+            "is fitted by itself; measured are all repeats of the other, median (least to "
+            "greatest):",
             "",
             "| study | tasks | fitted to | foretold for | measured, s | foretold, s "
             "| 9 of 10 between | error |",
@@ -45,9 +49,12 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
         for row in found["real"]:
             low, median, high = row["foretold"]
             fitted, layout = (" x ".join(map(str, row[name])) for name in ("fitted", "layout"))
+            spans = row["measured"]
+            middle = statistics.median(spans)
             yield (
-                f"| {row['study']} | {row['tasks']} | {fitted} | {layout} | {row['measured']:.1f} "
-                f"| {median:.1f} | {low:.1f} and {high:.1f} | {median / row['measured'] - 1:+.1%} |"
+                f"| {row['study']} | {row['tasks']} | {fitted} | {layout} "
+                f"| {middle:.1f} ({spans[0]:.1f} to {spans[-1]:.1f}) "
+                f"| {median:.1f} | {low:.1f} and {high:.1f} | {median / middle - 1:+.1%} |"
             )
     yield from (
         "",

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=50, help="seeds of each strategy, a grid")
     parser.add_argument("--work", type=Path, required=True, help="folder for the studies' data")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--real", action="store_true", help="train ASHA too, not only replay it")
     parser.add_argument("--note", help="what readers must know of how this was measured")
     asked = parser.parse_args()
     found: dict[str, Any] = {"orders": asked.orders, "grids": {}}
@@ -35,6 +36,15 @@ def main() -> None:
         curves[str(seed)] = replays.random_curves(search, answers, asked.orders)
     found["together"] = together([one["rows"] for one in found["grids"].values()])
     found["equal"] = replays.together_equal([one["equal"] for one in found["grids"].values()])
+    if asked.real:
+        found["real"] = [
+            replays.real(
+                seed,
+                Answers.of(grid.train(seed, asked.work)),
+                grid.search(seed, asked.work),
+            )
+            for seed in asked.seeds
+        ]
     if asked.note:
         found["note"] = asked.note
     (asked.output / "halving.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from stormsweep.config.study import SearchTable
+from stormsweep.records import Entry
+from stormsweep.results import facts
+from stormsweep.results.summary import summary
 from stormsweep.scaling.replay import Answers, Replay, replay
 from stormsweep.search.strategies import make
 from stormsweep.search.strategies.halving import Hyperband
@@ -143,6 +146,24 @@ def random_curves(search: SearchTable, answers: Answers, orders: int) -> list[li
         .tolist()
         for seed in range(orders)
     ]
+
+
+def real(seed: int, answers: Answers, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return what a study of ASHA that was trained took and found, beside its grid."""
+    done = facts.tasks_done(entries)
+    best = summary(entries).best
+    assert best is not None
+    behind = float(answers.means[answers.best]) - answers.sign * best.mean
+    return {
+        "seed": seed,
+        "tasks": len(done),
+        "epochs": sum(task.to_epoch - task.from_epoch for task in done),
+        "grid_epochs": answers.training,
+        "seconds": sum(sum(task.phases.values()) for task in done),
+        "grid_seconds": answers.training_seconds,
+        "behind": behind,
+        "fold_noise": answers.noise,
+    }
 
 
 def about(answers: Answers) -> dict[str, Any]:

@@ -61,6 +61,25 @@ def _equal(grids: Mapping[str, Any], together: Sequence[Mapping[str, Any]]) -> I
             )
 
 
+def _real(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield what ASHA took where it was trained, not replayed."""
+    yield "ASHA as a study, trained by one worker of one thread as the grids were:"
+    yield ""
+    yield (
+        "| grid | tasks | training, of the grid's epochs | seconds of its tasks | of the grid's "
+        "| behind the grid's best | fold noise |"
+    )
+    yield "| " + " | ".join(["---"] * 7) + " |"
+    for row in rows:
+        yield (
+            f"| seed {row['seed']} | {row['tasks']} | {row['epochs'] / row['grid_epochs']:.1%} "
+            f"| {row['seconds']:.0f} of {row['grid_seconds']:.0f} "
+            f"| {row['seconds'] / row['grid_seconds']:.1%} "
+            f"| {row['behind']:.4f} | {row['fold_noise']:.4f} |"
+        )
+    yield ""
+
+
 def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     grids = found["grids"]
     first = next(iter(grids.values()))["grid"]
@@ -108,6 +127,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
             f"| {row['within_paired']:.0%} | {row['reached_best']:.0%} |"
         )
     yield ""
+    if "real" in found:
+        yield from _real(found["real"])
     yield "Trials that were dropped, a search's mean:"
     yield ""
     yield (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stormsweep.cluster.dask_pool import prepare_workers
+from stormsweep.cluster.forked import prepare_workers
 from stormsweep.cluster.local import LocalPool
 from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 

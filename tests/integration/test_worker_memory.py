@@ -11,7 +11,8 @@ import json, resource, sys
 import numpy as np
 from stormsweep.models import storm_cnn
 from stormsweep.training.engine import FoldData
-from stormsweep.training.keras_tf import PROGRAMS_KEPT, KerasEngine, configure
+from stormsweep.training.keras_tf import KerasEngine, configure
+from stormsweep.training.kept import PROGRAMS_KEPT
 
 configure(1)
 generator = np.random.default_rng(0)

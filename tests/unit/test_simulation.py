@@ -19,7 +19,7 @@ from stormsweep.config.walltimes import MOST_IDLE
 from stormsweep.errors import UserError
 from stormsweep.records import StudyBegun
 from stormsweep.results import frames
-from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
+from stormsweep.scaling.durations import Durations
 from stormsweep.scaling.foretold import Range, foretell
 from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.scaling.simulated import Simulated
@@ -28,7 +28,6 @@ from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, make_plan, structure
 from stormsweep.search.space import grid
-from stormsweep.training import keras_jax, keras_tf
 from stormsweep.work import Run
 
 
@@ -356,10 +355,6 @@ def test_a_site_charges_what_its_jobs_take() -> None:
     assert shared.cores_per_node == 8
     unpriced = site.model_copy(update={"price_per_gpu_hour": None})
     assert Machine.from_site("mine", unpriced).price(1.0, 1.0) is None
-
-
-def test_workers_keep_as_many_programs_as_the_engines_do() -> None:
-    assert PROGRAMS_KEPT == keras_tf.PROGRAMS_KEPT == keras_jax.PROGRAMS_KEPT
 
 
 def test_ten_thousand_workers_do_a_hundred_thousand_tasks_within_seconds() -> None:

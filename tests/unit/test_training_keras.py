@@ -4,6 +4,7 @@ import gc
 import math
 import random
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from stormsweep.errors import DivergedError, RunError
 from stormsweep.models import storm_cnn, storm_dnn
 from stormsweep.training import checkpoint
 from stormsweep.training.engine import FoldData
-from stormsweep.training.keras_tf import PROGRAMS_KEPT, KerasEngine, alias, configure
+from stormsweep.training.kept import PROGRAMS_KEPT, Kept
+from stormsweep.training.keras_tf import KerasEngine, alias, configure
 from stormsweep.training.seeds import batch_order, initial_seed
 
 SEED = 11
@@ -236,6 +238,27 @@ def test_few_programs_are_kept(engine):
     for width in range(1, PROGRAMS_KEPT + 3):
         trained(engine, [1], {"width": width}, storm_dnn, ROWS)
     assert len(engine._programs) == PROGRAMS_KEPT
+
+
+def test_large_programs_are_given_up_sooner():
+    # Eight copies of a large model and its optimizer would fill a worker's memory.
+    weights = [SimpleNamespace(shape=(1_000, 100_000))]
+    large = SimpleNamespace(variables=weights, optimizer=SimpleNamespace(variables=2 * weights))
+    kept = Kept()
+    for key in ("first", "second"):
+        kept.keep(key, key, large)
+    assert kept.find("first") is None
+    assert kept.find("second") == "second"
+
+
+def test_a_program_that_was_used_again_outlives_those_that_were_not(keras):
+    model, kept = storm_dnn((4,)), Kept()
+    for number in range(PROGRAMS_KEPT):
+        kept.keep(number, number, model)
+    assert kept.find(0) == 0
+    kept.keep("new", "new", model)
+    assert kept.find(0) == 0
+    assert kept.find(1) is None
 
 
 def test_a_program_that_is_dropped_leaves_no_graph_behind(keras):

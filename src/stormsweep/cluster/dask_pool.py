@@ -9,7 +9,7 @@ import logging
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from distributed import Client, LocalCluster, SchedulerPlugin, Security
 
 from stormsweep.cluster import forked, worker_log
 from stormsweep.cluster.dashboard import offer
-from stormsweep.cluster.environment import OWN_MODULES, thread_environment
+from stormsweep.cluster.environment import thread_environment
 from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import allow_open_files, host
 from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
@@ -45,24 +45,12 @@ def dask_settings(threads_per_worker: int, fork: bool) -> dict[str, Any]:
     threads_per_worker : int
         Compute threads of each.
     fork : bool
-        Whether they are forked from a process that `prepare_workers` started.
+        Whether they are forked from a process that `forked.prepare_workers` started.
     """
     # Dask's nanny would set OpenMP's count to 1 whatever the layout.
     environment = {"distributed.nanny.pre-spawn-environ": thread_environment(threads_per_worker)}
     method = {"distributed.worker.multiprocessing-method": forked.METHOD} if fork else {}
     return _SETTINGS | environment | method
-
-
-def prepare_workers(imported: Sequence[str]) -> None:
-    """Begin to import, in a process of its own, what the workers of pools to come need.
-
-    Parameters
-    ----------
-    imported : sequence of str
-        Modules; none: workers are not forked, and there is nothing to do.
-    """
-    if imported:
-        forked.prepare([*imported, *OWN_MODULES], thread_environment(1))
 
 
 @contextlib.contextmanager

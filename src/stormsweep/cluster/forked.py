@@ -15,10 +15,24 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
 
+from stormsweep.cluster.environment import OWN_MODULES, thread_environment
+
 #: Dask's word for this way of starting a process.
 METHOD = "forkserver"
 #: Imported before anything else in the process that workers are forked from.
 _FIRST = "stormsweep.cluster.forking"
+
+
+def prepare_workers(imported: Sequence[str]) -> None:
+    """Begin to import, in a process of its own, what the workers of pools to come need.
+
+    Parameters
+    ----------
+    imported : sequence of str
+        Modules; none: workers are not forked, and there is nothing to do.
+    """
+    if imported:
+        prepare([*imported, *OWN_MODULES], thread_environment(1))
 
 
 def prepare(modules: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from distributed import Security
 
-from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings, prepare_workers
+from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings
 from stormsweep.cluster.environment import thread_environment
+from stormsweep.cluster.forked import prepare_workers
 from stormsweep.cluster.memory_kills import OUT_OF_MEMORY, MemoryKills
 from stormsweep.cluster.pool import Event, WorkerLost
 from stormsweep.cluster.topology import Cores

@@ -30,8 +30,9 @@ from distributed.core import send_recv
 
 from stormsweep.cluster import machine
 from stormsweep.cluster.address import own_address
-from stormsweep.cluster.dask_pool import dask_settings, prepare_workers
+from stormsweep.cluster.dask_pool import dask_settings
 from stormsweep.cluster.environment import thread_environment
+from stormsweep.cluster.forked import prepare_workers
 from stormsweep.cluster.memory_kills import MemoryKills
 from stormsweep.cluster.node_order import NodeOrder, security_of
 from stormsweep.cluster.slurm import Slurm

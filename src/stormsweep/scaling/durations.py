@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-#: Compiled programs that a worker keeps in memory.
-PROGRAMS_KEPT = 4
-
 
 @dataclass(frozen=True, slots=True)
 class Durations:

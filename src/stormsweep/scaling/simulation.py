@@ -19,12 +19,13 @@ import numpy as np
 
 from stormsweep.config.walltimes import MOST_IDLE, MUCH, STANDSTILLS, UNMEASURED, needed
 from stormsweep.errors import UserError
-from stormsweep.scaling.durations import PROGRAMS_KEPT, Durations
+from stormsweep.scaling.durations import Durations
 from stormsweep.scaling.machine import Machine
 from stormsweep.scaling.simulated import Parts, Simulated, Stint
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import Plan, Queue
 from stormsweep.search.search import Search, ahead
+from stormsweep.training.kept import PROGRAMS_KEPT
 from stormsweep.work import Task
 
 #: A task that lost its worker so often is never done.

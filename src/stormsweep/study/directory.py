@@ -219,10 +219,10 @@ class StudyDirectory:
 
     def keep_known(self) -> None:
         """Keep the points that are known: the strategy must find them as they were."""
-        from stormsweep.neighbours.points import read_points, write_points
-
         own, given = self._folder / "known.jsonl", self._file.search.known
         if given is not None and not (self.recorded and own.is_file()):
+            from stormsweep.neighbours.points import read_points, write_points
+
             write_points(own, read_points(given))
 
     def refuse_other_data(self, begun: StudyBegun | None, data: PreparedData) -> None:

@@ -145,7 +145,7 @@ class Staff:
 
     def prepare(self) -> None:
         """Begin to import what workers need, while the driver looks at the data."""
-        from stormsweep.cluster.dask_pool import prepare_workers
+        from stormsweep.cluster.forked import prepare_workers
 
         if self._place is None:
             prepare_workers(self._imported)

@@ -106,6 +106,17 @@ def build_model(
             f"{label} compiles its model without taking learning_rate, which the study gives; "
             "take it as a parameter, or return the model uncompiled"
         )
+    return cast_once(model)
+
+
+def cast_once(model: keras.Model) -> keras.Model:
+    """Have a Sequential leave the inputs to its layers.
+
+    In mixed precision it casts them to what it computes in, back to what its inputs are declared
+    as, and its first layer once more.
+    """
+    if isinstance(model, keras.Sequential):
+        model._convert_input_args = False
     return model
 
 

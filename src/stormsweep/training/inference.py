@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
-from stormsweep.training.building import build_model
+from stormsweep.training.building import build_model, cast_once
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.program import CHUNK
 
@@ -61,10 +61,10 @@ def load_model(
                 model.load_weights(path)
             return model
         try:
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
         except (ValueError, TypeError):
             find()  # which registers the layers that its module defines
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
     except (ModelError, MemoryError):
         raise
     except (RunError, Exception) as error:

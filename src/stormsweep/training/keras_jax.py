@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import math
 import os
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError, RunError
 from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, OutOfMemoryError, State
+from stormsweep.training.kept import Kept
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.seeds import initial_seed, rows_of_epoch
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Compiled programs kept; each holds a model and a program for every bundle it was compiled for.
-PROGRAMS_KEPT = 4
 #: Cases are brought to the device in steps of so many bytes.
 _STEP = 1 << 28
 _FLAGS = ("--xla_gpu_deterministic_ops=true",)
@@ -93,7 +90,7 @@ class JaxEngine:
 
     def __init__(self, precision: str = "float32") -> None:
         self._precision = precision
-        self._programs: OrderedDict[Any, BundleProgram] = OrderedDict()
+        self._programs = Kept()
         self._resident: tuple[FoldData, Resident] | None = None
 
     def start(
@@ -126,12 +123,8 @@ class JaxEngine:
         initial = program.initial()
         key = program_key(builder, hyperparameters, model, batch_size, shape, flat, weighted)
         if key is not None:
-            program = self._programs.setdefault(key, program)
-            self._programs.move_to_end(key)
-            if len(self._programs) > PROGRAMS_KEPT:
-                self._programs.popitem(last=False)
-                # Keras models are full of cycles; without this, memory grows.
-                gc.collect()
+            program = self._programs.find(key) or program
+            self._programs.keep(key, program, model)
         return JaxTrajectory(self, program, initial, data, seed, fold)
 
     def train(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import sys
 import time
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError
 from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, State
+from stormsweep.training.kept import Kept
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.seeds import draw_turns, initial_seed, rows_of_epoch, seed32
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
     from stormsweep.training.program import Program
 
-#: Compiled programs kept; each holds a graph and a model's variables.
-PROGRAMS_KEPT = 4
 #: TensorFlow reads and writes arrays in steps of this many bytes.
 _ALIGNMENT = 64
 
@@ -88,7 +85,7 @@ class KerasEngine:
     def __init__(self, precision: str = "float32", packing: bool = True) -> None:
         self._precision = precision
         self._packing = packing
-        self._programs: OrderedDict[Any, Program] = OrderedDict()
+        self._programs = Kept()
 
     def start(
         self,
@@ -126,17 +123,11 @@ class KerasEngine:
             self._precision,
             self._packing,
         )
-        known = self._programs.get(key) if key is not None else None
+        known = self._programs.find(key)
         if known is not None and known.reusable:
-            self._programs.move_to_end(key)
             return KerasTrajectory(known, data, seed, fold, snapshot(model))
         program = Program(model, batch_size, shape, flat_output, weighted, data.turning)
-        if key is not None:
-            self._programs[key] = program
-            if len(self._programs) > PROGRAMS_KEPT:
-                self._programs.popitem(last=False)
-                # Keras models and graphs are full of cycles; without this, memory grows.
-                gc.collect()
+        self._programs.keep(key, program, model)
         return KerasTrajectory(program, data, seed, fold, None)
 
 

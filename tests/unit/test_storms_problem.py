@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from stormsweep.config.load import load_study
 from stormsweep.config.study import DataTable
 from stormsweep.data.prepared import PreparedData
-from stormsweep.data.scaling import scale
+from stormsweep.data.scaling import scale, unscale
 from stormsweep.errors import DataError, StudyFileError
 from stormsweep.storms import find_runs, prepare_storms, schema, synthesize
+from stormsweep.storms.originals import originals
 from stormsweep.storms.regions import BOXES, region
 from stormsweep.storms.runs import RunReader
 
@@ -347,6 +348,24 @@ def test_storms_with_missing_values_are_left_out_and_counted(storms, real, tmp_p
     given = given + np.array([v["mean"] for v in whole.manifest["inputs"]])
     rescaled = scale(np.delete(given, lost, axis=0), data.manifest["inputs"])
     assert np.allclose(rescaled, second.inputs, atol=1e-4)
+
+
+def test_kept_storms_are_found_again_in_a_file_of_which_some_were_left_out(real, tmp_path):
+    """Losing this: the report draws the hits and misses of such a day without the storm's cells."""
+    spoil(real)
+    data = prepare_storms(table(real, missing="drop"), 1, tmp_path / "out")
+    part, manifest = data.part("train"), data.manifest
+    labels = {
+        name: np.array(manifest["groups"][name])[part.groups[name]]
+        for name in ("run_date", "track")
+    }
+    own = labels["run_date"] == "2010-10-24"
+    inputs = unscale(part.inputs[own], manifest["inputs"])
+    looked = originals(manifest, labels["run_date"][own], labels["track"][own], inputs)
+    assert len(looked.found) > 10
+    assert looked.found.all()
+    assert looked.mask.any(axis=(1, 2)).all()
+    assert np.isfinite(looked.target).all()
 
 
 def test_a_part_without_any_whole_storm_is_refused(real, tmp_path):

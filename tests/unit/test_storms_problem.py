@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import netCDF4
@@ -385,6 +386,18 @@ def test_a_threshold_that_only_one_part_exceeds_is_refused(storms, tmp_path):
         tmp_path, table(storms, threshold=threshold), "data.threshold", found, f"{threshold:.5g}"
     )
     assert list(tmp_path.iterdir()) == [], "pieces that no other threshold can use"
+
+
+@pytest.mark.parametrize("inputs", [INPUTS, ("T2_mean", "area")])
+def test_rows_of_other_storms_are_noticed_whatever_the_inputs_are(real, tmp_path, inputs):
+    """Losing this: a network learns the label of one storm with the inputs of another."""
+    run = find_runs(real)[0]
+    rows = pd.read_csv(run.table, dtype=str)
+    statistics = [schema.column(*pair) for pair in product(schema.FIELDS, schema.STATISTICS)]
+    rows[statistics] = rows[statistics].to_numpy()[::-1]
+    rows.to_csv(run.table, index=False)
+    config = table(real, inputs=list(inputs))
+    refused(tmp_path, config, str(run.table), "the row belongs to another patch")
 
 
 def test_files_of_two_runs_are_refused(real, tmp_path):

@@ -156,6 +156,8 @@ def refused(tmp_path, config, *words) -> None:
         ({"inputs": ["*-future_*"]}, ("data.inputs", "no column fits the pattern '*-future_*'")),
         ({"inputs": ["U10_curr", "area"]}, ("data.inputs", "'U10_curr'", "'area'", "one kind")),
         ({"target": "RVORT1_MAX"}, ("data.target", "did you mean 'RVORT1_MAX_future'?")),
+        # Five millimetres of hail would be read out of 0.005 per second.
+        ({"target": "HAIL_MAXK1_future"}, ("data.threshold: not given", "needs one, in m")),
         ({"groups": {"day": "Run_Date"}}, ("data.groups", "run_date, track, hour, region")),
         ({"test_fraction": 0.2}, ("data.test_fraction", "test_from")),
     ],

@@ -158,6 +158,10 @@ def refused(tmp_path, config, *words) -> None:
         ({"target": "RVORT1_MAX"}, ("data.target", "did you mean 'RVORT1_MAX_future'?")),
         # Five millimetres of hail would be read out of 0.005 per second.
         ({"target": "HAIL_MAXK1_future"}, ("data.threshold: not given", "needs one, in m")),
+        (
+            {"target": "REFL_COM_curr", "threshold": 55, "inputs": ["T2_mean", "*_max"]},
+            ("data.inputs: 'REFL_COM_max' is of REFL_COM_curr, the target", "the answer"),
+        ),
         ({"groups": {"day": "Run_Date"}}, ("data.groups", "run_date, track, hour, region")),
         ({"test_fraction": 0.2}, ("data.test_fraction", "test_from")),
     ],

@@ -279,7 +279,8 @@ class Study:
     ) -> list[Path]:
         """Write the study's data for other tools; see `stormsweep.data.export.export`.
 
-        The balanced arrays of ``npy`` follow ``[balance]``, drawn from the whole training part.
+        The balanced arrays of ``npy`` follow ``[balance]``, drawn from the whole training part; its
+        methods ``none`` and ``class-weight`` make none.
 
         Returns
         -------

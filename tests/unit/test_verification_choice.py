@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stormsweep.cli.verify import _tell
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, UserError
@@ -358,3 +359,16 @@ def test_a_study_awaits_its_look_at_the_test_part_until_there_was_one(tmp_path):
     assert not study.awaits_verification()
     stopped, _ = begun(tmp_path / "stopped", stops=(90.0,), go_on=False)
     assert not Study.from_toml(stopped).awaits_verification()
+
+
+def test_a_test_part_whose_like_was_trained_on_is_said_with_its_score(tmp_path, capsys):
+    """Losing this: the score of cases of known writers is taken for that of new ones."""
+    data = journals.about(SPACE, 3).data | {"groups": {"writer": 9}}
+    directory, _ = begun(tmp_path, data=data)
+    text = '[study]\nname = "s"\n[data]\nsource = "m.py:f"\ntest_fraction = 0.2\n'
+    for group_by, said in (("none", True), ("writer", False)):
+        lines = f'{text}[validation]\ngroup_by = "{group_by}"\n'
+        (directory / "study.toml").write_text(lines, encoding="utf-8")
+        _tell(Study.from_toml(directory), looked(1), recorded=False)
+        out = capsys.readouterr().out
+        assert ("cases of one writer are in the training and in the test part" in out) == said

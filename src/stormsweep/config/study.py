@@ -160,7 +160,8 @@ class DataTable(Table):
     """Cases of this date and later are the test set, not touched by the search. Unset: 2015-01-01
     for storms; else `test_fraction` says what is kept."""
     test_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.0
-    """Without dates: share of the cases (whole groups of ``group_by``) kept as the test set."""
+    """Without dates: share of the cases kept as the test set: whole groups of ``group_by``, or
+    single cases where that is ``none``; these are like those of their group that train."""
     cache: Path = Path("data")
     """Folder for the twin's files and for prepared arrays."""
 

@@ -460,7 +460,8 @@ class Study:
         self.check()
         if gone:
             watcher.note(f"site {file.site.use}: {gone}; jobs wait in the queue.")
-        for flaw in flaws(file) if self._audited is None else ():
+        said = flaws(file)
+        for flaw in said if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
             self._kept.refuse_edits()
@@ -475,6 +476,10 @@ class Study:
                 self._check_source()
                 self._staff(plan).prepare()
             data = self._audited or self.prepare(watcher)
+            # Groups that a function brings are not known before.
+            for flaw in flaws(file, data.manifest) if self._audited is None else ():
+                if flaw not in said:
+                    watcher.note(f"The validation is not honest: {flaw}.")
             part = data.part("train")
             folds = fold_rows(part, protocol_of(file))
             check_metric(part, folds, file.search.metric)

@@ -171,6 +171,14 @@ def test_what_cannot_be_verified_is_said_in_one_line(tmp_path):
     directory, entries = begun(tmp_path / "none", **no_test)
     with pytest.raises(UserError, match=r"keeps no cases as a test part.*data\.test_from"):
         choose(directory, entries)
+    for events, both in ((0, False), (44_760, False), (1, True)):
+        data = {"data": no_test["data"] | {"test": 44_760, "test_positives": events}}
+        directory, entries = begun(tmp_path / f"{events}", **data)
+        assert Study.from_toml(directory).awaits_verification() == both
+        if not both:
+            # Else the best is trained on all cases first, and then cannot be scored.
+            with pytest.raises(UserError, match=f"happened in {events} of 44760 cases of the test"):
+                choose(directory, entries)
     why = ("diverged", "the training loss is nan", "")
     directory, entries = begun(tmp_path / "all", fail=dict.fromkeys(range(6), why))
     # They fail on the way to the second milestone; had they failed before the first, this is left.

@@ -448,6 +448,7 @@ class Study:
             On Ctrl-C; everything finished is kept.
         """
         from stormsweep.study.execute import never
+        from stormsweep.study.held_out import unscorable
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.notebook import usual_watcher
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
@@ -480,6 +481,8 @@ class Study:
             for flaw in flaws(file, data.manifest) if self._audited is None else ():
                 if flaw not in said:
                     watcher.note(f"The validation is not honest: {flaw}.")
+            if why := unscorable(data.summary()):
+                watcher.note(f"The study can be run, but not verified: {why}.")
             part = data.part("train")
             folds = fold_rows(part, protocol_of(file))
             check_metric(part, folds, file.search.metric)
@@ -626,7 +629,8 @@ class Study:
         Raises
         ------
         UserError
-            If there is no test part, no configuration to verify, or the study is not finished.
+            If there is no test part, it is of one class, there is no configuration to verify, or
+            the study is not finished.
         RunError
             If the model cannot be trained on the whole training part.
         StudyInterrupted

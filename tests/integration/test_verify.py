@@ -20,7 +20,7 @@ from stormsweep.errors import UserError
 from stormsweep.files import sha256
 from stormsweep.records import Verified
 from stormsweep.results.journal import of_kind, read
-from stormsweep.storms import schema
+from stormsweep.storms import schema, synthesize
 from stormsweep.study.choice import Choice
 from stormsweep.study.delivery import read_facts, write_delivery
 from stormsweep.study.predict import predict
@@ -144,6 +144,54 @@ def test_new_arrays_reach_the_model_scaled_as_the_test_part_was(tmp_path, monkey
     assert done.cases == 1797
     everything = {case.tobytes() for case in np.concatenate(given)}
     assert all(case.tobytes() in everything for case in test)
+
+
+def test_rows_of_storm_tables_keep_their_time_and_place(tmp_path, monkeypatch):
+    """Losing this: probabilities of storms, and nobody can tell when and where these are."""
+    synthesize(tmp_path / "storms", 200, 5)
+    study = tmp_path / "dnn.toml"
+    study.write_text(
+        '[study]\nname = "dnn"\n[data]\nsource = "ncar-storms"\npath = "storms"\n'
+        f'threshold = 0.001\ninputs = ["T2_mean", "area"]\ncache = "{tmp_path}/data"\n'
+    )
+    chosen = Study.from_toml(study)
+    prepared, model = chosen.prepare(), tmp_path / "study" / "model"
+    model.mkdir(parents=True)
+    (model / "model.keras").touch()
+    test = prepared.part("test").inputs
+    choice = Choice("c", {"epochs": 1}, (1,), 0.5, (2, 2), 1, True)
+    delivered, p = Delivered("model.keras", "keras", 1.0), np.zeros(len(test), np.float32)
+    write_delivery(model, chosen.file, prepared, choice, delivered, p, "")
+    given: list[np.ndarray] = []
+    monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
+    tables = sorted((tmp_path / "storms" / schema.TABLE_FOLDER).glob("*.csv"))[-2:]
+    rows = pd.concat([pd.read_csv(path) for path in tables], ignore_index=True)
+    assert predict(model.parent, tables, tmp_path / "out.nc").cases == len(rows)
+    assert np.array_equal(np.concatenate(given), test[-len(rows) :])
+    with netCDF4.Dataset(tmp_path / "out.nc") as file:
+        file.set_auto_mask(False)
+        for name, column in (
+            ("lat", rows["Centroid_Lat"].astype("f4")),
+            ("lon", rows["Centroid_Lon"].astype("f4")),
+            ("track_id", rows["Track_ID"].str[-3:].astype(int)),
+            ("track_step", rows["Duration"]),
+        ):
+            assert (file[name][:] == column).all(), name
+        for name, column in (("time", "Valid_Date"), ("forecast_reference_time", "Run_Date")):
+            told = netCDF4.num2date(file[name][:], file[name].units, file[name].calendar)
+            assert list(map(str, told)) == list(map(str, pd.to_datetime(rows[column])))
+
+    # One that has the inputs alone will do, in whatever order.
+    bare, odd = tmp_path / "bare.csv", tmp_path / "odd.csv"
+    rows[["area", "T2_mean"]].to_csv(bare, index=False)
+    given.clear()
+    predict(model.parent, [*tables, bare], tmp_path / "bare.nc")
+    assert np.array_equal(np.concatenate(given)[len(rows) :], test[-len(rows) :])
+    with netCDF4.Dataset(tmp_path / "bare.nc") as file:
+        assert "time" not in file.variables
+    rows.assign(Track_ID="the big one").to_csv(odd, index=False)
+    with pytest.raises(UserError, match="row 1 has Track_ID 'the big one'; must be an id"):
+        predict(model.parent, [odd], tmp_path / "odd.nc")
 
 
 def recorder(given: list[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:

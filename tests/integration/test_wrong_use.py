@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stormsweep.errors import DataError
+from stormsweep.study.study import Study
+from stormsweep.study.watching import Silent
+
 from .conftest import MODELS, called, digits_study, stormsweep
 
 
@@ -152,6 +156,31 @@ def test_a_validation_fold_with_one_class(tmp_path: Path) -> None:
     message = refused(tmp_path, "run", study)
     assert "fold" in message
     assert "has no event" in message
+
+
+def test_what_only_the_data_tell_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    """Losing this: after hours, a best score that days on both sides made, and no way to verify."""
+    (tmp_path / "mine.py").write_text(
+        "def load():\n"
+        "    days = ['2014-05-01'] * 10 + ['2014-05-02'] * 10 + ['2015-05-01'] * 10\n"
+        "    return {'inputs': [[float(case)] for case in range(30)], 'target': [1] + [0] * 29,\n"
+        "            'groups': {'run_date': days}}\n"
+    )
+    study = digits_study(
+        tmp_path,
+        data=f'source = "{tmp_path}/mine.py:load"\ntest_from = 2015-01-01\n'
+        f'cache = "{tmp_path}/data"',
+        validation='split = "stratified"\nfolds = 2',
+    )
+    notes: list[str] = []
+    watcher = Silent()
+    watcher.note = notes.append  # type: ignore[method-assign]
+    # One event is too few for two folds: nothing is trained.
+    with pytest.raises(DataError, match="fold"):
+        Study.from_toml(study, tmp_path / "runs").run(watcher)
+    leaking, unscorable = notes
+    assert "cases of one run_date are on both sides of a fold" in leaking
+    assert "not verified: the event happened in 0 of 10 cases of the test part" in unscorable
 
 
 def test_an_unknown_group(tmp_path: Path) -> None:

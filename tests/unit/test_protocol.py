@@ -103,9 +103,19 @@ def test_the_default_protocol_of_storms_does_not_leak():
     assert flaws(study()) == []
     assert flaws(study(balance={"method": "oversample"})) == []
     assert flaws(study(validation={"split": "chronological"})) == []
+    # A share is drawn in whole run dates, too; by date it is of other dates whatever the folds are.
+    assert flaws(study(data=DRAWN)) == []
+    dated = study(data=DRAWN | {"test_from": "2015-01-01"}, validation={"split": "k-fold"})
+    assert not any("test part" in line for line in flaws(dated))
 
 
 BEFORE = {"method": "oversample", "scope": "before-split"}
+DRAWN = {
+    "source": "csv",
+    "path": "x.csv",
+    "groups": {"station": "name", "run_date": "date"},
+    "test_fraction": 0.2,
+}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +136,14 @@ BEFORE = {"method": "oversample", "scope": "before-split"}
             },
             ["cases of one station are on both sides"],
         ),
+        (
+            {"data": DRAWN, "validation": {"split": "k-fold"}},
+            ["run_date are on both sides", "single cases are drawn, so that cases of one run_date"],
+        ),
+        (
+            {"data": DRAWN, "validation": {"group_by": "station"}},
+            ["same run date", "whole groups of station are drawn, so that cases of one run_date"],
+        ),
     ],
 )
 def test_everything_that_is_not_honest_is_said(tables, words):
@@ -133,6 +151,21 @@ def test_everything_that_is_not_honest_is_said(tables, words):
     assert len(said) == len(words)
     for line, word in zip(said, words, strict=True):
         assert word in line
+
+
+def test_groups_that_only_a_function_knows_are_looked_at_once_its_data_are_there():
+    """Losing this: digits of one writer train and test, and the score is called one of unseen."""
+    asked = study(
+        data={"source": "mine.py:load", "test_fraction": 0.2}, validation={"split": "stratified"}
+    )
+    assert flaws(asked) == []
+    manifest = {"groups": {"writer": ["a", "b"]}, "split": {"test_fraction": 0.2}}
+    folds, test = flaws(asked, manifest)
+    assert "cases of one writer are on both sides of a fold" in folds
+    assert "cases of one writer are in the training and in the test part" in test
+    # In an audit, the data of a study that draws whole groups are split at random.
+    drawn = {"test_fraction": 0.2, "group": "writer"}
+    assert flaws(asked, manifest | {"split": drawn}) == [folds]
 
 
 def labelled(labels, of_case):

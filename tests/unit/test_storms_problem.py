@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import netCDF4
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 from stormsweep.config.load import load_study
 from stormsweep.config.study import DataTable
 from stormsweep.data.prepared import PreparedData
-from stormsweep.data.scaling import scale
+from stormsweep.data.scaling import scale, unscale
 from stormsweep.errors import DataError, StudyFileError
 from stormsweep.storms import find_runs, prepare_storms, schema, synthesize
+from stormsweep.storms.originals import originals
 from stormsweep.storms.regions import BOXES, region
 from stormsweep.storms.runs import RunReader
 
@@ -154,6 +156,12 @@ def refused(tmp_path, config, *words) -> None:
         ({"inputs": ["*-future_*"]}, ("data.inputs", "no column fits the pattern '*-future_*'")),
         ({"inputs": ["U10_curr", "area"]}, ("data.inputs", "'U10_curr'", "'area'", "one kind")),
         ({"target": "RVORT1_MAX"}, ("data.target", "did you mean 'RVORT1_MAX_future'?")),
+        # Five millimetres of hail would be read out of 0.005 per second.
+        ({"target": "HAIL_MAXK1_future"}, ("data.threshold: not given", "needs one, in m")),
+        (
+            {"target": "REFL_COM_curr", "threshold": 55, "inputs": ["T2_mean", "*_max"]},
+            ("data.inputs: 'REFL_COM_max' is of REFL_COM_curr, the target", "the answer"),
+        ),
         ({"groups": {"day": "Run_Date"}}, ("data.groups", "run_date, track, hour, region")),
         ({"test_fraction": 0.2}, ("data.test_fraction", "test_from")),
     ],
@@ -349,6 +357,24 @@ def test_storms_with_missing_values_are_left_out_and_counted(storms, real, tmp_p
     assert np.allclose(rescaled, second.inputs, atol=1e-4)
 
 
+def test_kept_storms_are_found_again_in_a_file_of_which_some_were_left_out(real, tmp_path):
+    """Losing this: the report draws the hits and misses of such a day without the storm's cells."""
+    spoil(real)
+    data = prepare_storms(table(real, missing="drop"), 1, tmp_path / "out")
+    part, manifest = data.part("train"), data.manifest
+    labels = {
+        name: np.array(manifest["groups"][name])[part.groups[name]]
+        for name in ("run_date", "track")
+    }
+    own = labels["run_date"] == "2010-10-24"
+    inputs = unscale(part.inputs[own], manifest["inputs"])
+    looked = originals(manifest, labels["run_date"][own], labels["track"][own], inputs)
+    assert len(looked.found) > 10
+    assert looked.found.all()
+    assert looked.mask.any(axis=(1, 2)).all()
+    assert np.isfinite(looked.target).all()
+
+
 def test_a_part_without_any_whole_storm_is_refused(real, tmp_path):
     for run in find_runs(real):
         if run.date >= dt.date(2015, 1, 1):
@@ -366,6 +392,18 @@ def test_a_threshold_that_only_one_part_exceeds_is_refused(storms, tmp_path):
         tmp_path, table(storms, threshold=threshold), "data.threshold", found, f"{threshold:.5g}"
     )
     assert list(tmp_path.iterdir()) == [], "pieces that no other threshold can use"
+
+
+@pytest.mark.parametrize("inputs", [INPUTS, ("T2_mean", "area")])
+def test_rows_of_other_storms_are_noticed_whatever_the_inputs_are(real, tmp_path, inputs):
+    """Losing this: a network learns the label of one storm with the inputs of another."""
+    run = find_runs(real)[0]
+    rows = pd.read_csv(run.table, dtype=str)
+    statistics = [schema.column(*pair) for pair in product(schema.FIELDS, schema.STATISTICS)]
+    rows[statistics] = rows[statistics].to_numpy()[::-1]
+    rows.to_csv(run.table, index=False)
+    config = table(real, inputs=list(inputs))
+    refused(tmp_path, config, str(run.table), "the row belongs to another patch")
 
 
 def test_files_of_two_runs_are_refused(real, tmp_path):

@@ -126,7 +126,11 @@ def export(
     ],
     folder: Annotated[Path, typer.Argument(help="Folder to write; must not exist.")],
     format: Annotated[
-        Format, typer.Option(help="NumPy arrays under the 2019 names, NetCDF or Zarr.")
+        Format,
+        typer.Option(
+            help="NumPy arrays under the 2019 names (balanced copies, _new, where [balance] makes "
+            "some), NetCDF or Zarr."
+        ),
     ] = Format.npy,
 ) -> None:
     """Write a study's prepared data as files for other tools."""
@@ -138,6 +142,12 @@ def export(
         written = chosen.export(folder, format.value, watcher)
     for file in written:
         typer.echo(f"Wrote: {file}")
+    if format is Format.npy and not any(file.stem.endswith("_new") for file in written):
+        method = chosen.file.balance.method
+        typer.echo(
+            f"No train_norm_2d_new and train_out_new: balance.method is {method!r}, which makes no "
+            "balanced copies."
+        )
 
 
 @data_app.command()

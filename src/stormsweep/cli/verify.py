@@ -77,6 +77,7 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
     from stormsweep.results.audit import looked
     from stormsweep.results.facts import study as study_facts
     from stormsweep.study.choice import threshold_source
+    from stormsweep.study.held_out import leak
     from stormsweep.study.protocol import why_no_skill
 
     if recorded:
@@ -112,6 +113,10 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
         )
     if looked(study.directory):
         typer.echo("An audit of this study has scored the test part too.")
+    groups = about.get("groups")  # in the first journals, a number
+    names = groups if isinstance(groups, dict) else {}
+    if why := leak(study.file.data, names, study.file.validation.group_by):
+        typer.echo(f"The test part is not of unseen cases: {why}.")
     if study.summary().synthetic:
         typer.echo("The data are synthetic (the twin): no score is one of real storms.")
     typer.echo(f"Model and predictions: {study.directory / 'model'}")

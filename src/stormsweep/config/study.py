@@ -52,6 +52,8 @@ GROUPED_SPLITS = ("grouped", "stratified-grouped", "chronological")
 ONE_WAY_SPLITS = ("chronological", "consecutive")
 #: Keys of ``[data]`` that choose among storms.
 STORM_KEYS = ("first_date", "last_date", "missing")
+#: What storms are predicted for unless another target is named: strong rotation.
+_ROTATION = "RVORT1_MAX_future"
 
 
 def _no_bool(value: Any) -> Any:
@@ -140,8 +142,8 @@ class DataTable(Table):
     label_from: Literal["mask", "patch"] = "mask"
     """Storms: greatest target value over the storm's own cells (as in 2019) or the whole patch."""
     threshold: Real | None = None
-    """The event is a target above this. Unset: 0.005 for storms; else the target is 0 or 1
-    already."""
+    """The event is a target above this. Unset: 0.005 (s-1) for ``RVORT1_MAX_future`` of storms, but
+    for none of their other targets; else the target is 0 or 1 already."""
     event: Literal[">", ">="] = ">"
     """Whether a target equal to the threshold is an event (``>=``) or not (``>``)."""
     first_date: Annotated[dt.date, BeforeValidator(_date)] | None = None
@@ -159,7 +161,8 @@ class DataTable(Table):
     """Cases of this date and later are the test set, not touched by the search. Unset: 2015-01-01
     for storms; else `test_fraction` says what is kept."""
     test_fraction: Annotated[Real, Field(ge=0, lt=1)] = 0.0
-    """Without dates: share of the cases (whole groups of ``group_by``) kept as the test set."""
+    """Without dates: share of the cases kept as the test set: whole groups of ``group_by``, or
+    single cases where that is ``none``; these are like those of their group that train."""
     cache: Path = Path("data")
     """Folder for the twin's files and for prepared arrays."""
 
@@ -175,10 +178,12 @@ class DataTable(Table):
         if self.source in STORM_SOURCES:
             storm_defaults: dict[str, Any] = {
                 "inputs": ["REFL_COM_curr", "U10_curr", "V10_curr"],
-                "target": "RVORT1_MAX_future",
-                "threshold": 0.005,
+                "target": _ROTATION,
                 "test_from": dt.date(2015, 1, 1),
             }
+            if self.target in (None, _ROTATION):
+                # In s-1: of other targets it would be another event altogether.
+                storm_defaults["threshold"] = 0.005
             for key, value in storm_defaults.items():
                 if getattr(self, key) is None:
                     object.__setattr__(self, key, value)

@@ -188,14 +188,33 @@ def input_blocks(path: Path, columns: Sequence[str]) -> Iterator[NDArray[np.floa
     DataError
         In one line, if a column is missing, or a value is missing or not a number.
     """
+    for block in row_blocks(path, columns):
+        yield block[list(columns)].to_numpy(np.float64).astype(np.float32)
+
+
+def row_blocks(
+    path: Path, numbers: Sequence[str], texts: Sequence[str] = ()
+) -> Iterator[pd.DataFrame]:
+    """Read columns of a new table, in blocks of rows; see `input_blocks`.
+
+    Parameters
+    ----------
+    path : Path
+        The table.
+    numbers, texts : sequence of str
+        Columns of numbers, and those that are taken as they are written.
+
+    Yields
+    ------
+    pandas.DataFrame
+    """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    header = _header(path)
-    for name in columns:
-        if name not in header:
-            raise DataError(f"{path}: column {name!r} is missing{nearest(name, header)}")
-    for block in _blocks(path, list(columns)):
-        yield block[list(columns)].to_numpy(np.float64).astype(np.float32)
+    known = header(path)
+    for name in (*numbers, *texts):
+        if name not in known:
+            raise DataError(f"{path}: column {name!r} is missing{nearest(name, known)}")
+    yield from _blocks(path, list(numbers), texts)
 
 
 def input_array(path: Path, name: str, shape: Sequence[int]) -> NDArray[np.float32]:
@@ -273,9 +292,9 @@ def _find(config: DataTable) -> _Tables:
         if getattr(config, key) is None:
             raise DataError(f'data.{key}: missing; source = "csv" needs it')
     folder, pattern, paths = _files(_given_path(config))
-    columns = _header(paths[0])
+    columns = header(paths[0])
     for path in paths[1:]:
-        _same_columns(path, _header(path), paths[0], columns)
+        _same_columns(path, header(path), paths[0], columns)
     target = str(config.target)
     _known(target, columns, "data.target", paths[0])
     for group, column in config.groups.items():
@@ -304,7 +323,14 @@ def _files(path: Path) -> tuple[Path, str | None, tuple[Path, ...]]:
     return folder, pattern, found
 
 
-def _header(path: Path) -> tuple[str, ...]:
+def header(path: Path) -> tuple[str, ...]:
+    """Return the columns of a table.
+
+    Raises
+    ------
+    DataError
+        If it is no table.
+    """
     return tuple(str(name) for name in next(_read(path, nrows=0)).columns)
 
 

@@ -56,7 +56,7 @@ def draw(rng: np.random.Generator, storms: Storms) -> Fields:
         + 0.6 * _smooth(rng, n, SIDE, 8)
         - _c(storms.cold_pool) * (0.65 * pool + 0.35 * echo)
     )
-    vorticity, hail = _next_hour(rng, storms, refl, mask, echo, core_x, core_y, vortex)
+    vorticity, hail = _next_hour(rng, storms, mask, echo, core_x, core_y, vortex)
     weight = refl * mask
     total = weight.sum(axis=(1, 2), dtype="f8")
     # Binary fractions, well below what a forecast field means, so that the files pack better.
@@ -198,7 +198,6 @@ def _wind(
 def _next_hour(
     rng: np.random.Generator,
     s: Storms,
-    refl: Array,
     mask: npt.NDArray[np.bool_],
     echo: Array,
     core_x: Array,

@@ -68,7 +68,8 @@ def choose_inputs(asked: Sequence[str], target: str) -> Inputs:
     Raises
     ------
     DataError
-        If a name is unknown, twice there, of the hour that is predicted, or both kinds are mixed.
+        If a name is unknown, twice there, of the hour that is predicted or of the target itself, or
+        both kinds are mixed.
 
     Examples
     --------
@@ -98,6 +99,11 @@ def choose_inputs(asked: Sequence[str], target: str) -> Inputs:
         raise DataError(
             f"data.inputs: {next(iter(fields))!r} is a weather field and {next(iter(columns))!r} a "
             "column of the table; all must be of one kind"
+        )
+    if of_target := {schema.column(target, one) for one in schema.STATISTICS} & columns.keys():
+        raise DataError(
+            f"data.inputs: {min(of_target)!r} is of {target}, the target, in the same hour, and "
+            "would tell the model the answer; name columns of other fields only"
         )
     if columns:
         return Inputs("columns", tuple(columns.values()))

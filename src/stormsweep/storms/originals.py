@@ -50,7 +50,7 @@ def originals(
     """Look cases up in the patch files, if these are still where the data were prepared from.
 
     A case is the patch of its track whose input fields are those that were prepared: nothing relies
-    on rows being in the same order.
+    on rows being in the same order. Missing values of other patches do not matter.
 
     Parameters
     ----------
@@ -79,7 +79,9 @@ def originals(
             continue
         rows = [row for row, own in enumerate(run_dates) if own == run_date]
         try:
-            with PatchFile(path, names, manifest["target"]["name"], date=date) as file:
+            with PatchFile(
+                path, names, manifest["target"]["name"], date=date, allow_missing=True
+            ) as file:
                 _look_up(file, rows, tracks, inputs, looked)
         except DataError:
             continue  # changed since: there is nothing to look up

@@ -190,7 +190,11 @@ def _check_settings(config: DataTable) -> None:
     if config.test_fraction:
         raise DataError("data.test_fraction: storms are split by date; use data.test_from")
     if config.threshold is None:
-        raise DataError("data.threshold: not given; storms need one, such as 0.005 (1/s)")
+        units = schema.PHYSICAL_UNITS[str(config.target)]
+        raise DataError(
+            f"data.threshold: not given; the target {config.target} needs one, in {units}: only "
+            "RVORT1_MAX_future has a default"
+        )
 
 
 def _chosen(config: DataTable, folder: Path, found: Sequence[RunFiles]) -> list[RunFiles]:

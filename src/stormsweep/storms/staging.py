@@ -184,10 +184,8 @@ def _cases(
 ) -> Iterator[tuple[slice, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[np.bool_]]]:
     """Yield rows, inputs, target values, and where all of them are there."""
     from_mask = job.target.label_from != "patch"
-    if from_mask and job.inputs.kind == "columns":
-        # All of it stands in the table: no field need be unpacked.
-        yield slice(0, reader.count), reader.columns, reader.mask_max, reader.complete
-        return
+    # Where the table has all that is wanted, the target's field is read all the same: nothing else
+    # tells that a row of the right track and step is that of another storm.
     for block in reader.blocks():
         inputs = block.inputs if job.inputs.kind == "fields" else reader.columns[block.rows]
         values = block.mask_max if from_mask else block.patch_max

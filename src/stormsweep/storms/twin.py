@@ -29,9 +29,9 @@ LEAST_PATCHES = 100
 MOST_PATCHES = schema.ARCHIVE_BEFORE + schema.ARCHIVE_AFTER
 _BEFORE = tuple(date for date in schema.RUN_DATES if date < schema.SPLIT_DATE)
 _AFTER = tuple(date for date in schema.RUN_DATES if date >= schema.SPLIT_DATE)
-#: Patches a run, and the fewest runs before and from 2015, however few the patches.
 #: The archive's patches of the first run, and of the next four together.
 _FIRST, _NEXT_FOUR = 1_472, 4_009
+#: Patches a run, and the fewest runs before and from 2015, however few the patches.
 _RUN_PATCHES, _LEAST_BEFORE, _LEAST_AFTER = 150, 12, 6
 
 Progress = Callable[[int, int], None]

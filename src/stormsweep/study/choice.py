@@ -14,6 +14,7 @@ from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
 from stormsweep.results.summary import Summary, summary
 from stormsweep.study.delivery import FOLDER, is_of
+from stormsweep.study.held_out import check_test_part, unscorable
 
 #: The threshold where no fold has one: that of the more likely of two outcomes.
 _EVEN = 0.5
@@ -81,7 +82,8 @@ def choose(
     Raises
     ------
     UserError
-        If there is no test part, nothing to choose from, or the study is not finished.
+        If there is no test part, it is of one class, there is nothing to choose from, or the study
+        is not finished.
     """
     known = looks(entries)
     if known and not again:
@@ -93,6 +95,7 @@ def choose(
             f"{directory}: the study keeps no cases as a test part, so nothing can be verified; "
             "set data.test_from or data.test_fraction in another study"
         )
+    check_test_part(facts.study(entries).data, directory)
     best = look.best
     if best is None:
         raise UserError(_nothing(directory, look))
@@ -177,10 +180,12 @@ def stops(epochs: int, most: int = 8) -> tuple[int, ...]:
 
 
 def awaits_look(entries: Sequence[Entry]) -> bool:
-    """Tell whether the search is done, and there is a test part that nobody has looked at."""
+    """Tell whether the search is done, and there is a test part to score that nobody looked at."""
     look = summary(entries)
     whole = look.finished and look.best is not None and look.best.complete
-    return whole and bool(facts.study(entries).data.get("test")) and not of_kind(entries, Verified)
+    data = facts.study(entries).data
+    scorable = bool(data.get("test")) and not unscorable(data)
+    return whole and scorable and not of_kind(entries, Verified)
 
 
 def _nothing(directory: Path, look: Summary) -> str:

@@ -85,8 +85,8 @@ def predict(
         Of a verified study.
     sources : sequence of Path
         Patch files in the archive's format (no tables needed; the target may be missing) for a
-        study of storms, tables with the same input columns for ``csv``, an ``.npz`` file with the
-        same array for ``npz``.
+        study of storms; where its inputs are columns, tables (no patch files needed). Tables with
+        the same input columns for ``csv``, an ``.npz`` file with the same array for ``npz``.
     output : Path
         The file to write.
     overwrite : bool
@@ -106,7 +106,7 @@ def predict(
     """
     facts = read_facts(directory / FOLDER)
     _check_output(output, sources, overwrite)
-    reader = _reader(facts)
+    reader = _reader(facts, sources)
     counts = [reader.count(path) for path in sources]
     if not sum(counts):
         raise DataError(f"{sources[0]}: there is no case in it")
@@ -344,6 +344,18 @@ class _Tables(_Reader):
             first += len(values)
 
 
+class _StormRows(_Reader):
+    places = True
+
+    def read(self, path: Path) -> Iterator[Cases]:
+        from stormsweep.storms.rows import storm_rows
+
+        first = 0
+        for values, places in storm_rows(path, self._names):
+            yield Cases(first, values, places)
+            first += len(values)
+
+
 class _Arrays(_Reader):
     def read(self, path: Path) -> Iterator[Cases]:
         from stormsweep.data.tables import input_array
@@ -353,12 +365,16 @@ class _Arrays(_Reader):
             yield Cases(first, values[first : first + 4096], {})
 
 
-def _reader(facts: dict[str, Any]) -> _Reader:
+def _reader(facts: dict[str, Any], sources: Sequence[Path]) -> _Reader:
     source = facts["source"]
     kinds: dict[str, type[_Reader]] = {"csv": _Tables, "npz": _Arrays}
-    # Storms by the statistics of their tables are rows of a table like others.
-    storms = _Storms if len(facts["input_shape"]) == 3 else _Tables
-    kinds |= dict.fromkeys(STORM_SOURCES, storms)
+    if source in STORM_SOURCES:
+        kinds[source] = _Storms
+        if len(facts["input_shape"]) == 1:
+            from stormsweep.storms.rows import has_places
+
+            # By the statistics of their tables; a table may hold the inputs alone.
+            kinds[source] = _StormRows if all(map(has_places, sources)) else _Tables
     if source not in kinds:
         raise UserError(
             f"predict: the study's data come from the function {source!r}, so Stormsweep cannot "

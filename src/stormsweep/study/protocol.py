@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from stormsweep.data.folds import Split, folds
 from stormsweep.data.prepared import Part
 from stormsweep.data.split import as_date, unknown_group
 from stormsweep.errors import DataError
+from stormsweep.study.held_out import leak, telling
 from stormsweep.work import Augmentation, Protocol
 
 #: Metrics that cases of one class alone can be scored with.
@@ -49,14 +50,21 @@ def _augmentation(table: AugmentTable) -> Augmentation | None:
     return Augmentation(table.method, table.rotate_degrees, table.flip, copies)
 
 
-def flaws(study: StudyFile) -> list[str]:
+def flaws(study: StudyFile, manifest: Mapping[str, Any] | None = None) -> list[str]:
     """Say what makes the validation of a study other than honest, one line each.
+
+    Parameters
+    ----------
+    study : StudyFile
+        The study.
+    manifest : mapping, optional
+        Of its prepared data; without it, groups that a function brings are not known.
 
     Returns
     -------
     list of str
         Empty where no copy, no group and, for storms, no track and no run date is on both sides
-        of a fold, and what is scored is in its natural balance.
+        of a fold or of the test part's border, and what is scored is in its natural balance.
     """
     validation, method, found = study.validation, study.balance.method, []
     first = study.balance.scope == "before-split"
@@ -71,14 +79,21 @@ def flaws(study: StudyFile) -> list[str]:
             'balance.scope = "before-split": the validation is balanced too, so that CSI, average '
             "precision and Brier score are not those of the natural frequency of events"
         )
-    groups = ("run_date", "track") if study.data.source in STORM_SOURCES else study.data.groups
+    groups: Collection[str] = study.data.groups
+    drawn_by = validation.group_by
+    if manifest is not None:
+        groups, drawn_by = manifest["groups"], manifest["split"].get("group", "none")
+    elif study.data.source in STORM_SOURCES:
+        groups = ("run_date", "track")
     if not validation.grouped and groups:
-        found.append(f"{split}: cases of one {next(iter(groups))} are on both sides of a fold")
+        found.append(f"{split}: cases of one {telling(groups)} are on both sides of a fold")
     elif "run_date" in groups and validation.group_by != "run_date":
         found.append(
             f'validation.group_by = "{validation.group_by}": other cases of the same run date '
             "are on the other side of a fold"
         )
+    if leaking := leak(study.data, groups, drawn_by):
+        found.append(leaking)
     return found
 
 

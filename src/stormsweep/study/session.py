@@ -256,7 +256,7 @@ class Session:
                 data.part("train"), list(self._about.folds), file.validation.group_by
             ),
             split=str(file.validation.split),
-            flaws=flaws(file),
+            flaws=flaws(file, data.manifest),
             rounds=file.validation.rounds,
             objectives=list(file.search.objectives),
         )

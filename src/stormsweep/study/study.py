@@ -279,7 +279,8 @@ class Study:
     ) -> list[Path]:
         """Write the study's data for other tools; see `stormsweep.data.export.export`.
 
-        The balanced arrays of ``npy`` follow ``[balance]``, drawn from the whole training part.
+        The balanced arrays of ``npy`` follow ``[balance]``, drawn from the whole training part; its
+        methods ``none`` and ``class-weight`` make none.
 
         Returns
         -------
@@ -447,6 +448,7 @@ class Study:
             On Ctrl-C; everything finished is kept.
         """
         from stormsweep.study.execute import never
+        from stormsweep.study.held_out import unscorable
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.notebook import usual_watcher
         from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
@@ -459,7 +461,8 @@ class Study:
         self.check()
         if gone:
             watcher.note(f"site {file.site.use}: {gone}; jobs wait in the queue.")
-        for flaw in flaws(file) if self._audited is None else ():
+        said = flaws(file)
+        for flaw in said if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
         with self._kept.made(), DriverLock(self.directory) as lock:
             self._kept.refuse_edits()
@@ -474,6 +477,12 @@ class Study:
                 self._check_source()
                 self._staff(plan).prepare()
             data = self._audited or self.prepare(watcher)
+            # Groups that a function brings are not known before.
+            for flaw in flaws(file, data.manifest) if self._audited is None else ():
+                if flaw not in said:
+                    watcher.note(f"The validation is not honest: {flaw}.")
+            if why := unscorable(data.summary()):
+                watcher.note(f"The study can be run, but not verified: {why}.")
             part = data.part("train")
             folds = fold_rows(part, protocol_of(file))
             check_metric(part, folds, file.search.metric)
@@ -620,7 +629,8 @@ class Study:
         Raises
         ------
         UserError
-            If there is no test part, no configuration to verify, or the study is not finished.
+            If there is no test part, it is of one class, there is no configuration to verify, or
+            the study is not finished.
         RunError
             If the model cannot be trained on the whole training part.
         StudyInterrupted

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stormsweep.errors import DataError
+from stormsweep.study.audit import audit
 from stormsweep.study.study import Study
 from stormsweep.study.watching import Silent
 
@@ -181,6 +182,10 @@ def test_what_only_the_data_tell_is_said_before_anything_is_trained(tmp_path: Pa
     leaking, unscorable = notes
     assert "cases of one run_date are on both sides of a fold" in leaking
     assert "not verified: the event happened in 0 of 10 cases of the test part" in unscorable
+    # An audit would train every protocol, and score none.
+    with pytest.raises(DataError, match="0 of 10 cases of the test part"):
+        audit(Study.from_toml(study, tmp_path / "runs"))
+    assert not (tmp_path / "runs" / "digits" / "audit").exists()
 
 
 def test_an_unknown_group(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from stormsweep.errors import DataError, StudyFileError
 from stormsweep.files import within_group, write_json
 from stormsweep.records import RunFailed
 from stormsweep.results.facts import planned_configurations
+from stormsweep.study.held_out import check_test_part, leak
 from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
 from stormsweep.study.study import Study
 from stormsweep.work import Hyperparameters, identity
@@ -150,7 +151,8 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
     StudyFileError
         If there is no such configuration.
     DataError
-        If the study has no test part, or its own protocol cannot be carried out.
+        If the study has no test part or one of a single class, or its own protocol cannot be
+        carried out.
     """
     from stormsweep.results.audit import FILE, FOLDER, flattery
     from stormsweep.study.watching import Silent
@@ -161,6 +163,13 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
     if not data.manifest["parts"]["test"]["count"]:
         raise DataError(
             f"{study.path}: data.test_from: not given; an audit compares with a test part"
+        )
+    check_test_part(data.summary(), study.path)
+    drawn = data.manifest["split"].get("group", "none")
+    if why := leak(study.file.data, data.manifest["groups"], drawn):
+        watcher.note(
+            f"The test part is not of unseen cases: {why}; what protocols flatter comes out too "
+            "small."
         )
     # One layout for all protocols: their scores are to be compared.
     listed = possible(variants(study.without_trial().file, chosen), data.part("train"), watcher)

@@ -131,6 +131,8 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     assert begun.allotment["inside"]
     assert begun.allotment["walltime_seconds"] == 15 * 60
     assert 0 <= begun.allotment["queued_seconds"] < 600
+    # Data are prepared once: no later job starts as slowly.
+    assert 0 < begun.allotment["prepared_seconds"] < begun.allotment["held_seconds"]
     ready = [one for one in of_kind(entries, WorkerEvent) if one.event == "ready"]
     assert {one.processor for one in ready} == {machine.processor()}
     # The job's nodes are charged from its first second to its last; the report is after the end

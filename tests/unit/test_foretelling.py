@@ -82,6 +82,17 @@ def test_a_submitted_job_waited_and_not_the_steps_that_it_was_granted_at_once() 
     assert unknown.waits == {}
 
 
+
+def test_data_that_the_first_job_prepared_are_no_start_up() -> None:
+    """Losing this: each simulated worker of all later jobs begins forty minutes late."""
+    job = {"scheduler": "slurm", "nodes": 1, "inside": True, "held_seconds": 2420.0}
+    first = dataclasses.replace(begun(1, "big"), allotment=job | {"prepared_seconds": 2400.0})
+    records: list[Any] = [(2420.0, first)]
+    records += [(2421.0, NodeEvent(1, "1", event)) for event in ("asked", "granted")]
+    records.append((2428.0, WorkerEvent(1, "w-1-0", "ready", "n", 1)))
+    known = around([Entry(when, record) for when, record in records])
+    assert known.starts == {"big": (28.0,)}
+
 @pytest.mark.parametrize(
     ("start", "seconds", "each"),
     [(4.0, 20.0, 0.01), (0.0, 20.0, 0.002), (4.0, 2000.0, 0.002)],

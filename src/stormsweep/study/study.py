@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -476,7 +477,9 @@ class Study:
             if left:
                 self._check_source()
                 self._staff(plan).prepare()
+            prepares = time.monotonic()
             data = self._audited or self.prepare(watcher)
+            prepared = time.monotonic() - prepares
             # Groups that a function brings are not known before.
             for flaw in flaws(file, data.manifest) if self._audited is None else ():
                 if flaw not in said:
@@ -507,6 +510,7 @@ class Study:
                 search=found.search,
                 reached=before.reached,
                 dropped=found.dropped,
+                prepared_seconds=prepared,
             )
             with self._kept.logging():
                 staff = self._staff(plan)

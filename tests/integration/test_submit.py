@@ -461,6 +461,20 @@ def test_wrong_use_is_one_line_and_leaves_nothing(
     assert not queue(slurm)
 
 
+@pytest.mark.parametrize("verb", ["submit", "run"])
+def test_what_the_study_file_asks_of_a_site_is_refused_by_its_key(
+    slurm: MiniSlurm, tmp_path: Path, verb: str
+) -> None:
+    """Losing this: an option is blamed that was not given."""
+    write_site(tmp_path)
+    study = digits_study(tmp_path, **TINY, site="nodes = 3")
+    done = called(tmp_path, verb, study, "--site", "mine")
+    said = f"{study}: site.nodes: given 3; partition 'batch' has 2 that fit"
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    done = called(tmp_path, verb, study, "--site", "mine", "--nodes", "4")
+    assert "--nodes: given 4; partition 'batch' has 2 that fit" in done.stderr
+
+
 def test_a_study_that_the_job_would_refuse_is_refused_here(
     slurm: MiniSlurm, tmp_path: Path, digits: Path
 ) -> None:

@@ -82,7 +82,6 @@ def test_a_submitted_job_waited_and_not_the_steps_that_it_was_granted_at_once() 
     assert unknown.waits == {}
 
 
-
 def test_data_that_the_first_job_prepared_are_no_start_up() -> None:
     """Losing this: each simulated worker of all later jobs begins forty minutes late."""
     job = {"scheduler": "slurm", "nodes": 1, "inside": True, "held_seconds": 2420.0}
@@ -92,6 +91,7 @@ def test_data_that_the_first_job_prepared_are_no_start_up() -> None:
     records.append((2428.0, WorkerEvent(1, "w-1-0", "ready", "n", 1)))
     known = around([Entry(when, record) for when, record in records])
     assert known.starts == {"big": (28.0,)}
+
 
 @pytest.mark.parametrize(
     ("start", "seconds", "each"),

@@ -107,9 +107,8 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> str:
     commands.needed()
     if not isinstance(commands, Slurm):
         return ""
-    site = found.site.model_copy(update={"nodes": place.nodes[1]})
-    given = {**found.given, **({"nodes": "--nodes"} if place.asked is not None else {})}
-    return asked_of_slurm(found._replace(site=site, given=given), script, commands).away
+    found = found._replace(site=found.site.model_copy(update={"nodes": place.nodes[1]}))
+    return asked_of_slurm(found, script, commands).away
 
 
 def asked_of_slurm(found: Found, script: str, commands: Slurm) -> Answer:

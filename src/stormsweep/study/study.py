@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
-from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
 from stormsweep.files import sha256, within_group
@@ -835,17 +834,13 @@ class Study:
             remember(place.found, self.directory, place.inside, place.asked)
 
     def _place(self) -> Place | None:
-        from stormsweep.study.places import place_of
+        from stormsweep.study.places import asked_for, place_of
 
         if self._at is not None:
             return self._at
-        site, nodes = self.file.site, self._nodes
-        walltime, said = self._walltime, "--walltime"
-        if nodes is None and site.nodes is not None and site.use != LOCAL:
-            nodes = site.nodes, site.nodes
-        if walltime is None and site.use != LOCAL:
-            walltime, said = site.walltime, f"{self.path}: site.walltime"
-        return place_of(site.use, self.path, self.directory, nodes, walltime, said)
+        site = self.file.site
+        asked = asked_for(site, self.path, site.use, self._nodes, self._walltime)
+        return place_of(site.use, self.path, self.directory, asked)
 
     def check_site(self) -> str:
         """See whether the study can run on its site, as far as can be seen before it does.

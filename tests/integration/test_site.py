@@ -278,6 +278,29 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
     nothing_is_left(slurm, folder)
 
 
+def test_nodes_that_are_jobs_of_their_own_are_judged_one_by_one(
+    slurm: MiniSlurm, folder: Path
+) -> None:
+    """Losing this: a study is refused, or said to wait, whose jobs Slurm begins at once."""
+    study = digits_study(folder)
+
+    def said(nodes: str) -> tuple[int, str]:
+        done = called(folder, "run", study, "--site", "two", "--nodes", nodes, "--dry-run")
+        return done.returncode, done.stderr
+
+    slurm.run("scontrol", "update", "partitionname=batch", "maxnodes=1")
+    try:
+        assert said("2") == (0, "")
+        assert said("1:2") == (0, "")
+        code, refused = said("1:3")
+        assert (code, "--nodes: given 3; partition 'batch' has 2 that fit" in refused) == (2, True)
+    finally:
+        slurm.run("scontrol", "update", "partitionname=batch", "maxnodes=unlimited")
+    slurm.run("scontrol", "update", "nodename=n2013-1", "state=drain", "reason=disk")
+    assert said("1:2") == (0, "")
+    assert "jobs would wait in the queue: 1 of the 2 nodes" in said("2")[1]
+
+
 @pytest.mark.slow
 def test_a_search_that_learns_has_as_many_nodes_as_it_may(folder: Path, slurm: MiniSlurm) -> None:
     """Losing this: the second node, let go when the first worker of the first one is there."""

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from stormsweep.results.journal import of_kind, read
 from stormsweep.scaling import timings
 from stormsweep.scaling.accounts import account
 from stormsweep.study.directory import study_key
+from stormsweep.study.study import Study
 from tests.pbs.fake import FakePbs
 from tests.slurm.cluster import MiniSlurm
 
@@ -267,7 +269,8 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
     """Losing this: "1 node waits in the queue", for days, and nobody knows what for."""
     slurm.run("scontrol", "update", "nodename=n2013-1", "state=drain", "reason=disk")
     space = "learning_rate = [0.01]\nbatch_size = [32]\nepochs = [2]"
-    study = digits_study(folder, search__space=space)
+    data = f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ncache = "{folder}/data"'
+    study = digits_study(folder, data=data + "\ntest_fraction = 0.2", search__space=space)
     gone = "1 of the 2 nodes that fit are down or drained (n2013-1)"
     script = called(folder, "run", study, "--site", "two", "--dry-run")
     assert script.stderr == f"stormsweep: jobs would wait in the queue: {gone}\n"
@@ -275,6 +278,20 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
     assert done.returncode == 0, done.stderr
     assert f"site two: {gone}; jobs wait in the queue.\n" in done.stderr
     assert {one.host for one in events(folder / "runs" / "digits")} == {"n2013-2"}
+    # A verification has one worker, for which the other node is there; and then none is.
+    assert Study.from_toml(folder / "runs" / "digits").check_site((1, 1)) == ""
+    slurm.run("scontrol", "update", "nodename=n2013-2", "state=drain", "reason=disk")
+    gone = "2 of the 2 nodes that fit are down or drained (n2013-1, n2013-2)"
+    verify = start(folder, "verify", folder / "runs" / "digits")
+    assert verify.stderr is not None
+    # It would wait for ever.
+    ends = threading.Timer(90, verify.kill)
+    ends.start()
+    line = f"site two: {gone}; jobs wait in the queue.\n"
+    assert line in verify.stderr
+    ends.cancel()
+    verify.send_signal(signal.SIGINT)
+    verify.communicate(timeout=60)
     nothing_is_left(slurm, folder)
 
 

@@ -459,8 +459,7 @@ class Study:
         gone = self.check_site()
         refuse_if_busy(self.directory)
         self.check()
-        if gone:
-            watcher.note(f"site {file.site.use}: {gone}; jobs wait in the queue.")
+        self._note_away(watcher, gone)
         said = flaws(file)
         for flaw in said if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
@@ -648,13 +647,15 @@ class Study:
         from stormsweep.study.verify import Verification
 
         watcher = watcher or usual_watcher()
-        self.check_site()
+        # One worker trains the best configuration.
+        gone = self.check_site(nodes=(1, 1))
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):
             return choice
         check_engine(self.file)
         refuse_if_busy(self.directory)
         self._kept.refuse_edits()
+        self._note_away(watcher, gone)
         try:
             with DriverLock(self.directory) as lock:
                 # Another driver may have been quicker.
@@ -842,8 +843,18 @@ class Study:
         asked = asked_for(site, self.path, site.use, self._nodes, self._walltime)
         return place_of(site.use, self.path, self.directory, asked)
 
-    def check_site(self) -> str:
+    def _note_away(self, watcher: Watcher, gone: str) -> None:
+        """Say what is out of service that jobs wait for."""
+        if gone:
+            watcher.note(f"site {self.file.site.use}: {gone}; jobs wait in the queue.")
+
+    def check_site(self, nodes: tuple[int, int] | None = None) -> str:
         """See whether the study can run on its site, as far as can be seen before it does.
+
+        Parameters
+        ----------
+        nodes : tuple of int and int, optional
+            Nodes there are to be at least, and at most; none: as many as the study has.
 
         Returns
         -------
@@ -863,4 +874,6 @@ class Study:
         # A job that runs was taken by its scheduler, which need not be asked again.
         if place is None or place.inside:
             return ""
+        if nodes is not None:
+            place = replace(place, nodes=nodes)
         return refuse_unfit(place, self.directory, self._staff(self.plan()).script())

@@ -275,8 +275,34 @@ def test_advice_names_no_nodes_and_no_time_that_the_partition_does_not_have(
         # One is too small; one that is down comes back.
         assert [machine.nodes for machine in family] == [1, 2, 3]
         assert {machine.walltime for machine in family} == {7200.0}
-        assert not any("not known here" in note for note in outlook.beyond(family[0]))
-        assert not any("partition" in note for note in outlook.beyond(family[0]))
+        notes = [
+            note for note in outlook.beyond(family[0]) if "here" in note or "partition" in note
+        ]
+        # It may be the partition of another cluster.
+        limits = "have 3 nodes and take 02:00:00"
+        assert notes == [f"partition 'batch' lets a job {limits} at most here"]
+    roomy = site(tmp_path, partition="batch", workers_per_node=4, walltime="01:00:00")
+    (family,) = outlook.machines.families([roomy], 2)
+    assert not any("partition" in note for note in outlook.beyond(family[0]))
+
+
+def test_it_is_said_whose_limit_on_the_time_of_jobs_was_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: advice for jobs of two hours that are said to be of three."""
+    study = study_in(tmp_path, more='[site]\nwalltime = "03:00:00"\n')
+    outlook = Outlook(study)
+    mine = site(tmp_path, partition="batch", workers_per_node=4)
+    slurm_says(tmp_path, monkeypatch, f"cat <<'end'\n{NODES}end")
+    ((machine, *_),) = outlook.machines.families([mine], 2)
+    longer = outlook.machines.on(mine, 1)
+    assert (machine.walltime, longer.walltime) == (2 * 3600, 3 * 3600)
+    said = "jobs are to take 03:00:00 at most, as the study file says (site.walltime)"
+    of_partition = "partition 'batch' lets a job take 02:00:00 at most here"
+    notes = outlook.beyond(machine)
+    assert (said in notes, of_partition in notes) == (False, True)
+    notes = outlook.beyond(longer)
+    assert (said in notes, of_partition in notes) == (True, False)
 
 
 @pytest.mark.parametrize("sinfo", ["exit 1", "echo 'x*|up|1:00|1|n1|8|16000|idle|(null)|(null)'"])
@@ -291,7 +317,7 @@ def test_where_nobody_says_how_many_nodes_there_are_a_note_does(
     assert family[-1].nodes > 3
     assert any("--most-nodes" in note for note in outlook.beyond(family[0]))
     told = Outlook(study_in(tmp_path))
-    told.machines.families([mine], 2)
+    (family,) = told.machines.families([mine], 2)
     assert not any("--most-nodes" in note for note in told.beyond(family[0]))
 
 

@@ -120,8 +120,9 @@ class SessionBegun:
         have work), ``cores_per_node`` (that are charged: all of a node that is exclusive),
         ``gpus_per_node``, ``walltime_seconds``, ``workers_per_node``, ``threads_per_worker``,
         ``price_per_core_hour``, ``price_per_gpu_hour``; ``inside``: whether the nodes are those of
-        the driver's own job, which had run for ``held_seconds`` when the session began, and waited
-        in the queue for ``queued_seconds``. Empty in journals of 0.1.
+        the driver's own job, which had run for ``held_seconds`` when the session began, of which
+        data took ``prepared_seconds``, and waited in the queue for ``queued_seconds``. Empty in
+        journals of 0.1.
     opened : float
         When the first tasks could be given out; 0 in journals of 0.1.
     driver_seconds : float

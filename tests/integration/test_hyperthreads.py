@@ -24,13 +24,14 @@ pytestmark = pytest.mark.cluster
 JOB = """
 import sys, time
 from pathlib import Path
+from stormsweep.study.staff import _memory_of_the_job
 from stormsweep.cluster.launchers import StepLauncher, own_job
 launcher = StepLauncher(*own_job(), int(sys.argv[1]), Path(sys.argv[2]))
 says = "scontrol show job $SLURM_JOB_ID; scontrol show step $SLURM_JOB_ID.$SLURM_STEP_ID; "
 launcher.start("1", ["bash", "-c", says + 'echo "hint=$SLURM_HINT per task=$SLURM_CPUS_PER_TASK"'])
 while not (ended := launcher.ended()):
     time.sleep(0.1)
-print(ended)
+print(ended, f"memory={_memory_of_the_job() * 1024:.0f}M")
 """
 
 
@@ -65,6 +66,9 @@ def test_a_core_is_a_core_for_jobs_and_steps_unless_hyperthreads_are_taken_for_c
     assert f" CPUs={count} Tasks=1 Name=node-1 " in said
     assert f"hint={'' if taken else 'nomultithread'} per task=2" in said
     assert "srun: " not in said
+    # Of each processor that the job may use, whichever way they are counted.
+    assert "mem=2000M,node=1" in said
+    assert "memory=2000M" in said
 
 
 def test_more_workers_than_cores_are_refused_with_what_would_take_them(

@@ -35,6 +35,8 @@ class Processes:
         self.waiting: dict[str, Sequence[str]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.stopped: list[str] = []
+        #: Whether it knows nothing of those that failed, as a PBS without history.
+        self.forgets = False
 
     def places(self) -> int:
         return 100
@@ -52,8 +54,9 @@ class Processes:
 
     def ended(self) -> Mapping[str, Ended]:
         gone = {name: one.poll() for name, one in self.processes.items()}
+        failed = Ended("cancelled", "not known any more", known=False) if self.forgets else None
         found = {
-            name: Ended() if code == 0 else Ended("killed", f"exit code {code}")
+            name: Ended() if code == 0 else failed or Ended("killed", f"exit code {code}")
             for name, code in gone.items()
             if code is not None
         }
@@ -285,11 +288,13 @@ def test_what_cannot_be_copied_to_a_node_is_read_from_afar(
     assert not copies.exists()
 
 
+@pytest.mark.parametrize("forgets", [False, True])
 def test_an_agent_that_cannot_go_on_says_why_and_is_not_asked_for_again(
-    begin: Callable[..., Watched], tmp_path: Path, gpu_tool: Path
+    begin: Callable[..., Watched], tmp_path: Path, gpu_tool: Path, forgets: bool
 ) -> None:
     (gpu_tool / "go").touch()
     launcher = Processes(tmp_path, running=1)
+    launcher.forgets = forgets
     watched = begin(launcher, 1, 1, gpus=True, workers=99)
     watched.until(lambda: any(isinstance(event, PoolBroken) for event in watched.events))
     reason = next(event.reason for event in watched.events if isinstance(event, PoolBroken))

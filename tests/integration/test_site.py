@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from stormsweep.results.journal import of_kind, read
 from stormsweep.scaling import timings
 from stormsweep.scaling.accounts import account
 from stormsweep.study.directory import study_key
+from stormsweep.study.study import Study
 from tests.pbs.fake import FakePbs
 from tests.slurm.cluster import MiniSlurm
 
@@ -267,7 +269,8 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
     """Losing this: "1 node waits in the queue", for days, and nobody knows what for."""
     slurm.run("scontrol", "update", "nodename=n2013-1", "state=drain", "reason=disk")
     space = "learning_rate = [0.01]\nbatch_size = [32]\nepochs = [2]"
-    study = digits_study(folder, search__space=space)
+    data = f'source = "npz"\npath = "digits.npz"\ntarget = "labels"\ncache = "{folder}/data"'
+    study = digits_study(folder, data=data + "\ntest_fraction = 0.2", search__space=space)
     gone = "1 of the 2 nodes that fit are down or drained (n2013-1)"
     script = called(folder, "run", study, "--site", "two", "--dry-run")
     assert script.stderr == f"stormsweep: jobs would wait in the queue: {gone}\n"
@@ -275,7 +278,44 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
     assert done.returncode == 0, done.stderr
     assert f"site two: {gone}; jobs wait in the queue.\n" in done.stderr
     assert {one.host for one in events(folder / "runs" / "digits")} == {"n2013-2"}
+    # A verification has one worker, for which the other node is there; and then none is.
+    assert Study.from_toml(folder / "runs" / "digits").check_site((1, 1)) == ""
+    slurm.run("scontrol", "update", "nodename=n2013-2", "state=drain", "reason=disk")
+    gone = "2 of the 2 nodes that fit are down or drained (n2013-1, n2013-2)"
+    verify = start(folder, "verify", folder / "runs" / "digits")
+    assert verify.stderr is not None
+    # It would wait for ever.
+    ends = threading.Timer(90, verify.kill)
+    ends.start()
+    line = f"site two: {gone}; jobs wait in the queue.\n"
+    assert line in verify.stderr
+    ends.cancel()
+    verify.send_signal(signal.SIGINT)
+    verify.communicate(timeout=60)
     nothing_is_left(slurm, folder)
+
+
+def test_nodes_that_are_jobs_of_their_own_are_judged_one_by_one(
+    slurm: MiniSlurm, folder: Path
+) -> None:
+    """Losing this: a study is refused, or said to wait, whose jobs Slurm begins at once."""
+    study = digits_study(folder)
+
+    def said(nodes: str) -> tuple[int, str]:
+        done = called(folder, "run", study, "--site", "two", "--nodes", nodes, "--dry-run")
+        return done.returncode, done.stderr
+
+    slurm.run("scontrol", "update", "partitionname=batch", "maxnodes=1")
+    try:
+        assert said("2") == (0, "")
+        assert said("1:2") == (0, "")
+        code, refused = said("1:3")
+        assert (code, "--nodes: given 3; partition 'batch' has 2 that fit" in refused) == (2, True)
+    finally:
+        slurm.run("scontrol", "update", "partitionname=batch", "maxnodes=unlimited")
+    slurm.run("scontrol", "update", "nodename=n2013-1", "state=drain", "reason=disk")
+    assert said("1:2") == (0, "")
+    assert "jobs would wait in the queue: 1 of the 2 nodes" in said("2")[1]
 
 
 @pytest.mark.slow

@@ -131,6 +131,8 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     assert begun.allotment["inside"]
     assert begun.allotment["walltime_seconds"] == 15 * 60
     assert 0 <= begun.allotment["queued_seconds"] < 600
+    # Data are prepared once: no later job starts as slowly.
+    assert 0 < begun.allotment["prepared_seconds"] < begun.allotment["held_seconds"]
     ready = [one for one in of_kind(entries, WorkerEvent) if one.event == "ready"]
     assert {one.processor for one in ready} == {machine.processor()}
     # The job's nodes are charged from its first second to its last; the report is after the end
@@ -457,6 +459,20 @@ def test_wrong_use_is_one_line_and_leaves_nothing(
     assert said in done.stderr
     assert not (tmp_path / "runs").exists()
     assert not queue(slurm)
+
+
+@pytest.mark.parametrize("verb", ["submit", "run"])
+def test_what_the_study_file_asks_of_a_site_is_refused_by_its_key(
+    slurm: MiniSlurm, tmp_path: Path, verb: str
+) -> None:
+    """Losing this: an option is blamed that was not given."""
+    write_site(tmp_path)
+    study = digits_study(tmp_path, **TINY, site="nodes = 3")
+    done = called(tmp_path, verb, study, "--site", "mine")
+    said = f"{study}: site.nodes: given 3; partition 'batch' has 2 that fit"
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    done = called(tmp_path, verb, study, "--site", "mine", "--nodes", "4")
+    assert "--nodes: given 4; partition 'batch' has 2 that fit" in done.stderr
 
 
 def test_a_study_that_the_job_would_refuse_is_refused_here(

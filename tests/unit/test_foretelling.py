@@ -82,6 +82,17 @@ def test_a_submitted_job_waited_and_not_the_steps_that_it_was_granted_at_once() 
     assert unknown.waits == {}
 
 
+def test_data_that_the_first_job_prepared_are_no_start_up() -> None:
+    """Losing this: each simulated worker of all later jobs begins forty minutes late."""
+    job = {"scheduler": "slurm", "nodes": 1, "inside": True, "held_seconds": 2420.0}
+    first = dataclasses.replace(begun(1, "big"), allotment=job | {"prepared_seconds": 2400.0})
+    records: list[Any] = [(2420.0, first)]
+    records += [(2421.0, NodeEvent(1, "1", event)) for event in ("asked", "granted")]
+    records.append((2428.0, WorkerEvent(1, "w-1-0", "ready", "n", 1)))
+    known = around([Entry(when, record) for when, record in records])
+    assert known.starts == {"big": (28.0,)}
+
+
 @pytest.mark.parametrize(
     ("start", "seconds", "each"),
     [(4.0, 20.0, 0.01), (0.0, 20.0, 0.002), (4.0, 2000.0, 0.002)],
@@ -264,8 +275,34 @@ def test_advice_names_no_nodes_and_no_time_that_the_partition_does_not_have(
         # One is too small; one that is down comes back.
         assert [machine.nodes for machine in family] == [1, 2, 3]
         assert {machine.walltime for machine in family} == {7200.0}
-        assert not any("not known here" in note for note in outlook.beyond(family[0]))
-        assert not any("partition" in note for note in outlook.beyond(family[0]))
+        notes = [
+            note for note in outlook.beyond(family[0]) if "here" in note or "partition" in note
+        ]
+        # It may be the partition of another cluster.
+        limits = "have 3 nodes and take 02:00:00"
+        assert notes == [f"partition 'batch' lets a job {limits} at most here"]
+    roomy = site(tmp_path, partition="batch", workers_per_node=4, walltime="01:00:00")
+    (family,) = outlook.machines.families([roomy], 2)
+    assert not any("partition" in note for note in outlook.beyond(family[0]))
+
+
+def test_it_is_said_whose_limit_on_the_time_of_jobs_was_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: advice for jobs of two hours that are said to be of three."""
+    study = study_in(tmp_path, more='[site]\nwalltime = "03:00:00"\n')
+    outlook = Outlook(study)
+    mine = site(tmp_path, partition="batch", workers_per_node=4)
+    slurm_says(tmp_path, monkeypatch, f"cat <<'end'\n{NODES}end")
+    ((machine, *_),) = outlook.machines.families([mine], 2)
+    longer = outlook.machines.on(mine, 1)
+    assert (machine.walltime, longer.walltime) == (2 * 3600, 3 * 3600)
+    said = "jobs are to take 03:00:00 at most, as the study file says (site.walltime)"
+    of_partition = "partition 'batch' lets a job take 02:00:00 at most here"
+    notes = outlook.beyond(machine)
+    assert (said in notes, of_partition in notes) == (False, True)
+    notes = outlook.beyond(longer)
+    assert (said in notes, of_partition in notes) == (True, False)
 
 
 @pytest.mark.parametrize("sinfo", ["exit 1", "echo 'x*|up|1:00|1|n1|8|16000|idle|(null)|(null)'"])
@@ -280,7 +317,7 @@ def test_where_nobody_says_how_many_nodes_there_are_a_note_does(
     assert family[-1].nodes > 3
     assert any("--most-nodes" in note for note in outlook.beyond(family[0]))
     told = Outlook(study_in(tmp_path))
-    told.machines.families([mine], 2)
+    (family,) = told.machines.families([mine], 2)
     assert not any("--most-nodes" in note for note in told.beyond(family[0]))
 
 

@@ -54,9 +54,9 @@ class Launcher:
         self.started.append(name)
         return f"job {name}"
 
-    def end(self, name: str, failure: str = "", reason: str = "left") -> None:
+    def end(self, name: str, failure: str = "", reason: str = "left", known: bool = True) -> None:
         self.alive.remove(name)
-        self.ends[name] = Ended(failure, reason)
+        self.ends[name] = Ended(failure, reason, known=known)
 
     def ended(self) -> Mapping[str, Ended]:
         ends, self.ends = self.ends, {}
@@ -88,13 +88,13 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 class Told:
     """A keeper at work, and what it tells."""
 
-    def __init__(self, launcher: Launcher, least: int, most: int) -> None:
+    def __init__(self, launcher: Launcher | JobLauncher, least: int, most: int) -> None:
         self.events: queue.Queue[NodeChanged | NodesOver | PoolBroken] = queue.Queue()
         self.keeper = Keeper(
             launcher,
             lambda name: ["agent", name],
             self.events.put,
-            lambda name, end: launcher.said.get(name, end),
+            lambda name, end: getattr(launcher, "said", {}).get(name, end),
             lambda: None,
             least,
             most,
@@ -109,7 +109,7 @@ class Told:
 def begin() -> Iterator[Callable[..., Told]]:
     begun: list[Told] = []
 
-    def start(launcher: Launcher, least: int, most: int) -> Told:
+    def start(launcher: Launcher | JobLauncher, least: int, most: int) -> Told:
         begun.append(Told(launcher, least, most))
         return begun[-1]
 
@@ -233,6 +233,19 @@ def test_nodes_that_end_before_any_work_are_asked_for_a_few_times_only(
     until(lambda: any(isinstance(event, PoolBroken) for event in told.all()))
     time.sleep(0.1)
     assert len(launcher.started) == kept._MOST_FAILURES
+
+
+def test_a_scheduler_that_forgets_all_its_jobs_at_one_stroke_ends_no_study(
+    begin: Callable[..., Told],
+) -> None:
+    """Losing this: a study that a slurmctld takes with it which was killed, and is back."""
+    launcher = Launcher()
+    told = begin(launcher, 9, 9)
+    until(lambda: len(launcher.alive) == 9)
+    for name in list(launcher.alive):
+        launcher.end(name, "cancelled", "not known any more", known=False)
+    until(lambda: len(launcher.started) == 18)
+    assert not any(isinstance(event, PoolBroken) for event in told.all())
 
 
 def test_while_others_work_a_no_of_the_scheduler_ends_nothing(begin: Callable[..., Told]) -> None:
@@ -425,6 +438,26 @@ def test_how_a_job_ended_is_said_in_our_words(
     assert launcher.ended() == {}
 
 
+def test_jobs_whose_end_nobody_knows_are_asked_for_a_few_times_only(
+    begin: Callable[..., Told], jobs: tuple[JobLauncher, Queue], tmp_path: Path
+) -> None:
+    """Losing this: on a PBS without job history, a set-up line that fails has no last job."""
+    launcher, waiting = jobs
+    launcher.look = lambda: setattr(launcher, "_due", 0.0)  # type: ignore[method-assign]
+    waiting.jobs = lambda ids: {}  # type: ignore[method-assign]
+    (tmp_path / "slurm-15.out").write_text("module: command not found\n")
+    told = begin(launcher, 1, 1)
+    found: list[NodeChanged | NodesOver | PoolBroken] = []
+    until(lambda: bool(found.extend(told.all())) or any(isinstance(o, PoolBroken) for o in found))
+    assert isinstance(found[-1], PoolBroken)
+    assert found[-1].reason == (
+        "job 15: Slurm does not know the job any more; the last line of slurm-15.out: "
+        "module: command not found"
+    )
+    time.sleep(0.1)
+    assert len(waiting.known) == 2 + kept._MOST_FAILURES
+
+
 def test_a_job_that_slurm_forgot_is_given_up_after_some_looks(
     jobs: tuple[JobLauncher, Queue],
 ) -> None:
@@ -433,7 +466,8 @@ def test_a_job_that_slurm_forgot_is_given_up_after_some_looks(
     del waiting.known["12"]
     before, found = waiting.asked, {}
     until(lambda: bool(found.update(launcher.ended())) or bool(found))
-    assert found == {"1": Ended("cancelled", "Slurm does not know the job any more")}
+    reason = "Slurm does not know the job any more"
+    assert found == {"1": Ended("cancelled", reason, known=False)}
     assert waiting.asked - before == 3
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormsweep.errors import UserError
+from stormsweep.errors import DataError, UserError
 from stormsweep.neighbours.export import export
 from stormsweep.neighbours.foreign import foreign_points, import_points
 from stormsweep.neighbours.points import Point, known_points, read_points, write_points
@@ -23,6 +23,8 @@ from stormsweep.search.proposals import Known
 from tests.journals import simulate
 
 RAY = Path(__file__).parents[1] / "foreign" / "ray-tune-2.60"
+#: Trials that report every second epoch; a scheduler stopped all but the first.
+RAY_ASHA = RAY.with_name("ray-tune-2.60-asha")
 SPACE = {"batch_size": [256, 1024], "learning_rate": [0.001, 0.01], "epochs": [2, 4]}
 
 names = st.text(min_size=1, max_size=8).filter(lambda name: name != "epochs")
@@ -319,13 +321,17 @@ def test_ray_tunes_torn_results_and_tables_are_read(tmp_path: Path) -> None:
     ]
 
 
-def ray_folder(folder: Path, trials: list[tuple[int, int]]) -> Path:
-    """Write the results of trials: the epochs each was meant to have, and how many it reported."""
+def ray_folder(folder: Path, trials: list[tuple[int, int]], stopped: tuple[int, ...] = ()) -> Path:
+    """Write the results of trials: the epochs each was meant to have, and how many it reported.
+
+    Ray says of those whose numbers are in `stopped` that it ended them.
+    """
     for number, (epochs, results) in enumerate(trials):
         trial = folder / f"train_{number}"
         trial.mkdir(parents=True)
         (trial / "params.json").write_text(json.dumps({"lr": number, "epochs": epochs}))
-        lines = ({"roc_auc": n / 10, "training_iteration": n} for n in range(1, results + 1))
+        lines = [{"roc_auc": n / 10, "training_iteration": n} for n in range(1, results + 1)]
+        lines[-1]["done"] = number in stopped
         (trial / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
 
@@ -339,6 +345,24 @@ def test_a_ray_tune_trial_counts_for_the_epochs_that_it_was_trained(tmp_path: Pa
     assert [p.epochs for p in foreign_points(once, Wanted()).points] == [8, 4]
     both = foreign_points(tmp_path, Wanted()).points
     assert [p.epochs for p in both] == [8, 1, 4, 8, 4]
+
+
+def test_the_results_of_a_ray_tune_trial_are_its_epochs_only_where_one_has_as_many(
+    tmp_path: Path,
+) -> None:
+    """Losing this: who reports every tenth epoch teaches that a tenth of them does it."""
+    tenths = ray_folder(tmp_path / "tenths", [(100, 10), (50, 5), (100, 3), (1, 1)], stopped=(2,))
+    found = foreign_points(tenths, Wanted())
+    assert ([p.epochs for p in found.points], found.unsure) == ([100, 50, 1], 1)
+    found = foreign_points(RAY_ASHA, Wanted(scores={"roc_auc": "val_auc"}))
+    assert ([p.epochs for p in found.points], found.unsure) == ([8], 3)
+    # None was trained to its end: Ray ended all, or somebody ended Ray.
+    for most, stopped in ((50, (0, 1)), (40, ())):
+        early = ray_folder(tmp_path / str(most), [(100, 37), (100, most)], stopped)
+        found = foreign_points(early, Wanted())
+        assert ([p.epochs for p in found.points], found.unsure) == ([], 2)
+    with pytest.raises(DataError, match="2 were stopped after nobody knows how many epochs"):
+        import_points(early, tmp_path / "p.jsonl")
 
 
 @pytest.mark.parametrize("name", ["error.txt", "error.pkl"])

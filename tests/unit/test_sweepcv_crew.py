@@ -35,6 +35,8 @@ def test_as_many_work_on_a_site_as_were_asked_for(
     found = crew.crew("two", n_jobs, tmp_path / "kept")
     assert found.place is not None
     assert (found.workers, found.place.nodes[1], found.per_node) == (workers, nodes, per_node)
+    # What is said of them if there are fewer.
+    assert (found.place.found.key("nodes") == "n_jobs, in nodes") == (n_jobs not in (None, -1))
 
 
 @pytest.mark.parametrize("name", ["my search (1)", "größe", "a" * 200])

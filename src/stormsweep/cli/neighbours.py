@@ -91,6 +91,10 @@ def import_(
         typer.echo(f"Passed over: {done.passed_over} that failed or have not ended")
     if done.not_finite:
         typer.echo(f"Passed over: {done.not_finite} with hyperparameters that are infinite or NaN")
+    if done.unsure:
+        typer.echo(
+            f"Passed over: {done.unsure} that were stopped after nobody knows how many epochs"
+        )
     typer.echo(f"Written: {output}")
 
 

@@ -42,11 +42,15 @@ class Ended:
         One line.
     seconds : float
         How long it was ours, as its scheduler says; 0: it does not say.
+    known : bool
+        Whether anybody says that it ended so. False: its scheduler does not know it any more, which
+        is nobody's fault where it had work, and may be that of its site where it had none.
     """
 
     failure: str = ""
     reason: str = "left"
     seconds: float = 0.0
+    known: bool = True
 
 
 class Launcher(Protocol):
@@ -128,6 +132,8 @@ class Keeper:
         self._number = 0
         #: Nodes in a row that ended before work by a fault, and what came to nothing otherwise too.
         self._failures = self._misses = 0
+        #: How many nodes had been asked for when one was last counted whose end nobody knows.
+        self._forgotten = 0
         self._next = 0.0
         self._broken: NodesOver | PoolBroken | None = None
         self._told = False
@@ -339,7 +345,7 @@ class Keeper:
         detail = f"{node.what}: {end.reason}"
         self._tell(NodeChanged(name, "ended", end.failure, detail, end.seconds))
         if not node.ready and node.leaving is None:
-            self._failed(detail, end.failure)
+            self._failed(int(name), detail, end)
 
     def _not_started(self, trouble: SchedulerError | UserError) -> None:
         """Ask again later, or no more where there is nothing and the scheduler says no."""
@@ -352,14 +358,20 @@ class Keeper:
         if refused and not there:
             self._broken = self._broken or PoolBroken(why)
 
-    def _failed(self, why: str, failure: str) -> None:
+    def _failed(self, number: int, why: str, end: Ended) -> None:
         """Ask again later for a node that ended before any work, or no more."""
         self._later(why)
-        self._failures += failure not in _PASSES
+        if end.known:
+            self._failures += end.failure not in _PASSES
+        elif number > self._forgotten:
+            # A PBS without history tells no end: nodes that fail would be asked for for ever. All
+            # that were asked for by now count once: a slurmctld that is killed forgets them all.
+            self._failures += 1
+            self._forgotten = self._number
         with self._lock:
             working = any(node.ready for node in self._nodes.values())
         # While others work there is time: what is wrong may pass.
-        if not working and (failure == "no-gpu" or self._failures >= _MOST_FAILURES):
+        if not working and (end.failure == "no-gpu" or self._failures >= _MOST_FAILURES):
             self._broken = self._broken or PoolBroken(why)
 
     def _later(self, why: str) -> None:

@@ -302,9 +302,9 @@ class JobLauncher:
                 self.look()
             elif job is None:
                 # One that slurmctld forgot when it was killed may run on; its agent is told to go.
-                found[name] = Ended(
-                    "cancelled", f"{self._scheduler.name} does not know the job any more"
-                )
+                reason = f"{self._scheduler.name} does not know the job any more"
+                reason += last_words(self._log(asked.id))
+                found[name] = Ended("cancelled", reason, known=False)
             elif job.over:
                 found[name] = self._end(asked.id, job)
             elif asked.ran and job.state == "PENDING":
@@ -359,10 +359,12 @@ class JobLauncher:
         if job.state == "COMPLETED":
             return Ended(seconds=ran)
         failure = _FAILURES.get(job.state, "killed")
-        log_file = self._logs / f"{self._site.scheduler}-{id}.out"
-        last = last_words(log_file) if failure in ("killed", "out-of-memory") else ""
+        last = last_words(self._log(id)) if failure in ("killed", "out-of-memory") else ""
         reason = f" ({job.reason})" if job.reason else ""
         return Ended(failure, f"{self._scheduler.name} says {job.state}{reason}{last}", ran)
+
+    def _log(self, id: str) -> Path:
+        return self._logs / f"{self._site.scheduler}-{id}.out"
 
 
 def _ago(granted: dict[str, float]) -> dict[str, float]:

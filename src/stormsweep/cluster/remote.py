@@ -222,9 +222,10 @@ class RemotePool(DaskPool):
         return said if time.monotonic() - when < _FAREWELL_SECONDS else None
 
     def _end_of(self, node: str, end: Ended) -> Ended:
-        """Return how a node ended: its agent knows more than that it ended with an error."""
+        """Return how a node ended: its agent knows more than that it is gone, or failed."""
         said = self._farewell(node)
-        return Ended(*said) if said is not None and end.failure in ("", "killed") else end
+        asked = end.failure in ("", "killed") or not end.known
+        return Ended(*said) if said is not None and asked else end
 
     def _explained(self, name: str, lost: _Unexplained, failure: str, reason: str) -> None:
         del self._unexplained[name]

@@ -60,6 +60,8 @@ def import_points(
     found = foreign_points(source, Wanted(study, scores or {}, names or {}))
     if not found.points:
         odd = f"; those of {found.not_finite} are infinite or NaN" if found.not_finite else ""
+        if found.unsure:
+            odd += f"; {found.unsure} were stopped after nobody knows how many epochs"
         raise DataError(
             f"{source}: {found.source}: no trial in it has hyperparameters to import{odd}"
         )

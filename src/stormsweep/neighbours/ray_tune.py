@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,27 @@ _RAYS_OWN = frozenset(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What there is of a trial; `epochs` is what it was meant to be trained for."""
+
+    path: Path
+    rest: dict[str, Any]
+    epochs: int | None
+    last: dict[str, Any] | None
+
+    @property
+    def results(self) -> int:
+        """How many results it had, by the last of them; 0: it does not say."""
+        done = (self.last or {}).get("training_iteration")
+        return done if type(done) is int else 0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether Ray ended it: a scheduler, or a criterion; else it was done, or interrupted."""
+        return str((self.last or {}).get("done")) == "True"
+
+
 def ray_points(folder: Path, wanted: Wanted) -> Imported:
     """Read the folder of an experiment, of a trial, or one that holds experiments.
 
@@ -29,26 +52,30 @@ def ray_points(folder: Path, wanted: Wanted) -> Imported:
     DataError, UserError
         In one line, if it is none, or nobody says which result is which score.
     """
-    trials = sorted({path.parent for path in folder.rglob("params.json")})
-    if not trials:
+    folders = sorted({path.parent for path in folder.rglob("params.json")})
+    if not folders:
         raise DataError(
             f"{folder}: is neither a study's directory nor a result folder of Ray Tune: "
             "no params.json in it"
         )
     points: list[Point] = []
-    passed = odd = 0
+    passed = odd = unsure = 0
     numbers: dict[str, None] = {}
-    results = {trial: _last_result(trial) for trial in trials}
-    # Where all report but once, at their end, a result is no epoch.
-    often = {trial.parent for trial, last in results.items() if _iterations(last) > 1}
-    for trial, last in results.items():
-        point = named(dict(_flat(_read_json(trial / "params.json"))), wanted)
-        rest, epochs = apart(point)
-        if not rest or last is None or _failed(trial):
+    trials = [_read(folder, wanted) for folder in folders]
+    mates: dict[Path, list[_Trial]] = defaultdict(list)
+    for trial in trials:
+        mates[trial.path.parent].append(trial)
+    for trial in trials:
+        rest, last = trial.rest, trial.last
+        if not rest or last is None or _failed(trial.path):
             passed += 1
             continue
         if not finite(rest):
             odd += 1
+            continue
+        whole = _whole(trial, mates[trial.path.parent])
+        if whole is None:
+            unsure += 1
             continue
         numbers.update({name: None for name, v in last.items() if _is_number(v)})
         scores = {
@@ -56,10 +83,9 @@ def ray_points(folder: Path, wanted: Wanted) -> Imported:
             for ours, called in (wanted.scores or {n: n for n in last if is_score(n)}).items()
             if _is_number(last.get(called))
         }
-        if (done := _iterations(last)) >= 1:
-            # A scheduler's stop is no other end than one's own.
-            epochs = scored_at(epochs, done, whole=trial.parent not in often)
-        origin = f"ray-tune: {trial.parent.name}, trial {last.get('trial_id', trial.name)}"
+        epochs = scored_at(trial.epochs, trial.results, whole)
+        name = last.get("trial_id", trial.path.name)
+        origin = f"ray-tune: {trial.path.parent.name}, trial {name}"
         points.append(Point(rest, epochs, 1, scores, origin))
     if points and not any(point.scores for point in points):
         own = (name for name in numbers if not name.startswith("config/"))
@@ -68,13 +94,38 @@ def ray_points(folder: Path, wanted: Wanted) -> Imported:
             f"{folder}: nobody says which result is which score; say so with --metric "
             f"roc_auc=NAME; there are: {', '.join(known) or 'none'}"
         )
-    return Imported(points, f"Ray Tune, {len(trials)} trials", passed, odd)
+    return Imported(points, f"Ray Tune, {len(trials)} trials", passed, odd, unsure)
 
 
-def _iterations(result: Mapping[str, Any] | None) -> int:
-    """Return how many results a trial had by one of them; 0: it does not say."""
-    done = (result or {}).get("training_iteration")
-    return done if type(done) is int else 0
+def _read(folder: Path, wanted: Wanted) -> _Trial:
+    point = named(dict(_flat(_read_json(folder / "params.json"))), wanted)
+    return _Trial(folder, *apart(point), _last_result(folder))
+
+
+def _whole(trial: _Trial, mates: Sequence[_Trial]) -> bool | None:
+    """Tell whether a trial has its score after all the epochs that it was meant to have.
+
+    Parameters
+    ----------
+    trial : _Trial
+        The trial.
+    mates : sequence of _Trial
+        All of its experiment.
+
+    Returns
+    -------
+    bool or None
+        False: after as many as it has results; None: nobody knows.
+    """
+    if trial.epochs is None or trial.results < 1 or all(mate.results <= 1 for mate in mates):
+        return True
+    if any(mate.results == mate.epochs for mate in mates if mate.results > 1):
+        return False
+    # They report every tenth epoch, say; or none was trained to its end. Of one that Ray stopped,
+    # or that has fewer results than its like, nobody knows how many epochs a result is.
+    most = max(mate.results for mate in mates if mate.epochs == trial.epochs)
+    ended = trial.results == most and not trial.stopped and trial.epochs % trial.results == 0
+    return True if ended else None
 
 
 def _failed(trial: Path) -> bool:

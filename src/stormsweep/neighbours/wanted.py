@@ -51,12 +51,15 @@ class Imported:
         hyperparameters.
     not_finite : int
         Trials with a hyperparameter that is infinite or NaN, passed over too.
+    unsure : int
+        Trials that were stopped after nobody knows how many epochs, passed over too.
     """
 
     points: list[Point]
     source: str
     passed_over: int
     not_finite: int = 0
+    unsure: int = 0
 
     @property
     def scored(self) -> int:

@@ -45,7 +45,8 @@ class Around:
     ----------
     start_up : tuple of float
         Seconds until a worker was ready, from the begin of its session, or from when its node was
-        granted; the first process of each worker.
+        granted; the first process of each worker. In the driver's own job from the job's begin,
+        less what data took: they are prepared once, and then there for all jobs.
     starts : mapping of str to tuple of float
         The same, for each site where any was ready.
     waits : mapping of str to Wait
@@ -133,7 +134,7 @@ def _starts(entries: Sequence[Entry]) -> tuple[dict[str, list[float]], dict[str,
     for entry in entries:
         match entry.record:
             case SessionBegun(site=site, allotment=given):
-                begun, tried = entry.time - float(given.get("held_seconds", 0.0)), 0.0
+                begun, tried = entry.time - _starting_seconds(given), 0.0
                 asked, granted, seen = {}, {}, set()
                 inside = bool(given.get("inside"))
                 own = int(given["nodes"]) if inside else 0
@@ -155,6 +156,12 @@ def _starts(entries: Sequence[Entry]) -> tuple[dict[str, list[float]], dict[str,
             case _:
                 pass
     return starts, waits
+
+
+def _starting_seconds(given: Mapping[str, Any]) -> float:
+    """Return how long the driver's own job had been starting when its session began."""
+    held, prepared = given.get("held_seconds", 0.0), given.get("prepared_seconds", 0.0)
+    return max(0.0, float(held) - float(prepared))
 
 
 def durations(

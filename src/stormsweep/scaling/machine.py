@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stormsweep.config.sites import Site
@@ -59,6 +59,9 @@ class Machine:
         As the site charges; None: not known.
     max_jobs : int
         Of a chain.
+    notes : tuple of str
+        What nobody knows of it, and what limits it beside its site; one line each. It is the same
+        machine whatever is said.
     """
 
     name: str = "local"
@@ -75,6 +78,7 @@ class Machine:
     price_per_core_hour: float | None = None
     price_per_gpu_hour: float | None = None
     max_jobs: int = 100
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def workers(self) -> int:

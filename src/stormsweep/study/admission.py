@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,9 +108,12 @@ def refuse_unfit(place: Place, directory: Path, script: str) -> str:
     commands.needed()
     if not isinstance(commands, Slurm):
         return ""
-    site = found.site.model_copy(update={"nodes": place.nodes[1]})
-    given = {**found.given, **({"nodes": "--nodes"} if place.asked is not None else {})}
-    return asked_of_slurm(found._replace(site=site, given=given), script, commands).away
+    # Each node is a job of its own: so many nodes are to be there, whatever one job may have.
+    least, most = (
+        found._replace(site=found.site.model_copy(update={"nodes": count})) for count in place.nodes
+    )
+    partition = fitting(most, commands, apart=True)
+    return _answer(most, script, commands, partition, away(least.site, partition)).away
 
 
 def asked_of_slurm(found: Found, script: str, commands: Slurm) -> Answer:
@@ -136,7 +140,11 @@ def asked_of_slurm(found: Found, script: str, commands: Slurm) -> Answer:
         If Slurm is in trouble.
     """
     partition = fitting(found, commands)
-    gone = away(found.site, partition)
+    return _answer(found, script, commands, partition, away(found.site, partition))
+
+
+def _answer(found: Found, script: str, commands: Slurm, partition: Partition, gone: str) -> Answer:
+    """Return what sbatch says of a job; `gone` is out of service that it would wait for."""
     try:
         start = expected(commands.test_only(script, Path.cwd()))
     except SlurmError as error:
@@ -148,15 +156,24 @@ def asked_of_slurm(found: Found, script: str, commands: Slurm) -> Answer:
     return Answer(start if partition.state == "up" else "", gone)
 
 
-def fitting(found: Found, commands: Slurm) -> Partition:
+def fitting(found: Found, commands: Slurm, apart: bool = False) -> Partition:
     """Return the partition of a site's jobs, which has what they ask for.
+
+    Parameters
+    ----------
+    found, commands : Found, Slurm
+        As for `asked_of_slurm`.
+    apart : bool
+        Whether each node is a job of its own, so that no limit on the nodes of a job counts.
 
     Raises
     ------
     StudyFileError
-        If it has not; parameters and the other errors are those of `asked_of_slurm`.
+        If it has not; the other errors are those of `asked_of_slurm`.
     """
     partitions = commands.partitions()
+    if apart:
+        partitions = {name: replace(one, most_nodes=None) for name, one in partitions.items()}
     wrong = misfit(found.site, partitions)
     if wrong is not None:
         key, why = wrong

@@ -197,7 +197,7 @@ class Outlook:
             )
         if machine.name != LOCAL and machine.wait.median <= 0:
             notes.append("waiting in the queue is not counted (--queue-wait)")
-        return notes + self.machines.unknown(machine)
+        return [*notes, *machine.notes]
 
 
 def _model_of(run: Run) -> str:

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.cluster import machine as this_machine
-from stormsweep.cluster.partitions import Partition, most_nodes
+from stormsweep.cluster.partitions import Partition, clock, most_nodes
 from stormsweep.config.sites import LOCAL, Found, Site
 from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import UserError
@@ -57,10 +57,6 @@ class Machines:
     ) -> None:
         self._study, self._runs, self._threads = study, runs, threads
         self._around, self._said = around, said
-        #: Sites of which nobody said how many nodes there are.
-        self._uncounted: set[str] = set()
-        #: Sites that machines were made of, with the longest time of a job there.
-        self._longest: dict[str, tuple[Found, float]] = {}
 
     def local(self, workers: int | None, threads: int | None) -> Machine:
         """Return this machine in a layout; what is not given is as in the study file.
@@ -157,10 +153,10 @@ class Machines:
         layout = site.model_copy(update={"workers_per_node": per_node, "threads_per_worker": own})
         shared = self._shared(found.name) | {"wait": self._wait_on(found.name)}
         machine = Machine.from_site(found.name, layout, nodes=nodes, **shared)
-        own_limit = self._study.file.site.walltime
-        limits = [machine.walltime, longest, *([walltime_seconds(own_limit)] if own_limit else [])]
-        self._longest[found.name] = found, min(limits)
-        return replace(machine, walltime=min(limits))
+        asked = self._study.file.site.walltime
+        limits = [machine.walltime, longest, *([walltime_seconds(asked)] if asked else [])]
+        machine = replace(machine, walltime=min(limits))
+        return replace(machine, notes=tuple(self._notes(found, machine)))
 
     def _wait_on(self, name: str) -> Wait:
         if self._said.wait is not None:
@@ -199,39 +195,47 @@ class Machines:
                 useful = math.ceil(self._runs / machine.workers_per_node)
                 most = asked or min(MOST_NODES, max(2, 2 * useful))
                 there = 0 if partition is None else _nodes_there(found.site, machine, partition)
+                notes = [*machine.notes]
+                if partition is not None:
+                    free = self.on(found, nodes=1, threads=threads).walltime
+                    notes += _lets(partition, there if there < most else 0, longest < free)
                 if not there and asked is None:
-                    self._uncounted.add(found.name)
+                    notes.append(
+                        f"how many nodes {found.name} has is not known here (--most-nodes): up to "
+                        f"{MOST_NODES} are tried"
+                    )
+                machine = replace(machine, notes=tuple(notes))
                 made.append(advice.sized(machine, min(most, there or most)))
         return made
 
-    def unknown(self, machine: Machine) -> list[str]:
-        """Return what nobody knows of a machine, or the study has otherwise, one line each."""
-        notes = []
+    def _notes(self, found: Found, machine: Machine) -> Iterator[str]:
+        """Say what nobody knows of a machine, and that the study lets jobs take less time."""
+        asked, site = self._study.file.site.walltime, found.site.walltime
         if math.isnan(machine.cores_per_node):
-            notes.append(
+            yield (
                 f"nodes of {machine.name} are exclusive, and core-hours are not known without its "
                 "cores_per_node in sites.toml"
             )
-        if machine.name in self._uncounted:
-            notes.append(
-                f"how many nodes {machine.name} has is not known here (--most-nodes): up to "
-                f"{MOST_NODES} are tried"
-            )
-        if machine.name in self._longest:
-            notes += self._time_of_jobs(*self._longest[machine.name])
-        return notes
-
-    def _time_of_jobs(self, found: Found, longest: float) -> Iterator[str]:
-        """Say what is not as the site has it, or not known, of how long jobs may take."""
-        own, site = self._study.file.site.walltime, found.site.walltime
-        if math.isinf(longest):
+        if math.isinf(machine.walltime):
             yield (
                 f"{found.name} has no walltime in sites.toml: what its partition lets jobs take, "
                 "by default and at most, was not counted"
             )
-        elif own is not None and (site is None or walltime_seconds(own) < walltime_seconds(site)):
+        elif asked is None or walltime_seconds(asked) > machine.walltime:
+            return
+        elif site is None or walltime_seconds(asked) < walltime_seconds(site):
             allowed = "" if site is None else f", though {found.name} allows {site}"
-            yield f"jobs are to take {own} at most, as the study file says (site.walltime){allowed}"
+            says = "as the study file says (site.walltime)"
+            yield f"jobs are to take {asked} at most, {says}{allowed}"
+
+
+def _lets(partition: Partition, nodes: int, time: bool) -> list[str]:
+    """Say what a partition limits: whoever foretells a study of elsewhere sees one of its name."""
+    parts = [f"have {nodes} node{'' if nodes == 1 else 's'}"] if nodes else []
+    if time and partition.longest is not None:
+        parts.append(f"take {clock(partition.longest)}")
+    here = f"partition {partition.name!r} lets a job {' and '.join(parts)} at most here"
+    return [here] if parts else []
 
 
 def _nodes_there(site: Site, machine: Machine, partition: Partition) -> int:

@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stormsweep.config.sites import LOCAL, Found, locate_site
+from stormsweep.config.study import SiteChoice
 from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.files import write_json
@@ -69,6 +70,55 @@ class Place:
                 "processors; engine.use = 'tensorflow' is faster there"
             )
         return ""
+
+
+class AskedFor(NamedTuple):
+    """What is asked of a site for a study, and where that was said.
+
+    Attributes
+    ----------
+    nodes : tuple of int and int, or None
+        At least, and at most; None: as many as the site says.
+    walltime : str or None
+        Of each job; None: as long as the site says.
+    said : tuple of str and str
+        Where either was said, for messages.
+    """
+
+    nodes: tuple[int, int] | None = None
+    walltime: str | None = None
+    said: tuple[str, str] = ("--nodes", "--walltime")
+
+
+def asked_for(
+    site: SiteChoice, path: Path, name: str, nodes: tuple[int, int] | None, walltime: str | None
+) -> AskedFor:
+    """Return what is asked of a site: as an option says, or else the study file.
+
+    Parameters
+    ----------
+    site, path : SiteChoice, Path
+        ``[site]`` of the study file, and where that stands.
+    name : str
+        The site's; what ``[site]`` asks for is for sites of a cluster.
+    nodes, walltime
+        As options say.
+
+    Examples
+    --------
+    >>> asked_for(SiteChoice(nodes=3), Path("x.toml"), "two", None, "90")
+    AskedFor(nodes=(3, 3), walltime='90', said=('x.toml: site.nodes', '--walltime'))
+    """
+    asked = AskedFor(nodes, walltime)
+    if name == LOCAL:
+        return asked
+    if nodes is None and site.nodes is not None:
+        said = f"{path}: site.nodes", asked.said[1]
+        asked = asked._replace(nodes=(site.nodes, site.nodes), said=said)
+    if walltime is None and site.walltime is not None:
+        said = asked.said[0], f"{path}: site.walltime"
+        asked = asked._replace(walltime=site.walltime, said=said)
+    return asked
 
 
 def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") -> Found:
@@ -225,9 +275,7 @@ def place_of(
     name: str,
     study_file: Path,
     directory: Path,
-    nodes: tuple[int, int] | None = None,
-    walltime: str | None = None,
-    said: str = "site.walltime",
+    asked: AskedFor | None = None,
 ) -> Place | None:
     """Return where workers run; None: on this machine.
 
@@ -237,12 +285,8 @@ def place_of(
         A site's.
     study_file, directory : Path, Path
         Beside the first a sites.toml may stand; the second is the study's directory.
-    nodes : tuple of int and int, optional
-        At least, and at most; none: as many as the site says.
-    walltime : str, optional
-        Of each job; none: as long as the site says.
-    said : str
-        Where the walltime was said, for messages.
+    asked : AskedFor, optional
+        What is asked of the site; none: what it says itself.
 
     Raises
     ------
@@ -252,13 +296,18 @@ def place_of(
         If nodes or a walltime are given for this machine, or the site's jobs are not so long.
     """
     found = find(name, study_file, directory)
+    nodes, walltime, said = asked or AskedFor()
     if name == LOCAL:
         if nodes is not None:
-            raise UserError("--nodes: is for sites of a cluster; on this machine use --workers")
+            raise UserError(f"{said[0]}: is for sites of a cluster; on this machine use --workers")
         if walltime is not None:
-            raise UserError(f"{said}: is for sites of a cluster; on this machine nothing ends jobs")
+            raise UserError(
+                f"{said[1]}: is for sites of a cluster; on this machine nothing ends jobs"
+            )
         return None
     if walltime is not None:
-        refuse_longer(found, walltime, said)
-    count = found.site.nodes
-    return Place(as_asked(found, None, walltime, ("--nodes", said)), nodes or (count, count))
+        refuse_longer(found, walltime, said[1])
+    found = as_asked(found, None, walltime, said)
+    if nodes is None:
+        return Place(found, (found.site.nodes, found.site.nodes))
+    return Place(found._replace(given={**found.given, "nodes": said[0]}), nodes)

@@ -104,6 +104,8 @@ class About:
         Run to its last milestone on record.
     dropped : mapping of str to int
         Runs that nothing needs any more; see `records.PlanCut`.
+    prepared_seconds : float
+        How long the data took until they were there.
     """
 
     file: StudyFile
@@ -117,6 +119,7 @@ class About:
     search: Search | None = None
     reached: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    prepared_seconds: float = 0.0
 
     @property
     def planned(self) -> Sequence[Run]:
@@ -296,7 +299,7 @@ class Session:
             os.getpid(),
             file.site.use,
             *file.site.layout,
-            self._staff.allotment(hired.layout, self._started),
+            self._staff.allotment(hired.layout, self._started, self._about.prepared_seconds),
             opened=time.time(),
             driver_seconds=self._taken(),
         )

@@ -99,7 +99,7 @@ class Staff:
             return on_devices(site, self._room.cores, len(self._gpus), self._earlier)
         return decided(site, self._room, self._earlier)
 
-    def allotment(self, layout: Layout, began: float) -> dict[str, Any]:
+    def allotment(self, layout: Layout, began: float, prepared: float) -> dict[str, Any]:
         """Return what is asked of the site; see `SessionBegun.allotment`.
 
         Parameters
@@ -108,6 +108,8 @@ class Staff:
             Of the workers.
         began : float
             When the session began.
+        prepared : float
+            Seconds that the data took before.
         """
         place = self._place
         if place is None:
@@ -135,6 +137,7 @@ class Staff:
                 # The job's shell became this process, so that the job is as old as this is.
                 age = began - psutil.Process().create_time()
                 told |= {"inside": True, "held_seconds": round(max(0.0, age), 3)}
+                told["prepared_seconds"] = round(prepared, 3)
                 told["queued_seconds"] = place.queued_seconds
         told["threads_per_worker"] = layout.threads
         return {name: value for name, value in told.items() if value is not None}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stormsweep.config.load import load_study
-from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
 from stormsweep.files import sha256, within_group
@@ -459,8 +459,7 @@ class Study:
         gone = self.check_site()
         refuse_if_busy(self.directory)
         self.check()
-        if gone:
-            watcher.note(f"site {file.site.use}: {gone}; jobs wait in the queue.")
+        self._note_away(watcher, gone)
         said = flaws(file)
         for flaw in said if self._audited is None else ():
             watcher.note(f"The validation is not honest: {flaw}.")
@@ -476,7 +475,9 @@ class Study:
             if left:
                 self._check_source()
                 self._staff(plan).prepare()
+            prepares = time.monotonic()
             data = self._audited or self.prepare(watcher)
+            prepared = time.monotonic() - prepares
             # Groups that a function brings are not known before.
             for flaw in flaws(file, data.manifest) if self._audited is None else ():
                 if flaw not in said:
@@ -507,6 +508,7 @@ class Study:
                 search=found.search,
                 reached=before.reached,
                 dropped=found.dropped,
+                prepared_seconds=prepared,
             )
             with self._kept.logging():
                 staff = self._staff(plan)
@@ -645,13 +647,15 @@ class Study:
         from stormsweep.study.verify import Verification
 
         watcher = watcher or usual_watcher()
-        self.check_site()
+        # One worker trains the best configuration.
+        gone = self.check_site(nodes=(1, 1))
         choice = choose(self.directory, self.entries(), again, unfinished)
         if not isinstance(choice, Choice):
             return choice
         check_engine(self.file)
         refuse_if_busy(self.directory)
         self._kept.refuse_edits()
+        self._note_away(watcher, gone)
         try:
             with DriverLock(self.directory) as lock:
                 # Another driver may have been quicker.
@@ -831,20 +835,26 @@ class Study:
             remember(place.found, self.directory, place.inside, place.asked)
 
     def _place(self) -> Place | None:
-        from stormsweep.study.places import place_of
+        from stormsweep.study.places import asked_for, place_of
 
         if self._at is not None:
             return self._at
-        site, nodes = self.file.site, self._nodes
-        walltime, said = self._walltime, "--walltime"
-        if nodes is None and site.nodes is not None and site.use != LOCAL:
-            nodes = site.nodes, site.nodes
-        if walltime is None and site.use != LOCAL:
-            walltime, said = site.walltime, f"{self.path}: site.walltime"
-        return place_of(site.use, self.path, self.directory, nodes, walltime, said)
+        site = self.file.site
+        asked = asked_for(site, self.path, site.use, self._nodes, self._walltime)
+        return place_of(site.use, self.path, self.directory, asked)
 
-    def check_site(self) -> str:
+    def _note_away(self, watcher: Watcher, gone: str) -> None:
+        """Say what is out of service that jobs wait for."""
+        if gone:
+            watcher.note(f"site {self.file.site.use}: {gone}; jobs wait in the queue.")
+
+    def check_site(self, nodes: tuple[int, int] | None = None) -> str:
         """See whether the study can run on its site, as far as can be seen before it does.
+
+        Parameters
+        ----------
+        nodes : tuple of int and int, optional
+            Nodes there are to be at least, and at most; none: as many as the study has.
 
         Returns
         -------
@@ -864,4 +874,6 @@ class Study:
         # A job that runs was taken by its scheduler, which need not be asked again.
         if place is None or place.inside:
             return ""
+        if nodes is not None:
+            place = replace(place, nodes=nodes)
         return refuse_unfit(place, self.directory, self._staff(self.plan()).script())

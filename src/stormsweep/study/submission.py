@@ -19,7 +19,7 @@ from stormsweep.files import write_text
 from stormsweep.study.admission import asked_of_slurm, refusal, refuse_elsewhere, refuse_setup
 from stormsweep.study.chain import Link
 from stormsweep.study.directory import StudyDirectory, study_key
-from stormsweep.study.places import as_asked, find, refuse_longer, remember
+from stormsweep.study.places import as_asked, asked_for, find, refuse_longer, remember
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
@@ -82,12 +82,12 @@ def submit(
 ) -> Submission:
     """Submit a study; see `stormsweep.study.study.Study.submit`."""
     found = _found(study, site)
-    nodes = study.file.site.nodes if nodes is None else nodes
-    said = "--walltime" if walltime is not None else f"{study.path}: site.walltime"
-    walltime = study.file.site.walltime if walltime is None else walltime
+    options = None if nodes is None else (nodes, nodes), walltime
+    asked = asked_for(study.file.site, study.path, found.name, *options)
+    nodes, walltime = asked.nodes and asked.nodes[1], asked.walltime
     if walltime is not None:
-        refuse_longer(found, walltime, said)
-    found = as_asked(found, nodes, walltime, ("--nodes", said))
+        refuse_longer(found, walltime, asked.said[1])
+    found = as_asked(found, nodes, walltime, asked.said)
     chosen = study.with_site(use=found.name)
     directory = study.directory.absolute()
     assert found.file is not None  # Only `local` stands in no file.

@@ -141,7 +141,8 @@ def crew(site: str, n_jobs: int | None, directory: Path | None) -> Crew:
     if n_jobs is not None and n_jobs > 0:
         count = math.ceil(n_jobs / place.found.site.workers_per_node)
         nodes = (1, count)
-        place = Place(place.found, nodes)
+        given = {**place.found.given, "nodes": "n_jobs, in nodes"}
+        place = Place(place.found._replace(given=given), nodes)
     return Crew(min(n_jobs, place.workers) if nodes and n_jobs else place.workers, place, directory)
 
 

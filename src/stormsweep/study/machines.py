@@ -182,7 +182,7 @@ class Machines:
                     sizes = advice.counts(self._most_workers(own))
                     made.append([self.local(count, own) for count in sizes])
                 continue
-            partition = partition_here(found.site)
+            partition = partition_here(found)
             limit = None if partition is None else partition.longest
             longest = math.inf if limit is None else float(limit)
             options: list[int | None] = [None]

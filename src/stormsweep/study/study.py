@@ -501,7 +501,7 @@ class Study:
                 plan,
                 data,
                 folds,
-                self._place(),
+                self.place(),
                 audited,
                 together,
                 whole,
@@ -793,6 +793,27 @@ class Study:
         outlook = Outlook(self, whole, circumstances)
         return advise(self, outlook, sites, deadline, budget, repeats, most_nodes)
 
+    def place(self) -> Place | None:
+        """Return where its workers run, as `[site]` and what is asked for instead say.
+
+        Returns
+        -------
+        Place or None
+            None: on this machine.
+
+        Raises
+        ------
+        UserError
+            If there is no such site, or its jobs are not as long as is asked for.
+        """
+        from stormsweep.study.places import asked_for, place_of
+
+        if self._at is not None:
+            return self._at
+        site = self.file.site
+        asked = asked_for(site, self.path, site.use, self._nodes, self._walltime)
+        return place_of(site.use, self.path, self.directory, asked)
+
     def node_script(self) -> str:
         """Return the job script of a node of the study's site; see `check_site`.
 
@@ -801,7 +822,7 @@ class Study:
         UserError
             If the study runs on this machine.
         """
-        if self._place() is None:
+        if self.place() is None:
             raise UserError("--dry-run: there is no job script on this machine; name a --site")
         return self._staff(self.plan()).script()
 
@@ -815,7 +836,7 @@ class Study:
         # Only an open layout depends on what was: a long journal is not read for nothing.
         records = (entry.record for entry in (each(self.journal_path) if begun else ()))
         kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
-        return Staff(self.file, self.directory, plan, kept, self._place())
+        return Staff(self.file, self.directory, plan, kept, self.place())
 
     def _in(self, layout: Layout) -> Study:
         return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
@@ -829,19 +850,10 @@ class Study:
         self._kept.keep_earlier()
         self._kept.keep_known()
         write_text(self.directory / "study.toml", dump_study(self.file))
-        place = self._place()
+        place = self.place()
         # What `submit` wrote down stays: a job knows less of what was asked for.
         if place is not None and not (place.inside and was_submitted(self.directory)):
             remember(place.found, self.directory, place.inside, place.asked)
-
-    def _place(self) -> Place | None:
-        from stormsweep.study.places import asked_for, place_of
-
-        if self._at is not None:
-            return self._at
-        site = self.file.site
-        asked = asked_for(site, self.path, site.use, self._nodes, self._walltime)
-        return place_of(site.use, self.path, self.directory, asked)
 
     def _note_away(self, watcher: Watcher, gone: str) -> None:
         """Say what is out of service that jobs wait for."""
@@ -870,7 +882,7 @@ class Study:
         """
         from stormsweep.study.admission import refuse_unfit
 
-        place = self._place()
+        place = self.place()
         # A job that runs was taken by its scheduler, which need not be asked again.
         if place is None or place.inside:
             return ""

@@ -250,7 +250,7 @@ def foretell(
     return Forecast((found.makespan.low, found.makespan.high), basis)
 
 
-def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
+def forecast(file: StudyFile, directory: Path, plan: Plan, entries: Sequence[Entry]) -> Forecast:
     """Foretell how long the rest of a study takes on this machine.
 
     Parameters
@@ -261,11 +261,11 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
         Its directory; journals are looked for in it, then in those beside it.
     plan : Plan
         Its runs.
+    entries : sequence of Entry
+        Its journal so far.
     """
     if file.site.use != LOCAL:
         return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
-    own = directory / "journal.jsonl"
-    entries = read(own) if own.is_file() else []
     about = _own(file, entries)
     if about is None:
         return Forecast(None, "the data are not prepared yet (`stormsweep data prepare STUDY`)")
@@ -282,7 +282,8 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
         shape,
         threads,
     )
-    found = foretell(plan, entries, patches, (workers, threads), list(_paces(directory, kind)))
+    paces = _paces(directory, entries, kind)
+    found = foretell(plan, entries, patches, (workers, threads), list(paces))
     if found.seconds is not None:
         return found
     asked = f"{file.model.build} on {engine.use} in {kind.precision} with {threads} thread"
@@ -312,12 +313,13 @@ def _own(
     return tuple(said["inputs"]), tuple(said["input_shape"]), [len(one.train) for one in rows]
 
 
-def _paces(directory: Path, kind: Kind) -> Iterator[Pace]:
+def _paces(directory: Path, entries: Sequence[Entry], kind: Kind) -> Iterator[Pace]:
     """Yield what the journals in a folder of studies say, the study's own first."""
     journals = [path for path in directory.parent.glob("*/journal.jsonl") if path.is_file()]
     journals.sort(key=lambda path: (path.parent.name != directory.name, -path.stat().st_mtime))
     for path in journals[:_JOURNALS]:
         try:
-            yield pace_of(path.parent, read(path), sessions_of(path.parent), kind)
+            there = entries if path.parent.name == directory.name else read(path)
+            yield pace_of(path.parent, there, sessions_of(path.parent), kind)
         except JournalError:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
+    from stormsweep.study.outline import Outline
     from stormsweep.study.places import Place
     from stormsweep.study.remaining import Remaining
     from stormsweep.study.session import Outcome
@@ -202,6 +203,23 @@ class Study:
         points = self._kept.known()
         return len(points), of_the_space(self.file, points)
 
+    def outline(self) -> Outline:
+        """Return what `stormsweep plan` tells: all of it from one reading of the journal.
+
+        Raises
+        ------
+        UserError
+            As `check` does, which reads the builder's source too.
+        """
+        from stormsweep.study.outline import outline
+
+        self.check()
+        entries = list(self._kept.each())
+        found = self._remaining(entries)
+        if found.left(retry_failed=True):
+            self._check_source()
+        return outline(self.directory, found, self._staff(found.plan, entries), entries)
+
     def _part(self, plan: Plan) -> Plan:
         """Return what of a plan is to be trained."""
         return plan if self._measured is None else self._measured.of(plan)
@@ -240,11 +258,11 @@ class Study:
 
     def remaining(self) -> Remaining:
         """Read from the journal what is left to train."""
-        from stormsweep.results.journal import each
+        return self._remaining(self._kept.each())
+
+    def _remaining(self, entries: Iterable[Entry]) -> Remaining:
         from stormsweep.study.remaining import remaining
 
-        there = self.journal_path.is_file()
-        entries = each(self.journal_path) if there else ()
         try:
             found = remaining(self.file, entries, self._kept.known)
         except StudyFileError as error:
@@ -706,10 +724,8 @@ class Study:
             yield pool
 
     def forecast(self) -> Forecast:
-        """Foretell how long the rest of the study takes, from journals of this machine."""
-        from stormsweep.study.forecast import forecast
-
-        return forecast(self.without_trial().file, self.directory, self.remaining().ahead())
+        """Foretell how long the rest takes, from journals of this machine; see `outline`."""
+        return self.outline().forecast
 
     def simulate(
         self,
@@ -826,15 +842,14 @@ class Study:
             raise UserError("--dry-run: there is no job script on this machine; name a --site")
         return self._staff(self.plan()).script()
 
-    def _staff(self, plan: Plan) -> Staff:
-        from stormsweep.results.journal import each
+    def _staff(self, plan: Plan, entries: Iterable[Entry] | None = None) -> Staff:
         from stormsweep.study.staff import Staff
 
         site = self.file.site
         open_ = "auto" in (site.workers, site.threads_per_worker)
-        begun = open_ and self.journal_path.is_file()
         # Only an open layout depends on what was: a long journal is not read for nothing.
-        records = (entry.record for entry in (each(self.journal_path) if begun else ()))
+        told = () if not open_ else self._kept.each() if entries is None else entries
+        records = (entry.record for entry in told)
         kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
         return Staff(self.file, self.directory, plan, kept, self.place())
 

@@ -1,0 +1,65 @@
+"""Losing these: a `plan` that takes minutes of a long study, or promises folds that `run` refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormsweep.cli.run import plan
+from stormsweep.files import sha256
+from stormsweep.models.source import check_source
+from stormsweep.results import journal
+from stormsweep.study import remaining
+from tests.journals import simulate as write_study
+
+SPACE = {"batch_size": [128, 512], "learning_rate": [0.001, 0.005], "epochs": [5, 10]}
+BUILD = "stormsweep.models:storm_cnn"
+
+
+@pytest.mark.parametrize("strategy", ["tpe", "asha"])
+def test_plan_reads_the_journal_and_has_a_strategy_learn_from_it_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    strategy: str,
+) -> None:
+    source = check_source(BUILD, [*SPACE])
+    assert source is not None
+    directory = write_study(
+        tmp_path / "runs" / "taki-2019",
+        SPACE,
+        stops=(60.0,),
+        go_on=False,
+        strategy=strategy,
+        model={"build": BUILD, "sha256": sha256(source)},
+        fold_sizes=[{"epoch_patches": 38_000}] * 3,
+    )
+    space = "".join(f"{name} = {json.dumps(values)}\n" for name, values in SPACE.items())
+    with (directory / "study.toml").open("a") as file:
+        file.write(f'\n[search]\nstrategy = "{strategy}"\n[search.space]\n{space}')
+    lines = (directory / "journal.jsonl").read_bytes().count(b"\n")
+    decode, search_of = journal.decode, remaining.search_of
+    read: list[str] = []
+    learned: list[Any] = []
+
+    def decoded(line: str) -> Any:
+        read.append(line)
+        return decode(line)
+
+    def searching(*arguments: Any) -> Any:
+        learned.append(arguments)
+        return search_of(*arguments)
+
+    monkeypatch.setattr(journal, "decode", decoded)
+    monkeypatch.setattr(remaining, "search_of", searching)
+    plan(directory)
+    told = capsys.readouterr().out
+    assert "at most; scores decide which" in told
+    assert "\ntime: " in told
+    assert len(learned) == 1
+    # Whether an edited builder was trained with is seen from the journal's first lines alone.
+    first = next(number for number, line in enumerate(read) if '"kind":"task"' in line)
+    assert len(read) == lines + first + 1

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ import pandas as pd
 from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
-from stormsweep.errors import DataError, JournalError
+from stormsweep.errors import JournalError
 from stormsweep.records import Entry, SessionBegun
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
@@ -31,6 +31,9 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
 from stormsweep.study.environment import sessions_of
 from stormsweep.study.foretelling import uncertainty
+
+if TYPE_CHECKING:
+    from stormsweep.study.problem import Ready
 
 #: Journals looked at, the newest first.
 _JOURNALS = 20
@@ -250,7 +253,13 @@ def foretell(
     return Forecast((found.makespan.low, found.makespan.high), basis)
 
 
-def forecast(file: StudyFile, directory: Path, plan: Plan, entries: Sequence[Entry]) -> Forecast:
+def forecast(
+    file: StudyFile,
+    directory: Path,
+    plan: Plan,
+    entries: Sequence[Entry],
+    ready: Ready | None = None,
+) -> Forecast:
     """Foretell how long the rest of a study takes on this machine.
 
     Parameters
@@ -263,10 +272,12 @@ def forecast(file: StudyFile, directory: Path, plan: Plan, entries: Sequence[Ent
         Its runs.
     entries : sequence of Entry
         Its journal so far.
+    ready : Ready, optional
+        Its data; needed before there is a journal.
     """
     if file.site.use != LOCAL:
         return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
-    about = _own(file, entries)
+    about = _own(file, entries, ready)
     if about is None:
         return Forecast(None, "the data are not prepared yet (`stormsweep data prepare STUDY`)")
     workers, threads = file.site.layout
@@ -291,26 +302,20 @@ def forecast(file: StudyFile, directory: Path, plan: Plan, entries: Sequence[Ent
 
 
 def _own(
-    file: StudyFile, entries: Sequence[Entry]
+    file: StudyFile, entries: Sequence[Entry], ready: Ready | None
 ) -> tuple[tuple[str, ...], tuple[int, ...], list[int]] | None:
     """Return inputs, shape of a case, and patches of each fold, where these are known already."""
-    from stormsweep.data.prepared import PreparedData
-    from stormsweep.study.problem import prepared_folder
-    from stormsweep.study.protocol import fold_rows, protocol_of
-
     if entries:
         _, inputs, shape = _known(entries)
         return inputs, shape, facts.epoch_patches(entries, file.validation.total)
-    folder = prepared_folder(file)
-    if not folder.is_dir():
+    if ready is None:
         return None
-    try:
-        data = PreparedData.open(folder)
-        rows = fold_rows(data.part("train"), protocol_of(file))
-    except DataError:
-        return None
-    said = data.summary()
-    return tuple(said["inputs"]), tuple(said["input_shape"]), [len(one.train) for one in rows]
+    said = ready.data.summary()
+    return (
+        tuple(said["inputs"]),
+        tuple(said["input_shape"]),
+        [len(one.train) for one in ready.folds],
+    )
 
 
 def _paces(directory: Path, entries: Sequence[Entry], kind: Kind) -> Iterator[Pace]:

@@ -10,6 +10,7 @@ from stormsweep.records import Entry
 from stormsweep.search.plan import Plan
 from stormsweep.study.forecast import Forecast, forecast
 from stormsweep.study.layout import Layout
+from stormsweep.study.problem import Ready
 from stormsweep.study.remaining import Remaining
 from stormsweep.study.staff import Staff
 
@@ -36,7 +37,9 @@ class Outline:
     forecast: Forecast
 
 
-def outline(directory: Path, found: Remaining, staff: Staff, entries: Sequence[Entry]) -> Outline:
+def outline(
+    directory: Path, found: Remaining, staff: Staff, entries: Sequence[Entry], ready: Ready | None
+) -> Outline:
     """Say what a study would do.
 
     Parameters
@@ -49,7 +52,9 @@ def outline(directory: Path, found: Remaining, staff: Staff, entries: Sequence[E
         Its workers.
     entries : sequence of Entry
         Its journal so far.
+    ready : Ready or None
+        Its data, where they are prepared already.
     """
     untried = staff.without_trial()
-    told = forecast(staff.in_layout(untried), directory, found.ahead(), entries)
+    told = forecast(staff.in_layout(untried), directory, found.ahead(), entries, ready)
     return Outline(found.plan, staff.layout(), untried, told)

@@ -209,16 +209,20 @@ class Study:
         Raises
         ------
         UserError
-            As `check` does, which reads the builder's source too.
+            As `check` does, which reads the builder's source too; or if data are prepared, and do
+            not allow the folds or the metric.
         """
         from stormsweep.study.outline import outline
+        from stormsweep.study.problem import ready
 
         self.check()
         entries = list(self._kept.each())
         found = self._remaining(entries)
+        there = None
         if found.left(retry_failed=True):
             self._check_source()
-        return outline(self.directory, found, self._staff(found.plan, entries), entries)
+            there = ready(self.file)
+        return outline(self.directory, found, self._staff(found.plan, entries), entries, there)
 
     def _part(self, plan: Plan) -> Plan:
         """Return what of a plan is to be trained."""

@@ -1,6 +1,20 @@
-"""How numbers are worded in what is said to users, wherever it is said."""
+"""How numbers and configurations are worded in what is said to users, wherever it is said."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def counted(number: int, noun: str) -> str:
+    """Word a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "run"), counted(3, "run")
+    ('1 run', '3 runs')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def folds(count: int, rounds: int = 1, noun: str = "fold", times: str = "x") -> str:
@@ -20,7 +34,7 @@ def folds(count: int, rounds: int = 1, noun: str = "fold", times: str = "x") -> 
     """
     if rounds > 1:
         return f"{rounds} {times} {count // rounds} {noun}s"
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return counted(count, noun)
 
 
 def duration(seconds: float) -> str:
@@ -43,3 +57,32 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def span(low: float, high: float) -> str:
+    """Word a duration of which the least and the most is known.
+
+    Parameters
+    ----------
+    low, high : float, float
+        In seconds.
+
+    Examples
+    --------
+    >>> span(7.4, 312), span(300.2, 300.4)
+    ('7 s to 5 min 12 s', '5 min')
+    """
+    first, last = duration(low), duration(high)
+    return first if first == last else f"{first} to {last}"
+
+
+def point(hyperparameters: Mapping[str, Any]) -> str:
+    """Word a configuration.
+
+    Examples
+    --------
+    >>> point({"batch_size": 128, "learning_rate": 0.001})
+    'batch_size 128, learning_rate 0.001'
+    """
+    values = ", ".join(f"{name} {value}" for name, value in hyperparameters.items())
+    return values or "nothing varied"

@@ -11,8 +11,8 @@ import typer
 from stormsweep import wording
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites, studies
-from stormsweep.cli.words import failures, hours, hyperparameters
-from stormsweep.wording import duration
+from stormsweep.cli.words import failures, hours
+from stormsweep.wording import duration, point
 
 if TYPE_CHECKING:
     from stormsweep.config.study import ValidationTable
@@ -165,7 +165,7 @@ def told(study: Any, report: bool) -> Iterator[str]:
     summary = study.summary()
     best = summary.best
     if best is not None:
-        yield f"Best: {hyperparameters(best.hyperparameters)}"
+        yield f"Best: {point(best.hyperparameters)}"
         folds = wording.folds(best.folds, best.rounds)
         yield (
             f"  {summary.metric} {best.mean:.4f}, 95 % interval over {folds} "
@@ -268,9 +268,7 @@ def _layout_and_time(told: Outline, use: str) -> Iterator[str]:
     elif not forecast.seconds[1]:
         yield f"time: {forecast.basis}"
     else:
-        low, high = map(duration, forecast.seconds)
-        span = low if low == high else f"{low} to {high}"
-        yield f"time: {span}, {forecast.basis}"
+        yield f"time: {wording.span(*forecast.seconds)}, {forecast.basis}"
 
 
 def _trained(epochs: int, separate: int) -> str:

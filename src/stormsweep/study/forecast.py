@@ -31,6 +31,7 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
 from stormsweep.study.environment import sessions_of
 from stormsweep.study.foretelling import uncertainty
+from stormsweep.wording import counted
 
 if TYPE_CHECKING:
     from stormsweep.study.problem import Ready
@@ -249,7 +250,7 @@ def foretell(
     )
     runs = len(table[["study", "run"]].drop_duplicates())
     where = str(first.place) if len(used) == 1 else f"{len(used)} studies"
-    basis = f"from {runs} run{'' if runs == 1 else 's'} of {where} on this machine"
+    basis = f"from {counted(runs, 'run')} of {where} on this machine"
     return Forecast((found.makespan.low, found.makespan.high), basis)
 
 
@@ -297,8 +298,9 @@ def forecast(
     found = foretell(plan, entries, patches, (workers, threads), list(paces))
     if found.seconds is not None:
         return found
-    asked = f"{file.model.build} on {engine.use} in {kind.precision} with {threads} thread"
-    return Forecast(None, f"{found.basis} ({asked}{'' if threads == 1 else 's'} a worker)")
+    asked = f"{file.model.build} on {engine.use} in {kind.precision}"
+    each = f"with {counted(threads, 'thread')} a worker"
+    return Forecast(None, f"{found.basis} ({asked} {each})")
 
 
 def _own(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
+
+#: Units of time, and their seconds.
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def counted(number: int, noun: str) -> str:
@@ -47,16 +51,15 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(7.4), duration(312), duration(300), duration(7512)
-    ('7 s', '5 min 12 s', '5 min', '2 h 5 min')
+    >>> duration(7.4), duration(312), duration(7200), duration(7512), duration(200000)
+    ('7 s', '5 min 12 s', '2 h', '2 h 5 min', '2 d 8 h')
     """
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+    for (large, size), (small, part) in itertools.pairwise(_UNITS):
+        if whole >= size:
+            count, rest = divmod(round(seconds / part), size // part)
+            return f"{count} {large} {rest} {small}" if rest else f"{count} {large}"
+    return f"{whole} s"
 
 
 def span(low: float, high: float) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from stormsweep.config.load import load_study
 from stormsweep.config.study import StudyFile
@@ -97,7 +98,7 @@ class Study:
         self._audited, self._measured = audited, measured
 
     @classmethod
-    def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Study:
+    def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Self:
         """Read a study file, or the directory of a study that was begun.
 
         Parameters
@@ -139,14 +140,14 @@ class Study:
         """Whether anything is recorded of it."""
         return self._kept.recorded
 
-    def with_site(self, **changes: Any) -> Study:
+    def with_site(self, **changes: Any) -> Self:
         """Return the same study with other keys of ``[site]``."""
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
         return self._but(file=self.file.model_copy(update={"site": site}))
 
-    def on_nodes(self, least: int, most: int) -> Study:
+    def on_nodes(self, least: int, most: int) -> Self:
         """Return the same study on a number of nodes of its site, each of them a job of its own.
 
         Parameters
@@ -154,9 +155,9 @@ class Study:
         least, most : int
             Nodes there are whatever there is to do, and nodes at most.
         """
-        return self._but(nodes=(least, most))
+        return self._but(_nodes=(least, most))
 
-    def with_walltime(self, walltime: str) -> Study:
+    def with_walltime(self, walltime: str) -> Self:
         """Return the same study with jobs of its site that take so long, and no longer.
 
         Parameters
@@ -164,22 +165,18 @@ class Study:
         walltime : str
             As Slurm writes it, such as ``"01:30:00"``; at most the site's.
         """
-        return self._but(walltime=walltime)
+        return self._but(_walltime=walltime)
 
-    def at(self, place: Place) -> Study:
+    def at(self, place: Place) -> Self:
         """Return the same study with its workers in a place."""
-        return self._but(nodes=None, walltime=None, at=place)
+        return self._but(_nodes=None, _walltime=None, _at=place)
 
-    def _but(self, **changes: Any) -> Study:
-        known = {
-            "file": self.file,
-            "audited": self._audited,
-            "nodes": self._nodes,
-            "walltime": self._walltime,
-            "at": self._at,
-            "measured": self._measured,
-        }
-        return Study(path=self.path, directory=self.directory, **(known | changes))
+    def _but(self, **changes: Any) -> Self:
+        """Return the same study with other attributes."""
+        one = copy.copy(self)
+        vars(one).update(changes)
+        one._kept = StudyDirectory(one.file, one.path, one.directory)
+        return one
 
     def plan(self) -> Plan:
         """Return what would run; touches neither data nor workers.
@@ -707,7 +704,7 @@ class Study:
         """
         return self._staff(self.plan()).layout()
 
-    def without_trial(self) -> Study:
+    def without_trial(self) -> Self:
         """Return the study with its layout in numbers; where it is open, one thread a worker."""
         return self._in(self._staff(self.plan()).without_trial())
 
@@ -857,7 +854,7 @@ class Study:
         kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
         return Staff(self.file, self.directory, plan, kept, self.place())
 
-    def _in(self, layout: Layout) -> Study:
+    def _in(self, layout: Layout) -> Self:
         return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
 
     def _write_down(self) -> None:

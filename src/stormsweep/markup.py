@@ -50,16 +50,5 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def point(hyperparameters: Any) -> str:
-    """Word a configuration, not escaped.
-
-    Examples
-    --------
-    >>> point({"batch_size": 128, "learning_rate": 0.001})
-    'batch_size 128, learning_rate 0.001'
-    """
-    return ", ".join(f"{name} {value}" for name, value in hyperparameters.items())
-
-
 def _cell(tag: str, value: Any) -> str:
     return f"<{tag}>{text(value)}</{tag}>"

@@ -1,6 +1,24 @@
-"""How numbers are worded in what is said to users, wherever it is said."""
+"""How numbers and configurations are worded in what is said to users, wherever it is said."""
 
 from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+#: Units of time, and their seconds.
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def counted(number: int, noun: str) -> str:
+    """Word a number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "run"), counted(3, "run")
+    ('1 run', '3 runs')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def folds(count: int, rounds: int = 1, noun: str = "fold", times: str = "x") -> str:
@@ -20,7 +38,7 @@ def folds(count: int, rounds: int = 1, noun: str = "fold", times: str = "x") -> 
     """
     if rounds > 1:
         return f"{rounds} {times} {count // rounds} {noun}s"
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return counted(count, noun)
 
 
 def duration(seconds: float) -> str:
@@ -33,13 +51,41 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(7.4), duration(312), duration(300), duration(7512)
-    ('7 s', '5 min 12 s', '5 min', '2 h 5 min')
+    >>> duration(7.4), duration(312), duration(7200), duration(7512), duration(200000)
+    ('7 s', '5 min 12 s', '2 h', '2 h 5 min', '2 d 8 h')
     """
     whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
+    for (large, size), (small, part) in itertools.pairwise(_UNITS):
+        if whole >= size:
+            count, rest = divmod(round(seconds / part), size // part)
+            return f"{count} {large} {rest} {small}" if rest else f"{count} {large}"
+    return f"{whole} s"
+
+
+def span(low: float, high: float) -> str:
+    """Word a duration of which the least and the most is known.
+
+    Parameters
+    ----------
+    low, high : float, float
+        In seconds.
+
+    Examples
+    --------
+    >>> span(7.4, 312), span(300.2, 300.4)
+    ('7 s to 5 min 12 s', '5 min')
+    """
+    first, last = duration(low), duration(high)
+    return first if first == last else f"{first} to {last}"
+
+
+def point(hyperparameters: Mapping[str, Any]) -> str:
+    """Word a configuration.
+
+    Examples
+    --------
+    >>> point({"batch_size": 128, "learning_rate": 0.001})
+    'batch_size 128, learning_rate 0.001'
+    """
+    values = ", ".join(f"{name} {value}" for name, value in hyperparameters.items())
+    return values or "nothing varied"

@@ -96,6 +96,7 @@ def test_a_wrong_measurement_is_refused_in_one_line_and_leaves_nothing(tmp_path:
         ),
         (("--threads", str(cores + 1)), f"--threads: given {cores + 1}; this machine has"),
         (("--nodes", "2"), "--nodes: is for sites of a cluster"),
+        (("--walltime", "01:00:00"), "--walltime: is for sites of a cluster"),
         (("--pin", "sideways"), "--pin: given 'sideways'; must be any of within, across, none"),
         (("--site", "nowhere"), "given 'nowhere'"),
         (("--repeats", "0"), "--repeats"),

@@ -47,7 +47,9 @@ def asked(directory: Path, space: dict[str, Any] = SPACE, **site: Any) -> Foreca
     file = StudyFile.model_validate(
         {"study": {"name": directory.name}, "search": {"space": space}, "site": site}
     )
-    return forecast(file, directory, make_plan(grid(space), {}, 3))
+    journal = directory / "journal.jsonl"
+    entries = read(journal) if journal.is_file() else []
+    return forecast(file, directory, make_plan(grid(space), {}, 3), entries)
 
 
 def test_the_rest_of_a_stopped_study_takes_about_as_long_as_it_then_took(tmp_path: Path) -> None:

@@ -254,11 +254,14 @@ batch*|up|2:00:00|1-infinite|n4|2|16000|idle|(null)|(null)
 """
 
 
-def slurm_says(folder: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str) -> None:
+def slurm_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, sinfo: str, sbatch: str = "exit 1"
+) -> None:
+    told = {"sinfo": sinfo, "sbatch": sbatch}
     for name in ("sbatch", "squeue", "scancel", "sinfo"):
         path = folder / "bin" / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(f"#!/bin/sh\n{sinfo if name == 'sinfo' else 'exit 1'}\n")
+        path.write_text(f"#!/bin/sh\n{told.get(name, 'exit 1')}\n")
         path.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
 
@@ -303,6 +306,40 @@ def test_it_is_said_whose_limit_on_the_time_of_jobs_was_counted(
     assert (said in notes, of_partition in notes) == (False, True)
     notes = outlook.beyond(longer)
     assert (said in notes, of_partition in notes) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("qos", "takes", "nodes", "walltime"),
+    [
+        ("long", True, [1, 2, 3], 5 * 3600),
+        ("long", False, [1, 2], 2 * 3600),
+        (None, True, [1, 2], 2 * 3600),
+    ],
+)
+def test_advice_uses_what_a_qos_lifts_of_the_partitions_limits_if_sbatch_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qos: str | None,
+    takes: bool,
+    nodes: list[int],
+    walltime: int,
+) -> None:
+    """Losing this: jobs of two hours are advised to who has a QOS, and a site, for five."""
+    outlook = Outlook(study_in(tmp_path))
+    own = {"walltime": "05:00:00", "nodes": 3, "workers_per_node": 4, "qos": qos}
+    mine = site(tmp_path, partition="batch", **own)
+    few = NODES.replace("1-infinite", "1-2")
+    said = "sbatch: Job 5 to start at 2026-05-01T10:00:00 using 12 processors on nodes n[1-3]"
+    refused = "sbatch: error: allocation failure: Requested time limit is invalid"
+    answer = f'echo "{said if takes else refused}" >&2; exit {int(not takes)}'
+    slurm_says(tmp_path, monkeypatch, f"cat <<'end'\n{few}end", answer)
+    (family,) = outlook.machines.families([mine], None)
+    assert [machine.nodes for machine in family] == nodes
+    assert {machine.walltime for machine in family} == {walltime}
+    # What the site does not ask for itself is not asked for: that a QOS lifts it nobody said.
+    modest = site(tmp_path, partition="batch", **(own | {"nodes": 1, "walltime": "01:00:00"}))
+    (family,) = outlook.machines.families([modest], None)
+    assert [machine.nodes for machine in family] == [1, 2]
 
 
 @pytest.mark.parametrize("sinfo", ["exit 1", "echo 'x*|up|1:00|1|n1|8|16000|idle|(null)|(null)'"])

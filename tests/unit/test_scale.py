@@ -50,7 +50,8 @@ from stormsweep.scaling.speedups import cell as read_cell
 from stormsweep.scaling.speedups import over
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
-from stormsweep.study.ground import asked, named, with_cells
+from stormsweep.study.ground import Ground, asked, named, with_cells
+from stormsweep.study.study import Study
 from stormsweep.work import Run
 from tests import journals
 
@@ -611,3 +612,33 @@ def test_times_are_from_the_last_workers_start_to_the_last_result() -> None:
     assert told["busy"] == pytest.approx(5 / (2 * 5.5))
     assert over(entries)
     assert not over(entries[:-1])
+
+
+@pytest.mark.parametrize(
+    ("own", "asked_for", "takes"),
+    [
+        ("", None, "03:00:00"),
+        ('walltime = "01:00:00"\nnodes = 2', None, "01:00:00"),
+        ("", "90", "01:30:00"),
+    ],
+)
+def test_jobs_of_a_measurement_take_as_long_as_those_of_the_study(
+    tmp_path: Path, own: str, asked_for: str | None, takes: str
+) -> None:
+    """Losing this: measurements of minutes wait in the queue as jobs of the site's longest do."""
+    (tmp_path / "sites.toml").write_text(
+        '[site.two]\nscheduler = "slurm"\nwalltime = "03:00:00"\nworkers_per_node = 4\n'
+    )
+    file = tmp_path / "study.toml"
+    file.write_text(f'[study]\nname = "a"\n[site]\nuse = "two"\n{own}\n')
+    study = Study.from_toml(file, tmp_path / "runs")
+    if asked_for is not None:
+        study = study.with_walltime(asked_for)
+    ground = Ground.of(study)
+    measurement = ground.study(Layout(2, 1))
+    assert f"#SBATCH --time={takes}\n" in measurement.node_script()
+    assert "#SBATCH --nodes=1\n" in measurement.node_script()
+    assert ground.found is not None
+    assert ground.found.key("nodes").endswith("site.two.nodes")
+    with pytest.raises(UserError, match="--walltime: given 04:00:00; a job may take 03:00:00 at"):
+        Ground.of(study.with_walltime("04:00:00"))

@@ -88,6 +88,35 @@ def test_several_scores_and_fits_that_fail(tmp_path: Path) -> None:
     assert not found.ranked
 
 
+def _no_score_of_strong(estimator, X, y):
+    if estimator.C > 1:
+        raise MemoryError("no room")
+    return estimator.score(X, y)
+
+
+def test_status_says_of_how_many_fits_the_scorer_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else `error_score` passes for their scores: 0.0 is one, and the fits did not fail."""
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        SweepSearchCV(
+            LogisticRegression(max_iter=500),
+            {"C": [1.0, 2.0]},
+            cv=2,
+            scoring=_no_score_of_strong,
+            error_score=0.0,
+            refit=False,
+            directory=tmp_path,
+        ).fit(*IRIS)
+    found = read(tmp_path)
+    assert found is not None
+    assert (found.scored, found.failed, found.unscored) == (4, 0, 2)
+    status(tmp_path)
+    told = capsys.readouterr().out
+    assert "\n  unscored         2 fits, whose scorer failed; " in told
+    assert "\n  failed " not in told
+
+
 def test_what_is_of_studies_only_is_refused_in_one_line(search: SweepSearchCV) -> None:
     directory = Path(search.directory)
     with pytest.raises(StudyFileError, match=r"is the directory of a SweepSearchCV, not of a"):

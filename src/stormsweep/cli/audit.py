@@ -8,7 +8,8 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import failures, hyperparameters
+from stormsweep.cli.words import failures
+from stormsweep.wording import point
 
 
 @app.command()
@@ -38,7 +39,7 @@ def audit(
         display() as watcher,
     ):
         found = audit(chosen, configuration, watcher)
-    typer.echo(f"Configuration: {hyperparameters(found.configuration)}")
+    typer.echo(f"Configuration: {point(found.configuration)}")
     material = read(chosen.directory)
     assert material is not None
     cells = [HEADER, *rows(material)]

@@ -12,6 +12,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.complete import studies
+from stormsweep.wording import counted
 
 data_app = typer.Typer(
     help="Storm files and prepared arrays.", no_args_is_help=True, rich_markup_mode=None
@@ -170,7 +171,7 @@ def describe(
     raw = manifest["provenance"]
     if raw.get("files"):
         count, size = len(raw["files"]), readable(sum(file["bytes"] for file in raw["files"]))
-        typer.echo(f"made from {count} file{'s' * (count > 1)} ({size}) in {raw['folder']}")
+        typer.echo(f"made from {counted(count, 'file')} ({size}) in {raw['folder']}")
     unit = f" {summary['units']}" if summary["units"] else ""
     if summary["threshold"] is not None:
         typer.echo(f"event: {summary['target']} {summary['event']} {summary['threshold']}{unit}")

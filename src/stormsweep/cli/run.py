@@ -11,12 +11,13 @@ import typer
 from stormsweep import wording
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites, studies
-from stormsweep.cli.words import failures, hours, hyperparameters
-from stormsweep.wording import duration
+from stormsweep.cli.words import failures, hours
+from stormsweep.wording import duration, point
 
 if TYPE_CHECKING:
     from stormsweep.config.study import ValidationTable
     from stormsweep.search.plan import Plan
+    from stormsweep.study.outline import Outline
 
 StudyArgument = Annotated[
     Path,
@@ -164,7 +165,7 @@ def told(study: Any, report: bool) -> Iterator[str]:
     summary = study.summary()
     best = summary.best
     if best is not None:
-        yield f"Best: {hyperparameters(best.hyperparameters)}"
+        yield f"Best: {point(best.hyperparameters)}"
         folds = wording.folds(best.folds, best.rounds)
         yield (
             f"  {summary.metric} {best.mean:.4f}, 95 % interval over {folds} "
@@ -191,9 +192,8 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
-    chosen.check(source=True)
-    made = chosen.plan()
-    file = chosen.file
+    file, told = chosen.file, chosen.outline()
+    made = told.plan
     space = {
         name: values if isinstance(values, list) else values.model_dump()
         for name, values in file.search.space.items()
@@ -212,7 +212,7 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         typer.echo(f"{'known points':<20}{count:>8,}   {remark}")
     for flaw in flaws(file):
         typer.echo(f"The validation is not honest: {flaw}.")
-    for line in _layout_and_time(chosen):
+    for line in _layout_and_time(told, file.site.use):
         typer.echo(line)
 
 
@@ -252,27 +252,23 @@ def _expected(made: Plan, split: str) -> list[tuple[str, int, str]]:
     ]
 
 
-def _layout_and_time(study: Any) -> Iterator[str]:
+def _layout_and_time(told: Outline, use: str) -> Iterator[str]:
     from stormsweep.cluster import machine
     from stormsweep.study.layout import crowded
 
-    layout, use = study.layout(), study.file.site.use
-    if layout is None:
-        layout = study.without_trial().layout()
+    layout, forecast = told.untried, told.forecast
+    if told.layout is None:
         yield f"on {use}: the layout is found by a short trial; without one {layout}"
     else:
         yield f"on {use}: {layout}" + (f" ({layout.why})" if layout.why else "")
     if use == "local" and (note := crowded(layout, machine.cores())):
         yield f"Note: {note}."
-    forecast = study.forecast()
     if forecast.seconds is None:
         yield f"time: cannot be foretold: {forecast.basis}"
     elif not forecast.seconds[1]:
         yield f"time: {forecast.basis}"
     else:
-        low, high = map(duration, forecast.seconds)
-        span = low if low == high else f"{low} to {high}"
-        yield f"time: {span}, {forecast.basis}"
+        yield f"time: {wording.span(*forecast.seconds)}, {forecast.basis}"
 
 
 def _trained(epochs: int, separate: int) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites
-from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
+from stormsweep.cli.run import RUNS, RunsOption, StudyArgument, WalltimeOption
 from stormsweep.cli.words import failures
 
 
@@ -57,6 +57,7 @@ def scale(
         str | None,
         typer.Option(metavar="N,N", help="On a site: whole nodes, in place of --workers."),
     ] = None,
+    walltime: WalltimeOption = None,
     pin: Annotated[
         str,
         typer.Option(
@@ -84,6 +85,8 @@ def scale(
         "pins": [part.strip() for part in pin.split(",") if part.strip()],
     }
     chosen = Study.from_toml(study, runs).with_site(use=site)
+    if walltime is not None:
+        chosen = chosen.with_walltime(walltime)
     # What was asked for is asked for again: another layout would be another measurement.
     with stoppable(_again, "what was measured so far is kept"), display() as watcher:
         found = scale(

@@ -20,6 +20,8 @@ def status(found: Any) -> Iterator[str]:
     yield f"  fits      {found.scored:>8,} of {found.proposed:,}, on {begun.splits} splits"
     if found.failed:
         yield f"  failed    {found.failed:>8,} fits; cv_results_ and its warnings say why"
+    if found.unscored:
+        yield f"  unscored  {found.unscored:>8,} fits, whose scorer failed; its warnings say why"
     if found.ranked and (table["splits"] == begun.splits).any():
         best = table.iloc[0]
         values = ", ".join(

@@ -11,8 +11,8 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import accounts, alike, hyperparameters
-from stormsweep.wording import duration
+from stormsweep.cli.words import accounts, alike
+from stormsweep.wording import duration, point
 
 
 class Format(StrEnum):
@@ -110,7 +110,7 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         best = summary.best
         typer.echo(
             f"  best    {summary.metric} {best.mean:.4f} over {best.folds} of "
-            f"{best.folds_expected} folds: {hyperparameters(best.hyperparameters)}"
+            f"{best.folds_expected} folds: {point(best.hyperparameters)}"
         )
     if (look := chosen.last_look()) is not None:
         typer.echo(

@@ -11,7 +11,7 @@ import typer
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites, studies
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.cli.words import hyperparameters
+from stormsweep.wording import point
 
 #: What `verify` prints, in this order; the journal has the rest.
 _SHOWN = {
@@ -83,7 +83,7 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
     if recorded:
         typer.echo("Verified before; nothing was scored again (--again would, and be counted).")
     typer.echo(f"Test part: {look.cases:,} cases, {look.events:,} events")
-    typer.echo(f"Model: {hyperparameters(look.hyperparameters)}")
+    typer.echo(f"Model: {point(look.hyperparameters)}")
     if not look.finished:
         typer.echo("The study was not finished: this was the best configuration so far.")
     for name, label in _SHOWN.items():

@@ -7,8 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from stormsweep.cli.words import hyperparameters
-from stormsweep.wording import duration
+from stormsweep.wording import counted, duration, folds, point, span
 
 if TYPE_CHECKING:
     from stormsweep.study.watching import State
@@ -170,7 +169,7 @@ class Full(Live):
         shown = state.at_work[:room]
         for one in shown:
             more = f" and {one.bundle - 1} more" if one.bundle > 1 else ""
-            what = hyperparameters(one.hyperparameters) + more
+            what = point(one.hyperparameters) + more
             epochs = f"{one.from_epoch}-{one.to_epoch}"
             table.add_row(one.worker, Text(what), str(one.fold), epochs, duration(one.seconds))
         busy = len(shown) if state.busy is None else state.busy
@@ -214,21 +213,16 @@ def _left(state: State) -> str:
     text = f"{duration(state.seconds_left)} left"
     if math.isnan(low):
         return text
-    between = f"{duration(low)} or more" if math.isinf(high) else _span(low, high)
+    between = f"{duration(low)} or more" if math.isinf(high) else span(low, high)
     return f"{text} ({between})"
-
-
-def _span(low: float, high: float) -> str:
-    first, last = duration(low), duration(high)
-    return first if first == last else f"{first} to {last}"
 
 
 def _tail(state: State) -> list[str]:
     parts = []
     if state.leader is not None:
-        folds = f"{state.leader.folds} fold{'s' if state.leader.folds > 1 else ''}"
-        values = hyperparameters(state.leader.hyperparameters)
-        parts.append(f"best {state.metric} {state.leader.mean:.4f} over {folds} ({values})")
+        scored = folds(state.leader.folds)
+        values = point(state.leader.hyperparameters)
+        parts.append(f"best {state.metric} {state.leader.mean:.4f} over {scored} ({values})")
     if state.failed:
-        parts.append(f"{state.failed} failed run{'s' if state.failed > 1 else ''}")
+        parts.append(counted(state.failed, "failed run"))
     return parts

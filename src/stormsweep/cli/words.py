@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stormsweep.records import RunFailed
@@ -13,17 +13,6 @@ if TYPE_CHECKING:
 
 #: Runs that failed for one reason and are named in its line; `status` and the report name all.
 _NAMED = 3
-
-
-def hyperparameters(values: Mapping[str, Any]) -> str:
-    """Word a configuration.
-
-    Examples
-    --------
-    >>> hyperparameters({"batch_size": 128, "learning_rate": 0.001})
-    'batch_size 128, learning_rate 0.001'
-    """
-    return ", ".join(f"{name} {value}" for name, value in values.items()) or "nothing varied"
 
 
 def hours(count: float) -> str:

@@ -32,11 +32,14 @@ class Searched:
         in the order in which they were proposed.
     failed : int
         Fits that raised an error.
+    unscored : int
+        Sound fits whose scorer raised one: its ``error_score`` stands for what it did not say.
     """
 
     begun: SearchBegun
     candidates: pd.DataFrame
     failed: int
+    unscored: int
 
     @property
     def scored(self) -> int:
@@ -95,7 +98,7 @@ def searched(entries: Sequence[Entry]) -> Searched:
                 pass
     if begun is None:
         raise ValueError("no search was begun")
-    rows, failed = [], 0
+    rows, failed, unscored = [], 0, 0
     for trial, candidate in sorted(proposed[begun.search].items()):
         fits = [
             scored[candidate.key, split]
@@ -103,6 +106,7 @@ def searched(entries: Sequence[Entry]) -> Searched:
             if (candidate.key, split) in scored
         ]
         failed += sum(bool(fit.error) for fit in fits)
+        unscored += sum(bool(fit.unscored) for fit in fits)
         values = {f"{PARAMETER}{name}": text for name, text in candidate.parameters.items()}
         row: dict[str, object] = {"trial": trial, **values, "splits": len(fits)}
         rows.append(row | _scores(fits))
@@ -115,7 +119,7 @@ def searched(entries: Sequence[Entry]) -> Searched:
             ["_whole", "mean_test_score"], ascending=[True, False], kind="stable"
         )
         table = table.drop(columns="_whole").reset_index(drop=True)
-    return Searched(begun, table, failed)
+    return Searched(begun, table, failed, unscored)
 
 
 def _scores(fits: Sequence[SplitScored]) -> dict[str, float]:

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from stormsweep.markup import facts as facts_html
-from stormsweep.markup import point
 from stormsweep.records import Entry, RunFailed
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
 from stormsweep.results.views import view
-from stormsweep.wording import duration
+from stormsweep.wording import duration, point
 
 
 @dataclass(frozen=True, slots=True)

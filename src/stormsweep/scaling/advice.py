@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from stormsweep.errors import UserError
 from stormsweep.scaling.foretold import Foretold, Range
 from stormsweep.scaling.machine import Machine
-from stormsweep.wording import duration
+from stormsweep.wording import counted, duration
 
 #: Twice the nodes must take this share off the time to be worth it.
 _WORTH = 0.1
@@ -266,7 +266,7 @@ def limit(family: Sequence[Foretold]) -> str:
     """Say where more nodes (workers) of a family stop helping, and why."""
     noun = "worker" if family[0].machine.name == "local" else "node"
     what = family[0].machine
-    where = f"{what.name}, {what.threads_per_worker} thread{_s(what.threads_per_worker)} a worker"
+    where = f"{what.name}, {counted(what.threads_per_worker, 'thread')} a worker"
     if noun == "node":
         where = f"{what.name}, {what.workers_per_node} x {what.threads_per_worker} a node"
     for before, after in itertools.pairwise(family):
@@ -275,9 +275,9 @@ def limit(family: Sequence[Foretold]) -> str:
         expected = (1 - _WORTH) ** math.log2(more)
         if after.makespan.median > expected * before.makespan.median:
             count = _size(before)
-            return f"{where}: more than {count} {noun}{_s(count)} hardly help: {why(before, after)}"
+            return f"{where}: more than {counted(count, noun)} hardly help: {why(before, after)}"
     last = family[-1]
-    return f"{where}: {_size(last)} {noun}{_s(_size(last))}, the most tried, still help"
+    return f"{where}: {counted(_size(last), noun)}, the most tried, still help"
 
 
 def why(before: Foretold, after: Foretold) -> str:
@@ -297,7 +297,7 @@ def why(before: Foretold, after: Foretold) -> str:
         return f"start-up: {parts.starting / span:.0%} of the time passes until workers are ready"
     if before.machine.workers >= before.runs:
         return (
-            f"nothing left to share: {before.runs} run{_s(before.runs)}, one worker each, and the "
+            f"nothing left to share: {counted(before.runs, 'run')}, one worker each, and the "
             f"longest run takes {duration(before.longest_chain)}"
         )
     if after.longest_chain >= _MOST * span:
@@ -346,12 +346,12 @@ def called(machine: Machine) -> str:
     'taki with 3 nodes of 16 workers x 1 thread'
     """
     layout = (
-        f"{machine.workers_per_node} worker{_s(machine.workers_per_node)} x "
-        f"{machine.threads_per_worker} thread{_s(machine.threads_per_worker)}"
+        f"{counted(machine.workers_per_node, 'worker')} x "
+        f"{counted(machine.threads_per_worker, 'thread')}"
     )
     if machine.name == "local":
         return f"local with {layout}"
-    return f"{machine.name} with {machine.nodes} node{_s(machine.nodes)} of {layout}"
+    return f"{machine.name} with {counted(machine.nodes, 'node')} of {layout}"
 
 
 def with_walltime(chosen: Foretold, foretell: Callable[[Machine], Foretold]) -> Foretold:
@@ -399,7 +399,3 @@ def walltime_for(foretold: Foretold, longest: float) -> float:
 
 def _quarters(seconds: float) -> float:
     return 900.0 * math.ceil(seconds / 900.0)
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stormsweep.errors import UserError
-from stormsweep.scaling.layouts import PINS, Layout, counted
+from stormsweep.scaling.layouts import PINS, Layout
 from stormsweep.search.plan import Plan, structure
+from stormsweep.wording import counted
 from stormsweep.work import Run, identity
 
 #: Runs that every worker of the widest layout has to have, where only some are measured: with fewer

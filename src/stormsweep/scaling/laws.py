@@ -32,6 +32,7 @@ from scipy.optimize import nnls
 from scipy.special import fdtrc
 
 from stormsweep.errors import UserError, nearest
+from stormsweep.wording import counted
 
 Reals = NDArray[np.float64]
 #: How often the weights of a fit follow its times.
@@ -264,7 +265,7 @@ def fit(
     terms = len(form.names) + 1
     if len(counts) < terms:
         raise UserError(
-            f"{law}: times of {len(counts)} number{'s' * (len(counts) > 1)} of workers were given "
+            f"{law}: times of {counted(len(counts), 'number')} of workers were given "
             f"({', '.join(f'{c:g}' for c in counts)}); {terms} or more are needed"
         )
     per_work = times / n if scaled else times

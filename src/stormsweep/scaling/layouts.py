@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stormsweep.errors import UserError
+from stormsweep.wording import counted
 
 #: Where the threads of a worker may lie: on cores of one socket where possible, on cores of all
 #: sockets alike, or where the system puts them.
@@ -169,8 +170,3 @@ def _has(node: Node) -> str:
     if node.workers:
         return f"{node.what} has {node.cores} cores and {counted(node.workers, 'GPU')}"
     return f"{node.what} has {counted(node.cores, 'core')}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"

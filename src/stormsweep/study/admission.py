@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stormsweep.cluster import slurm
-from stormsweep.cluster.jobscript import setup_mistake
+from stormsweep.cluster.jobscript import Order, job_script, setup_mistake
 from stormsweep.cluster.partitions import Partition, away, misfit, partition_of
 from stormsweep.cluster.scheduler import scheduler_of
 from stormsweep.cluster.slurm import Slurm
-from stormsweep.config.sites import Found, Site
-from stormsweep.errors import SlurmError, StudyFileError
+from stormsweep.config.sites import Found
+from stormsweep.config.walltimes import walltime_seconds
+from stormsweep.errors import SlurmError, StudyFileError, UserError
 from stormsweep.study.places import Place
 
 #: What Slurm says of a value that it does not take, and the key of the site that it stands in.
@@ -42,18 +43,43 @@ _OUT_OF_SERVICE = (
 _SHORT = 5.0
 
 
-def partition_here(site: Site) -> Partition | None:
-    """Return the partition that a site's jobs go to.
+def partition_here(found: Found) -> Partition | None:
+    """Return the partition that a site's jobs go to, with the limits that hold for these jobs.
 
     None: there is none of this name, or nobody here says so. Somebody may well foretell a study on
     a cluster of elsewhere.
     """
-    if site.scheduler != "slurm" or not slurm.available():
+    if found.site.scheduler != "slurm" or not slurm.available():
         return None
+    commands = Slurm(_SHORT)
     try:
-        return partition_of(site, Slurm(_SHORT).partitions())
+        partition = partition_of(found.site, commands.partitions())
     except SlurmError:
         return None
+    return None if partition is None else _lifted(found, partition, commands)
+
+
+def _lifted(found: Found, partition: Partition, commands: Slurm) -> Partition:
+    """Return a partition with its limits as the QOS of a site's jobs lifts them.
+
+    sinfo does not know which limits a QOS lifts. So sbatch is asked whether it takes what the site
+    itself says beyond them; for more than that the partition's limits stay.
+    """
+    site, longest, most = found.site, partition.longest, partition.most_nodes
+    own = walltime_seconds(site.walltime) if site.walltime else 0
+    lifted = replace(
+        partition,
+        longest=None if longest is None else max(longest, own),
+        most_nodes=None if most is None else max(most, site.nodes),
+    )
+    if site.qos is None or lifted == partition:
+        return partition
+    try:
+        order = Order("stormsweep-advise", ["true"], os.devnull)
+        asked_of_slurm(found, job_script(site, order), commands)
+    except (UserError, SlurmError):
+        return partition
+    return lifted
 
 
 class Answer(NamedTuple):

@@ -115,17 +115,27 @@ class StudyDirectory:
             )
         return read(self.journal_path)
 
+    def each(self) -> Iterator[Entry]:
+        """Yield what the journal has so far, entry by entry; nothing where there is none.
+
+        Raises
+        ------
+        JournalError
+            If it is damaged.
+        """
+        from stormsweep.results.journal import each
+
+        return each(self.journal_path) if self.journal_path.is_file() else iter(())
+
     def begun(self) -> StudyBegun | None:
         """Return what the journal says the study is; None where none is begun."""
         return self._begun_and_trained()[0]
 
     def _begun_and_trained(self) -> tuple[StudyBegun | None, bool]:
         """Return what the journal says the study is, and whether anything was trained for it."""
-        from stormsweep.results.journal import each
-
         begun: StudyBegun | None = None
         # It is said again only while nothing is trained: no more of a long journal is read.
-        for entry in each(self.journal_path) if self.recorded else ():
+        for entry in self.each():
             match entry.record:
                 case StudyBegun() as begun:
                     pass
@@ -166,7 +176,6 @@ class StudyDirectory:
         Progress or None
             None where the study did not grow.
         """
-        from stormsweep.results.journal import each
         from stormsweep.results.progress import progress_of
 
         recorded = self._folder / "study.toml"
@@ -176,7 +185,7 @@ class StudyDirectory:
             return None
         size = self.journal_path.stat().st_size
         if self._progress is None or self._progress[0] != size:
-            self._progress = size, progress_of(each(self.journal_path))
+            self._progress = size, progress_of(self.each())
         return self._progress[1]
 
     def _earlier(self) -> list[Path]:

@@ -18,10 +18,10 @@ from stormsweep.cluster.scheduler import Job, Scheduler, scheduler_of
 from stormsweep.cluster.slurm import Slurm
 from stormsweep.config.sites import LOCAL, Found, Site, locate_site
 from stormsweep.errors import SchedulerError, StudyFileError, UserError
-from stormsweep.scaling.layouts import counted
 from stormsweep.study.admission import asked_of_slurm, fitting, refuse_setup
 from stormsweep.study.doctor import Finding
 from stormsweep.study.places import find
+from stormsweep.wording import counted
 
 #: The probe job asks for a minute, and is waited for so long, in seconds.
 _PROBE_S, _PATIENCE_S = 60, 300.0

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ import pandas as pd
 from stormsweep.cluster import machine
 from stormsweep.config.sites import LOCAL
 from stormsweep.config.study import StudyFile
-from stormsweep.errors import DataError, JournalError
+from stormsweep.errors import JournalError
 from stormsweep.records import Entry, SessionBegun
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
@@ -31,6 +31,10 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
 from stormsweep.study.environment import sessions_of
 from stormsweep.study.foretelling import uncertainty
+from stormsweep.wording import counted
+
+if TYPE_CHECKING:
+    from stormsweep.study.problem import Ready
 
 #: Journals looked at, the newest first.
 _JOURNALS = 20
@@ -246,11 +250,17 @@ def foretell(
     )
     runs = len(table[["study", "run"]].drop_duplicates())
     where = str(first.place) if len(used) == 1 else f"{len(used)} studies"
-    basis = f"from {runs} run{'' if runs == 1 else 's'} of {where} on this machine"
+    basis = f"from {counted(runs, 'run')} of {where} on this machine"
     return Forecast((found.makespan.low, found.makespan.high), basis)
 
 
-def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
+def forecast(
+    file: StudyFile,
+    directory: Path,
+    plan: Plan,
+    entries: Sequence[Entry],
+    ready: Ready | None = None,
+) -> Forecast:
     """Foretell how long the rest of a study takes on this machine.
 
     Parameters
@@ -261,12 +271,14 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
         Its directory; journals are looked for in it, then in those beside it.
     plan : Plan
         Its runs.
+    entries : sequence of Entry
+        Its journal so far.
+    ready : Ready, optional
+        Its data; needed before there is a journal.
     """
     if file.site.use != LOCAL:
         return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
-    own = directory / "journal.jsonl"
-    entries = read(own) if own.is_file() else []
-    about = _own(file, entries)
+    about = _own(file, entries, ready)
     if about is None:
         return Forecast(None, "the data are not prepared yet (`stormsweep data prepare STUDY`)")
     workers, threads = file.site.layout
@@ -282,42 +294,39 @@ def forecast(file: StudyFile, directory: Path, plan: Plan) -> Forecast:
         shape,
         threads,
     )
-    found = foretell(plan, entries, patches, (workers, threads), list(_paces(directory, kind)))
+    paces = _paces(directory, entries, kind)
+    found = foretell(plan, entries, patches, (workers, threads), list(paces))
     if found.seconds is not None:
         return found
-    asked = f"{file.model.build} on {engine.use} in {kind.precision} with {threads} thread"
-    return Forecast(None, f"{found.basis} ({asked}{'' if threads == 1 else 's'} a worker)")
+    asked = f"{file.model.build} on {engine.use} in {kind.precision}"
+    each = f"with {counted(threads, 'thread')} a worker"
+    return Forecast(None, f"{found.basis} ({asked} {each})")
 
 
 def _own(
-    file: StudyFile, entries: Sequence[Entry]
+    file: StudyFile, entries: Sequence[Entry], ready: Ready | None
 ) -> tuple[tuple[str, ...], tuple[int, ...], list[int]] | None:
     """Return inputs, shape of a case, and patches of each fold, where these are known already."""
-    from stormsweep.data.prepared import PreparedData
-    from stormsweep.study.problem import prepared_folder
-    from stormsweep.study.protocol import fold_rows, protocol_of
-
     if entries:
         _, inputs, shape = _known(entries)
         return inputs, shape, facts.epoch_patches(entries, file.validation.total)
-    folder = prepared_folder(file)
-    if not folder.is_dir():
+    if ready is None:
         return None
-    try:
-        data = PreparedData.open(folder)
-        rows = fold_rows(data.part("train"), protocol_of(file))
-    except DataError:
-        return None
-    said = data.summary()
-    return tuple(said["inputs"]), tuple(said["input_shape"]), [len(one.train) for one in rows]
+    said = ready.data.summary()
+    return (
+        tuple(said["inputs"]),
+        tuple(said["input_shape"]),
+        [len(one.train) for one in ready.folds],
+    )
 
 
-def _paces(directory: Path, kind: Kind) -> Iterator[Pace]:
+def _paces(directory: Path, entries: Sequence[Entry], kind: Kind) -> Iterator[Pace]:
     """Yield what the journals in a folder of studies say, the study's own first."""
     journals = [path for path in directory.parent.glob("*/journal.jsonl") if path.is_file()]
     journals.sort(key=lambda path: (path.parent.name != directory.name, -path.stat().st_mtime))
     for path in journals[:_JOURNALS]:
         try:
-            yield pace_of(path.parent, read(path), sessions_of(path.parent), kind)
+            there = entries if path.parent.name == directory.name else read(path)
+            yield pace_of(path.parent, there, sessions_of(path.parent), kind)
         except JournalError:
             continue

@@ -12,7 +12,7 @@ from typing import Any
 from stormsweep.cluster import machine
 from stormsweep.cluster.topology import read_topology
 from stormsweep.config.load import differences, load_study
-from stormsweep.config.sites import LOCAL, Found
+from stormsweep.config.sites import Found
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import JournalError, UserError
 from stormsweep.scaling.design import (
@@ -26,7 +26,7 @@ from stormsweep.scaling.design import (
 from stormsweep.scaling.layouts import PINS, Layout, Node, layouts
 from stormsweep.scaling.measured import FILE, FOLDER, over_in, read_site
 from stormsweep.scaling.speedups import layout_of
-from stormsweep.study.places import Place, find
+from stormsweep.study.places import Place
 from stormsweep.study.study import Study
 from stormsweep.work import Run
 
@@ -46,7 +46,7 @@ class Ground:
     site : str
         Name of the site.
     found : Found or None
-        The site; None: this machine.
+        The site, whose jobs take as long as the study's; None: this machine.
     node : Node
         What layouts have to fit on.
     """
@@ -59,15 +59,14 @@ class Ground:
     @classmethod
     def of(cls, study: Study) -> Ground:
         """Return where a study's ``[site]`` says it runs."""
-        name = study.file.site.use
+        place, name = study.place(), study.file.site.use
         jax = study.file.engine.use == "jax"
-        if name == LOCAL:
+        if place is None:
             gpus = len(machine.gpus()) if jax else 0
             sockets = read_topology().nodes(machine.allowed())
             return cls(study, name, None, Node("this machine", machine.cores(), sockets, gpus))
-        found = find(name, study.path, study.directory)
-        place = Place(found, (1, 1))
-        site, workers = found.site, found.site.workers_per_node if jax and place.gpus else 0
+        site = place.found.site
+        workers = site.workers_per_node if jax and place.gpus else 0
         node = Node(
             f"a node of site {name}",
             site.cores_per_node or site.cores,
@@ -75,7 +74,9 @@ class Ground:
             workers,
             several=True,
         )
-        return cls(study, name, found, node)
+        # Nodes are those of a layout, whatever the study asks for.
+        given = {key: said for key, said in place.found.given.items() if key != "nodes"}
+        return cls(study, name, place.found._replace(given=given), node)
 
     @property
     def folder(self) -> Path:

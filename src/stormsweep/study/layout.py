@@ -11,6 +11,7 @@ from typing import Any
 
 from stormsweep.config.study import SiteChoice
 from stormsweep.records import LayoutTried, Record, SessionBegun
+from stormsweep.wording import counted
 
 #: Numbers of threads that are tried, beside all cores and the cores for each of a few runs.
 _THREADS = (1, 2, 4)
@@ -44,10 +45,7 @@ class Layout:
     why: str = ""
 
     def __str__(self) -> str:
-        return (
-            f"{self.workers} worker{'' if self.workers == 1 else 's'} x {self.threads} "
-            f"thread{'' if self.threads == 1 else 's'}"
-        )
+        return f"{counted(self.workers, 'worker')} x {counted(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +255,6 @@ def crowded(layout: Layout, cores: int) -> str:
     if layout.workers * layout.threads <= cores:
         return ""
     return (
-        f"{layout}: more threads than the {cores} core{'' if cores == 1 else 's'} this process may "
-        "use, so that they wait for each other and are not pinned"
+        f"{layout}: more threads than the {counted(cores, 'core')} this process may use, "
+        "so that they wait for each other and are not pinned"
     )

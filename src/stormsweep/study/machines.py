@@ -18,6 +18,7 @@ from stormsweep.scaling import advice
 from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.study.admission import partition_here
 from stormsweep.study.layout import WORKER_GB, Room
+from stormsweep.wording import counted
 
 if TYPE_CHECKING:
     from stormsweep.scaling.beside import Around
@@ -73,13 +74,12 @@ class Machines:
             given = " x ".join(
                 word
                 for word in (
-                    f"--workers {count}" if workers else f"{count} workers",
-                    f"--threads {own}" if threads else f"{own} thread{'' if own == 1 else 's'}",
+                    f"--workers {count}" if workers else counted(count, "worker"),
+                    f"--threads {own}" if threads else counted(own, "thread"),
                 )
             )
             raise UserError(
-                f"{given}: this machine has {cores} core{'' if cores == 1 else 's'}; "
-                "name a site for more (--site)"
+                f"{given}: this machine has {counted(cores, 'core')}; name a site for more (--site)"
             )
         gpus = self._gpus
         if workers and gpus and workers > gpus:
@@ -182,7 +182,7 @@ class Machines:
                     sizes = advice.counts(self._most_workers(own))
                     made.append([self.local(count, own) for count in sizes])
                 continue
-            partition = partition_here(found.site)
+            partition = partition_here(found)
             limit = None if partition is None else partition.longest
             longest = math.inf if limit is None else float(limit)
             options: list[int | None] = [None]

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stormsweep.errors import StormsweepError
-from stormsweep.markup import facts, point, table, text
+from stormsweep.markup import facts, table, text
 from stormsweep.study.watching import Silent, State, Watcher
-from stormsweep.wording import duration
+from stormsweep.wording import counted, duration, folds, point
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
@@ -107,15 +107,15 @@ def _said(state: State) -> Iterator[str]:
     if state.tasks_done < state.tasks and not math.isnan(state.seconds_left):
         yield f"{duration(state.seconds_left)} left"
     if state.failed:
-        yield f"{state.failed} failed run{'s' if state.failed > 1 else ''}"
+        yield counted(state.failed, "failed run")
 
 
 def _best(state: State) -> str:
     if state.leader is None:
         return ""
     leader = state.leader
-    folds = f"{leader.folds} fold{'s' if leader.folds > 1 else ''}"
-    said = f"best {state.metric} {leader.mean:.4f} over {folds}: {point(leader.hyperparameters)}"
+    scored, values = folds(leader.folds), point(leader.hyperparameters)
+    said = f"best {state.metric} {leader.mean:.4f} over {scored}: {values}"
     return f"<div>{text(said)}</div>"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from stormsweep.config.study import STORM_SOURCES, StudyFile
@@ -20,7 +21,13 @@ from stormsweep.data.turned import (
     write_turned,
 )
 from stormsweep.errors import DataError
-from stormsweep.study.protocol import protocol_of, whole_rows
+from stormsweep.study.protocol import (
+    FoldRows,
+    check_metric,
+    fold_rows,
+    protocol_of,
+    whole_rows,
+)
 
 #: Told what is being done and how much of it, from 0 to 1.
 Progress = Callable[[str, float], None]
@@ -95,6 +102,40 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
             from stormsweep.data.functions import prepare_function
 
             prepare_function(config, seed, folder, group_by=group_by, progress=told)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Prepared data that are there already, and how a study splits them.
+
+    Attributes
+    ----------
+    data : PreparedData
+        Not checked against their checksums.
+    folds : list of FoldRows
+        Of all rounds.
+    """
+
+    data: PreparedData
+    folds: list[FoldRows]
+
+
+def ready(study: StudyFile) -> Ready | None:
+    """Return the prepared data of a study, split as it says; None where they are not there yet.
+
+    Raises
+    ------
+    DataError
+        If they cannot be read, or do not allow the folds or the metric.
+    """
+    folder = prepared_folder(study)
+    if not folder.is_dir():
+        return None
+    data = PreparedData.open(folder)
+    part = data.part("train")
+    folds = fold_rows(part, protocol_of(study))
+    check_metric(part, folds, study.search.metric)
+    return Ready(data, folds)
 
 
 def turned_folder(study: StudyFile, data: PreparedData) -> Path | None:

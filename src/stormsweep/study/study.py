@@ -3,57 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from stormsweep.config.load import load_study
-from stormsweep.config.study import StudyFile
-from stormsweep.errors import StudyFileError, StudyInterrupted, UserError
-from stormsweep.files import sha256, within_group
-from stormsweep.records import (
-    Entry,
-    LayoutTried,
-    SessionBegun,
-    Verified,
-)
+from stormsweep.errors import StudyInterrupted
+from stormsweep.files import within_group
+from stormsweep.records import Verified
 from stormsweep.search.plan import Plan
 from stormsweep.study.chain import MAX_JOBS
-from stormsweep.study.directory import StudyDirectory, no_study
+from stormsweep.study.described import DescribedStudy
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from stormsweep.cluster.pool import Pool
     from stormsweep.cluster.scheduler import Job
     from stormsweep.data.export import Format
     from stormsweep.data.prepared import PreparedData
     from stormsweep.neighbours.export import Exported, To
-    from stormsweep.results.summary import Summary
-    from stormsweep.scaling.accounts import Account
     from stormsweep.scaling.advice import Advice, Budget
-    from stormsweep.scaling.design import Part
     from stormsweep.scaling.foretold import Foretold
-    from stormsweep.scaling.hindsight import Hindsight
     from stormsweep.search.search import Search
-    from stormsweep.study.forecast import Forecast
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
-    from stormsweep.study.places import Place
-    from stormsweep.study.remaining import Remaining
     from stormsweep.study.session import Outcome
-    from stormsweep.study.staff import Staff
     from stormsweep.study.submission import Submission
     from stormsweep.study.watching import Watcher
 
-log = logging.getLogger(__name__)
-RUNS = Path("runs")
 
-
-class Study:
+class Study(DescribedStudy):
     """One study file and its directory.
 
     Parameters
@@ -77,183 +55,11 @@ class Study:
         begins when all workers are ready.
     """
 
-    def __init__(
-        self,
-        file: StudyFile,
-        path: Path,
-        directory: Path,
-        audited: PreparedData | None = None,
-        nodes: tuple[int, int] | None = None,
-        walltime: str | None = None,
-        at: Place | None = None,
-        measured: Part | None = None,
-    ) -> None:
-        self.file = file
-        self.path = path
-        self.directory = directory
-        self._nodes, self._walltime, self._at = nodes, walltime, at
-        self._kept = StudyDirectory(file, path, directory)
-        self._audited, self._measured = audited, measured
-
-    @classmethod
-    def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Study:
-        """Read a study file, or the directory of a study that was begun.
-
-        Parameters
-        ----------
-        path : path
-            A TOML file, or ``runs/<name>``.
-        runs : path
-            The folder of all studies' directories.
-
-        Raises
-        ------
-        StudyFileError
-            If the file is missing, malformed or says what is not allowed.
-        """
-        path = Path(path)
-        if path.is_dir():
-            if not (path / "study.toml").is_file():
-                raise StudyFileError(no_study(path))
-            return cls(load_study(path / "study.toml"), path / "study.toml", path)
-        file = load_study(path)
-        return cls(file, path, Path(runs) / file.study.name)
-
-    def __repr__(self) -> str:
-        return f"<Study {self.file.study.name!r} in {self.directory}>"
-
     def _repr_html_(self) -> str:
         """Return what a notebook shows."""
         from stormsweep.study.notebook import study_html
 
         return study_html(self)
-
-    @property
-    def journal_path(self) -> Path:
-        """The journal's file."""
-        return self._kept.journal_path
-
-    @property
-    def recorded(self) -> bool:
-        """Whether anything is recorded of it."""
-        return self._kept.recorded
-
-    def with_site(self, **changes: Any) -> Study:
-        """Return the same study with other keys of ``[site]``."""
-        site = self.file.site.model_copy(
-            update={key: value for key, value in changes.items() if value is not None}
-        )
-        return self._but(file=self.file.model_copy(update={"site": site}))
-
-    def on_nodes(self, least: int, most: int) -> Study:
-        """Return the same study on a number of nodes of its site, each of them a job of its own.
-
-        Parameters
-        ----------
-        least, most : int
-            Nodes there are whatever there is to do, and nodes at most.
-        """
-        return self._but(nodes=(least, most))
-
-    def with_walltime(self, walltime: str) -> Study:
-        """Return the same study with jobs of its site that take so long, and no longer.
-
-        Parameters
-        ----------
-        walltime : str
-            As Slurm writes it, such as ``"01:30:00"``; at most the site's.
-        """
-        return self._but(walltime=walltime)
-
-    def at(self, place: Place) -> Study:
-        """Return the same study with its workers in a place."""
-        return self._but(nodes=None, walltime=None, at=place)
-
-    def _but(self, **changes: Any) -> Study:
-        known = {
-            "file": self.file,
-            "audited": self._audited,
-            "nodes": self._nodes,
-            "walltime": self._walltime,
-            "at": self._at,
-            "measured": self._measured,
-        }
-        return Study(path=self.path, directory=self.directory, **(known | changes))
-
-    def plan(self) -> Plan:
-        """Return what would run; touches neither data nor workers.
-
-        Where the strategy learns from scores, it is about what the study will come to.
-        """
-        from stormsweep.study.remaining import plan_of
-
-        return self._part(plan_of(self.file, self._kept.grown()))
-
-    def known(self) -> tuple[int, int]:
-        """Return how many known points (``search.known``) there are, and how many of the space.
-
-        Raises
-        ------
-        StudyFileError
-            If they cannot be read.
-        """
-        from stormsweep.study.remaining import of_the_space
-
-        points = self._kept.known()
-        return len(points), of_the_space(self.file, points)
-
-    def _part(self, plan: Plan) -> Plan:
-        """Return what of a plan is to be trained."""
-        return plan if self._measured is None else self._measured.of(plan)
-
-    def check(self, source: bool = False) -> None:
-        """Refuse what can be seen before data are prepared and workers are started.
-
-        Parameters
-        ----------
-        source : bool
-            Read the builder's source too, where there is anything left to train; `run` does in any
-            case.
-
-        Raises
-        ------
-        UserError
-            If the study file or the builder is no longer what scores on record come from, or there
-            is no such engine or builder, or it does not take the hyperparameters.
-        """
-        from stormsweep.models.build import check_place
-        from stormsweep.study.environment import check_engine
-
-        self._kept.refuse_edits()
-        check_place(self.file.model.build)
-        check_engine(self.file)
-        if source and self.remaining().left(retry_failed=True):
-            self._check_source()
-
-    def _check_source(self) -> None:
-        from stormsweep.models.source import check_source
-        from stormsweep.study.remaining import names_of
-
-        path = check_source(self.file.model.build, names_of(self.file))
-        if path is not None:
-            self._kept.refuse_other_model(sha256(path))
-
-    def remaining(self) -> Remaining:
-        """Read from the journal what is left to train."""
-        from stormsweep.results.journal import each
-        from stormsweep.study.remaining import remaining
-
-        there = self.journal_path.is_file()
-        entries = each(self.journal_path) if there else ()
-        try:
-            found = remaining(self.file, entries, self._kept.known)
-        except StudyFileError as error:
-            # What a strategy lacks is told by its key alone.
-            raise StudyFileError(f"{self.path}: {error}") from None
-        part = self._part(found.plan)
-        if part is found.plan:
-            return found
-        return replace(found, plan=part, whole=found.plan, search=None, dropped={})
 
     def _whole(self, plan: Plan) -> Plan | None:
         """Return all that the study is to train, where only a part of it (`_part`) is trained."""
@@ -323,99 +129,6 @@ class Study:
         from stormsweep.study.interchange import export_to
 
         return export_to(self, to, output)
-
-    def entries(self) -> list[Entry]:
-        """Read the journal.
-
-        Raises
-        ------
-        JournalError
-            If there is none, or it is damaged.
-        """
-        return self._kept.entries()
-
-    def results(self, per_fold: bool = False) -> pd.DataFrame:
-        """Return the results so far.
-
-        Parameters
-        ----------
-        per_fold : bool
-            One row a fit instead of one row a configuration.
-
-        Returns
-        -------
-        DataFrame
-            Hyperparameters, scores and times; configurations are ranked, the best first.
-        """
-        from stormsweep.results import frames
-
-        entries = self.entries()
-        return frames.fits(entries) if per_fold else frames.configurations(entries)
-
-    def importance(self) -> pd.DataFrame:
-        """Return what mattered so far; see `stormsweep.results.importance.importance_frame`."""
-        from stormsweep.results.importance import importance_frame
-
-        return importance_frame(self.entries())
-
-    def contenders(self) -> pd.DataFrame:
-        """Return what cannot be told from the best; see `stormsweep.results.contenders`."""
-        from stormsweep.results.contenders import contenders
-
-        return contenders(self.entries())
-
-    def hindsight(self) -> Hindsight | None:
-        """Return what dropping trials early would have missed; see `stormsweep.scaling.hindsight`.
-
-        None where the study does not tell.
-        """
-        from stormsweep.scaling.hindsight import hindsight
-
-        return hindsight(self.entries())
-
-    def timings(self, of: Literal["tasks", "workers", "sessions"] = "tasks") -> pd.DataFrame:
-        """Return where the time went; see `stormsweep.scaling.timings`.
-
-        Parameters
-        ----------
-        of : ``tasks``, ``workers`` or ``sessions``
-            ``tasks``: one row a task that was done or paused; ``workers``: one row a worker and
-            session; ``sessions``: one row a session of the driver.
-        """
-        from stormsweep.results import frames
-        from stormsweep.scaling import timings
-
-        made = {
-            "tasks": timings.tasks,
-            "workers": timings.workers,
-            "sessions": frames.sessions,
-        }
-        return made[of](self.entries())
-
-    def account(self) -> Account:
-        """Return what the study took: time, cores, GPUs, money; finished or not."""
-        from stormsweep.scaling.accounts import account
-
-        return account(self.entries())
-
-    def last_look(self) -> Verified | None:
-        """Return the last look at the test part; None before there was one."""
-        from stormsweep.results.journal import of_kind
-
-        looks = of_kind(self.entries(), Verified)
-        return looks[-1] if looks else None
-
-    def awaits_verification(self) -> bool:
-        """Tell whether the search is done, and there is a test part that nobody has looked at."""
-        from stormsweep.study.choice import awaits_look
-
-        return awaits_look(self.entries())
-
-    def summary(self) -> Summary:
-        """Return the study in one look, finished or not."""
-        from stormsweep.results.summary import summary
-
-        return summary(self.entries())
 
     @within_group()
     def run(
@@ -501,7 +214,7 @@ class Study:
                 plan,
                 data,
                 folds,
-                self._place(),
+                self.place(),
                 audited,
                 together,
                 whole,
@@ -675,20 +388,6 @@ class Study:
         except KeyboardInterrupt:
             raise StudyInterrupted("what was trained so far is kept") from None
 
-    def layout(self) -> Layout | None:
-        """Return the layout of the next session: workers x threads of each.
-
-        Returns
-        -------
-        Layout or None
-            None where ``[site]`` leaves it open, and a short trial will find it.
-        """
-        return self._staff(self.plan()).layout()
-
-    def without_trial(self) -> Study:
-        """Return the study with its layout in numbers; where it is open, one thread a worker."""
-        return self._in(self._staff(self.plan()).without_trial())
-
     @contextlib.contextmanager
     def workers(self, plan: Plan, layout: Layout, data: PreparedData) -> Iterator[Pool]:
         """Start workers that train nothing for the study's journal: to find out what they can do.
@@ -704,12 +403,6 @@ class Study:
         """
         with self._kept.logging(), self._staff(plan).pool(layout, [data.path]) as pool:
             yield pool
-
-    def forecast(self) -> Forecast:
-        """Foretell how long the rest of the study takes, from journals of this machine."""
-        from stormsweep.study.forecast import forecast
-
-        return forecast(self.without_trial().file, self.directory, self.remaining().ahead())
 
     def simulate(
         self,
@@ -793,33 +486,6 @@ class Study:
         outlook = Outlook(self, whole, circumstances)
         return advise(self, outlook, sites, deadline, budget, repeats, most_nodes)
 
-    def node_script(self) -> str:
-        """Return the job script of a node of the study's site; see `check_site`.
-
-        Raises
-        ------
-        UserError
-            If the study runs on this machine.
-        """
-        if self._place() is None:
-            raise UserError("--dry-run: there is no job script on this machine; name a --site")
-        return self._staff(self.plan()).script()
-
-    def _staff(self, plan: Plan) -> Staff:
-        from stormsweep.results.journal import each
-        from stormsweep.study.staff import Staff
-
-        site = self.file.site
-        open_ = "auto" in (site.workers, site.threads_per_worker)
-        begun = open_ and self.journal_path.is_file()
-        # Only an open layout depends on what was: a long journal is not read for nothing.
-        records = (entry.record for entry in (each(self.journal_path) if begun else ()))
-        kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
-        return Staff(self.file, self.directory, plan, kept, self._place())
-
-    def _in(self, layout: Layout) -> Study:
-        return self.with_site(workers=layout.workers, threads_per_worker=layout.threads)
-
     def _write_down(self) -> None:
         """Write down what is run, and where: `run DIR` and all else that is given it know both."""
         from stormsweep.config.load import dump_study
@@ -829,51 +495,12 @@ class Study:
         self._kept.keep_earlier()
         self._kept.keep_known()
         write_text(self.directory / "study.toml", dump_study(self.file))
-        place = self._place()
+        place = self.place()
         # What `submit` wrote down stays: a job knows less of what was asked for.
         if place is not None and not (place.inside and was_submitted(self.directory)):
             remember(place.found, self.directory, place.inside, place.asked)
-
-    def _place(self) -> Place | None:
-        from stormsweep.study.places import asked_for, place_of
-
-        if self._at is not None:
-            return self._at
-        site = self.file.site
-        asked = asked_for(site, self.path, site.use, self._nodes, self._walltime)
-        return place_of(site.use, self.path, self.directory, asked)
 
     def _note_away(self, watcher: Watcher, gone: str) -> None:
         """Say what is out of service that jobs wait for."""
         if gone:
             watcher.note(f"site {self.file.site.use}: {gone}; jobs wait in the queue.")
-
-    def check_site(self, nodes: tuple[int, int] | None = None) -> str:
-        """See whether the study can run on its site, as far as can be seen before it does.
-
-        Parameters
-        ----------
-        nodes : tuple of int and int, optional
-            Nodes there are to be at least, and at most; none: as many as the study has.
-
-        Returns
-        -------
-        str
-            What is out of service that jobs of the study have to wait for; else empty.
-
-        Raises
-        ------
-        UserError
-            If the site is not as the cluster, or the cluster is not to be seen from here.
-        SchedulerError
-            If its scheduler is in trouble.
-        """
-        from stormsweep.study.admission import refuse_unfit
-
-        place = self._place()
-        # A job that runs was taken by its scheduler, which need not be asked again.
-        if place is None or place.inside:
-            return ""
-        if nodes is not None:
-            place = replace(place, nodes=nodes)
-        return refuse_unfit(place, self.directory, self._staff(self.plan()).script())

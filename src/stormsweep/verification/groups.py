@@ -13,6 +13,7 @@ from stormsweep.data.split import as_date
 from stormsweep.verification.forecasts import Forecasts
 from stormsweep.verification.resampling import LEVEL, RESAMPLES
 from stormsweep.verification.scores import Estimate, estimate
+from stormsweep.wording import counted
 
 #: Events, and cases without, that a group needs before it is scored.
 LEAST_EVENTS = 10
@@ -130,12 +131,12 @@ def by_group(
         remark = ""
         if events < LEAST_EVENTS or others < LEAST_EVENTS:
             few, what = (events, "event") if events < LEAST_EVENTS else (others, "non-event")
-            remark = f"{few} {what}{'' if few == 1 else 's'}: too few to score"
+            remark = f"{counted(few, what)}: too few to score"
         else:
             every = estimate(own, threshold, seed=seed, resamples=resamples, level=level)
             scored = {score: every[score] for score in SCORES}
             if np.isnan(scored["roc_auc"].low):
                 what = own.block_name.replace("_", " ")
-                remark = f"{own.blocks} {what}{'' if own.blocks == 1 else 's'}: no interval"
+                remark = f"{counted(own.blocks, what)}: no interval"
         found.append(Group(label, len(own), events, own.blocks, scored, remark))
     return found

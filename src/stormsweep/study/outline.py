@@ -1,0 +1,60 @@
+"""What a study would do, told before it does: all that `plan` says, from one reading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stormsweep.records import Entry
+from stormsweep.search.plan import Plan
+from stormsweep.study.forecast import Forecast, forecast
+from stormsweep.study.layout import Layout
+from stormsweep.study.problem import Ready
+from stormsweep.study.remaining import Remaining
+from stormsweep.study.staff import Staff
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a study would do.
+
+    Attributes
+    ----------
+    plan : Plan
+        All runs; where a strategy learns from scores, about what it will come to.
+    layout : Layout or None
+        Of the next session; None where a short trial will find it.
+    untried : Layout
+        The same, without a trial.
+    forecast : Forecast
+        How long what is left takes in that layout.
+    """
+
+    plan: Plan
+    layout: Layout | None
+    untried: Layout
+    forecast: Forecast
+
+
+def outline(
+    directory: Path, found: Remaining, staff: Staff, entries: Sequence[Entry], ready: Ready | None
+) -> Outline:
+    """Say what a study would do.
+
+    Parameters
+    ----------
+    directory : Path
+        The study's.
+    found : Remaining
+        What is left of it.
+    staff : Staff
+        Its workers.
+    entries : sequence of Entry
+        Its journal so far.
+    ready : Ready or None
+        Its data, where they are prepared already.
+    """
+    untried = staff.without_trial()
+    told = forecast(staff.in_layout(untried), directory, found.ahead(), entries, ready)
+    return Outline(found.plan, staff.layout(), untried, told)

@@ -250,6 +250,8 @@ class Execution:
         tell : callable
             Given what the workers are at, every few seconds: see `at_work`.
         """
+        from stormsweep.training import checkpoint
+
         self._tell = tell
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
@@ -285,6 +287,8 @@ class Execution:
             still_ours()
             self._commit()
             self._close_search()
+            # What workers that were killed had half written; nobody writes now.
+            checkpoint.remove_unfinished(self._checkpoints)
         except BaseException:
             still_ours()
             self._commit()

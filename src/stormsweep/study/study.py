@@ -17,6 +17,9 @@ from stormsweep.files import sha256, within_group
 from stormsweep.records import (
     Entry,
     LayoutTried,
+    PlanCut,
+    Record,
+    SearchEnded,
     SessionBegun,
     Verified,
 )
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from stormsweep.scaling.design import Part
     from stormsweep.scaling.foretold import Foretold
     from stormsweep.scaling.hindsight import Hindsight
-    from stormsweep.search.search import Search
     from stormsweep.study.forecast import Forecast
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
@@ -482,7 +484,7 @@ class Study:
             # Data may have taken hours.
             lock.look()
             if begun and not left:
-                self._close_search(found.search)
+                self._close(found)
                 return Outcome(self.directory, list(before.failed.values()), 0)
             audited, together = self._audited is not None, self._measured is not None
             whole = self._whole(found.whole)
@@ -504,14 +506,17 @@ class Study:
                 session = Session(about, self._kept, staff, watcher, lock, self._write_down)
                 return session.run(retry_failed, leaving or never)
 
-    def _close_search(self, search: Search | None) -> None:
-        """Say that nothing more will be proposed, where a driver was killed before it did."""
-        from stormsweep.records import SearchEnded
+    def _close(self, found: Remaining) -> None:
+        """Say what nothing needs any more, and that nothing more will be proposed."""
         from stormsweep.results.journal import JournalWriter
 
+        search = found.search
+        records: list[Record] = [PlanCut(dict(found.dropped))] if found.dropped else []
         if search is not None and not search.ended:
+            records.append(SearchEnded(search.trials))
+        if records:
             with JournalWriter(self.journal_path) as journal:
-                journal.append(SearchEnded(search.trials))
+                journal.append(*records)
 
     @within_group()
     def submit(

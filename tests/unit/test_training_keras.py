@@ -3,6 +3,7 @@
 import gc
 import math
 import random
+import weakref
 from functools import partial
 
 import numpy as np
@@ -236,6 +237,39 @@ def test_few_programs_are_kept(engine):
     for width in range(1, PROGRAMS_KEPT + 3):
         trained(engine, [1], {"width": width}, storm_dnn, ROWS)
     assert len(engine._programs) == PROGRAMS_KEPT
+
+
+def unwritten(learning_rate=0.01):
+    """A model that Keras cannot write down: its program is never shared."""
+    import keras
+
+    class Unwritten(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            raise NotImplementedError
+
+    layers = [keras.layers.Flatten(), Unwritten(), keras.layers.Dense(1, activation="sigmoid")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.Adam(learning_rate), "binary_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("builder", [everything, unwritten])
+def test_programs_that_cannot_be_shared_are_given_back(engine, builder):
+    """They are full of cycles, and Python does not see how much memory hangs on them."""
+    graphs = []
+    gc.disable()
+    try:
+        for _ in range(PROGRAMS_KEPT + 2):
+            run = engine.start(builder, {"batch_size": 32}, SEED, 1, ROWS)
+            run.advance(1)
+            graphs.append(weakref.ref(run._program._train.graph))
+        alive = sum(graph() is not None for graph in graphs)
+    finally:
+        gc.enable()
+    assert alive <= PROGRAMS_KEPT + 1
 
 
 def test_a_program_that_is_dropped_leaves_no_graph_behind(keras):

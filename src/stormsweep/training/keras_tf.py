@@ -89,6 +89,8 @@ class KerasEngine:
         self._precision = precision
         self._packing = packing
         self._programs: OrderedDict[Any, Program] = OrderedDict()
+        #: Programs made so far that no other run can take over.
+        self._unshared = 0
 
     def start(
         self,
@@ -131,12 +133,19 @@ class KerasEngine:
             self._programs.move_to_end(key)
             return KerasTrajectory(known, data, seed, fold, snapshot(model))
         program = Program(model, batch_size, shape, flat_output, weighted, data.turning)
+        dropped = False
         if key is not None:
             self._programs[key] = program
-            if len(self._programs) > PROGRAMS_KEPT:
+            dropped = len(self._programs) > PROGRAMS_KEPT
+            if dropped:
                 self._programs.popitem(last=False)
-                # Keras models and graphs are full of cycles; without this, memory grows.
-                gc.collect()
+        if key is None or known is not None:
+            # The one before went with its run.
+            self._unshared += 1
+            dropped = dropped or self._unshared % PROGRAMS_KEPT == 0
+        if dropped:
+            # Keras models and graphs are full of cycles; without this, memory grows.
+            gc.collect()
         return KerasTrajectory(program, data, seed, fold, None)
 
 

@@ -410,6 +410,8 @@ def test_another_epoch_must_fit_with_scoring_and_checkpoint(
     assert unknown is not None
     assert known is not None
     assert unknown(None), "where nothing is known one epoch is tried"
+    assert unknown(None, 60.0)
+    assert not unknown(None, 80.0), "what is to be compiled first takes time too"
     assert not known(None)
     now = 1040.0
     assert unknown(20.0)

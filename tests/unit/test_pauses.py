@@ -444,6 +444,11 @@ def test_an_epoch_is_foreseen_from_what_was_measured() -> None:
     assert speeds.foreseen([small, other]) == 0.0, "bundles were not measured"
     speeds.take(small, dataclasses.replace(one, threads=4, phases={"train": 1.0}))
     assert speeds.foreseen([small]) == pytest.approx(7.0)
+    again = dataclasses.replace(one, patches=5 * 96, phases={"train": 30.0})
+    speeds.take(small, again)
+    assert speeds.foreseen([small]) == pytest.approx(6.0), (
+        "four were trained again, for want of one"
+    )
 
 
 def test_a_new_worker_tries_and_the_others_are_told_what_to_expect(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def _train(orders: Sequence[TaskOrder]) -> Iterator[Result]:
             short.append(outcome)
         else:
             members[id(outcome.run)] = outcome
-    clock.lap("build")
+    clock.built(*members.values(), *short)
     if short:
         # For none of them there is time, nor for the others.
         others = [(member, None) for member in members.values()]

@@ -120,7 +120,7 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone | TaskPaused:
     data = fold_of(order)
     clock.lap("open")
     own = _bring(order, data, go_on)
-    clock.lap("build")
+    clock.built(own)
     if own.run.epoch < task.start:
         return _leave(own, None, clock)
     trained = own.run.advance(task.to_epoch, go_on)

@@ -8,6 +8,7 @@ import http.client
 import logging
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,7 +29,9 @@ from distributed.core import send_recv
 from stormsweep.cluster import line
 from stormsweep.cluster.dask_pool import dask_logs
 from stormsweep.cluster.local import LocalPool
-from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Broken, Event, Finished, PoolBroken, WorkerLost, WorkerReady
+from stormsweep.errors import DataAwayError
+from stormsweep.study.setup import Question, welcome
 
 from .memory_group import memory_group
 
@@ -141,6 +144,22 @@ def test_every_task_has_one_end_and_the_worker_goes_on(
     worker.do("well")
     assert worker.next(Finished).result == "well"
     assert worker.heard == []
+
+
+def test_a_worker_that_cannot_open_the_data_says_so_and_is_left_aside(tmp_path: Path) -> None:
+    pool = LocalPool(1, 1, 4.0, tmp_path, [str(Path(__file__).parents[2])])
+    try:
+        worker = Asked(pool)
+        ready, gone = worker.ready, str(tmp_path / "gone")
+        asked = Question("m:f", [], 1, "tensorflow", "float32", True, gone, "f", "", False)
+        pool.submit(ready.worker, ready.pid, "welcome", welcome, asked)
+        error = worker.next(Broken).error
+        assert isinstance(error, DataAwayError)
+        assert str(error).startswith(f"{socket.gethostname()} cannot open the data: {gone}: ")
+        pool.refuse(ready.worker, ready.pid, str(error))
+        assert worker.next(PoolBroken) == PoolBroken(str(error))
+    finally:
+        pool.close()
 
 
 def test_a_pool_closes_without_waiting_for_what_its_workers_do(tmp_path: Path) -> None:

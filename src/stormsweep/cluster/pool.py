@@ -135,6 +135,13 @@ class Pool(Protocol):
         A pool whose workers leave by themselves has nothing to do. A `WorkerLost` may follow.
         """
 
+    def refuse(self, worker: str, pid: int, why: str) -> None:
+        """Let a worker process go that cannot work where it is: it is given nothing more.
+
+        As of `dismiss`, but another place may have what it lacks. Where none is left, or one after
+        the other was no better, a `PoolBroken` follows, whose reason is `why`: one line.
+        """
+
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import http.client
 import logging
+import multiprocessing.util
 import os
 import re
+import signal
 import socket
 import ssl
 import subprocess
@@ -144,6 +146,43 @@ def test_every_task_has_one_end_and_the_worker_goes_on(
     worker.do("well")
     assert worker.next(Finished).result == "well"
     assert worker.heard == []
+
+
+def test_a_pool_whose_last_worker_cannot_be_started_again_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: a driver that waits for ever for a worker that Dask tried to start once."""
+    monkeypatch.setattr(LocalPool, "patience", 2.0)
+    kept = Kept()
+    with dask_logs(kept):
+        pool = LocalPool(2, 1, 4.0, tmp_path, [str(Path(__file__).parents[2])])
+        try:
+            heard: list[Event] = []
+
+            def told(kind: type[Event], count: int) -> bool:
+                heard.extend(pool.events(0.1))
+                return sum(isinstance(event, kind) for event in heard) == count
+
+            def refused(*_: object) -> int:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+
+            until(lambda: told(WorkerReady, 2))
+            monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", refused)
+            one, two = (event for event in heard if isinstance(event, WorkerReady))
+            os.kill(one.pid, signal.SIGKILL)
+            until(lambda: told(WorkerLost, 1))
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                assert not told(PoolBroken, 1), "another works"
+            os.kill(two.pid, signal.SIGKILL)
+            until(lambda: told(PoolBroken, 1))
+            assert told(WorkerLost, 2)
+        finally:
+            pool.close()
+    assert "none took its place within 2 s" in next(
+        event.reason for event in heard if isinstance(event, PoolBroken)
+    )
+    assert any("failed to start process" in text for text in kept.texts)
 
 
 def test_a_worker_that_cannot_open_the_data_says_so_and_is_left_aside(tmp_path: Path) -> None:

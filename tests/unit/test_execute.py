@@ -254,6 +254,18 @@ def test_workers_that_lose_the_data_again_and_again_end_the_study(tmp_path: Path
     assert of_kind(read(tmp_path / "journal.jsonl"), RunFailed) == []
 
 
+def test_a_pool_that_has_no_workers_any_more_ends_the_study(tmp_path: Path) -> None:
+    """Losing this: a driver that waits for ever for a process that the system does not start."""
+
+    def alone(pool: FakePool, worker: str, pid: int, order: Any) -> Event:
+        pool.queue.append(WorkerLost(worker, "h", pid, "killed", "it died", "t"))
+        return PoolBroken("none took its place")
+
+    with pytest.raises(StormsweepError, match="no workers: none took its place"):
+        train(tmp_path, FakePool(None, alone))  # type: ignore[arg-type]
+    assert len(of_kind(read(tmp_path / "journal.jsonl"), TaskRetried)) == 1
+
+
 def test_failed_runs_stay_failed_until_they_are_tried_again(tmp_path: Path) -> None:
     run = PLAN.runs[0].id
 

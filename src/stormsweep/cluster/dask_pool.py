@@ -97,7 +97,8 @@ class DaskPool:
         How many there may be.
     """
 
-    #: Seconds within which a first worker must be ready; a slow file system needs minutes.
+    #: Seconds within which a first worker must be ready, or another where the last was lost; a slow
+    #: file system needs minutes.
     patience = 600.0
 
     def __init__(self, logs: Path, workers: int) -> None:
@@ -195,6 +196,13 @@ class DaskPool:
             yield self._events.get(timeout=timeout)
             while True:
                 yield self._events.get_nowait()
+        # Dask tries once to start a worker again: where the system refuses that, none ever comes.
+        alone = self._alone_since
+        if alone is not None and time.monotonic() - alone > self.patience:
+            yield PoolBroken(
+                f"the last one that could work was lost, and none took its place within "
+                f"{self.patience:.0f} s; see logs/driver.log"
+            )
 
     def dismiss(self, worker: str, pid: int) -> None:
         """Do nothing: workers of one machine stay."""

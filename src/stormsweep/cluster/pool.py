@@ -118,7 +118,7 @@ class Pool(Protocol):
 
     @property
     def patience(self) -> float:
-        """Seconds within which a first worker must be ready."""
+        """Seconds within which a first worker must be ready, or another after the last."""
 
     @property
     def dashboard(self) -> int:

@@ -51,6 +51,8 @@ def main() -> None:
         train_for_profile(asked.profile[0], int(asked.profile[1]))
         return
     cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        parser.error("one core: a process of all cores and one a core are the same there")
     layouts = {f"1 x {len(cores)}": [cores], f"{len(cores)} x 1": [[core] for core in cores]}
     found = measure(jobs(asked.batch_sizes), layouts, asked.rounds, asked.seconds)
     profiles = {precision: profile(precision, 512, cores[0]) for precision in PRECISIONS}
@@ -83,6 +85,8 @@ def measure(
         for cores in shares:
             ours, theirs = context.Pipe()
             context.Process(target=serve, args=(theirs, cores), daemon=True).start()
+            # Else nobody would tell that a process died, and `recv` would wait for ever.
+            theirs.close()
             staff[layout].append(ours)
     found = defaultdict(list)
     for number in range(rounds):
@@ -90,13 +94,21 @@ def measure(
             for layout, workers in staff.items():
                 if job[0] == "fit" and len(workers) > 1:
                     continue
-                for step in (job, seconds):
-                    for worker in workers:
-                        worker.send(step)
-                    rates = [worker.recv() for worker in workers]
+                what = " ".join(map(str, (layout, *job)))
+                answers(workers, job, what)
+                rates = answers(workers, seconds, what)
                 found[layout, job].append(sum(rates))
             print(time.strftime("%H:%M:%S"), number + 1, *job, file=sys.stderr, flush=True)
     return found
+
+
+def answers(workers: Sequence[Any], step: Any, what: str) -> list[Any]:
+    try:
+        for worker in workers:
+            worker.send(step)
+        return [worker.recv() for worker in workers]
+    except (EOFError, OSError):
+        raise SystemExit(f"a process died at {what}; for want of memory?") from None
 
 
 def serve(wire: Any, cores: list[int]) -> None:

@@ -6,6 +6,7 @@
     ├── UserError              a mistake in a command, a file or the data: one line, exit code 2
     │   ├── StudyFileError     the study file or sites.toml: names the file and the key
     │   ├── DataError          storm files, tables or prepared arrays
+    │   │   └── DataAwayError  they cannot be opened where a worker is; other nodes may have them
     │   ├── JournalError       a journal that cannot be read or does not fit the study file
     │   │   └── DiskError      it cannot be written: a full disk, say, which passes
     │   ├── ModelError         the model builder cannot be found or does not take the space
@@ -51,6 +52,10 @@ class StudyFileError(UserError):
 
 class DataError(UserError):
     """Data that is missing, damaged, changed or unfit for the study."""
+
+
+class DataAwayError(DataError):
+    """Prepared data that a worker cannot open: its node is at fault, and not what it was to do."""
 
 
 class JournalError(UserError):

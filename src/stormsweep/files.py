@@ -35,13 +35,16 @@ _MAKER = re.compile(
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sweeps: bool = True) -> Iterator[Path]:
     """Give a path beside `path` to write to; move it into place when the block ends well.
 
     Parameters
     ----------
     path : Path
         The file to create or replace. Its folder is created when missing.
+    sweeps : bool
+        Whether what processes that are gone left of `path` is looked for, which takes a listing of
+        the folder: not where somebody else does it, once for all the files of a large one.
 
     Yields
     ------
@@ -50,7 +53,8 @@ def replacing(path: Path) -> Iterator[Path]:
         one to write `path` should this process be killed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path)
+    if sweeps:
+        sweep(path)
     beside = _beside(path)
     try:
         yield beside

@@ -265,10 +265,9 @@ class TaskDone:
         ``checkpoint``.
     epoch_loss : list of float
         Mean training loss of each epoch from `from_epoch` on, on the balanced training fold.
-    patches : int
-        Patches trained on, copies counted.
-    updates : int
-        Optimizer steps made.
+    patches, updates : int
+        Patches trained on, copies counted, and optimizer steps made: with those of epochs before
+        the stretch, where a lost checkpoint had them trained once more.
     memory_mb : float
         Peak resident memory of the worker process so far.
     parameters : int

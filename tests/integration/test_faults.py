@@ -15,6 +15,7 @@ import pytest
 
 from stormsweep.records import RunFailed, TaskRetried, WorkerEvent
 from stormsweep.results.journal import of_kind, read
+from stormsweep.results.summary import summary
 
 from .conftest import (
     MODELS,
@@ -123,6 +124,18 @@ def test_each_bad_configuration_is_one_failed_run_and_the_others_finish(tmp_path
     again = called(tmp_path, "run", study, "--no-report")
     assert again.returncode == 1
     assert "Nothing was left to train" in again.stdout
+    # What a constraint shuts out failed for nobody any more: there is no other way to be rid of it.
+    digits_study(
+        tmp_path,
+        model=f'build = "{MODELS}:troubled"',
+        search="constraints = [\"trouble == 'none'\"]",
+        search__space='trouble = ["none", "raise", "diverge", "memory", "kill"]\nepochs = [1, 2]',
+        site="workers = 2\nmemory_gb = 1.5",
+    )
+    shut_out = called(tmp_path, "run", study, "--no-report")
+    assert shut_out.returncode == 0, shut_out.stdout + shut_out.stderr
+    look = summary(read(directory / "journal.jsonl"))
+    assert (look.finished, look.runs_failed) == (True, 0)
 
 
 class Alone(NamedTuple):

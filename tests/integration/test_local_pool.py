@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import http.client
 import logging
+import multiprocessing.util
 import os
 import re
+import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -28,7 +31,9 @@ from distributed.core import send_recv
 from stormsweep.cluster import line
 from stormsweep.cluster.dask_pool import dask_logs
 from stormsweep.cluster.local import LocalPool
-from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Broken, Event, Finished, PoolBroken, WorkerLost, WorkerReady
+from stormsweep.errors import DataAwayError
+from stormsweep.study.setup import Question, welcome
 
 from .memory_group import memory_group
 
@@ -141,6 +146,59 @@ def test_every_task_has_one_end_and_the_worker_goes_on(
     worker.do("well")
     assert worker.next(Finished).result == "well"
     assert worker.heard == []
+
+
+def test_a_pool_whose_last_worker_cannot_be_started_again_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: a driver that waits for ever for a worker that Dask tried to start once."""
+    monkeypatch.setattr(LocalPool, "patience", 2.0)
+    kept = Kept()
+    with dask_logs(kept):
+        pool = LocalPool(2, 1, 4.0, tmp_path, [str(Path(__file__).parents[2])])
+        try:
+            heard: list[Event] = []
+
+            def told(kind: type[Event], count: int) -> bool:
+                heard.extend(pool.events(0.1))
+                return sum(isinstance(event, kind) for event in heard) == count
+
+            def refused(*_: object) -> int:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+
+            until(lambda: told(WorkerReady, 2))
+            monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", refused)
+            one, two = (event for event in heard if isinstance(event, WorkerReady))
+            os.kill(one.pid, signal.SIGKILL)
+            until(lambda: told(WorkerLost, 1))
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                assert not told(PoolBroken, 1), "another works"
+            os.kill(two.pid, signal.SIGKILL)
+            until(lambda: told(PoolBroken, 1))
+            assert told(WorkerLost, 2)
+        finally:
+            pool.close()
+    assert "none took its place within 2 s" in next(
+        event.reason for event in heard if isinstance(event, PoolBroken)
+    )
+    assert any("failed to start process" in text for text in kept.texts)
+
+
+def test_a_worker_that_cannot_open_the_data_says_so_and_is_left_aside(tmp_path: Path) -> None:
+    pool = LocalPool(1, 1, 4.0, tmp_path, [str(Path(__file__).parents[2])])
+    try:
+        worker = Asked(pool)
+        ready, gone = worker.ready, str(tmp_path / "gone")
+        asked = Question("m:f", [], 1, "tensorflow", "float32", True, gone, "f", "", False)
+        pool.submit(ready.worker, ready.pid, "welcome", welcome, asked)
+        error = worker.next(Broken).error
+        assert isinstance(error, DataAwayError)
+        assert str(error).startswith(f"{socket.gethostname()} cannot open the data: {gone}: ")
+        pool.refuse(ready.worker, ready.pid, str(error))
+        assert worker.next(PoolBroken) == PoolBroken(str(error))
+    finally:
+        pool.close()
 
 
 def test_a_pool_closes_without_waiting_for_what_its_workers_do(tmp_path: Path) -> None:

@@ -268,6 +268,19 @@ def test_steps_whose_time_is_over_are_not_begun_again(
     assert len(watched.ready) == 2
 
 
+def test_a_node_on_which_no_worker_can_work_makes_room_for_another(
+    begin: Callable[..., Watched], tmp_path: Path
+) -> None:
+    launcher = Processes(tmp_path, running=2)
+    watched = begin(launcher, 1, 1, workers=2)
+    watched.until(lambda: len(watched.ready) == 2)
+    for worker in watched.ready:
+        watched.pool.refuse(worker.worker, worker.pid, "n1 cannot open the data")
+    watched.until(lambda: len(watched.ready) == 4 and len(watched.lost) == 2)
+    assert {one.worker.rsplit("-", 2)[1] for one in watched.ready[2:]} == {"2"}
+    assert {one.failure for one in watched.lost} == {"cancelled"}
+
+
 def test_what_cannot_be_copied_to_a_node_is_read_from_afar(
     begin: Callable[..., Watched], tmp_path: Path
 ) -> None:

@@ -19,6 +19,8 @@ from stormsweep.study.orders import Orders
 from stormsweep.study.stretches import recorded
 from stormsweep.study.study import Study
 from stormsweep.training import checkpoint
+from stormsweep.training.engine import AdvanceResult
+from stormsweep.training.keras_tf import KerasTrajectory
 from stormsweep.work import Run, Task, TaskOrder
 
 from .conftest import digits_study
@@ -148,12 +150,40 @@ def test_a_pause_whose_checkpoint_was_lost_is_trained_again_however_often_time_i
     checkpoint.discard(tmp_path, RUN.id, [3, 5])
     # The way to epoch 5 has to be trained again; the time is over in epoch 2, then in epoch 4.
     way = paused(worker.train_task(order(5)))
-    assert (way.from_epoch, way.to_epoch, way.patches) == (2, 2, 0)
+    epoch = whole.patches // 5, whole.updates // 5
+    assert (way.from_epoch, way.to_epoch) == (2, 2)
+    assert (way.patches, way.updates) == (2 * epoch[0], 2 * epoch[1])
     further = paused(worker.train_task(order(2)))
     assert (further.from_epoch, further.to_epoch) == (2, 4)
     assert checkpoint.path_of(tmp_path, RUN.id, 4).exists()
     after(9)
     the_same(worker.train_task(order(4)), whole)
+
+
+def test_a_way_that_is_trained_again_is_booked_as_training(
+    order: Callable[..., TaskOrder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Losing this: minutes of training on record as the building of a model, by no patches."""
+    whole, advance = calm(order, monkeypatch), KerasTrajectory.advance
+    checkpoint.discard(tmp_path, RUN.id, [3])
+    worker.held.clear()
+    seconds: list[float] = []
+
+    def advanced(*given: Any) -> AdvanceResult:
+        result = advance(*given)
+        seconds.append(result.train_seconds)
+        return result
+
+    monkeypatch.setattr(KerasTrajectory, "advance", advanced)
+    done = worker.train_task(order())
+    the_same(done, whole)
+    assert isinstance(done, TaskDone)
+    # Eight epochs, of which the task has five.
+    assert (done.patches, done.updates) == (whole.patches // 5 * 8, whole.updates // 5 * 8)
+    assert len(seconds) == 2
+    assert sum(seconds) <= done.phases["train"] + 1e-4
+    parts = sum(done.phases.values())
+    assert parts <= done.stopped - done.started + 0.01, "no second stands in two phases"
 
 
 def test_a_pause_that_cannot_be_written_down_is_none(

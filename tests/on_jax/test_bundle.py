@@ -142,6 +142,28 @@ def test_a_run_goes_on_from_its_checkpoint_in_any_bundle(tmp_path):
         started(fresh, run={**RUN, "filters": [2]})[0].restore(resumed[0].state(), 3)
 
 
+def test_nothing_is_compiled_that_there_is_no_time_for():
+    """Losing this: a worker killed by its walltime while it compiles what it has no time to run."""
+    engine, asked = JaxEngine(), []
+
+    def never(seconds, ahead=0.0):
+        asked.append((seconds, ahead))
+        return False
+
+    one, other = (
+        started(engine, storm_dnn, {"batch_size": size}, [rows_of_numbers()], [0.1])[0]
+        for size in (32, 64)
+    )
+    left = one.advance(1, never)
+    assert (one.epoch, left.compile_seconds, asked) == (0, 0.0, [(None, 0.0)])
+    took = one.advance(1).compile_seconds
+    assert took > 0
+    one.advance(2, never)
+    assert asked[1:] == [(None, 0.0)], "what is compiled already takes no time"
+    other.advance(1, never)
+    assert asked[2:] == [(None, took)], "another program will take about as long"
+
+
 def test_a_bundle_left_at_an_epoch_goes_on_to_the_bit(tmp_path):
     kind = {"builder": normalized, "run": {"batch_size": 32}, "folds": FOLDS[:2]}
     engine = JaxEngine()
@@ -149,7 +171,7 @@ def test_a_bundle_left_at_an_epoch_goes_on_to_the_bit(tmp_path):
     expected = together(engine, whole, 4)
     first, asked = started(engine, **kind), []
 
-    def go_on(seconds):
+    def go_on(seconds, ahead=0.0):
         asked.append(seconds)
         return len(asked) < 3
 
@@ -164,7 +186,7 @@ def test_a_bundle_left_at_an_epoch_goes_on_to_the_bit(tmp_path):
     resumed = started(fresh, **kind)
     for number, own in enumerate(resumed):
         own.restore(checkpoint.load(tmp_path, f"run{number}", 2)[0], 2)
-    ((one, nothing),) = next(iter(fresh.train(resumed[:1], 4, lambda seconds: False)))
+    ((one, nothing),) = next(iter(fresh.train(resumed[:1], 4, lambda seconds, ahead=0.0: False)))
     assert (one.epoch, nothing.losses, nothing.patches) == (2, [], 0)
     rest = together(fresh, resumed, 4)
     for own, run, before, after, all_of in zip(resumed, whole, first, rest, expected, strict=True):

@@ -19,10 +19,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import (
+    Broken,
+    Event,
+    Finished,
+    PoolBroken,
+    WorkerLost,
+    WorkerReady,
+)
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import ModelError, StormsweepError, StudyBusyError
+from stormsweep.errors import DataAwayError, ModelError, StormsweepError, StudyBusyError
 from stormsweep.records import RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
@@ -65,8 +72,9 @@ class FakePool:
         self.happens = list(happens)
         self.queue: list[Event] = [WorkerReady("0", "h", 1), WorkerReady("1", "h", 2)]
         self.alive = {"0": 1, "1": 2}
-        self.model = WELCOME
+        self.model: Welcome | DataAwayError = WELCOME
         self.wants: list[int] = []
+        self.refused: list[str] = []
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
@@ -74,7 +82,10 @@ class FakePool:
         if self.alive.get(worker) != pid:
             return
         if token == "welcome":
-            self.queue.append(Finished(worker, token, self.model))
+            if isinstance(self.model, DataAwayError):
+                self.queue.append(Broken(worker, token, self.model))
+            else:
+                self.queue.append(Finished(worker, token, self.model))
             return
         happening = self.happens.pop(0) if self.happens else None
         event = happening(self, worker, pid, argument) if happening else None
@@ -93,6 +104,11 @@ class FakePool:
 
     def dismiss(self, worker: str, pid: int) -> None:
         pass
+
+    def refuse(self, worker: str, pid: int, why: str) -> None:
+        self.refused.append(worker)
+        if set(self.refused) == set(self.alive):
+            self.queue.append(PoolBroken(why))
 
     def want(self, tasks: int) -> None:
         self.wants.append(tasks)
@@ -187,6 +203,67 @@ def test_a_lost_task_is_given_out_again_and_a_third_loss_fails_its_run(tmp_path:
     assert [(f.run, f.failure) for f in failure] == [(run, "killed")]
     assert "3 times" in failure[0].reason
     assert len(of_kind(entries, TaskDone)) == PLAN.tasks - 2
+
+
+AWAY = DataAwayError("n1 cannot open the data: /data/x: no prepared data here")
+
+
+def away(pool: FakePool, worker: str, pid: int, order: Any) -> Event | None:
+    """Have worker 0 say that it cannot open the data, whatever it is asked."""
+    pool.happens.append(away)
+    return Broken(worker, "t", AWAY) if worker == "0" else None
+
+
+@pytest.mark.parametrize("engine", ["tensorflow", "jax"])
+def test_a_worker_that_cannot_open_the_data_fails_no_run(tmp_path: Path, engine: str) -> None:
+    """Losing this: all runs of a study, failed one after another by the node that is idle first."""
+    pool = FakePool(away, away)
+    study = STUDY.model_copy(update={"engine": EngineTable(use=engine)})
+    entries = train(tmp_path, pool, study=study)
+    every_task(entries)
+    assert of_kind(entries, RunFailed) == []
+    retried = of_kind(entries, TaskRetried)
+    assert {(each.worker, each.attempt, each.reason) for each in retried} == {("0", 1, str(AWAY))}
+    assert pool.refused == ["0"], "it gets nothing more"
+
+
+def test_where_no_worker_can_open_the_data_the_study_ends_and_says_so(tmp_path: Path) -> None:
+    pool = FakePool()
+    pool.model = AWAY
+    with pytest.raises(StormsweepError, match=r"^no workers: n1 cannot open the data: /data/x: no"):
+        train(tmp_path, pool)
+    assert pool.refused == ["0", "1"]
+
+
+def test_workers_that_lose_the_data_again_and_again_end_the_study(tmp_path: Path) -> None:
+    """Others may come for ever, where each can open the data until it is asked for work."""
+
+    class Replacing(FakePool):
+        def refuse(self, worker: str, pid: int, why: str) -> None:
+            self.refused.append(worker)
+            self.queue.append(self.lose(worker, pid, "cancelled"))
+
+    def all_away(pool: FakePool, worker: str, pid: int, order: Any) -> Event:
+        pool.happens.append(all_away)
+        return Broken(worker, "t", AWAY)
+
+    pool = Replacing(all_away, all_away)
+    with pytest.raises(StormsweepError, match="no workers: n1 cannot open the data"):
+        train(tmp_path, pool)
+    assert len(pool.refused) == 3 * STUDY.site.layout[0]
+    assert of_kind(read(tmp_path / "journal.jsonl"), RunFailed) == []
+
+
+def test_a_pool_that_has_no_workers_any_more_ends_the_study(tmp_path: Path) -> None:
+    """Losing this: a driver that waits for ever for a process that the system does not start."""
+
+    def alone(pool: FakePool, worker: str, pid: int, order: Any) -> Event:
+        pool.queue.append(WorkerLost(worker, "h", pid, "killed", "it died", "t"))
+        return PoolBroken("none took its place")
+
+    with pytest.raises(StormsweepError, match="no workers: none took its place"):
+        train(tmp_path, FakePool(None, alone))  # type: ignore[arg-type]
+    assert len(of_kind(read(tmp_path / "journal.jsonl"), TaskRetried)) == 1
 
 
 def test_failed_runs_stay_failed_until_they_are_tried_again(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from stormsweep.search.plan import Queue, make_plan
 from stormsweep.search.proposals import Event, Known, Outcome, Proposal
 from stormsweep.search.search import Search
 from stormsweep.search.space import grid
+from stormsweep.study.remaining import Remaining, plan_of, remaining
 from stormsweep.work import Run, Task
 
 MILESTONES = st.sets(st.integers(1, 12), min_size=1, max_size=4)
@@ -402,3 +403,45 @@ def test_trials_may_not_become_fewer_but_another_strategy_counts_its_own(
         return StudyFile.model_validate(whole)
 
     assert bool(shrunk(file(old), file(new))) == lost
+
+
+def test_a_failed_run_that_nothing_needs_any_more_fails_the_study_no_more() -> None:
+    """A constraint is the one way to take a configuration out that always fails."""
+
+    def file(*constraints: str) -> StudyFile:
+        search = {"space": {"x": [1, 2], "epochs": [2, 4]}, "constraints": constraints}
+        about = {"study": {"name": "x"}, "search": search, "validation": {"folds": 2}}
+        return StudyFile.model_validate(about)
+
+    journal: list[Record] = []
+    for run in plan_of(file()).runs:
+        journal.append(RunPlanned(run.id, run.hyperparameters, run.fold, [*run.milestones]))
+        journal.append(done(run, 0, 2, 0.5))
+        good = run.hyperparameters["x"] == 1
+        failed = RunFailed(run.id, 2, 4, "error", "no such layer", "0", 1)
+        journal.append(done(run, 2, 4, 0.5) if good else failed)
+
+    def left(file: StudyFile) -> Remaining:
+        return remaining(file, [Entry(0.0, record) for record in journal])
+
+    bad = {run.id for run in plan_of(file()).runs if run.hyperparameters["x"] == 2}
+    assert left(file()).progress.failed.keys() == bad
+    assert left(file()).dropped == {}
+    shut_out = left(file("x < 2"))
+    assert shut_out.dropped == dict.fromkeys(bad, 2)
+    assert shut_out.progress.failed == {}
+    assert not shut_out.left(retry_failed=False)
+    journal.append(PlanCut(shut_out.dropped))
+    again = left(file("x < 2"))
+    assert (again.dropped, again.progress.failed) == ({}, {})
+    assert left(file()).left(retry_failed=False), "let in again, it is tried again"
+
+
+def test_a_failed_run_that_another_strategy_does_not_ask_for_is_dropped() -> None:
+    searching = search()
+    run = Run("other-f0", {"x": 99}, 0, (3,))
+    searching.take(RunPlanned(run.id, run.hyperparameters, run.fold, [3]))
+    searching.take(RunFailed(run.id, 0, 3, "error", "no such layer", "0", 1))
+    assert searching.drop({}) == {run.id: 0}
+    assert searching.drop({}) == {}
+    assert searching._failed == set()

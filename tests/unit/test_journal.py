@@ -7,6 +7,7 @@ import math
 import os
 import resource
 import signal
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from stormsweep.errors import JournalError
 from stormsweep.records import Entry, RunFailed, RunPlanned, TaskDone
 from stormsweep.results import journal as journals
-from stormsweep.results.journal import JournalWriter, decode, encode, of_kind, read
+from stormsweep.results.journal import Follower, JournalWriter, decode, encode, of_kind, read
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.floats(allow_nan=False) | st.just(math.inf)
@@ -121,6 +122,33 @@ def test_a_flipped_bit_before_the_last_line_is_found(
     path.write_bytes(raw)
     with pytest.raises(JournalError, match=r"journal\.jsonl: line \d+ of \d+ is damaged"):
         read(path)
+
+
+@pytest.mark.parametrize("change", [{"v": 2}, {"kind": "new-to-us"}, {"colour": "red"}])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_whole_line_of_another_version_is_never_cut_off(
+    tmp_path: Path, change: dict[str, Any], last: bool
+) -> None:
+    """A laptop and a cluster's module may be a release apart: the record is sound, and stays."""
+    path = tmp_path / "journal.jsonl"
+    with JournalWriter(path) as journal:
+        journal.append(RunPlanned("a", {}, 0, [1]))
+    own = path.read_bytes()
+    body = json.loads(own) | change
+    del body["crc"]
+    text = json.dumps(body, separators=(",", ":"))
+    theirs = f'{text[:-1]},"crc":"{zlib.crc32(text.encode()):08x}"}}\n'.encode()
+    path.write_bytes(own + theirs + (b"" if last else own))
+    before = path.read_bytes()
+
+    def follow(path: Path) -> list[Entry]:
+        return list(Follower(path).new())
+
+    for reads in (read, JournalWriter, follow):
+        with pytest.raises(JournalError, match="written by another version") as refused:
+            reads(path)
+        assert "cut it off" not in str(refused.value)
+    assert path.read_bytes() == before
 
 
 def test_a_missing_journal_is_said_in_one_line(tmp_path: Path) -> None:

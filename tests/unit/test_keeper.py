@@ -248,6 +248,39 @@ def test_a_scheduler_that_forgets_all_its_jobs_at_one_stroke_ends_no_study(
     assert not any(isinstance(event, PoolBroken) for event in told.all())
 
 
+def test_nodes_on_which_no_worker_can_work_are_followed_by_a_few_others_only(
+    begin: Callable[..., Told],
+) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 1)
+    for number in range(1, kept._MOST_FAILURES + 1):
+        until(lambda name=str(number): name in launcher.alive)
+        told.keeper.ready(str(number))
+        told.keeper.refuse(str(number), f"n{number} cannot open the data")
+        assert not told.keeper.beat(str(number)), "its agent is told to leave"
+    found: list[object] = []
+    until(lambda: bool(found.extend(told.all())) or any(isinstance(o, PoolBroken) for o in found))
+    assert found[-1] == PoolBroken(f"n{kept._MOST_FAILURES} cannot open the data")
+    time.sleep(0.1)
+    assert len(launcher.started) == kept._MOST_FAILURES
+
+
+def test_a_node_on_which_none_can_work_ends_nothing_while_another_works(
+    begin: Callable[..., Told],
+) -> None:
+    launcher = Launcher()
+    told = begin(launcher, 1, 2)
+    until(lambda: len(launcher.alive) == 2)
+    told.keeper.ready("1")
+    told.keeper.works("1")
+    for number in range(2, 3 * kept._MOST_FAILURES):
+        until(lambda name=str(number): name in launcher.alive)
+        told.keeper.ready(str(number))
+        told.keeper.refuse(str(number), "n2 cannot open the data")
+    assert told.keeper._misses > 2 * kept._MOST_FAILURES, "it is asked for ever more seldom"
+    assert not any(isinstance(event, PoolBroken) for event in told.all())
+
+
 def test_while_others_work_a_no_of_the_scheduler_ends_nothing(begin: Callable[..., Told]) -> None:
     launcher = Launcher()
     told = begin(launcher, 1, 3)

@@ -410,6 +410,8 @@ def test_another_epoch_must_fit_with_scoring_and_checkpoint(
     assert unknown is not None
     assert known is not None
     assert unknown(None), "where nothing is known one epoch is tried"
+    assert unknown(None, 60.0)
+    assert not unknown(None, 80.0), "what is to be compiled first takes time too"
     assert not known(None)
     now = 1040.0
     assert unknown(20.0)
@@ -442,6 +444,11 @@ def test_an_epoch_is_foreseen_from_what_was_measured() -> None:
     assert speeds.foreseen([small, other]) == 0.0, "bundles were not measured"
     speeds.take(small, dataclasses.replace(one, threads=4, phases={"train": 1.0}))
     assert speeds.foreseen([small]) == pytest.approx(7.0)
+    again = dataclasses.replace(one, patches=5 * 96, phases={"train": 30.0})
+    speeds.take(small, again)
+    assert speeds.foreseen([small]) == pytest.approx(6.0), (
+        "four were trained again, for want of one"
+    )
 
 
 def test_a_new_worker_tries_and_the_others_are_told_what_to_expect(tmp_path: Path) -> None:

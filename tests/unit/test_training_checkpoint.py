@@ -1,5 +1,7 @@
 """Checkpoints: what was written whole comes back the same, what is damaged counts as missing."""
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,21 @@ def test_a_checkpoint_is_replaced_and_nothing_is_left_beside(tmp_path):
     save(tmp_path, "r", 1, STATE, {"a": 2})
     assert load(tmp_path, "r", 1)[1] == {"a": 2}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_folder_is_listed_to_write_a_checkpoint(tmp_path, monkeypatch):
+    """Losing this: thirty thousand listings of ten thousand names on a disk that all share."""
+    save(tmp_path, "r", 1, STATE, {})
+
+    def listed(path="."):
+        raise AssertionError(f"{path} is listed")
+
+    with monkeypatch.context() as patched:
+        for name in ("listdir", "scandir"):
+            patched.setattr(os, name, listed)
+        save(tmp_path, "r", 1, STATE, {})
+        save(tmp_path, "r", 2, STATE, {})
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_only_what_is_passed_is_removed(tmp_path):

@@ -3,6 +3,7 @@
 import gc
 import math
 import random
+import weakref
 from functools import partial
 from types import SimpleNamespace
 
@@ -259,6 +260,39 @@ def test_a_program_that_was_used_again_outlives_those_that_were_not(keras):
     kept.keep("new", "new", model)
     assert kept.find(0) == 0
     assert kept.find(1) is None
+
+
+def unwritten(learning_rate=0.01):
+    """A model that Keras cannot write down: its program is never shared."""
+    import keras
+
+    class Unwritten(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            raise NotImplementedError
+
+    layers = [keras.layers.Flatten(), Unwritten(), keras.layers.Dense(1, activation="sigmoid")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.Adam(learning_rate), "binary_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("builder", [everything, unwritten])
+def test_programs_that_cannot_be_shared_are_given_back(engine, builder):
+    """They are full of cycles, and Python does not see how much memory hangs on them."""
+    graphs = []
+    gc.disable()
+    try:
+        for _ in range(PROGRAMS_KEPT + 2):
+            run = engine.start(builder, {"batch_size": 32}, SEED, 1, ROWS)
+            run.advance(1)
+            graphs.append(weakref.ref(run._program._train.graph))
+        alive = sum(graph() is not None for graph in graphs)
+    finally:
+        gc.enable()
+    assert alive <= PROGRAMS_KEPT + 1
 
 
 def test_a_program_that_is_dropped_leaves_no_graph_behind(keras):

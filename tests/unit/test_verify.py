@@ -12,10 +12,17 @@ from typing import Any, cast
 
 import pytest
 
-from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import (
+    Broken,
+    Event,
+    Finished,
+    PoolBroken,
+    WorkerLost,
+    WorkerReady,
+)
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import ModelError, RunError, StormsweepError
+from stormsweep.errors import DataAwayError, ModelError, RunError, StormsweepError
 from stormsweep.records import TaskPaused
 from stormsweep.study.choice import Choice
 from stormsweep.study.setup import Welcome
@@ -98,6 +105,29 @@ def test_a_worker_lost_at_work_is_followed_by_another_three_times(tmp_path: Path
     with pytest.raises(RunError, match="the worker was lost 3 times"):
         verify(tmp_path, pool)
     assert pool.asked == ["welcome", "fit_task"] * 3
+
+
+def test_a_worker_that_cannot_open_the_data_is_followed_by_another_as_long_as_some_come(
+    tmp_path: Path,
+) -> None:
+    away = DataAwayError("n1 cannot open the data: /data/x: no prepared data here")
+
+    class Refusing(FakePool):
+        left = 1
+
+        def refuse(self, worker: str, pid: int, why: str) -> None:
+            more, self.left = self.left, self.left - 1
+            self.queue.append(WorkerReady("0", "h", pid + 1) if more else PoolBroken(why))
+
+    def answer(token: str) -> list[Event]:
+        if token == "welcome":
+            return [Finished("0", token, Welcome("", "abc"))]
+        return [Broken("0", token, away)]
+
+    pool = Refusing(answer)
+    with pytest.raises(StormsweepError, match=r"^no workers: n1 cannot open the data"):
+        verify(tmp_path, pool)
+    assert pool.asked == ["welcome", "fit_task"] * 2
 
 
 def test_a_builder_edited_between_two_workers_is_refused(tmp_path: Path) -> None:

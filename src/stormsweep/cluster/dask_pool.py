@@ -9,6 +9,7 @@ import logging
 import queue
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from stormsweep.cluster.dashboard import offer
 from stormsweep.cluster.environment import thread_environment
 from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import allow_open_files, host
-from stormsweep.cluster.pool import Broken, Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Broken, Event, Finished, PoolBroken, WorkerLost, WorkerReady
 from stormsweep.cluster.quiet import QUIET, beat_rarely
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
 from stormsweep.errors import StudyInterrupted
@@ -84,17 +85,21 @@ class DaskPool:
         How many there may be.
     """
 
-    #: Seconds within which a first worker must be ready; a slow file system needs minutes.
+    #: Seconds within which a first worker must be ready, or another where the last was lost; a slow
+    #: file system needs minutes.
     patience = 600.0
 
     def __init__(self, logs: Path, workers: int) -> None:
-        self._logs = logs
+        self._logs, self._workers = logs, workers
         self._events: queue.Queue[Event] = queue.Queue()
         #: Name of a worker to its address and process, while it lives.
         self._current: dict[str, tuple[str, int]] = {}
         self._names: dict[str, tuple[str, int]] = {}
         #: Worker and process to the token of the task it has.
         self._busy: dict[tuple[str, int], str] = {}
+        #: Worker processes that cannot work, and since when there is no other, by the clock.
+        self._refused: set[tuple[str, int]] = set()
+        self._alone_since: float | None = None
         self._lock = threading.RLock()
         self._closing = False
         self._open = contextlib.ExitStack()
@@ -179,9 +184,24 @@ class DaskPool:
             yield self._events.get(timeout=timeout)
             while True:
                 yield self._events.get_nowait()
+        # Dask tries once to start a worker again: where the system refuses that, none ever comes.
+        alone = self._alone_since
+        if alone is not None and time.monotonic() - alone > self.patience:
+            yield PoolBroken(
+                f"the last one that could work was lost, and none took its place within "
+                f"{self.patience:.0f} s; see logs/driver.log"
+            )
 
     def dismiss(self, worker: str, pid: int) -> None:
         """Do nothing: workers of one machine stay."""
+
+    def refuse(self, worker: str, pid: int, why: str) -> None:
+        """Leave a worker aside: those of one machine stay, and another would be no better."""
+        with self._lock:
+            self._refused.add((worker, pid))
+            self._look_who_is_left()
+            if self._alone_since is not None and len(self._current) == self._workers:
+                self._tell(PoolBroken(why))
 
     def want(self, tasks: int) -> None:
         """Do nothing: workers of one machine stay."""
@@ -216,6 +236,7 @@ class DaskPool:
         with self._lock:
             self._current[name] = (address, pid)
             self._names[address] = (name, pid)
+            self._look_who_is_left()
             self._tell(WorkerReady(name, self._host_of(name), pid))
 
     def _left(self, address: str) -> None:
@@ -226,9 +247,17 @@ class DaskPool:
                 return
             if self._current.get(name) == (address, pid):
                 del self._current[name]
+            self._look_who_is_left()
             token = self._busy.pop((name, pid), None)
             said = farewell(farewell_file(self._logs, name, pid))
             self._tell(WorkerLost(name, self._host_of(name), pid, *said, token))
+
+    def _look_who_is_left(self) -> None:
+        """Note since when there is no worker that can work."""
+        if {(name, pid) for name, (_, pid) in self._current.items()} - self._refused:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = time.monotonic()
 
     def _killed(self, worker: str, pid: int) -> str:
         """Return what is said of a worker process that said nothing itself."""

@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 #: How often is looked after the nodes, in seconds.
 _TICK_SECONDS = 0.5
-#: Nodes in a row that end before a worker was ready on them, after which no more are asked for.
+#: Nodes in a row that end before a worker of theirs did anything, and then no more are asked for;
+#: so many at least where none can work.
 _MOST_FAILURES = 4
 #: Ends that are not counted: the next node may have more luck. A walltime in which no worker gets
 #: ready would be as short the next time.
@@ -87,7 +88,9 @@ class Launcher(Protocol):
 @dataclass(slots=True)
 class _Node:
     what: str
+    #: Whether a worker of it joined, and whether one did what it was asked.
     ready: bool = False
+    works: bool = False
     #: Beats that its agent gave, and when it was told to leave, and stopped.
     beats: int = 0
     leaving: float | None = None
@@ -199,9 +202,16 @@ class Keeper:
     def ready(self, name: str) -> None:
         """Say that a worker of a node is ready."""
         with self._lock:
-            self._failures = self._misses = 0
             if (node := self._nodes.get(name)) is not None:
                 node.ready = True
+
+    def works(self, name: str) -> None:
+        """Say that a worker of a node did what it was asked: nodes are of use."""
+        with self._lock:
+            node = self._nodes.get(name)
+            if node is not None and not node.works:
+                node.works = True
+                self._failures = self._misses = 0
 
     def release(self, name: str, over: bool = False) -> None:
         """Let a node go: at its agent's next sign of life it is told so.
@@ -224,6 +234,24 @@ class Keeper:
                 self._wanted = min(self._wanted, self._most)
                 if self._most == 0:
                     self._broken = self._broken or NodesOver()
+
+    def refuse(self, name: str, why: str) -> None:
+        """Let a node go on which no worker can work, and ask for another, as where one failed.
+
+        Parameters
+        ----------
+        name : str
+            The node.
+        why : str
+            What is wrong with it, in one line.
+        """
+        with self._lock:
+            node = self._nodes.get(name)
+            if node is None or node.leaving is not None:
+                return
+            node.leaving, node.ready, node.works = time.monotonic(), False, False
+        # What else was asked for may still come, and have what this one lacks.
+        self._failed(int(name), why, Ended("unfit", why), max(_MOST_FAILURES, self._wanted))
 
     def spare(self, most: int) -> int:
         """Let nodes go that are not ready yet, the newest first; return how many were."""
@@ -358,7 +386,7 @@ class Keeper:
         if refused and not there:
             self._broken = self._broken or PoolBroken(why)
 
-    def _failed(self, number: int, why: str, end: Ended) -> None:
+    def _failed(self, number: int, why: str, end: Ended, most: int = _MOST_FAILURES) -> None:
         """Ask again later for a node that ended before any work, or no more."""
         self._later(why)
         if end.known:
@@ -371,7 +399,7 @@ class Keeper:
         with self._lock:
             working = any(node.ready for node in self._nodes.values())
         # While others work there is time: what is wrong may pass.
-        if not working and (end.failure == "no-gpu" or self._failures >= _MOST_FAILURES):
+        if not working and (end.failure == "no-gpu" or self._failures >= most):
             self._broken = self._broken or PoolBroken(why)
 
     def _later(self, why: str) -> None:

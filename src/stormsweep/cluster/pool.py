@@ -118,7 +118,7 @@ class Pool(Protocol):
 
     @property
     def patience(self) -> float:
-        """Seconds within which a first worker must be ready."""
+        """Seconds within which a first worker must be ready, or another after the last."""
 
     @property
     def dashboard(self) -> int:
@@ -133,6 +133,13 @@ class Pool(Protocol):
         """Let a worker process go: its time is over, and it is given nothing more.
 
         A pool whose workers leave by themselves has nothing to do. A `WorkerLost` may follow.
+        """
+
+    def refuse(self, worker: str, pid: int, why: str) -> None:
+        """Let a worker process go that cannot work where it is: it is given nothing more.
+
+        As of `dismiss`, but another place may have what it lacks. Where none is left, or one after
+        the other was no better, a `PoolBroken` follows, whose reason is `why`: one line.
         """
 
     def events(self, timeout: float) -> Iterator[Event]:

@@ -19,7 +19,7 @@ from stormsweep.cluster.keeper import Ended, Keeper, Launcher, nodes_for
 from stormsweep.cluster.memory_kills import OUT_OF_MEMORY
 from stormsweep.cluster.node import WANTED, farewell_of_node
 from stormsweep.cluster.node_order import NodeOrder, make_private, remove_private
-from stormsweep.cluster.pool import Event, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
 from stormsweep.cluster.worker import WorkerSetup
 from stormsweep.records import node_of
 
@@ -112,13 +112,21 @@ class RemotePool(DaskPool):
     def dismiss(self, worker: str, pid: int) -> None:
         """Say that a worker gets no more work; a node all of whose workers are dismissed goes."""
         with self._lock:
-            self._dismissed.add((worker, pid))
-            node = node_of(worker)
-            mates = [
-                (name, pid) for name, (_, pid) in self._current.items() if node_of(name) == node
-            ]
-            if all(mate in self._dismissed for mate in mates):
-                self._keeper.release(node, over=True)
+            if self._was_the_last(worker, pid):
+                self._keeper.release(node_of(worker), over=True)
+
+    def refuse(self, worker: str, pid: int, why: str) -> None:
+        """Say that a worker cannot work; a node none of whose workers can goes, for another."""
+        with self._lock:
+            if self._was_the_last(worker, pid):
+                self._keeper.refuse(node_of(worker), why)
+
+    def _was_the_last(self, worker: str, pid: int) -> bool:
+        """Take note that a worker gets no more work; say whether all of its node are so far."""
+        self._dismissed.add((worker, pid))
+        node = node_of(worker)
+        mates = [(name, pid) for name, (_, pid) in self._current.items() if node_of(name) == node]
+        return all(mate in self._dismissed for mate in mates)
 
     def want(self, tasks: int) -> None:
         """Say how many tasks there are; nodes for which there is no work are let go.
@@ -173,6 +181,8 @@ class RemotePool(DaskPool):
                     since = _Unexplained(event, time.monotonic(), self._keeper.beats(node))
                     self._unexplained[name] = since
                     return
+            case Finished(worker=name):
+                self._keeper.works(node_of(name))
             case _:
                 pass
         super()._tell(event)

@@ -143,7 +143,8 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
     """Show time per epoch and speed of each task, where values are drawn from a range."""
     scale = scale_of(material, name, tasks[material.columns[name]])
     at = places(scale, tasks[material.columns[name]])
-    epochs = tasks["to_epoch"] - tasks["from_epoch"]
+    # A pause on the way to a lost checkpoint trained, and stands where it went on.
+    epochs = (tasks["to_epoch"] - tasks["from_epoch"]).replace(0, np.nan)
     own = ["train_seconds", "patches", "patches_per_second"]
     figure = new_figure(NARROW, 3.5, material.synthetic_note)
     top, low = figure.subplots(2, 1, sharex=True)

@@ -2,7 +2,9 @@
 
 One writer, the driver, appends; anybody may read. A line is a JSON object whose last key, ``crc``,
 is the CRC-32 of the rest. A last line that was torn by a crash fails its checksum and is dropped; a
-damaged line before the last is an error, because records after it would be doubtful.
+damaged line before the last is an error, because records after it would be doubtful. A line whose
+checksum fits is whole: what this version does not know of it another version wrote, and nobody
+may cut it off.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ _KINDS: dict[str, type[Record]] = {cls.kind: cls for cls in get_args(Record)}
 _FIELDS = {cls: tuple(field.name for field in dataclasses.fields(cls)) for cls in get_args(Record)}
 
 
+class UnknownRecordError(ValueError):
+    """A line is whole, and says what this version of Stormsweep does not know."""
+
+
 def encode(entry: Entry) -> str:
     """Return the line of the journal that holds `entry`, newline included.
 
@@ -53,7 +59,9 @@ def decode(line: str) -> Entry:
     Raises
     ------
     ValueError
-        If the line is torn, damaged, or of a kind this version does not know.
+        If the line is torn or damaged.
+    UnknownRecordError
+        If it is neither, and says what this version does not know.
     """
     head, mark, tail = line.rstrip("\n").rpartition(',"crc":"')
     if not mark or len(tail) != 10 or tail[8:] != '"}':
@@ -62,14 +70,19 @@ def decode(line: str) -> Entry:
     if _crc(text) != tail[:8]:
         raise ValueError("the checksum does not fit")
     body = json.loads(text)
-    if body.pop("v") != FORMAT:
-        raise ValueError("written by another version of Stormsweep")
-    kind, when = body.pop("kind"), body.pop("time")
+    if (stated := body.pop("v", None)) != FORMAT:
+        raise UnknownRecordError(f"format {stated!r}; this one reads format {FORMAT}")
+    kind = body.pop("kind", None)
     if kind not in _KINDS:
-        raise ValueError(f"unknown kind of record {kind!r}")
+        raise UnknownRecordError(f"a record of kind {kind!r}")
     if "$float" in text:
         body = {key: _floats(value) for key, value in body.items()}
-    return Entry(when, _KINDS[kind](**body))
+    try:
+        return Entry(body.pop("time"), _KINDS[kind](**body))
+    except (TypeError, KeyError):
+        known = {*_FIELDS[_KINDS[kind]]}
+        other = sorted(body.keys() - known) or sorted(known - body.keys())
+        raise UnknownRecordError(f"{', '.join(other)} of a record of kind {kind!r}") from None
 
 
 def read(path: Path) -> list[Entry]:
@@ -88,7 +101,7 @@ def read(path: Path) -> list[Entry]:
     Raises
     ------
     JournalError
-        If the file is missing, or a line before the last is damaged.
+        If the file is missing, or a line before the last is damaged, or one is of another version.
     """
     return list(each(path))
 
@@ -112,7 +125,9 @@ def _scan(path: Path) -> Iterator[tuple[Entry, int]]:
                 if not line.endswith(b"\n"):
                     raise ValueError("the line is incomplete")
                 entry = decode(line.decode("utf-8"))
-            except (ValueError, TypeError, KeyError) as error:
+            except UnknownRecordError as error:
+                raise _foreign(path, f"line {number}", error) from None
+            except ValueError as error:
                 after = sum(1 for _ in stream)
                 if not after and not _WHOLE_RECORD.search(line):
                     return
@@ -122,6 +137,13 @@ def _scan(path: Path) -> Iterator[tuple[Entry, int]]:
                 ) from None
             good += len(line)
             yield entry, good
+
+
+def _foreign(path: Path, which: str, error: UnknownRecordError) -> JournalError:
+    return JournalError(
+        f"{path}: {which} was written by another version of Stormsweep ({error}); "
+        "go on with that one, or a later one"
+    )
 
 
 class Follower:
@@ -142,6 +164,11 @@ class Follower:
         """Yield the whole entries that came since the last call.
 
         What is not whole is being written, or was torn and will be cut off: it is looked at again.
+
+        Raises
+        ------
+        JournalError
+            If another version wrote one of them.
         """
         try:
             stream = self._path.open("rb")
@@ -154,7 +181,9 @@ class Follower:
                     if not line.endswith(b"\n"):
                         return
                     entry = decode(line.decode("utf-8"))
-                except (ValueError, TypeError, KeyError):
+                except UnknownRecordError as error:
+                    raise _foreign(self._path, "a line", error) from None
+                except ValueError:
                     return
                 self._good += len(line)
                 yield entry
@@ -173,7 +202,8 @@ class JournalWriter:
     Raises
     ------
     JournalError
-        If a line before the last is damaged, or another process writes to it.
+        If a line before the last is damaged, one is of another version, or another process writes
+        to it.
     """
 
     def __init__(self, path: Path, told: Callable[[Entry], object] | None = None) -> None:

@@ -81,7 +81,8 @@ class Progress:
                 self.session = max(self.session, getattr(other, "session", 0))
 
     def _cut(self, run: str, last: int) -> None:
-        """Leave a run with its milestones up to one, and none without any."""
+        """Leave a run with its milestones up to one, and none without any; it has not failed."""
+        self.failed.pop(run, None)
         if (plan := self.planned.pop(run, None)) is not None:
             stops = [epoch for epoch in plan.milestones if epoch <= last]
             if stops:

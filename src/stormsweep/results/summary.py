@@ -148,7 +148,7 @@ def summary(entries: Sequence[Entry]) -> Summary:
     table = frames.configurations(entries)
     scored, done, sessions = frames.fits(entries), frames.tasks(entries), frames.sessions(entries)
     finished = facts.finished_runs(entries)
-    failed = {record.run for record in of_kind(entries, RunFailed)} - finished
+    failed = ({record.run for record in of_kind(entries, RunFailed)} & runs.keys()) - finished
     wall = float(sessions["seconds"].sum())
     return Summary(
         name=about.name,

@@ -5,6 +5,7 @@ A stretch is what a worker did at one go: a task, or what was done of it before 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,7 +69,10 @@ def observations(
         if run not in plans or not plain["patches"][place]:
             continue
         fold = plain["fold"][place]
-        validation = int(sizes[fold].get("validation", 0)) if 0 <= fold < len(sizes) else 0
+        size = sizes[fold] if 0 <= fold < len(sizes) else {}
+        validation = int(size.get("validation", 0))
+        # Where a checkpoint was lost, more was trained than the stretch: its patches tell.
+        again = round(plain["patches"][place] / size.get("epoch_patches", math.inf))
         process = (session, worker, processes(session, worker, plain["started"][place]))
         opens = process not in seen
         seen.add(process)
@@ -78,7 +82,7 @@ def observations(
             | {
                 "study": study or about.name,
                 "kind": kinds.get(session, ""),
-                "epochs": plain["to_epoch"][place] - plain["from_epoch"][place],
+                "epochs": max(plain["to_epoch"][place] - plain["from_epoch"][place], again),
                 "batch_size": int(plans[run].hyperparameters["batch_size"]),
                 "scores": not plain["paused"][place],
                 "validation": 0 if plain["paused"][place] else validation,

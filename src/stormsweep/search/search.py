@@ -222,7 +222,6 @@ class Search:
             run.id: reached.get(run.id, 0)
             for run in self.runs.values()
             if run.id not in self._wanted
-            and run.id not in self._failed
             and reached.get(run.id, 0) < run.milestones[-1]
             # Others are named after it.
             and f"{run.id}.1" not in self.runs
@@ -234,6 +233,7 @@ class Search:
     def _cut(self, name: str, last: int) -> None:
         if (run := self.runs.get(name)) is None:
             return
+        self._failed.discard(name)
         stops = tuple(epoch for epoch in run.milestones if epoch <= last)
         if stops:
             self.runs[name] = replace(run, milestones=stops)

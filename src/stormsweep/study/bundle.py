@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.errors import RunError
+from stormsweep.errors import DataAwayError, RunError
 from stormsweep.records import RunFailed, TaskDone, TaskPaused
 from stormsweep.study import pausing, stretches, worker
 from stormsweep.study.cases import fold_of
@@ -26,7 +26,7 @@ Result = TaskDone | TaskPaused | RunFailed
 
 
 def train_bundle(orders: Sequence[TaskOrder]) -> list[Result]:
-    """Carry out the tasks of a bundle; whatever goes wrong is returned, not raised.
+    """Carry out the tasks of a bundle; what goes wrong is returned, as far as `guarded` does so.
 
     All is as in `worker.train_task` for each of them, one checkpoint a run included: a bundle that
     was interrupted goes on in bundles of any size, or run by run.
@@ -45,6 +45,8 @@ def train_bundle(orders: Sequence[TaskOrder]) -> list[Result]:
     try:
         for outcome in _train(orders):
             found[outcome.run] = outcome
+    except DataAwayError:
+        raise
     except Exception as error:
         for order in orders:
             if order.task.run.id not in found:
@@ -74,8 +76,8 @@ def _train(orders: Sequence[TaskOrder]) -> Iterator[Result]:
     if go_on is not None and not go_on(None):
         yield from (stretches.unfit(order, clock, len(left)) for order in left)
         return
-    engine = cast(Engine, engine_for(first))
     folds = {order.task.run.fold: fold_of(order) for order in left}
+    engine = cast(Engine, engine_for(first))
     clock.lap("open")
     members: dict[int, Member] = {}
     short: list[Member] = []
@@ -86,7 +88,7 @@ def _train(orders: Sequence[TaskOrder]) -> Iterator[Result]:
             short.append(outcome)
         else:
             members[id(outcome.run)] = outcome
-    clock.lap("build")
+    clock.built(*members.values(), *short)
     if short:
         # For none of them there is time, nor for the others.
         others = [(member, None) for member in members.values()]

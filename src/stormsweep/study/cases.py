@@ -2,20 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.cluster.station import near
+from stormsweep.cluster import machine, station
 from stormsweep.data.layout import PartName
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.turned import open_turned, vectors_of
-from stormsweep.errors import RunError
+from stormsweep.errors import DataAwayError, DataError
 from stormsweep.study.protocol import FoldRows, fold_rows, whole_part
 from stormsweep.training.engine import FoldData, Turning
 from stormsweep.work import Augmentation, Protocol, TaskOrder
+
+
+def open_all(path: str, fingerprint: str, turned: str, test: bool) -> None:
+    """Open what tasks will need, once: a worker that cannot is to be given none.
+
+    Parameters
+    ----------
+    path, fingerprint : str, str
+        The prepared data, and what they must be.
+    turned : str
+        Folder of the patches turned ahead of training; empty: none are.
+    test : bool
+        Whether the test part is needed too.
+
+    Raises
+    ------
+    DataAwayError
+        If they cannot be opened here, or are others.
+    """
+    _part(path, fingerprint)
+    if test:
+        _part(path, fingerprint, "test")
+    if turned:
+        _turned(turned, fingerprint)
+
+
+@contextlib.contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    """Name the node in what is said of data that cannot be opened: the driver could open them."""
+    try:
+        yield
+    except (DataError, OSError) as error:
+        # That they should be prepared again is no advice: they lie where they did.
+        reason = str(error).partition("; run `")[0]
+        where = "" if str(path) in reason else f"{path}: "
+        node = station.here().node or machine.host()
+        raise DataAwayError(f"{node} cannot open the data: {where}{reason}") from None
 
 
 def part_of(order: TaskOrder, name: PartName = "train") -> Part:
@@ -25,10 +64,12 @@ def part_of(order: TaskOrder, name: PartName = "train") -> Part:
 
 @functools.cache
 def _part(path: str, fingerprint: str, name: PartName = "train") -> Part:
-    data = PreparedData.open(Path(near(path)))
-    if data.fingerprint != fingerprint:
-        raise RunError(f"{path}: the data changed since this session of the study began")
-    return data.part(name)
+    here = Path(station.near(path))
+    with _opening(here):
+        data = PreparedData.open(here)
+        if data.fingerprint != fingerprint:
+            raise DataError(f"{here}: the data changed since this session of the study began")
+        return data.part(name)
 
 
 @functools.lru_cache(maxsize=4)
@@ -64,14 +105,18 @@ def fold_of(order: TaskOrder) -> FoldData:
 
 @functools.cache
 def _turned(path: str, fingerprint: str) -> NDArray[np.float32]:
-    return open_turned(Path(near(path)), fingerprint)
+    here = Path(station.near(path))
+    with _opening(here):
+        return open_turned(here, fingerprint)
 
 
 @functools.cache
 def _turning(path: str, augmentation: Augmentation | None) -> Turning | None:
     if augmentation is None or augmentation.copies:
         return None
-    manifest = PreparedData.open(Path(near(path))).manifest
+    here = Path(station.near(path))
+    with _opening(here):
+        manifest = PreparedData.open(here).manifest
     physical = augmentation.method == "physical"
     mean, std = (tuple(v[key] for v in manifest["inputs"]) for key in ("mean", "std"))
     return Turning(

@@ -23,6 +23,7 @@ from stormsweep.config.strategies import KNOWN_AHEAD, LEARNING
 from stormsweep.config.study import StudyFile
 from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
+from stormsweep.errors import DataAwayError
 from stormsweep.records import (
     Entry,
     NodeEvent,
@@ -44,7 +45,7 @@ from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.demand import Demand
 from stormsweep.study.orders import Orders, Reception
-from stormsweep.study.patience import WALLTIME, Patience
+from stormsweep.study.patience import NODE, WALLTIME, Patience
 from stormsweep.study.remaining import names_of
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
@@ -126,7 +127,8 @@ class Execution:
         self._keeps = study.study.keep_checkpoints or climbs
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned, score_test)
-        self._reception = Reception(pool, self._orders, names_of(study), study.site.layout[0])
+        workers = study.site.layout[0]
+        self._reception = Reception(pool, self._orders, names_of(study), workers, watcher.note)
         self._patches = patches_per_epoch
         self._tally = Tally(
             plan if search is None else replace(plan, runs=tuple(search.wanted(reached or {}))),
@@ -250,6 +252,8 @@ class Execution:
         tell : callable
             Given what the workers are at, every few seconds: see `at_work`.
         """
+        from stormsweep.training import checkpoint
+
         self._tell = tell
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
@@ -285,6 +289,8 @@ class Execution:
             still_ours()
             self._commit()
             self._close_search()
+            # What workers that were killed had half written; nobody writes now.
+            checkpoint.remove_unfinished(self._checkpoints)
         except BaseException:
             still_ours()
             self._commit()
@@ -298,7 +304,8 @@ class Execution:
     def state(self) -> State:
         """Return how far the study is."""
         joined = {(who.worker, who.pid) for who in self._reception.joined.values()}
-        return self._tally.state(len(joined - self._dismissed), len(self._running))
+        there = joined - self._dismissed - self._reception.refused
+        return self._tally.state(len(there), len(self._running))
 
     def at_work(self) -> dict[str, Any]:
         """Return what workers are at: plain values, for whoever follows from elsewhere.
@@ -405,7 +412,9 @@ class Execution:
             case Finished(name, _, result):
                 results = result if isinstance(result, list) else [result]
                 self._returned(name, results, event.when)
-            case Broken(name, _, error):
+            case Broken(name, token, DataAwayError() as error) if name in self._running:
+                self._without_data(name, token, error, event.when)
+            case Broken(name, _, error) if name in self._running:
                 reason = f"the task could not be carried out: {error!r}"
                 failed = [
                     self._failure(order.task, "error", reason, name)
@@ -535,14 +544,26 @@ class Execution:
             self._fresh.discard(event.worker)
             self._idle.pop(event.worker, None)
             orders = self._running.pop(event.worker, [])
-        expected = gone in self._dismissed or event.let_go
+        expected = gone in self._dismissed | self._reception.refused or event.let_go
         self._dismissed.discard(gone)
         self._record_worker(event, "left" if expected else "lost", event.reason, event.when)
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
+        self._reception.lost(event, excused=expected or bool(orders))
+        self._lost_tasks(orders, event)
+
+    def _without_data(self, name: str, token: str, error: DataAwayError, when: float) -> None:
+        """Give what a worker that cannot open the data was at to others, and the worker nothing."""
+        who, orders = self._reception.joined[name], self._running.pop(name)
+        self._held.pop(name, None)
+        self._fresh.discard(name)
+        loss = WorkerLost(name, who.host, who.pid, NODE, str(error), token, when=when)
+        self._lost_tasks(orders, loss)
+        self._reception.let_go(name, error)
+
+    def _lost_tasks(self, orders: Sequence[TaskOrder], event: WorkerLost) -> None:
         bundle = [order.task for order in orders]
         seconds = _share(orders[0], event.when, len(orders)) if orders else 0.0
-        self._reception.lost(event, excused=expected or bool(bundle))
         self._bundling.lost(bundle, event.failure)
         for task in bundle:
             self._lost_task(task, event, seconds, alone=len(bundle) == 1)

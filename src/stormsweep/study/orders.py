@@ -20,14 +20,15 @@ from stormsweep.cluster.pool import (
 )
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import ModelError, StormsweepError
+from stormsweep.errors import DataAwayError, ModelError, StormsweepError
 from stormsweep.study.protocol import protocol_of
 from stormsweep.study.setup import Question, welcome
 from stormsweep.work import Task, TaskOrder
 
 log = logging.getLogger(__name__)
 
-#: How many workers, for each that there should be, may die before any of them can work.
+#: How many workers, for each that there should be, may die before any of them can work, or lose the
+#: data while they do.
 _LOSSES = 3
 _WELCOME = "welcome"
 
@@ -76,6 +77,10 @@ class Orders:
             engine=engine.use,
             precision=engine.precision,
             packing=engine.packing,
+            data=str(self._data.path),
+            fingerprint=self._data.fingerprint,
+            turned=self._turned,
+            test=self._score_test,
         )
 
     def order(
@@ -117,7 +122,7 @@ class Orders:
 
 
 class Reception:
-    """Sets workers up as they join, and sees that all of them find the same builder.
+    """Sets workers up as they join; sees that they have the data, and all the same builder.
 
     Parameters
     ----------
@@ -129,19 +134,31 @@ class Reception:
         Names of all hyperparameters.
     workers : int
         How many workers there should be.
+    note : callable
+        Told of nodes whose workers are let go.
     """
 
-    def __init__(self, pool: Pool, orders: Orders, names: Iterable[str], workers: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        orders: Orders,
+        names: Iterable[str],
+        workers: int,
+        note: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._pool, self._build = pool, orders.build
         self._question = orders.question(names)
-        self._allowed = _LOSSES * workers
-        self._losses = 0
+        self._allowed, self._note = _LOSSES * workers, note
+        self._losses = self._late = 0
         #: The workers that joined and live, set up or not, by name.
         self.joined: dict[str, WorkerReady] = {}
         #: SHA-256 of the file that the builder stands in, as the first worker found it.
         self.model = ""
         #: What the workers compute on, as they say.
         self.devices: set[str] = set()
+        #: Workers that were let go because they cannot open the data.
+        self.refused: set[tuple[str, int]] = set()
+        self._noted: set[str] = set()
 
     def take(self, event: Event) -> tuple[WorkerReady, float] | None:
         """Handle an event if it is about setting a worker up.
@@ -174,11 +191,44 @@ class Reception:
                 self.devices |= {said.device} - {""}
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
                 return replace(self.joined[name], processor=said.processor), event.when
+            case Broken(name, token, DataAwayError() as error) if token == _WELCOME:
+                self._refuse(name, error)
             case Broken(name, token, error) if token == _WELCOME:
                 raise StormsweepError(f"worker {name} could not be set up: {error!r}")
             case PoolBroken(reason):
                 raise StormsweepError(f"no workers: {reason}")
         return None
+
+    def let_go(self, name: str, error: DataAwayError) -> None:
+        """Let a worker go that had the data when it was set up, and cannot open them any more.
+
+        Parameters
+        ----------
+        name : str
+            The worker.
+        error : DataAwayError
+            What it says.
+
+        Raises
+        ------
+        StormsweepError
+            If that happens to one worker after the other.
+        """
+        self._refuse(name, error)
+        self._late += 1
+        if self._late >= self._allowed:
+            raise StormsweepError(f"no workers: {error}")
+
+    def _refuse(self, name: str, error: DataAwayError) -> None:
+        """Give a worker no work: another node may have what it lacks, if the pool finds one."""
+        who = self.joined[name]
+        log.error("worker %s (process %d) gets no work: %s", name, who.pid, error)
+        if str(error) not in self._noted:
+            # Once for all workers of a node.
+            self._noted.add(str(error))
+            self._note(f"{error}; workers there get no work")
+        self.refused.add((name, who.pid))
+        self._pool.refuse(name, who.pid, str(error))
 
     def lost(self, event: WorkerLost, excused: bool) -> None:
         """Take note that a worker is gone.
@@ -197,7 +247,7 @@ class Reception:
         """
         if event.worker in self.joined and self.joined[event.worker].pid == event.pid:
             del self.joined[event.worker]
-        if excused or event.failure in NO_FAULT:
+        if excused or event.failure in NO_FAULT or (event.worker, event.pid) in self.refused:
             return
         self._losses += 1
         if self._losses >= self._allowed:

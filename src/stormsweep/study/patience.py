@@ -9,7 +9,7 @@ from stormsweep.cluster.pool import NO_FAULT
 from stormsweep.config.walltimes import STANDSTILLS
 from stormsweep.work import Task
 
-WALLTIME = "walltime"
+WALLTIME, NODE = "walltime", "node-failure"
 #: How often a run may lose its worker, in one session, before it is given up.
 _ATTEMPTS = {"killed": 3, "out-of-memory": 2}
 _ADVICE = (

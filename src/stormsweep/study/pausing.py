@@ -34,10 +34,10 @@ def allowance(foreseen: float) -> GoOn | None:
         return None
     epoch = foreseen
 
-    def go_on(took: float | None) -> bool:
+    def go_on(took: float | None, ahead: float = 0.0) -> bool:
         nonlocal epoch
         epoch = epoch if took is None else took
         beside = UNMEASURED * epoch if math.isnan(_beside) else _beside
-        return deadline.left() > needed(epoch, beside)
+        return deadline.left() > needed(ahead + epoch, beside)
 
     return go_on

@@ -9,7 +9,7 @@ from typing import Any
 from stormsweep.config.growth import DEFAULTS
 from stormsweep.config.strategies import BUILT_IN, HALVING, LEARNING
 from stormsweep.config.study import METRICS, StudyFile
-from stormsweep.records import Entry
+from stormsweep.records import Entry, PlanCut
 from stormsweep.results.progress import Progress
 from stormsweep.search.expected import expected
 from stormsweep.search.growth import fitted
@@ -32,7 +32,7 @@ class Remaining:
     search : Search or None
         Where a strategy learns: it has taken in the journal.
     progress : Progress
-        What the journal says of the runs.
+        What the journal says of the runs, without what is dropped.
     whole : Plan
         All runs, where only a part of them is to be trained now.
     dropped : dict of str to int
@@ -94,19 +94,23 @@ def remaining(
     plan = plan_of(file, progress)
     if search is not None:
         search.go_by(file.search.strategy)
-        return Remaining(plan, search, progress, plan, search.drop(progress.reached))
-    return Remaining(plan, search, progress, plan, _dropped(plan, progress))
+        dropped = search.drop(progress.reached)
+    else:
+        dropped = _dropped(plan, progress)
+    progress.take(Entry(0.0, PlanCut(dropped)))
+    return Remaining(plan, search, progress, plan, dropped)
 
 
 def _dropped(plan: Plan, progress: Progress) -> dict[str, int]:
-    """Return the runs on record that are unfinished and not in a plan; see `PlanCut`."""
+    """Return the runs on record that are unfinished and not in a plan; see `PlanCut`.
+
+    Those that failed are among them: nobody needs them to be tried again.
+    """
     here, reached = {run.id for run in plan.runs}, progress.reached
     return {
         name: reached.get(name, 0)
         for name, run in progress.planned.items()
-        if name not in here
-        and name not in progress.failed
-        and reached.get(name, 0) < run.milestones[-1]
+        if name not in here and reached.get(name, 0) < run.milestones[-1]
     }
 
 

@@ -18,6 +18,7 @@ from stormsweep.errors import JournalError, StudyInterrupted
 from stormsweep.files import write_json
 from stormsweep.markup import facts
 from stormsweep.records import (
+    Entry,
     PlanCut,
     Record,
     RunFailed,
@@ -279,8 +280,9 @@ class Session:
         ]
         if records:
             journal.append(*records)
-        if search is not None:
-            for record in records:
+        for record in records:
+            progress.take(Entry(time.time(), record))
+            if search is not None:
                 search.take(record)
 
     def _begin(self, journal: JournalWriter, session: int, hired: Hired, devices: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a worker does before its first task: find the model's builder, set the engine up."""
+"""What a worker does before its first task: open the data, find the builder, set the engine up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from stormsweep import files
 from stormsweep.cluster import machine, station
 from stormsweep.errors import ModelError
 from stormsweep.models.build import Builder, check_builder, find_builder
+from stormsweep.study.cases import open_all
 from stormsweep.training.engine import Engine
 from stormsweep.work import TaskOrder
 
@@ -36,6 +37,10 @@ class Question:
         As in `TaskOrder`.
     packing : bool
         As in `TaskOrder`.
+    data, fingerprint, turned : str
+        As in `TaskOrder`: where what tasks will need lies.
+    test : bool
+        Whether they will need the test part too.
     """
 
     build: str
@@ -44,6 +49,10 @@ class Question:
     engine: str
     precision: str
     packing: bool
+    data: str
+    fingerprint: str
+    turned: str
+    test: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,14 @@ class Welcome:
 
 
 def welcome(question: Question) -> Welcome:
-    """Set a worker up: import what trains, find the model's builder."""
+    """Set a worker up: open the data, import what trains, find the model's builder.
+
+    Raises
+    ------
+    DataAwayError
+        If the data cannot be opened where the worker is.
+    """
+    open_all(question.data, question.fingerprint, question.turned, question.test)
     _engine(question.threads, question.engine, question.precision, question.packing)
     try:
         function, model = builder_of(question.build)

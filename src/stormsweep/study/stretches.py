@@ -45,13 +45,21 @@ class Clock:
     def lap(self, phase: str) -> None:
         """Say that a phase ends now."""
         now = time.perf_counter()
-        self.phases[phase] = round(now - self._last, 6)
+        self.phases[phase] = round(self.phases.get(phase, 0.0) + now - self._last, 6)
         self._last = now
 
     def move(self, source: str, target: str, seconds: float) -> None:
         """Say that some seconds of a phase were another's."""
-        self.phases[target] = round(seconds, 6)
+        self.phases[target] = round(self.phases.get(target, 0.0) + seconds, 6)
         self.phases[source] = round(max(0.0, self.phases[source] - seconds), 6)
+
+    def built(self, *members: Member) -> None:
+        """Say that runs are where their tasks begin; some had to be trained the way there again."""
+        self.lap("build")
+        for way in (member.way for member in members):
+            if way is not None:
+                self.move("build", "compile", way.compile_seconds)
+                self.move("build", "train", way.train_seconds)
 
 
 def peak_memory_mb() -> float:
@@ -74,6 +82,8 @@ class Member:
         Losses of the task's epochs that were trained before a pause.
     begun : int
         Epoch of the checkpoint that the run was taken from, or 0.
+    way : AdvanceResult or None
+        What was trained before the task begins, because a checkpoint was lost.
     """
 
     order: TaskOrder
@@ -81,6 +91,7 @@ class Member:
     run: Trajectory
     before: list[float]
     begun: int
+    way: AdvanceResult | None = None
 
     def losses(self, trained: AdvanceResult | None) -> list[float]:
         """Return the losses of the task's epochs so far, those before a pause included."""
@@ -88,6 +99,11 @@ class Member:
         own = max(0, self.run.epoch - self.order.task.from_epoch)
         # Where a checkpoint was lost, more was trained than the task's own epochs.
         return losses[len(losses) - own :]
+
+    def counted(self, trained: AdvanceResult | None) -> tuple[int, int]:
+        """Return the patches and updates of all that was trained here."""
+        both = [one for one in (self.way, trained) if one is not None]
+        return sum(one.patches for one in both), sum(one.updates for one in both)
 
 
 def begin(order: TaskOrder, data: FoldData, known: Trajectory | None, go_on: GoOn | None) -> Member:
@@ -121,9 +137,9 @@ def begin(order: TaskOrder, data: FoldData, known: Trajectory | None, go_on: GoO
         trajectory.restore(stored[0], epoch)
         return Member(order, data, trajectory, losses, epoch)
     # Nothing is lost but time: the way is trained once more.
-    losses = trajectory.advance(epoch, go_on).losses
+    way = trajectory.advance(epoch, go_on)
     own = max(0, trajectory.epoch - task.from_epoch)
-    return Member(order, data, trajectory, losses[len(losses) - own :], 0)
+    return Member(order, data, trajectory, way.losses[len(way.losses) - own :], 0, way)
 
 
 def fingerprint(order: TaskOrder) -> str:
@@ -181,6 +197,7 @@ def record(
     """Return the record of a milestone reached; `timed` puts the times in."""
     order, task = member.order, member.order.task
     on_test, errors = test_scores(order, member.run)
+    patches, updates = member.counted(trained)
     return TaskDone(
         run=task.run.id,
         from_epoch=task.from_epoch,
@@ -193,8 +210,8 @@ def record(
         stopped=clock.started,
         phases={},
         epoch_loss=member.losses(trained),
-        patches=trained.patches,
-        updates=trained.updates,
+        patches=patches,
+        updates=updates,
         memory_mb=peak_memory_mb(),
         parameters=member.run.parameters,
         test_scores=on_test,
@@ -272,13 +289,14 @@ def pause(
     if run.epoch == member.begun:
         # The next one begins where this one did.
         return dataclasses.replace(nothing, from_epoch=run.epoch, to_epoch=run.epoch)
+    patches, updates = member.counted(trained)
     paused = dataclasses.replace(
         nothing,
         from_epoch=order.task.start if trained else run.epoch,
         to_epoch=run.epoch,
         epoch_loss=trained.losses if trained else [],
-        patches=trained.patches if trained else 0,
-        updates=trained.updates if trained else 0,
+        patches=patches,
+        updates=updates,
         parameters=run.parameters,
     )
     about = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stormsweep.errors import StudyInterrupted
 from stormsweep.files import within_group
-from stormsweep.records import Verified
+from stormsweep.records import PlanCut, Record, SearchEnded, Verified
 from stormsweep.search.plan import Plan
 from stormsweep.study.chain import MAX_JOBS
 from stormsweep.study.described import DescribedStudy
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from stormsweep.neighbours.export import Exported, To
     from stormsweep.scaling.advice import Advice, Budget
     from stormsweep.scaling.foretold import Foretold
-    from stormsweep.search.search import Search
     from stormsweep.study.foretelling import Circumstances
     from stormsweep.study.layout import Layout
+    from stormsweep.study.remaining import Remaining
     from stormsweep.study.session import Outcome
     from stormsweep.study.submission import Submission
     from stormsweep.study.watching import Watcher
@@ -205,7 +205,7 @@ class Study(DescribedStudy):
             # Data may have taken hours.
             lock.look()
             if begun and not left:
-                self._close_search(found.search)
+                self._close(found)
                 return Outcome(self.directory, list(before.failed.values()), 0)
             audited, together = self._audited is not None, self._measured is not None
             whole = self._whole(found.whole)
@@ -228,14 +228,17 @@ class Study(DescribedStudy):
                 session = Session(about, self._kept, staff, watcher, lock, self._write_down)
                 return session.run(retry_failed, leaving or never)
 
-    def _close_search(self, search: Search | None) -> None:
-        """Say that nothing more will be proposed, where a driver was killed before it did."""
-        from stormsweep.records import SearchEnded
+    def _close(self, found: Remaining) -> None:
+        """Say what nothing needs any more, and that nothing more will be proposed."""
         from stormsweep.results.journal import JournalWriter
 
+        search = found.search
+        records: list[Record] = [PlanCut(dict(found.dropped))] if found.dropped else []
         if search is not None and not search.ended:
+            records.append(SearchEnded(search.trials))
+        if records:
             with JournalWriter(self.journal_path) as journal:
-                journal.append(SearchEnded(search.trials))
+                journal.append(*records)
 
     @within_group()
     def submit(

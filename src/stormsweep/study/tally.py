@@ -193,7 +193,10 @@ class Speeds:
 
     def take(self, run: Run, record: TaskDone | TaskPaused) -> None:
         """Take in a record of a run."""
-        epochs, train = record.to_epoch - record.start, record.phases.get("train", 0.0)
+        # Where a checkpoint was lost, more was trained than the stretch: its patches tell.
+        again = record.patches / max(1, self._patches[run.fold])
+        epochs = max(record.to_epoch - record.start, again)
+        train = record.phases.get("train", 0.0)
         if epochs > 0 and train > 0 and record.threads in (0, self._threads):
             known = self._bundled if record.bundle > 1 else self._alone
             known[structure(run)] = epochs * self._cost(run) / train

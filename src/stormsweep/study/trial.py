@@ -86,6 +86,10 @@ class Rejoined:
         """Let a worker process go; see `Pool.dismiss`."""
         self._pool.dismiss(worker, pid)
 
+    def refuse(self, worker: str, pid: int, why: str) -> None:
+        """Let a worker process go that cannot work; see `Pool.refuse`."""
+        self._pool.refuse(worker, pid, why)
+
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; see `Pool.events`."""
         while self._joined:

@@ -24,7 +24,7 @@ from stormsweep.cluster.pool import (
 from stormsweep.config.study import StudyFile
 from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import RunError, StormsweepError
+from stormsweep.errors import DataAwayError, RunError, StormsweepError
 from stormsweep.files import replacing_folder
 from stormsweep.records import RunFailed, TaskDone, TaskPaused, Verified
 from stormsweep.results.journal import JournalWriter
@@ -109,7 +109,9 @@ class Verification:
         self._run = Run(key, structure, number, choice.stops, whole=True)
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned_folder(study, data))
-        self._reception = Reception(pool, self._orders, choice.hyperparameters, workers=1)
+        self._reception = Reception(
+            pool, self._orders, choice.hyperparameters, workers=1, note=watcher.note
+        )
         self._worker: WorkerReady | None = None
         self._patience = Patience()
         self._dismissed: set[tuple[str, int]] = set()
@@ -285,6 +287,10 @@ class Verification:
                     f"{self._directory}: the best configuration failed on the whole training part "
                     f"({outcome.failure}): {outcome.reason}"
                 )
+            if isinstance(outcome, DataAwayError):
+                self._worker = None
+                self._reception.let_go(ready.worker, outcome)
+                continue
             if not isinstance(outcome, WorkerLost):
                 return outcome
             self._worker = None
@@ -306,6 +312,8 @@ class Verification:
             match self._next():
                 case Finished(_, own, result) if own == token:
                     return result
+                case Broken(_, own, DataAwayError() as error) if own == token:
+                    return error
                 case Broken(_, own, error) if own == token:
                     raise StormsweepError(f"the task could not be carried out: {error!r}")
                 case WorkerLost() as lost if self._is_at_work(lost):

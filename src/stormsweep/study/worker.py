@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 
 from stormsweep.cluster import worker_log
-from stormsweep.errors import RunError
+from stormsweep.errors import DataAwayError, RunError
 from stormsweep.records import RunFailed, TaskDone, TaskPaused
 from stormsweep.study import pausing
 from stormsweep.study.cases import fold_of, part_of
@@ -44,7 +44,7 @@ _SAMPLE_BATCHES = 4
 
 
 def train_task(order: TaskOrder) -> TaskDone | TaskPaused | RunFailed:
-    """Carry out one task; whatever goes wrong in it is returned, not raised.
+    """Carry out one task; whatever goes wrong in it is returned, not raised: see `guarded`.
 
     The state before the task comes from this process's memory when it holds that very run, else
     from the checkpoint. The checkpoint written after the task holds its result too: a task whose
@@ -74,11 +74,19 @@ def sample_task(sample: Sample) -> Sampled | RunFailed:
 
 
 def guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
-    """Return what `work` returns, or what went wrong in it."""
+    """Return what `work` returns, or what went wrong in it.
+
+    Raises
+    ------
+    DataAwayError
+        If the data cannot be opened here: the task is for another worker.
+    """
     task = order.task
     worker_log.at(f"{task.run.id} epochs {task.from_epoch}-{task.to_epoch}")
     try:
         return work()
+    except DataAwayError:
+        raise
     except MemoryError:
         return _failed(order, "out-of-memory", "Python could not get the memory it asked for")
     except RunError as error:
@@ -120,7 +128,7 @@ def _train_task(order: TaskOrder, score: bool) -> TaskDone | TaskPaused:
     data = fold_of(order)
     clock.lap("open")
     own = _bring(order, data, go_on)
-    clock.lap("build")
+    clock.built(own)
     if own.run.epoch < task.start:
         return _leave(own, None, clock)
     trained = own.run.advance(task.to_epoch, go_on)

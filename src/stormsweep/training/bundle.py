@@ -133,8 +133,12 @@ class BundleProgram:
         """Trainable parameters."""
         return sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
 
+    def knows(self, data: Resident, epoch: Epoch) -> bool:
+        """Say whether the epoch of so many runs is compiled."""
+        return (epoch.signature, data.inputs.shape) in self._compiled
+
     def compile(self, states: Arrays, data: Resident, weights: Any, epoch: Epoch) -> float:
-        """Compile the epoch of so many runs, unless that was done; return the seconds it took.
+        """Compile the epoch of so many runs; return the seconds it took.
 
         Raises
         ------
@@ -145,9 +149,6 @@ class BundleProgram:
         RunError
             If the model cannot be trained at all.
         """
-        key = (epoch.signature, data.inputs.shape)
-        if key in self._compiled:
-            return 0.0
         began = time.perf_counter()
         members = len(epoch.fold)
         train = jax.jit(self._epoch, static_argnames="ragged", donate_argnums=0)
@@ -163,7 +164,7 @@ class BundleProgram:
         needed, free = _needed(compiled, data), free_memory()
         if members > 1 and needed > _ROOM * free:
             raise NoRoomError(max(1, min(members - 1, int(members * _ROOM * free / needed))))
-        self._compiled[key] = compiled
+        self._compiled[epoch.signature, data.inputs.shape] = compiled
         return time.perf_counter() - began
 
     def train(

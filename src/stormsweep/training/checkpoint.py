@@ -61,7 +61,9 @@ def save(folder: Path, run_id: str, epoch: int, state: State, result: dict[str, 
     arrays = {f"state/{name}": value for name, value in state.items()}
     arrays[_META] = np.frombuffer(json.dumps(meta).encode(), np.uint8)
     path = path_of(folder, run_id, epoch)
-    with replacing(path) as beside, beside.open("wb") as stream:
+    # A folder may hold those of ten thousand runs: `remove_unfinished` looks through it, once a
+    # session.
+    with replacing(path, sweeps=False) as beside, beside.open("wb") as stream:
         np.savez(stream, **arrays)  # type: ignore[arg-type]
     return path
 

@@ -12,11 +12,23 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 
-#: Asked whether there is time for another epoch: with the seconds of the last one, before the
-#: first with None.
-GoOn = Callable[[float | None], bool]
 #: State of a run between two epochs: plain numpy arrays by name.
 State = dict[str, NDArray[Any]]
+
+
+class GoOn(Protocol):
+    """Says whether there is time for another epoch."""
+
+    def __call__(self, took: float | None, ahead: float = 0.0) -> bool:
+        """Say so.
+
+        Parameters
+        ----------
+        took : float or None
+            Seconds of the last epoch; None before the first.
+        ahead : float
+            About how many seconds something else takes that comes before it: compiling, say.
+        """
 
 
 class OutOfMemoryError(RunError):

@@ -23,6 +23,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._programs: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._unshared = 0
 
     def __len__(self) -> int:
         return len(self._programs)
@@ -40,17 +41,20 @@ class Kept:
         Parameters
         ----------
         key : hashable or None
-            None: nobody can share it, and it is not kept.
+            None: no other run can take it over, and it is not kept.
         program : object
             The program.
         model : keras.Model
             Its model, whose variables and optimizer it holds.
         """
-        if key is None:
-            return
-        self._programs[key] = program, held_bytes(model)
-        self._programs.move_to_end(key)
         given_up = False
+        if key is None:
+            # Those before went with their runs.
+            self._unshared += 1
+            given_up = self._unshared % PROGRAMS_KEPT == 0
+        else:
+            self._programs[key] = program, held_bytes(model)
+            self._programs.move_to_end(key)
         while len(self._programs) > PROGRAMS_KEPT or (
             len(self._programs) > 1 and sum(size for _, size in self._programs.values()) > _ROOM
         ):

@@ -92,6 +92,8 @@ class JaxEngine:
         self._precision = precision
         self._programs = Kept()
         self._resident: tuple[FoldData, Resident] | None = None
+        #: Seconds that the last program took to be compiled; 0: none was yet.
+        self._compiling = 0.0
 
     def start(
         self,
@@ -173,10 +175,13 @@ class JaxEngine:
             for epoch in range(first + 1, to_epoch + 1):
                 before = time.perf_counter()
                 rows = _rows(members, epoch)
-                if epoch == first + 1:
-                    compiling = program.compile(states, data, weights, rows)
-                if go_on is not None and not go_on(took):
+                known = epoch > first + 1 or program.knows(data, rows)
+                if go_on is not None and not go_on(took, 0.0 if known else self._compiling):
                     break
+                if not known:
+                    compiling = self._compiling = program.compile(states, data, weights, rows)
+                    if go_on is not None and not go_on(took):
+                        break
                 # The next epoch is put in order while the device still computes this one.
                 states, *found = program.train(states, data, weights, rows)
                 losses.append((found[0], found[1]))

@@ -127,6 +127,9 @@ class KerasEngine:
         if known is not None and known.reusable:
             return KerasTrajectory(known, data, seed, fold, snapshot(model))
         program = Program(model, batch_size, shape, flat_output, weighted, data.turning)
+        if known is not None:
+            # No other run can take over what is of this key.
+            key = None
         self._programs.keep(key, program, model)
         return KerasTrajectory(program, data, seed, fold, None)
 

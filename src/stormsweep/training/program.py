@@ -22,7 +22,9 @@ from stormsweep.training.engine import State, Turning
 from stormsweep.training.randomness import seeded
 from stormsweep.training.turning import turn
 
-#: Rows predicted at once. Fixed, because a matrix product may round differently in another shape.
+#: Rows predicted at once. Fixed, because a matrix product may round differently in another shape;
+#: of the last, smaller chunk it may. So the same cases predicted elsewhere (`inference` fills up
+#: chunks) may differ in the last digit. Filled up here, scores would not be those on record.
 CHUNK = 512
 
 
@@ -143,7 +145,7 @@ class Program:
         return float(self._train(inputs, labels, rows, weights, turns))
 
     def predict(self, inputs: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the model's output for rows, shape (m,), in chunks of fixed size."""
+        """Return the model's output for rows, shape (m,), in chunks of fixed size but the last."""
         if self._predict is None:
             self._predict = tf.function(
                 self._outputs, input_signature=[self._inputs, self._rows], autograph=False

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+from stormsweep import Study
 from stormsweep.records import (
     Entry,
     Record,
@@ -360,3 +361,35 @@ def with_pauses(entries: list[Entry]) -> list[Entry]:
         )
         paused += [Entry(round(then, 6), pause), Entry(entry.time, rest)]
     return paused
+
+
+def with_space(directory: Path, space: dict[str, Any], more: str = "") -> Path:
+    """Complete the study file that `simulate` wrote, so that the study can be foretold.
+
+    Its runs are called in the journal what the study calls them.
+    """
+    path = directory / "study.toml"
+    lines = "".join(f"{name} = {json.dumps(values)}\n" for name, values in space.items())
+    path.write_text(f"{path.read_text()}\n[search.space]\n{lines}{more}", encoding="utf-8")
+
+    def point(run: Any) -> str:
+        names = sorted(set(space) - {"epochs"})
+        return json.dumps([run.fold, *(run.hyperparameters[name] for name in names)])
+
+    ids = {point(run): run.id for run in Study.from_toml(directory).plan().runs}
+    journal_path = directory / "journal.jsonl"
+    entries = journal.read(journal_path)
+    called = {
+        one.record.run: ids[point(one.record)]
+        for one in entries
+        if isinstance(one.record, RunPlanned)
+    }
+    journal_path.unlink()
+    with journal.JournalWriter(journal_path) as out:
+        out.write(
+            dataclasses.replace(one, record=dataclasses.replace(one.record, run=called[name]))
+            if (name := getattr(one.record, "run", None))
+            else one
+            for one in entries
+        )
+    return directory

@@ -27,7 +27,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lose=(3,),
         fail={2: ("diverged", "the training loss became nan in epoch 3", "Traceback")},
     )
-    return write_report(directory)
+    return write_report(journals.with_space(directory, journals.GRID_2019))
 
 
 @pytest.fixture(scope="module")

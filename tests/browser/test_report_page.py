@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stormsweep.report import write_report
+from stormsweep.study import machines
 from tests import journals
 from tests.browser.chromium import PROGRAM, Chromium
 
@@ -18,14 +19,19 @@ LONG = "averyveryverylongnamewithoutanyspace" * 4
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    space = {**SPACE, "filters": [[8, 16, 32], [16, 32, 64]], "optimizer": ["adam"]}
     directory = journals.simulate(
         tmp_path_factory.mktemp("study"),
-        {**SPACE, "filters": [[8, 16, 32], [16, 32, 64]], "optimizer": ["adam"]},
+        space,
         stops=(60.0,),
-        name=f"taki-{LONG}",
+        name=f"taki-{LONG}"[:100],
         fail={1: ("error", f"ValueError: {LONG}", f"Traceback {LONG}")},
     )
-    return write_report(directory)
+    with pytest.MonkeyPatch.context() as patch:
+        # Of a machine that has layouts to choose from.
+        patch.setattr(machines.this_machine, "cores", lambda: 16)
+        patch.setattr(machines.this_machine, "memory_gb", lambda: 64.0)
+        return write_report(journals.with_space(directory, space))
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +61,21 @@ def test_every_figure_is_drawn(browser: Chromium, page: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 360])
-def test_what_mattered_can_be_read_at_any_width_by_day_and_by_night(
-    browser: Chromium, page: Path, width: int, scheme: str
+@pytest.mark.parametrize(
+    ("section", "figure", "said"),
+    [("mattered", "importance", "mattered most"), ("advice", "advice", "Where more workers stop")],
+)
+def test_sections_can_be_read_at_any_width_by_day_and_by_night(
+    browser: Chromium, page: Path, section: str, figure: str, said: str, width: int, scheme: str
 ) -> None:
     browser.prefer(scheme)
     browser.open(page, width)
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    inside = "document.querySelector('#mattered')"
-    assert "mattered most" in browser.evaluate(f"{inside}.innerText")
-    drawing = f"{inside}.querySelector('#figure-importance .still > *')"
+    inside = f"document.querySelector('#{section}')"
+    assert said in browser.evaluate(f"{inside}.innerText")
+    drawing = f"{inside}.querySelector('#figure-{figure} .still > *')"
     assert browser.evaluate(f"{drawing}.clientHeight") > 100
-    tables = f"[...{inside}.querySelectorAll('.scroll')].map(e => e.clientWidth)"
+    tables = f"[...{inside}.querySelectorAll('.scroll, pre')].map(e => e.clientWidth)"
     assert all(0 < wide <= width for wide in browser.evaluate(tables))
     # Bars and paper differ, whichever is dark.
     paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")

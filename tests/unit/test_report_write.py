@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from stormsweep.cluster import machine
 from stormsweep.errors import JournalError
 from stormsweep.report import drawing, interactions, slices, style, timings, words, write_report
 from stormsweep.report.material import Material
@@ -119,7 +120,9 @@ def test_figures_are_there_as_png_and_as_pdf_with_truetype_fonts(study: Path) ->
     names = {path.stem for path in folder.glob("*.png")}
     assert names == {path.stem for path in folder.glob("*.pdf")}
     assert names == {path.stem for path in folder.glob("*.csv")}
-    assert names == {
+    # A machine of one core has no other layout to draw.
+    other = {"advice"} if machine.cores() > 1 else set()
+    assert names == other | {
         "best-configurations",
         "score-batch-size-epochs-2",
         "score-batch-size-epochs-4",

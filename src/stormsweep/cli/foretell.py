@@ -179,7 +179,7 @@ def _told(outlook: Any, found: Any) -> Iterator[str]:
         yield f"  {name:<12}{median:>12}{between}"
     for line in _parts(found):
         yield line
-    for line in _trouble(outlook, found):
+    for line in outlook.notes(found):
         yield f"  Note: {line}."
 
 
@@ -196,33 +196,6 @@ def _parts(found: Any) -> Iterator[str]:
     shares = ", ".join(f"{seconds / whole:.0%} {name}" for name, seconds in named if seconds > 0)
     longest = duration(found.longest_chain)
     yield f"  The last worker's time: {shares}; the longest run takes {longest}"
-
-
-def _trouble(outlook: Any, found: Any) -> Iterator[str]:
-    from stormsweep.scaling.foretold import ENOUGH
-
-    if found.repeats < ENOUGH:
-        yield (
-            f"of {found.repeats} simulations the interval shows "
-            f"chance, such as queues and failures, too narrow (--repeats {ENOUGH} or more)"
-            if found.repeats > 1
-            else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
-        )
-    yield from outlook.beyond(found.machine)
-    count = len(found.given_up)
-    if count and found.machine.chain:
-        yield (
-            f"the jobs would end before the study does: one epoch of {count} runs does not fit "
-            "into the walltime"
-        )
-    elif count:
-        yield f"{count} runs would fail, since one epoch does not fit into the walltime"
-    elif found.unfinished:
-        yield (
-            f"{found.unfinished} of {found.repeats} simulations were not done with "
-            f"{found.machine.max_jobs} jobs, as many as follow each other; ask for more nodes or a "
-            "longer walltime, or submit again"
-        )
 
 
 def _hours(value: float) -> str:
@@ -304,7 +277,7 @@ def advise(
     low, median, high = map(duration, best.makespan)
     typer.echo(f"Advised: {called(best.machine)}, {found.because}")
     typer.echo(f"  {median}, 9 of 10 between {low} and {high}")
-    for note in _trouble(outlook, best):
+    for note in outlook.notes(best):
         typer.echo(f"  Note: {note}.")
     for line in advised.lines(chosen, best):
         typer.echo(f"  {line}")

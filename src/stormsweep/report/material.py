@@ -35,10 +35,14 @@ class Material:
         The journal.
     directory : Path, optional
         The study's directory, for ``model/``, ``audit/`` and ``scale/``.
+    foretells : bool
+        Whether there is time to simulate the study in other layouts: not where the report is
+        written again and again.
     """
 
     entries: Sequence[Entry]
     directory: Path | None = None
+    foretells: bool = True
 
     def __post_init__(self) -> None:
         """Have every view of the journal be made once."""

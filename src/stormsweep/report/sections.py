@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stormsweep.report import (
+    advice,
     answer,
     audit,
     cases,
@@ -170,6 +171,7 @@ def _provenance(material: Material) -> Part:
 #: figures and tables needs no template of its own.
 SECTIONS: list[Section] = [
     Section("answer", "The answer", _answer, "answer.html"),
+    Section("advice", "What to ask for next time", advice.section, "advice.html"),
     Section("verification", "Verification on the test set", _verification, "verification.html"),
     Section("audit", "What the protocol flatters", _audit),
     Section("scores", "Scores over the space", _scores),

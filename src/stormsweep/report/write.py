@@ -27,8 +27,8 @@ def write_report(directory: Path, reload_seconds: float = 0) -> Path:
         Holds ``journal.jsonl``, and ``study.toml`` and ``environment.json``, which may be missing.
         The study need not be finished, and may be running.
     reload_seconds : float
-        After how long the page, where it is open, loads itself anew: for a study that is running;
-        0: never.
+        After how long the page, where it is open, loads itself anew: for a study that is running,
+        which is not simulated in other layouts then; 0: never.
 
     Returns
     -------
@@ -41,7 +41,8 @@ def write_report(directory: Path, reload_seconds: float = 0) -> Path:
     JournalError
         If there is no journal, it is damaged, or no study is recorded in it.
     """
-    material = Material(journal.read(directory / "journal.jsonl"), directory)
+    entries = journal.read(directory / "journal.jsonl")
+    material = Material(entries, directory, foretells=not reload_seconds)
     _ = material.study
     with files.replacing_folder(directory / "report") as folder:
         write_page(

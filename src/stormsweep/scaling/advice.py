@@ -138,7 +138,7 @@ def advise(
     unit = _unit([machine for family in asked for machine in family], budget)
     made = [[foretell(machine) for machine in family] for family in asked]
     candidates = [one for family in made for one in family]
-    sound = [one for one in candidates if not one.unfinished and not one.given_up]
+    sound = [one for one in candidates if one.finishes]
     if not candidates:
         raise UserError("there is no layout to try")
     if not sound:

@@ -90,6 +90,11 @@ class Foretold:
     given_up: tuple[str, ...] = ()
     unfinished: int = 0
 
+    @property
+    def finishes(self) -> bool:
+        """Whether every simulation finished every run."""
+        return not self.unfinished and not self.given_up
+
 
 def repeats_for(tasks: int, asked: int | None = None) -> int:
     """Return how often to simulate a study with so many tasks.

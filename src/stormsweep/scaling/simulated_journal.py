@@ -21,7 +21,8 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.scaling.simulated import Simulated, Stint
 from stormsweep.search.plan import Plan
 
-_HOST = "simulated"
+#: What stands for the driver's machine.
+HOST = "simulated"
 
 
 def journal(
@@ -59,15 +60,15 @@ def journal(
     ended: list[Entry] = []
     before = 0.0
     for job, until in sorted(last.items()):
-        begun = SessionBegun(job + 1, _HOST, 1, machine.name, *layout)
+        begun = SessionBegun(job + 1, HOST, 1, machine.name, *layout)
         ended.append(Entry(before, begun))
         finished = job == max(last)
         ended.append(Entry(until, SessionEnded(job + 1, "done" if finished else "walltime")))
         before = until
     for job, worker, ready, gone in made.ready:
         who = job + 1, named[worker]
-        ended.append(Entry(ready, WorkerEvent(*who, "ready", _HOST, worker)))
-        ended.append(Entry(gone, WorkerEvent(*who, "left", _HOST, worker)))
+        ended.append(Entry(ready, WorkerEvent(*who, "ready", HOST, worker)))
+        ended.append(Entry(gone, WorkerEvent(*who, "left", HOST, worker)))
     for stint in made.stints:
         ended += [
             Entry(stint.stopped, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -30,11 +31,19 @@ if TYPE_CHECKING:
     from stormsweep.study.watching import Watcher
 
 
-def command(study: Study, chosen: Foretold) -> str:
-    """Return the line that carries the study out as foretold."""
+def command(study: Study, chosen: Foretold, what: Path | None = None) -> str:
+    """Return the line that carries the study out as foretold.
+
+    Parameters
+    ----------
+    study, chosen : Study, Foretold
+        The study, and what is advised.
+    what : Path, optional
+        Name this instead of the study: the file of another one like it.
+    """
     machine = chosen.machine
     begun = (study.directory / "study.toml").exists()
-    what = study.directory if begun else study.path
+    what = what or (study.directory if begun else study.path)
     if machine.name == LOCAL:
         layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
         return typed("run", what, "--site", "local", *layout)
@@ -96,6 +105,32 @@ def site_table(study: Study, chosen: Foretold) -> list[str]:
     return [f"[site.{found.name}]", *lines] if lines else []
 
 
+def study_keys(chosen: Foretold) -> dict[str, Any]:
+    """Return the keys of ``[site]`` in a study file that say what is advised.
+
+    The layout of a site's node is not among them: it stands in sites.toml, see `site_table`.
+    """
+    machine = chosen.machine
+    keys: dict[str, Any] = {"use": machine.name}
+    if machine.name == LOCAL:
+        return keys | {
+            "workers": machine.workers,
+            "threads_per_worker": machine.threads_per_worker,
+        }
+    keys["nodes"] = machine.nodes
+    if (walltime := _walltime(chosen)) is not None:
+        keys["walltime"] = walltime
+    return keys
+
+
+def study_table(chosen: Foretold) -> list[str]:
+    """Return those keys as they stand in a study file."""
+    return [
+        "[site]",
+        *(f"{key} = {json.dumps(value)}" for key, value in study_keys(chosen).items()),
+    ]
+
+
 def refuse_record(study: Study) -> None:
     """Refuse to write advice into what a study was begun with.
 
@@ -120,20 +155,14 @@ def write(study: Study, chosen: Foretold) -> Path:
         If the file says by then what no study file may, or is a study's record.
     """
     refuse_record(study)
-    machine, path = chosen.machine, study.path
-    changes: dict[str, Any] = {"use": machine.name}
-    if machine.name == LOCAL:
-        changes |= {"workers": machine.workers, "threads_per_worker": machine.threads_per_worker}
-    else:
-        _refuse_other_layout(choose_site(study, machine.name), chosen)
-        changes["nodes"] = machine.nodes
-        if (walltime := _walltime(chosen)) is not None:
-            changes["walltime"] = walltime
+    path = study.path
+    if chosen.machine.name != LOCAL:
+        _refuse_other_layout(choose_site(study, chosen.machine.name), chosen)
     document = tomlkit.parse(path.read_text(encoding="utf-8"))
     if "site" not in document:
         document.add("site", tomlkit.table())
     table: Any = document["site"]
-    for key, value in changes.items():
+    for key, value in study_keys(chosen).items():
         # Set in place: the comment behind a value stays.
         table[key] = value
     text = tomlkit.dumps(document)
@@ -226,8 +255,8 @@ def _tasks_done(study: Study) -> int:
     return sum(isinstance(entry.record, TaskDone) for entry in each(study.journal_path))
 
 
-def lines(study: Study, chosen: Foretold) -> Iterator[str]:
-    """Yield what to do to follow advice, in its order."""
+def lines(study: Study, chosen: Foretold, what: Path | None = None) -> Iterator[str]:
+    """Yield what to do to follow advice, in its order; `what` is as for `command`."""
     table = site_table(study, chosen)
     if table:
         # No option of the command says these; without them it does something else.
@@ -235,5 +264,5 @@ def lines(study: Study, chosen: Foretold) -> Iterator[str]:
         yield f"first set in {file}:"
         yield from (f"  {line}" for line in table)
         yield "then:"
-    yield command(study, chosen)
+    yield command(study, chosen, what)
     yield from (f"  {line}" for line in sbatch_lines(study, chosen))

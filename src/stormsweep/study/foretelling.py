@@ -17,7 +17,7 @@ from stormsweep.results.journal import of_kind
 from stormsweep.results.progress import Progress
 from stormsweep.scaling import advice, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
-from stormsweep.scaling.foretold import Foretold, foretell
+from stormsweep.scaling.foretold import ENOUGH, Foretold, foretell
 from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.scaling.simulated import Simulated
 from stormsweep.scaling.simulated_journal import journal
@@ -198,6 +198,33 @@ class Outlook:
         if machine.name != LOCAL and machine.wait.median <= 0:
             notes.append("waiting in the queue is not counted (--queue-wait)")
         return [*notes, *machine.notes]
+
+    def notes(self, found: Foretold) -> list[str]:
+        """Return what there is to know of what was foretold, one line each."""
+        notes = []
+        if found.repeats < ENOUGH:
+            notes.append(
+                f"of {found.repeats} simulations the interval shows "
+                f"chance, such as queues and failures, too narrow (--repeats {ENOUGH} or more)"
+                if found.repeats > 1
+                else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
+            )
+        notes += self.beyond(found.machine)
+        count = len(found.given_up)
+        if count and found.machine.chain:
+            notes.append(
+                f"the jobs would end before the study does: one epoch of {count} runs does not fit "
+                "into the walltime"
+            )
+        elif count:
+            notes.append(f"{count} runs would fail, since one epoch does not fit into the walltime")
+        elif found.unfinished:
+            notes.append(
+                f"{found.unfinished} of {found.repeats} simulations were not done with "
+                f"{found.machine.max_jobs} jobs, as many as follow each other; ask for more nodes "
+                "or a longer walltime, or submit again"
+            )
+        return notes
 
 
 def _model_of(run: Run) -> str:

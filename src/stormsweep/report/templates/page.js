@@ -37,10 +37,14 @@
     });
   }
 
-  document.querySelectorAll("table.sorts").forEach((table, number) => {
+  const counts = {};
+  document.querySelectorAll("table.sorts").forEach((table) => {
+    // By its kind: the next report may have other tables before it.
+    const kind = [...table.classList].pop();
+    counts[kind] = (counts[kind] || 0) + 1;
     if (table.tBodies[0].rows.length < 2) return;
     [...table.tBodies[0].rows].forEach((row, place) => { row.dataset.place = place; });
-    const name = here + "table " + number;
+    const name = here + "table " + kind + " " + counts[kind];
     [...table.tHead.rows[0].cells].forEach((head, column) => {
       const button = document.createElement("button");
       button.type = "button";

@@ -67,6 +67,12 @@ def test_last_words_are_those_of_the_process_that_was_lost(log: Log) -> None:
     assert last_words(log.path, 11) == ""
 
 
+def test_a_process_begins_without_a_task(log: Log) -> None:
+    worker_log.at("run 5 to epoch 3")
+    log.write(11, "fresh\n")
+    assert last_words(log.path, 11) == "; the last line of worker-0.log: fresh"
+
+
 def test_last_words_of_a_process_that_says_much_are_found_too(log: Log) -> None:
     log.write(11, "of another session\n")
     log.write(12, "epoch\n" * 20_000 + "and then nothing\n")

@@ -16,7 +16,8 @@ _BEGINNING = re.compile(
 #: Bytes at the end of a log in which last words are looked for.
 _END = 1 << 16
 _OF_PYTHON = re.compile(r"resource_tracker|warnings\.warn\(")
-_task = "no task"
+_NO_TASK = "no task"
+_task = _NO_TASK
 
 
 def begin() -> None:
@@ -32,7 +33,8 @@ def begin() -> None:
     for name in ("distributed", "distributed.worker", "distributed.nanny"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
-    # Whatever the level is: `last_words` looks for it.
+    # Whatever the level is: `last_words` looks for it, and for a process that has no task yet.
+    at(_NO_TASK)
     record = {"levelname": "INFO", "msg": f"process {os.getpid()} begins"}
     handler.handle(logging.makeLogRecord(record))
 

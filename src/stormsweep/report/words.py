@@ -7,6 +7,8 @@ import math
 import re
 from typing import Any
 
+from stormsweep import wording
+
 #: Names of the scores, as an axis or a table calls them.
 SCORES = {
     "roc_auc": "ROC AUC",
@@ -150,17 +152,7 @@ def duration(seconds: float) -> str:
         return NOTHING
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    for (large, size), (small, part) in zip(
-        (("d", 86400), ("h", 3600), ("min", 60)),
-        (("h", 3600), ("min", 60), ("s", 1)),
-        strict=True,
-    ):
-        if seconds >= size:
-            count, rest = divmod(round(seconds / part), size // part)
-            return f"{count} {large} {rest} {small}" if rest else f"{count} {large}"
-    return f"{seconds:.0f} s"
+    return wording.duration(seconds)
 
 
 def time_unit(seconds: float) -> tuple[str, float]:

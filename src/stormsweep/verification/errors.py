@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.verification.forecasts import Forecasts
-from stormsweep.verification.resampling import LEAST_BLOCKS, ranking_scores, resampled
+from stormsweep.verification.resampling import (
+    LEAST_BLOCKS,
+    ranking_scores,
+    resampled,
+    totals,
+)
 from stormsweep.verification.scores import EPSILON
 
 
@@ -31,12 +38,7 @@ def standard_errors(forecasts: Forecasts, seed: int, resamples: int = 200) -> di
     if forecasts.blocks < LEAST_BLOCKS:
         return {}
     weights = resampled(forecasts.blocks, resamples, seed)
-
-    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(
-            weights @ np.bincount(forecasts.block, values, minlength=forecasts.blocks)
-        )
-
+    total = functools.partial(totals, forecasts, weights)
     cases = total(np.ones(len(forecasts)))
 
     def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -45,11 +47,12 @@ def standard_errors(forecasts: Forecasts, seed: int, resamples: int = 200) -> di
     p, event = forecasts.probability, forecasts.event.astype(np.float64)
     brier, reference = mean((p - event) ** 2), mean((forecasts.climatology - event) ** 2)
     forecast, inner = (p > 0.5).astype(np.float64), np.clip(p, EPSILON, 1 - EPSILON)
-    named = total(forecast) + total(event)
+    # Hits count twice: forecast and happened.
+    either = total(forecast) + total(event)
     samples = {
         **ranking_scores(forecasts, weights),
         "accuracy": mean((forecast == event).astype(np.float64)),
-        "f1": 2 * total(forecast * event) / np.where(named > 0, named, np.nan),
+        "f1": 2 * total(forecast * event) / np.where(either > 0, either, np.nan),
         "loss": -mean(event * np.log(inner) + (1 - event) * np.log(1 - inner)),
         "brier_score": brier,
         "brier_skill_score": 1 - brier / reference,

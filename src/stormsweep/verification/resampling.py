@@ -44,6 +44,30 @@ def resampled(blocks: int, resamples: int, seed: int) -> NDArray[np.float64]:
     return weights
 
 
+def totals(
+    forecasts: Forecasts, weights: NDArray[np.float64], values: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the sums of a value of each case over resampled cases.
+
+    Parameters
+    ----------
+    forecasts : Forecasts
+        The forecasts, n of them.
+    weights : ndarray of float64, shape (samples, blocks)
+        How often each block stands in each sample.
+    values : ndarray of float64, shape (n,)
+        One of each case.
+
+    Returns
+    -------
+    ndarray of float64, shape (samples,)
+    """
+    summed: NDArray[np.float64] = weights @ np.bincount(
+        forecasts.block, values, minlength=forecasts.blocks
+    )
+    return summed
+
+
 def interval(
     samples: NDArray[np.float64], level: float = LEVEL, blocks: int | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from stormsweep.verification.resampling import (
     interval,
     ranking_scores,
     resampled,
+    totals,
 )
 
 #: Probabilities are kept this far from 0 and 1 in the cross-entropy, as in training.
@@ -113,13 +115,7 @@ def resampled_scores(
     """
     p, event = forecasts.probability, forecasts.event.astype(np.float64)
     inner = np.clip(p, EPSILON, 1 - EPSILON)
-
-    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        summed: NDArray[np.float64] = weights @ np.bincount(
-            forecasts.block, values, minlength=forecasts.blocks
-        )
-        return summed
-
+    total = functools.partial(totals, forecasts, weights)
     cases = total(np.ones(len(p)))
     brier = total((p - event) ** 2)
     reference = total((forecasts.climatology - event) ** 2)

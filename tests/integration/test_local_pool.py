@@ -24,11 +24,11 @@ from typing import Any
 
 import psutil
 import pytest
-from distributed import Security
+from distributed import Security, Status
 from distributed.comm import CommClosedError, connect
 from distributed.core import send_recv
 
-from stormsweep.cluster import line
+from stormsweep.cluster import dask_pool, line
 from stormsweep.cluster.dask_pool import dask_logs
 from stormsweep.cluster.local import LocalPool
 from stormsweep.cluster.pool import Broken, Event, Finished, PoolBroken, WorkerLost, WorkerReady
@@ -201,20 +201,105 @@ def test_a_worker_that_cannot_open_the_data_says_so_and_is_left_aside(tmp_path: 
         pool.close()
 
 
-def test_a_pool_closes_without_waiting_for_what_its_workers_do(tmp_path: Path) -> None:
-    kept = Kept()
-    with dask_logs(kept):
+def test_a_pool_closes_without_waiting_for_what_its_workers_do(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stormsweep")
+    with dask_logs(logging.NullHandler()):
         pool = LocalPool(1, 1, 4.0, tmp_path, [str(Path(__file__).parents[2])])
         try:
             joined: list[WorkerReady] = []
             until(lambda: bool(joined.extend(_ready(pool)) or joined))
             pool.submit(joined[0].worker, joined[0].pid, "t", sleep_long, str(tmp_path / "begun"))
             until((tmp_path / "begun").exists)
+            # It is ready a moment before its nanny knows.
+            until(lambda: nannies_status(pool) == {Status.running})
         finally:
             pool.close()
     assert not psutil.pid_exists(joined[0].pid)
-    # What Dask says before it kills a worker that did not leave by itself.
-    assert [text for text in kept.texts if "still alive" in text] == []
+    assert "is killed" not in caplog.text, "it did not leave by itself"
+
+
+def nannies_status(pool: LocalPool) -> set[Status]:
+    return {nanny.process.status for nanny in pool._cluster._created if nanny.process}
+
+
+def test_nothing_of_dasks_reaches_the_terminal_where_a_worker_still_starts_at_the_end(
+    tmp_path: Path,
+) -> None:
+    """Losing this: a screen full of Dask's log after the last line of a `run` on a busy machine."""
+    slow, begun, log = tmp_path / "slow.py", tmp_path / "begun", tmp_path / "driver.log"
+    slow.write_text(
+        f"import time\ntry:\n    open({str(begun)!r}, 'x').close()\n"
+        "except FileExistsError:\n    pass\nelse:\n    time.sleep(300)\n"
+    )
+    code = f"""
+import logging, time
+from pathlib import Path
+import psutil
+from stormsweep.cluster.dask_pool import dask_logs
+from stormsweep.cluster.local import LocalPool
+from stormsweep.cluster.pool import WorkerReady
+
+def speakers():
+    known = logging.root.manager.loggerDict
+    return [name for name in known if any(map(terminal, getattr(known[name], "handlers", [])))]
+
+def terminal(handler):
+    return type(handler) is logging.StreamHandler
+
+def main():
+    before = speakers()
+    with dask_logs(logging.FileHandler({str(log)!r})):
+        for name in before:
+            logging.getLogger(name).error("said by %s", name)
+        pool = LocalPool(2, 1, 4.0, Path({str(tmp_path)!r}), [{str(Path(__file__).parents[2])!r}])
+        ready = 0
+        while not (ready and Path({str(begun)!r}).exists()):
+            ready += sum(isinstance(event, WorkerReady) for event in pool.events(0.1))
+        began = time.monotonic()
+        pool.close()
+        taken = time.monotonic() - began
+    left = psutil.Process().children(recursive=True)
+    left = [one for one in left if "resource_tracker" not in " ".join(one.cmdline())]
+    print(ready, left, speakers() == before, taken < 60, sorted(before))
+
+if __name__ == "__main__":
+    main()
+"""
+    (tmp_path / "driver.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "driver.py"],
+        env=os.environ | {"DASK_DISTRIBUTED__WORKER__PRELOAD": repr([str(slow)])},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.startswith("1 [] True True ["), done.stdout
+    written = log.read_text()
+    assert "said by distributed.gc" in written
+
+
+def test_dask_is_not_heard_any_more_where_it_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs() -> None:
+        raise TimeoutError("timed out after 60 s")
+
+    monkeypatch.setattr(dask_pool, "_left_behind", threading.Event())
+    heard = Kept()
+    speakers = [logging.getLogger(name) for name in ("distributed", "tornado.application")]
+    for speaker in speakers:
+        monkeypatch.setattr(speaker, "handlers", [heard])
+        monkeypatch.setattr(speaker, "propagate", False)
+    with dask_logs(logging.NullHandler()):
+        pass
+    speakers[0].error("the user's own")
+    assert heard.texts == ["the user's own"]
+    with dask_logs(logging.NullHandler()):
+        dask_pool._end(hangs)
+    for speaker in speakers:
+        speaker.error("reaping stray process")
+    assert heard.texts == ["the user's own"]
 
 
 def _ready(pool: LocalPool) -> list[WorkerReady]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
 import logging
+import os
 import queue
+import signal
 import tempfile
 import threading
 import time
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, SchedulerPlugin, Security
+from distributed import Client, LocalCluster, SchedulerPlugin, Security, Status
 
 from stormsweep.cluster import forked, worker_log
 from stormsweep.cluster.dashboard import offer
@@ -28,7 +31,13 @@ from stormsweep.cluster.quiet import QUIET, beat_rarely
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
 from stormsweep.errors import StudyInterrupted
 
-_DASK_LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application")
+log = logging.getLogger(__name__)
+
+#: To each of these Dask gives a handler of its own, for the terminal, when it is imported.
+_DASK_LOGGERS = (
+    *("bokeh", "distributed", "distributed.client", "distributed.gc"),
+    *("tornado", "tornado.application"),
+)
 #: Settings of Dask's in the driver and wherever workers are started.
 _SETTINGS: dict[str, Any] = QUIET | {
     "distributed.worker.memory.terminate": False,
@@ -36,6 +45,13 @@ _SETTINGS: dict[str, Any] = QUIET | {
     # A worker that is lost twice within this time would not be replaced.
     "distributed.deploy.lost-worker-timeout": "1000 days",
 }
+#: How long a worker may take to leave before it is killed, in seconds.
+_LEAVE_SECONDS = 4.0
+#: How long all of them may take to be gone, and then Dask in this process: a machine with far more
+#: work than cores gives none of them the time for it.
+_END_SECONDS = 60.0
+#: Set where something of Dask's did not end: it may speak for as long as this process lives.
+_left_behind = threading.Event()
 
 
 def dask_settings(threads_per_worker: int, fork: bool) -> dict[str, Any]:
@@ -62,13 +78,16 @@ def dask_logs(handler: logging.Handler) -> Iterator[None]:
     for logger in loggers:
         logger.handlers[:] = [handler]
         logger.propagate = False
+    interrupted = False
     try:
         yield
     except (KeyboardInterrupt, StudyInterrupted):
         # A thread of Dask's may still start what is not wanted any more, and would tell all of it.
-        before = [([logging.NullHandler()], False)] * len(loggers)
+        interrupted = True
         raise
     finally:
+        if interrupted or _left_behind.is_set():
+            before = [([logging.NullHandler()], False)] * len(loggers)
         for logger, (handlers, propagate) in zip(loggers, before, strict=True):
             logger.handlers[:] = handlers
             logger.propagate = propagate
@@ -140,27 +159,32 @@ class DaskPool:
             tempfile.TemporaryDirectory(prefix="stormsweep-", ignore_cleanup_errors=True)
         )
         self._open.enter_context(dask.config.set(settings))
-        self._cluster = LocalCluster(
-            n_workers=0,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            host=where,
-            protocol="tls://",
-            security=security,
-            dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": False},
-            worker_dashboard_address=None,
-            local_directory=scratch,
-            silence_logs=False,
-            env=None if environment is None else dict(environment),
+        # Workers are started by its thread.
+        with forked.deaf_to_ctrl_c():
+            self._cluster = LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                host=where,
+                protocol="tls://",
+                security=security,
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
+                worker_dashboard_address=None,
+                local_directory=scratch,
+                silence_logs=False,
+                env=None if environment is None else dict(environment),
+            )
+        self._open.callback(_end, self._cluster.close, timeout=_END_SECONDS)
+        self._open.callback(
+            _end, self._cluster.sync, self._end_workers, callback_timeout=_END_SECONDS
         )
-        self._open.callback(_quietly, self._cluster.close, timeout=10)
         self._cluster.scheduler.add_plugin(_Reporter(self))
         beat_rarely(self._cluster.scheduler)
         offer(self._cluster.scheduler)
         self._client = Client(self._cluster, security=security, set_as_default=False)
-        self._open.callback(_quietly, self._client.close, timeout=5)
+        self._open.callback(_end, self._client.close, timeout=_END_SECONDS)
         self._lines = Lines(self._client, self._names.__contains__)
         self._open.callback(self._lines.close)
         self._client.register_plugin(setup)
@@ -211,6 +235,36 @@ class DaskPool:
         # Workers hold nothing but what their checkpoints hold: there is nothing to wait for.
         self._closing = True
         self._open.close()
+
+    async def _end_workers(self) -> None:
+        """End the workers of this machine, those that are just starting too.
+
+        Dask would wait until these have started. Where it is not given the time, it leaves all of
+        them behind, and starts those again that end later.
+        """
+        self._cluster.worker_spec.clear()
+        nannies = list(self._cluster._created)
+        closing = asyncio.gather(
+            *(nanny.close(timeout=_END_SECONDS) for nanny in nannies), return_exceptions=True
+        )
+        asked, killed = time.monotonic(), set[int]()
+        while not closing.done():
+            late = time.monotonic() - asked > _LEAVE_SECONDS
+            for nanny in nannies:
+                process, pid = nanny.process, nanny.pid
+                # Until it has started, a worker does not hear that it is to leave.
+                starts = process is not None and process.status is Status.starting
+                if pid is None or pid in killed or not (late or starts):
+                    continue
+                why = "is just starting" if starts else "does not leave"
+                log.info("worker %s (process %d) %s, and is killed", nanny.name, pid, why)
+                killed.add(pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.wait([closing], timeout=0.05)
+        for error in closing.result():
+            if isinstance(error, BaseException):
+                raise error
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, WorkerLost) and (event.failure, event.reason) == KILLED:
@@ -278,9 +332,13 @@ def farewell(path: Path) -> tuple[str, str]:
     return failure, reason
 
 
-def _quietly(function: Callable[..., Any], **arguments: Any) -> None:
-    with contextlib.suppress(Exception):
-        function(**arguments)
+def _end(function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+    """End something of Dask's; what does not end is not heard of any more."""
+    try:
+        function(*arguments, **options)
+    except Exception as error:
+        log.info("Dask does not end as it should: %r", error)
+        _left_behind.set()
 
 
 class _Reporter(SchedulerPlugin):  # type: ignore[misc]

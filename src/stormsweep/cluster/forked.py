@@ -51,13 +51,22 @@ def prepare(modules: Sequence[str], environment: Mapping[str, str]) -> None:
     # Dask sees to it that all workers have the same seed; those that are forked have this one.
     environment = {"PYTHONHASHSEED": "6640"} | {**environment}
     multiprocessing.get_context(METHOD).set_forkserver_preload([_FIRST, *modules])
+    with deaf_to_ctrl_c(), _environment(environment):
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Have processes and threads that begin meanwhile, and all that they start, not hear Ctrl-C.
+
+    It reaches every process of a terminal, and is for the driver: one that has just begun would end
+    with a traceback.
+    """
     # Else it would be started below, and lift the mask.
     resource_tracker.ensure_running()
-    # Ctrl-C reaches every process of a terminal, and is for the driver: the child keeps the mask.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with _environment(environment):
-            forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

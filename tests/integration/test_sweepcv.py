@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,16 @@ SCRIPT = """
 
 def start(folder: Path, workers: int) -> subprocess.Popen[str]:
     command = [sys.executable, "script.py", str(workers)]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Background jobs of a script (this test run may be one) hand down that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
 
 def on_record(folder: Path) -> list[SplitScored]:
@@ -195,3 +205,54 @@ def test_a_search_goes_on_after_kill_9(tmp_path, workers):
     theirs = GridSearchCV(LogisticRegression(max_iter=500), GRID).fit(*IRIS)
     scores = [float(score) for score in theirs.cv_results_["mean_test_score"]]
     assert printed.strip() == repr(scores)
+
+
+def interrupted(process: subprocess.Popen[str], when: Callable[[], bool]) -> str:
+    """Press Ctrl-C, which all processes of a terminal hear; return what was said of it."""
+    until = time.monotonic() + 120
+    while not when():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+    assert said.endswith("\nKeyboardInterrupt\n")
+    assert said.count("Traceback") == 1
+    assert "During handling" not in said
+    return said
+
+
+def test_ctrl_c_says_what_is_kept_and_the_same_script_goes_on(tmp_path):
+    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT))
+    (tmp_path / "seconds").write_text("0.3")
+    with start(tmp_path, 1) as first:
+        said = interrupted(first, lambda: len(on_record(tmp_path)) >= 3)
+    kept = len(on_record(tmp_path))
+    assert 3 <= kept < 20
+    line = f"interrupted: {kept} of 20 fits are kept in kept; the same script goes on from there"
+    assert said.startswith(f"{line}\nTraceback")
+    # Of the way through our own modules, the least that Python shows.
+    assert said.count("stormsweep/sweepcv") <= 2
+    (tmp_path / "seconds").write_text("0.0")
+    with start(tmp_path, 1) as second:
+        printed, said = second.communicate(timeout=120)
+    assert (second.returncode, said) == (0, "")
+    assert len(on_record(tmp_path)) == 20
+    theirs = GridSearchCV(LogisticRegression(max_iter=500), GRID).fit(*IRIS)
+    assert printed.strip() == repr(list(map(float, theirs.cv_results_["mean_test_score"])))
+
+
+def test_ctrl_c_while_workers_start_is_told_of_once(tmp_path):
+    """Without a directory nothing is kept, and nothing is said of it."""
+    script = textwrap.dedent(SCRIPT).replace('directory="kept"', "directory=None")
+    (tmp_path / "script.py").write_text(script)
+    (tmp_path / "seconds").write_text("0.7")
+
+    def start_workers() -> bool:
+        children = psutil.Process(process.pid).children(recursive=True)
+        return any("spawn_main" in " ".join(child.cmdline()) for child in children)
+
+    with start(tmp_path, 2) as process:
+        said = interrupted(process, start_workers)
+    assert said.startswith("Traceback")

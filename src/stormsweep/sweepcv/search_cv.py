@@ -36,7 +36,14 @@ from stormsweep.sweepcv.candidates import chooser, known_space
 from stormsweep.sweepcv.crew import crew
 from stormsweep.sweepcv.driving import drive
 from stormsweep.sweepcv.fingerprint import fingerprint
-from stormsweep.sweepcv.searching import Memory, NoMemory, OnRecord, Search, mean_scores
+from stormsweep.sweepcv.searching import (
+    Memory,
+    NoMemory,
+    OnRecord,
+    Search,
+    mean_scores,
+    say_what_is_kept,
+)
 from stormsweep.sweepcv.tasks import Materials
 
 JOURNAL = "journal.jsonl"
@@ -210,9 +217,14 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             list(warnings.filters),
         )
         candidates, scored = self._search(materials, params, metric, callbacks)
-        self._conclude(candidates, scored, metric, scorers, materials)
-        if self.refit:
-            self._fit_the_best(X, y, routed.estimator.fit, callbacks)
+        try:
+            self._conclude(candidates, scored, metric, scorers, materials)
+            if self.refit:
+                self._fit_the_best(X, y, routed.estimator.fit, callbacks)
+        except KeyboardInterrupt:
+            kept = sum(one.sound for one in scored)
+            say_what_is_kept(self.directory, kept, len(scored))
+            raise KeyboardInterrupt from None
         callbacks.close()
         return self
 
@@ -254,8 +266,13 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                     f"totalling {space.most * self.n_splits_} fits"
                     + (f", {search.left} of them not on record" if folder is not None else "")
                 )
-            with callbacks.search(search.left):
-                drive(search, materials, who, check, callbacks)
+            try:
+                with callbacks.search(search.left):
+                    drive(search, materials, who, check, callbacks)
+            except KeyboardInterrupt:
+                say_what_is_kept(folder, search.kept, search.tasks)
+                # Where in all this it came is of no use to who pressed Ctrl-C.
+                raise KeyboardInterrupt from None
             return search.results()
 
     @contextlib.contextmanager

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ from stormsweep.search.proposals import Outcome, Proposal
 from stormsweep.sweepcv.candidates import Chooser, Parameters
 from stormsweep.sweepcv.fingerprint import fingerprint
 from stormsweep.sweepcv.tasks import SplitTask
+
+log = logging.getLogger(__name__)
 
 #: Means of the scores over the splits, turned so that more is better; empty: there are none.
 Merits = Callable[[Sequence[SplitScored]], tuple[float, ...]]
@@ -221,7 +225,17 @@ class Search:
     def left(self) -> int:
         """Tasks that are not done, at most."""
         have = sum(map(len, self._scored))
-        return max(self._chooser.most * self._splits - have, len(self._queue))
+        return max(self.tasks - have, len(self._queue))
+
+    @property
+    def tasks(self) -> int:
+        """All tasks, at most."""
+        return self._chooser.most * self._splits
+
+    @property
+    def kept(self) -> int:
+        """Tasks whose results will not be asked for again."""
+        return sum(self._usable(one) for own in self._scored for one in own.values())
 
     @property
     def waiting(self) -> int:
@@ -234,9 +248,11 @@ class Search:
         return list(self._candidates), scored
 
     def _keep(self, scored: Sequence[SplitScored]) -> None:
-        self._memory.append(*scored)
         for each in scored:
             self._scored[each.trial][each.split] = each
+        # Ctrl-C comes out of here, when they are on record: they count as kept then.
+        self._memory.append(*scored)
+        for each in scored:
             self._note(each)
 
     def _key(self, proposal: Proposal) -> str:
@@ -303,3 +319,14 @@ def mean_scores(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[fl
         scores.append({n: np.nan if f"test_{n}" in each.unscored else v for n, v in own.items()})
     wanted = [name for name in names if name in scores[0]] or list(scores[0])[:1]
     return tuple(float(np.mean([own.get(name, np.nan) for own in scores])) for name in wanted)
+
+
+def say_what_is_kept(directory: str | os.PathLike[str] | None, kept: int, tasks: int) -> None:
+    """Say, where Ctrl-C ends a search with a directory, what need not be done again."""
+    if directory is not None:
+        log.warning(
+            "interrupted: %d of %d fits are kept in %s; the same script goes on from there",
+            kept,
+            tasks,
+            directory,
+        )

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import random
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from stormsweep import Study
-from stormsweep.cli import follow, watch
+from stormsweep.cli import follow, show, watch
+from stormsweep.cluster import machine
 from stormsweep.records import Entry, RunPlanned, SearchEnded, SessionBegun, TaskDone
 from stormsweep.results.journal import JournalWriter, encode, read
+from stormsweep.study import jobs, lock
 from stormsweep.study.follow import Following
 from stormsweep.study.lock import DriverLock
 from stormsweep.study.pace import Pace
@@ -310,3 +313,73 @@ def test_plain_lines_say_each_failure_once(
     said = capsys.readouterr().err
     assert said.count(state.failures[0]) == 1
     assert said.count("1/2 workers busy") == 3
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Slurm's commands, as on machines where no Slurm runs; the file says which were called."""
+    tools, calls = tmp_path / "tools", tmp_path / "calls"
+    tools.mkdir()
+    for name in ("sbatch", "squeue", "scancel", "sinfo"):
+        text = f"#!/bin/sh\necho {name} >> {calls}\necho 'Unable to contact slurm controller' >&2\n"
+        (tools / name).write_text(f"{text}exit 1\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    return calls
+
+
+def test_slurm_is_not_asked_about_a_study_of_this_machine(
+    directory: Path,
+    asked: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Losing this: where only its commands are, no local study is sure to be over."""
+    (directory / "driver.json").unlink()
+    with monkeypatch.context() as patient:
+        patient.setattr(follow.time, "sleep", lambda _: pytest.fail("it waits for jobs"))
+        follow.watch(directory)
+    show.status(directory)
+    told = capsys.readouterr().out
+    assert told.count("stopped; go on with: stormsweep run") == 2
+    assert "Slurm" not in told
+    remember = '{"site": "mine", "scheduler": "pbs"}'
+    (directory / "site.json").write_text(remember)
+    show.status(directory)
+    assert "Slurm" not in capsys.readouterr().out
+    assert not asked.exists()
+    # Such a study is ended without a word of Slurm, too: `cancel` asks, to be sure.
+    assert jobs.cancel(directory) == []
+
+    doubt = "Slurm does not answer: whether jobs run or wait is not known"
+    (directory / "site.json").write_text(remember.replace("pbs", "slurm"))
+    show.status(directory)
+    assert doubt in capsys.readouterr().out
+    # It ran here, and its first job on a site may wait.
+    (directory / "site.json").unlink()
+    (directory / ".private").mkdir()
+    show.status(directory)
+    assert doubt in capsys.readouterr().out
+
+
+def test_the_dashboard_is_where_a_browser_finds_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = {"host": machine.host(), "space": machine.process_space(), "pid": os.getpid()}
+    driver |= {"started": machine.process_started(os.getpid()), "seen": "now", "token": "t"}
+    (directory / "driver.json").write_text(json.dumps(driver | {"beat": 1, "dashboard": 8787}))
+    page = "http://127.0.0.1:8787"
+    tunnel = f"ssh -N -L 8787:127.0.0.1:8787 {machine.host()}"
+
+    def shown() -> str:
+        show.status(directory)
+        lines = capsys.readouterr().out.splitlines()
+        return next(line for line in lines if line.startswith("  dashboard  "))[13:]
+
+    monkeypatch.delenv("SSH_CONNECTION", raising=False)
+    assert shown() == page
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 50000 10.0.0.2 22")
+    assert shown() == f"{page} (from elsewhere: {tunnel})"
+    monkeypatch.setattr(lock, "host", lambda: "login2")
+    monkeypatch.setattr(lock, "is_alive", lambda *_: True)
+    assert shown() == f"{tunnel} (then {page})"

@@ -106,11 +106,9 @@ def no_longer(study: Any, finished: bool) -> str:
 def waits(study: Any) -> bool:
     """Tell whether a job of the study runs or waits; also where it has some and Slurm is silent."""
     from stormsweep.cluster import slurm
-    from stormsweep.study.places import was_submitted
 
     jobs = study.jobs()
-    on_cluster = study.file.site.use != "local" or was_submitted(study.directory)
-    return bool(lines(jobs or {})) or (jobs is None and on_cluster and slurm.available())
+    return bool(lines(jobs or {})) or (jobs is None and slurm.available())
 
 
 def go_on(study: Any) -> str:

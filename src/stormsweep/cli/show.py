@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -95,7 +96,7 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     typer.echo(f"{summary.name}: {doing}")
     _queue(waiting)
     if driver is not None and alive and (port := driver.get("dashboard")):
-        typer.echo(f"  dashboard  ssh -N -L {port}:127.0.0.1:{port} {driver['host']}")
+        typer.echo(f"  dashboard  {_dashboard(driver, port)}")
     rows = [
         ("runs", summary.runs_finished, summary.runs_planned),
         ("fits", summary.fits_scored, summary.fits_planned),
@@ -129,6 +130,17 @@ def _searched(directory: Path) -> Any:
     from stormsweep.results.searched import read
 
     return read(directory) if directory.is_dir() else None
+
+
+def _dashboard(driver: dict[str, Any], port: int) -> str:
+    """Say how a driver's dashboard, which only its own machine sees, comes to a browser."""
+    from stormsweep.study.lock import is_here
+
+    page, tunnel = f"http://127.0.0.1:{port}", f"ssh -N -L {port}:127.0.0.1:{port} {driver['host']}"
+    if not is_here(driver):
+        return f"{tunnel} (then {page})"
+    # Who logged in to this machine from another one has the browser there.
+    return f"{page} (from elsewhere: {tunnel})" if "SSH_CONNECTION" in os.environ else page
 
 
 def _queue(jobs: list[str]) -> None:

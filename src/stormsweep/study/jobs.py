@@ -12,13 +12,14 @@ from typing import Any
 import psutil
 
 from stormsweep.cluster import slurm
-from stormsweep.cluster.machine import host, process_space
+from stormsweep.cluster.machine import host
 from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import SlurmError, StormsweepError, UserError
 from stormsweep.records import SessionBegun
 from stormsweep.study.directory import study_key
-from stormsweep.study.lock import ask_to_stop, driver_of, is_alive, take_back_stop
-from stormsweep.study.places import was_submitted
+from stormsweep.study.lock import ask_to_stop, driver_of, is_alive, is_here, take_back_stop
+from stormsweep.study.places import scheduler_used, was_submitted
+from stormsweep.study.staff import private_folder
 from stormsweep.study.submission import driver_key
 
 #: Seconds that Slurm may take where its answer is one of several things to show.
@@ -32,10 +33,21 @@ _AGAIN_S = 15.0
 _LOOKS = 5
 
 
+def may_have_jobs(directory: Path) -> bool:
+    """Tell whether a study may have jobs of Slurm's; of one that ran on this machine it has none.
+
+    A study's site is written down before its first job is submitted, or where it only moves to a
+    site now, once it has workers there: until then its nodes' orders tell.
+    """
+    return scheduler_used(directory) == "slurm" or private_folder(directory).exists()
+
+
 def jobs_of(directory: Path) -> dict[str, Job] | None:
     """Return the study's jobs, those just over too; None: no Slurm here, or no answer at once."""
     if not slurm.available():
         return None
+    if not may_have_jobs(directory):
+        return {}
     try:
         return slurm.Slurm(_SHORT).jobs_of(study_key(directory))
     except SlurmError:
@@ -79,11 +91,12 @@ def cancel(directory: Path) -> list[str]:
     try:
         jobs = Jobs(directory) if slurm.available() else None
     except SlurmError as error:
-        trouble = error
+        # Where it has no jobs it does not matter that there is nobody to ask.
+        trouble = error if may_have_jobs(directory) else None
     ended: list[str] = []
     in_job = jobs is not None and jobs.driven
     alive = driver is not None and not in_job and is_alive(directory, driver)
-    if driver is not None and alive and _is_here(driver):
+    if driver is not None and alive and is_here(driver):
         # Before its jobs, or it would replace them.
         _tell(directory, driver)
         if jobs is not None:
@@ -116,7 +129,7 @@ def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> Non
     It is told again now and then: Python drops what a signal raises where it comes in the middle of
     an import, which a driver that has just begun is full of.
     """
-    patience, there = (_ENDING_S, "") if _is_here(driver) else (_ELSEWHERE_S, " there")
+    patience, there = (_ENDING_S, "") if is_here(driver) else (_ELSEWHERE_S, " there")
     until = time.monotonic() + patience
     again = time.monotonic() + _AGAIN_S
     while (now := driver_of(directory)) is not None and now["token"] == driver["token"]:
@@ -137,7 +150,7 @@ def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> Non
 
 def _tell(directory: Path, driver: dict[str, Any]) -> None:
     name = driver.get("stop", "SIGINT")
-    if _is_here(driver):
+    if is_here(driver):
         with contextlib.suppress(ProcessLookupError):
             os.kill(driver["pid"], signal.Signals[name])
         return
@@ -151,12 +164,8 @@ def _tell(directory: Path, driver: dict[str, Any]) -> None:
 
 
 def _named(driver: dict[str, Any]) -> str:
-    where = "this machine" if _is_here(driver) else driver["host"]
+    where = "this machine" if is_here(driver) else driver["host"]
     return f"process {driver['pid']} on {where}"
-
-
-def _is_here(driver: dict[str, Any]) -> bool:
-    return (driver["host"], driver.get("space")) == (host(), process_space())
 
 
 class Jobs:

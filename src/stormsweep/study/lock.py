@@ -57,9 +57,14 @@ def is_driven(directory: Path) -> bool:
     return driver is not None and is_alive(directory, driver)
 
 
+def is_here(driver: dict[str, Any]) -> bool:
+    """Tell whether a registered driver is a process of this machine."""
+    return (driver["host"], driver.get("space")) == (host(), process_space())
+
+
 def is_alive(directory: Path, driver: dict[str, Any]) -> bool:
     """Tell whether a registered driver still lives; on another host this takes some seconds."""
-    if (driver["host"], driver.get("space")) == (host(), process_space()):
+    if is_here(driver):
         started = process_started(driver["pid"])
         return started is not None and abs(started - driver["started"]) < 1.0
     for _ in range(_SILENT_BEATS):

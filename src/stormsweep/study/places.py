@@ -205,6 +205,7 @@ def remember(
     """
     assert found.file is not None  # Only `local` stands in no file.
     told = {"site": found.name, "sites_file": str(found.file.absolute())}
+    told["scheduler"] = found.site.scheduler
     asked = {"nodes": nodes, "walltime": found.site.walltime if "walltime" in found.given else None}
     write_json(directory / _REMEMBERED, told | {"submitted": submitted} | asked)
 
@@ -229,6 +230,13 @@ def going_on(directory: Path, use: str) -> str:
 def was_submitted(directory: Path) -> bool:
     """Say whether the driver of a study ran, or is to run, in a job."""
     return bool(_remembered(directory).get("submitted"))
+
+
+def scheduler_used(directory: Path) -> str | None:
+    """Return the scheduler of the site that a study ran, or is to run, on; None: on no site yet."""
+    told = _remembered(directory)
+    # Earlier versions did not write it down.
+    return told.get("scheduler", "slurm") if told else None
 
 
 def submit_again(directory: Path, use: str, nodes: int | None, walltime: str | None) -> str:

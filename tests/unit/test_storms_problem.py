@@ -24,6 +24,7 @@ from stormsweep.storms import find_runs, prepare_storms, schema, synthesize
 from stormsweep.storms.originals import originals
 from stormsweep.storms.regions import BOXES, region
 from stormsweep.storms.runs import RunReader
+from stormsweep.study.problem import prepare
 
 INPUTS = ("V10_curr", "REFL_COM_curr")
 
@@ -105,6 +106,22 @@ def test_the_twin_is_made_once(tmp_path):
     other = prepare_storms(config, 10, tmp_path / "c")
     assert other.fingerprint != first.fingerprint
     assert isinstance(PreparedData.open(tmp_path / "c"), PreparedData)
+
+
+def test_each_step_to_the_data_is_named_and_only_goes_forward(tmp_path):
+    """Losing this: "preparing data: 70%", and after it "preparing data: 28%"."""
+    (tmp_path / "s.toml").write_text(
+        '[study]\nname = "s"\n[data]\nsource = "twin"\npatches = 400\nthreshold = 0.002\n'
+        f'cache = "{tmp_path / "cache"}"\n[search.space]\nepochs = [1]\n'
+    )
+    told = {}
+    prepare(
+        load_study(tmp_path / "s.toml"), lambda what, share: told.setdefault(what, []).append(share)
+    )
+    assert list(told) == ["synthesizing the twin", "preparing data"]
+    for shares in told.values():
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
 
 
 def refused(tmp_path, config, *words) -> None:

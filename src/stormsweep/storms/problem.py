@@ -32,6 +32,7 @@ def prepare_storms(
     progress: Progress | None = None,
     group_by: str = "run_date",
     cores: int = 1,
+    making: Progress | None = None,
 ) -> PreparedData:
     """Turn storm files, real or of the twin, into prepared arrays.
 
@@ -58,6 +59,8 @@ def prepare_storms(
         ``validation.group_by``, for the manifest's request only.
     cores : int, optional
         How many cores may be used; large data are read by several processes.
+    making : callable, optional
+        Called with how many of how many patches are synthesized, where the twin is not there yet.
 
     Raises
     ------
@@ -68,7 +71,7 @@ def prepare_storms(
     """
     inputs = choose_inputs(config.inputs or (), str(config.target))
     _check_settings(config)
-    folder = storm_folder(config, seed, progress)
+    folder = storm_folder(config, seed, making)
     found = find_runs(folder)
     mark = _mark(folder, found)
     runs = _chosen(config, folder, found)

@@ -97,7 +97,14 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
                     f"data.path: {config.path}: no such folder of storm files; fetch them with: "
                     f"stormsweep data fetch {shlex.quote(str(config.path))}"
                 )
-            prepare_storms(config, seed, folder, progress=told, cores=machine.cores())
+            prepare_storms(
+                config,
+                seed,
+                folder,
+                progress=told,
+                cores=machine.cores(),
+                making=_shares("synthesizing the twin", progress),
+            )
         case _:
             from stormsweep.data.functions import prepare_function
 

@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from benchmarks import limit
+from benchmarks import limit, sweepcv
 
 MEASURE = """
 import dataclasses, json, sys
 from pathlib import Path
+from typing import Any
 from benchmarks.driver.session import Case, measure
 measured = measure(Case(2, 80, 0.001, 0.002), Path(sys.argv[1]))
 print(json.dumps(dataclasses.asdict(measured)))
@@ -49,3 +51,18 @@ def test_the_limit_is_refused_on_one_core_before_anything_is_measured(
     with pytest.raises(SystemExit):
         limit.main()
     assert "error: one core: " in capsys.readouterr().err
+
+
+def test_searches_are_compared_within_a_round_and_a_bit_that_differs_is_told() -> None:
+    def taken(way: str, number: int, seconds: float, scores: str = "a") -> dict[str, Any]:
+        case = {"case": "long fits", "way": way, "round": number, "seconds": seconds}
+        return case | {"load_before": 0.1, "fits": 100, "fit_seconds": 20.0, "scores": scores}
+
+    slow = [taken(way, 1, 40.0) for way in sweepcv.WAYS]
+    quick = [taken(way, 0, 20.0) for way in sweepcv.WAYS[:2]]
+    found = [*slow, *quick, taken(sweepcv.KEPT, 0, 25.0, "b")]
+    lines = sweepcv.page(found, small=False).splitlines()
+    rows = [line.split(" | ")[3:] for line in lines if line.startswith("| long fits")]
+    # The machine was twice as slow in one round: of that no ratio tells.
+    assert rows[1][2:] == ["1.00 (1.00 to 1.00)", "+0.0 (+0.0 to +0.0)", "equal to the bit |"]
+    assert rows[2][2:] == ["1.12 (1.00 to 1.25)", "+25.0 (+0.0 to +50.0)", "**differ** |"]

@@ -568,6 +568,7 @@ def test_several_scores_are_traded_off_by_nsga2():
 
 def test_what_a_search_keeps_is_read_by_the_owners_group_at_most(tmp_path, monkeypatch):
     monkeypatch.setattr(driving, "hire", lambda spent, done, left, workers: left > 0)
+    monkeypatch.setattr(driving, "_SHORT_SECONDS", 0.0)
     before = os.umask(0o022)
     try:
         folder = tmp_path / "kept"
@@ -576,7 +577,9 @@ def test_what_a_search_keeps_is_read_by_the_owners_group_at_most(tmp_path, monke
     finally:
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o007 for path in [folder, *folder.rglob("*")]}
-    assert modes.keys() >= {"kept", "journal.jsonl", "logs", "driver.log", "worker-0.log"}
+    assert modes.keys() >= {"kept", "journal.jsonl", "logs", "driver.log"}
+    # One that is still starting when the others are done leaves none.
+    assert modes.keys() & {"worker-0.log", "worker-1.log"}
     assert set(modes.values()) == {0}
 
 

@@ -204,6 +204,27 @@ def test_runs_may_take_turns_on_one_program(engine):
         assert np.array_equal(trajectory.predict(DATA.validation), prediction)
 
 
+def test_runs_of_any_batch_size_share_a_program(engine):
+    # Else a worker compiles anew for every batch size of a grid.
+    for size in (32, 8, 64):
+        reused, predicted = trained(engine, [2], {**PLAIN, "batch_size": size})
+        alone, expected = trained(KerasEngine(), [2], {**PLAIN, "batch_size": size})
+        assert np.array_equal(predicted, expected)
+        for name, value in alone.state().items():
+            assert np.array_equal(reused.state()[name], value)
+    assert len(engine._programs) == 1
+
+
+def sized(batch_size, learning_rate):
+    return storm_dnn((4,), width=batch_size, learning_rate=learning_rate)
+
+
+def test_a_model_that_follows_its_batch_size_is_another_program(engine):
+    for size in (4, 8):
+        trained(engine, [1], {"batch_size": size, "learning_rate": 0.01}, sized, ROWS)
+    assert len(engine._programs) == 2
+
+
 def test_other_settings_are_another_program(engine):
     # Momentum is a constant of the graph: sharing it would train with the wrong one.
     for momentum in (0.0, 0.9):

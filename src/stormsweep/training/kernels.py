@@ -18,6 +18,8 @@ from tensorflow.python.framework import random_seed
 
 #: Whether an operation was made that keeps a random state, in a model or anywhere else.
 _stateful = False
+#: Whether compiled functions were given up, whose kernels stay in memory until they are cleared.
+_given_up = False
 _get_seed = random_seed.get_seed
 
 
@@ -31,6 +33,12 @@ def _get_seed_and_note(op_seed: Any) -> Any:
 random_seed.get_seed = _get_seed_and_note
 
 
+def clear_next() -> None:
+    """Have the next seeding clear all kernels, and with them those of what was given up."""
+    global _given_up
+    _given_up = True
+
+
 @contextmanager
 def kernels_kept() -> Iterator[None]:
     """Let `tf.random.set_seed` inside the block leave compiled functions as they are.
@@ -39,8 +47,10 @@ def kernels_kept() -> Iterator[None]:
     model) the block changes nothing: such a one must begin anew with every run, also inside a
     program that was compiled for another.
     """
-    if _stateful:
+    global _given_up
+    if _stateful or _given_up:
         yield
+        _given_up = False
         return
     held = context.context()
 

@@ -51,7 +51,19 @@ class StudyFileError(UserError):
 
 
 class DataError(UserError):
-    """Data that is missing, damaged, changed or unfit for the study."""
+    """Data that is missing, damaged, changed or unfit for the study.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong.
+    advice : str
+        What whoever wrote the study may do about it.
+    """
+
+    def __init__(self, what: str = "", advice: str = "") -> None:
+        self.what = what
+        super().__init__(f"{what}; {advice}" if advice else what)
 
 
 class DataAwayError(DataError):

@@ -1,4 +1,4 @@
-"""The audit: how much a leaky protocol flatters the score, against years that no training saw."""
+"""The audit: how much a leaky protocol flatters the score, against cases that no training saw."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def variants(study: StudyFile, configuration: Hyperparameters) -> list[Variant]:
 def audit(study: Study, configuration: str | None = None, watcher: Watcher | None = None) -> Audit:
     """Train one configuration under the study's protocol and under leaky ones.
 
-    Every fold's model is scored on its validation and on the test years, which no protocol trains
+    Every fold's model is scored on its validation and on the test part, which no protocol trains
     on. What was trained before is not trained again. A protocol that the data do not allow is left
     out, and said.
 
@@ -221,7 +221,8 @@ def possible(asked: list[Variant], part: Part, watcher: Watcher) -> list[Variant
         except DataError as error:
             if variant is asked[0]:
                 raise
-            watcher.note(f"left out: {variant.title}, which these data do not allow ({error})")
+            # What to do about it is said to whoever asks for such a protocol.
+            watcher.note(f"left out: {variant.title}, which these data do not allow ({error.what})")
         else:
             kept.append(variant)
     return kept

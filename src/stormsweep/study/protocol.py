@@ -288,8 +288,9 @@ def check_metric(part: Part, rows: Sequence[FoldRows], metric: str) -> None:
             raise DataError(
                 f"search.metric: given {metric!r}, which needs both classes; the validation of "
                 f"fold {number} (of 0 to {len(rows) - 1}) has {events} events in "
-                f"{len(fold.validation)} cases; must be one of {', '.join(_ONE_CLASS_METRICS)}, or "
-                'validation.split another than "consecutive"'
+                f"{len(fold.validation)} cases",
+                f"must be one of {', '.join(_ONE_CLASS_METRICS)}, or validation.split another than "
+                '"consecutive"',
             )
 
 

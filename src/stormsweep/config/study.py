@@ -571,6 +571,8 @@ class StudyFile(Table):
                 f"validation.split = {split!r}, which splits in one way only"
             )
         filled = self.validation.model_copy(update={"group_by": group, "split": split})
+        # What the file says nothing of stays known as such: refusals tell the two apart.
+        filled.model_fields_set.intersection_update(self.validation.model_fields_set)
         object.__setattr__(self, "validation", filled)
         return self
 

@@ -13,7 +13,7 @@ from stormsweep.files import within_group, write_json
 from stormsweep.records import RunFailed
 from stormsweep.results.facts import planned_configurations
 from stormsweep.study.held_out import check_test_part, leak
-from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
+from stormsweep.study.protocol import check_metric, flaws, folds_of, protocol_of
 from stormsweep.study.study import Study
 from stormsweep.work import Hyperparameters, identity
 
@@ -216,7 +216,7 @@ def possible(asked: list[Variant], part: Part, watcher: Watcher) -> list[Variant
     kept = []
     for variant in asked:
         try:
-            rows = fold_rows(part, protocol_of(variant.file))
+            rows = folds_of(part, variant.file)
             check_metric(part, rows, variant.file.search.metric)
         except DataError as error:
             if variant is asked[0]:

@@ -10,7 +10,7 @@ import pandas as pd
 from stormsweep import wording
 from stormsweep.report import words
 from stormsweep.report.parts import Cell
-from stormsweep.scaling.comparison import Comparison
+from stormsweep.scaling.comparison import COMPARABLE, Comparison
 
 #: So many rows stand on the page; the CSV has all.
 MOST_DIFFERENCES, MOST_SCORES = 60, 200
@@ -29,6 +29,8 @@ def answer(found: Comparison) -> list[str]:
     ]
     rows = found.overall.to_dict("records")
     score = [_score(found, row) for row in rows]
+    if not all(row["configurations"] for row in rows):
+        score.append(f"{words.capital(COMPARABLE)}.")
     return [text for text in [*speed, *_cost(found), *score] if text]
 
 

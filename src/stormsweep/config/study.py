@@ -18,11 +18,17 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from stormsweep.config.space_checks import check_constraints, check_search, check_strategy
+from stormsweep.config.space_checks import (
+    check_constraints,
+    check_meant,
+    check_search,
+    check_strategy,
+)
 from stormsweep.config.walltimes import walltime_seconds
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
@@ -608,7 +614,7 @@ class StudyFile(Table):
         return self
 
     @model_validator(mode="after")
-    def _consistent(self) -> StudyFile:
+    def _consistent(self, info: ValidationInfo) -> StudyFile:
         both = set(self.search.space) & set(self.model.parameters)
         if both:
             raise ValueError(
@@ -625,6 +631,8 @@ class StudyFile(Table):
                 f"search.first_folds: given {first}; must be at most {folds}, the folds of "
                 "[validation]"
             )
+        if not (info.context or {}).get("begun"):
+            check_meant(self.search, folds)
         from stormsweep.config.growth import DEFAULTS
 
         check_constraints(self.search, DEFAULTS | self.model.parameters)

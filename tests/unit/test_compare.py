@@ -19,6 +19,7 @@ from scipy import stats
 from stormsweep import compare, write_comparison
 from stormsweep.errors import JournalError, UserError
 from stormsweep.records import Entry, SessionBegun, TaskDone
+from stormsweep.report.compare_times import time_picture
 from stormsweep.report.compare_words import answer
 from stormsweep.results import frames, journal
 from stormsweep.results.contenders import holm
@@ -114,6 +115,16 @@ def test_other_amounts_of_data_or_other_models_are_no_speedup(tmp_path: Path, ru
     assert found.speedups["speedup"].isna().all()
     assert (found.speedups["rate_ratio"].round(6) == 2).all()
     assert found.speedups["remark"].str.contains("2 times as many cases an epoch").all()
+    # What the cases are called depends on the data.
+    assert "by the patches that the" in answer(found)[0]
+    assert time_picture(found).figure.axes[0].get_ylabel().endswith(" per million patches")  # type: ignore[union-attr]
+    table = dataclasses.replace(base, cases="cases")
+    of_table = together([table, *found.sides[1:]])
+    assert "by the cases that the" in answer(of_table)[0]
+    picture = time_picture(of_table)
+    assert picture is not None
+    assert picture.figure.axes[0].get_ylabel().endswith(" per million cases")
+    assert "set against the cases that their fits ask for" in picture.caption
     bigger = [
         Entry(one.time, dataclasses.replace(one.record, parameters=99))
         if isinstance(one.record, TaskDone)

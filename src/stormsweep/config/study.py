@@ -62,6 +62,17 @@ STORM_KEYS = ("first_date", "last_date", "missing")
 _ROTATION = "RVORT1_MAX_future"
 
 
+def cases_of(source: str) -> str:
+    """Return what the cases of a source are called, which is one of `DataTable.source`.
+
+    Examples
+    --------
+    >>> cases_of("twin"), cases_of("csv"), cases_of("mine.py:load")
+    ('patches', 'cases', 'cases')
+    """
+    return "patches" if source in STORM_SOURCES else "cases"
+
+
 def _no_bool(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")

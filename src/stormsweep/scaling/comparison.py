@@ -56,6 +56,12 @@ class Comparison:
         return self.sides[0]
 
     @property
+    def cases(self) -> str:
+        """What the cases of all studies are called."""
+        called = {side.cases for side in self.sides}
+        return called.pop() if len(called) == 1 else "cases"
+
+    @property
     def higher(self) -> bool:
         """Whether more of the score is better."""
         return METRICS.get(self.score, "maximize") == "maximize"

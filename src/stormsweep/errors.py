@@ -51,7 +51,19 @@ class StudyFileError(UserError):
 
 
 class DataError(UserError):
-    """Data that is missing, damaged, changed or unfit for the study."""
+    """Data that is missing, damaged, changed or unfit for the study.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong.
+    advice : str
+        What whoever wrote the study may do about it.
+    """
+
+    def __init__(self, what: str = "", advice: str = "") -> None:
+        self.what = what
+        super().__init__(f"{what}; {advice}" if advice else what)
 
 
 class DataAwayError(DataError):
@@ -214,5 +226,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("colour", ["batch_size", "epochs"])
     ''
     """
-    hits = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {hits[0]!r}?)" if hits else ""
+    hit = closest(word, known)
+    return f" (did you mean {hit!r}?)" if hit is not None else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that a misspelt one was probably meant to be; None: none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)

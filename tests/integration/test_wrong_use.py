@@ -47,6 +47,38 @@ def refused(
 
 def test_a_missing_study_file(tmp_path: Path) -> None:
     assert "none.toml: there is no such file" in refused(tmp_path, "run", "none.toml")
+    (tmp_path / "hail.toml").touch()
+    said = "hial.toml: there is no such file (did you mean 'hail.toml'?)"
+    assert said in refused(tmp_path, "run", "hial.toml")
+    assert "hail: there is no such study (did you mean 'hail.toml'?)" in refused(
+        tmp_path, "run", "hail"
+    )
+
+
+def test_a_study_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("hail-tpe", "hail-asha"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "study.toml").touch()
+    (tmp_path / "runs" / "compare-hail").mkdir()
+    there = "there are runs/hail-asha, runs/hail-tpe"
+    near = "(did you mean 'runs/hail-tpe'?)"
+    for verb in ("status", "results", "report", "run"):
+        said = refused(tmp_path, verb, "runs/hail-tpex")
+        assert said.endswith(f"runs/hail-tpex: there is no such study {near}; {there}")
+    assert refused(tmp_path, "status", "runs/nope").endswith(
+        f"runs/nope: there is no such study; {there}"
+    )
+    # Without its folder, as it is called.
+    assert refused(tmp_path, "status", "hail-tpe").endswith(
+        f"hail-tpe: there is no such study {near}; {there}"
+    )
+    for number in range(9):
+        (tmp_path / "runs" / f"x{number}").mkdir()
+        (tmp_path / "runs" / f"x{number}" / "journal.jsonl").touch()
+    assert refused(tmp_path, "status", "runs/nope").endswith("and 3 more")
+    assert "runs/hail-tpex: there is no such study (did" in refused(
+        tmp_path, "compare", "runs/x1", "runs/hail-tpex"
+    )
 
 
 def test_bad_toml(tmp_path: Path) -> None:
@@ -191,10 +223,7 @@ def test_what_only_the_data_tell_is_said_before_anything_is_trained(tmp_path: Pa
 def test_an_unknown_group(tmp_path: Path) -> None:
     study = digits_study(tmp_path, validation='folds = 2\ngroup_by = "run_date"')
     message = refused(tmp_path, "run", study)
-    assert (
-        "validation.group_by: is 'run_date', the default; must be one that the data have: none"
-        in message
-    )
+    assert "validation.group_by: is 'run_date'; must be one that the data have: none" in message
 
 
 def test_an_edited_study_file_no_longer_fits_the_journal(digits: Path, tmp_path: Path) -> None:

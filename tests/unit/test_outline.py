@@ -69,6 +69,22 @@ def test_plan_reads_the_journal_and_has_a_strategy_learn_from_it_once(
     assert len(read) == lines + first + 1
 
 
+def test_a_range_of_whole_numbers_is_told_in_whole_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losing this: a user checks for a mistake of kinds that is none."""
+    path = tmp_path / "a.toml"
+    path.write_text(
+        f'[study]\nname = "a"\n[data]\ncache = "{tmp_path}"\n[search]\nstrategy = "random"\n'
+        "[search.space]\nwidth = {low = 4, high = 32, integer = true}\n"
+        "learning_rate = {low = 0.001, high = 1, log = true}\n"
+    )
+    plan(path, tmp_path)
+    told = capsys.readouterr().out
+    assert "width: whole numbers 4 to 32\n" in told
+    assert "learning_rate: 0.001 to 1.0, log\n" in told
+
+
 @pytest.mark.parametrize(
     ("validation", "said"),
     [

@@ -290,11 +290,20 @@ def _saving(epochs: int, unshared: int) -> str:
 
 
 def _values(values: Any) -> str:
+    """Word what a hyperparameter may be.
+
+    Examples
+    --------
+    >>> _values([8, 16]), _values({"low": 4.0, "high": 32.0, "log": False, "integer": True})
+    ('8, 16', 'whole numbers 4 to 32')
+    """
     if isinstance(values, list):
         return ", ".join(map(str, values))
     if when := values.get("when"):
         where = " and ".join(f"{name} is {_values(ones)}" for name, ones in when.items())
         rest = {key: value for key, value in values.items() if key != "when"}
         return f"{_values(rest.get('values', rest))}, where {where}"
-    kind = "whole numbers " if values["integer"] else ""
-    return f"{kind}{values['low']} to {values['high']}{', log' if values['log'] else ''}"
+    low, high = values["low"], values["high"]
+    if values["integer"]:
+        low, high = f"whole numbers {low:.0f}", f"{high:.0f}"
+    return f"{low} to {high}{', log' if values['log'] else ''}"

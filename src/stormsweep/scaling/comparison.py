@@ -21,6 +21,14 @@ SAME_WORK = 0.01
 _UNKNOWN = Estimate(float("nan"), float("nan"), 0.0)
 
 
+#: What is said of studies that have nothing in common.
+COMPARABLE = (
+    "scores can be compared of configurations that both scored on all folds: of the same "
+    "hyperparameters, with values in common (search.space, epochs too); with the same data, "
+    "[validation] and seed, fold by fold"
+)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two or more studies side by side; every frame is made when first asked for.
@@ -46,6 +54,12 @@ class Comparison:
     def baseline(self) -> Side:
         """The study that the others are measured by."""
         return self.sides[0]
+
+    @property
+    def cases(self) -> str:
+        """What the cases of all studies are called."""
+        called = {side.cases for side in self.sides}
+        return called.pop() if len(called) == 1 else "cases"
 
     @property
     def higher(self) -> bool:

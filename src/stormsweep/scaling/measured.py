@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from stormsweep.config.study import cases_of
 from stormsweep.errors import DataError
 from stormsweep.records import Entry
 from stormsweep.results import facts, frames, journal
@@ -61,6 +62,11 @@ class Findings:
     def note(self) -> str:
         """What stands in figures where the data are synthetic."""
         return f"synthetic data ({self.about['source']})" if self.about["synthetic"] else ""
+
+    @property
+    def cases(self) -> str:
+        """What the cases are called."""
+        return cases_of(str(self.about["source"]))
 
     @property
     def asked(self) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stormsweep.config.study import METRICS
+from stormsweep.config.study import METRICS, cases_of
 from stormsweep.records import (
     Entry,
     RunPlanned,
@@ -77,6 +77,8 @@ class Side:
         denominator; 1 for journals.
     rounds : int
         How often all cases were split.
+    cases : str
+        What they are called.
     """
 
     label: str
@@ -96,6 +98,7 @@ class Side:
     remarks: list[str]
     published_sd: float = 1.0
     rounds: int = 1
+    cases: str = "cases"
 
     @property
     def published(self) -> bool:
@@ -204,6 +207,7 @@ def from_published(published: Published) -> Side:
         flaws=list(about["flaws"]),
         remarks=list(about["remarks"]),
         published_sd=np.sqrt(folds / (folds - 1)) if about["sd_divides_by"] == "folds" else 1.0,
+        cases="patches",
     )
 
 
@@ -256,6 +260,7 @@ def from_journal(
         flaws=list(about.flaws),
         remarks=[],
         rounds=about.rounds,
+        cases=cases_of(source_name),
     )
 
 

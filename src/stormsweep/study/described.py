@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from stormsweep.config.load import load_study
+from stormsweep.config.load import load_study, no_such_study
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, UserError
 from stormsweep.files import sha256
@@ -65,13 +65,15 @@ class DescribedStudy(RecordedStudy):
         Raises
         ------
         StudyFileError
-            If the file is missing, malformed or says what is not allowed.
+            If the file or directory is missing, or says what is not allowed.
         """
         path = Path(path)
         if path.is_dir():
             if not (path / "study.toml").is_file():
                 raise StudyFileError(no_study(path))
             return cls(load_study(path / "study.toml"), path / "study.toml", path)
+        if path.suffix != ".toml" and not path.exists():
+            raise StudyFileError(no_such_study(path, Path(runs)))
         file = load_study(path)
         return cls(file, path, Path(runs) / file.study.name)
 

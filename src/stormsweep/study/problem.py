@@ -24,7 +24,8 @@ from stormsweep.errors import DataError
 from stormsweep.study.protocol import (
     FoldRows,
     check_metric,
-    fold_rows,
+    default_group_said,
+    folds_of,
     protocol_of,
     whole_rows,
 )
@@ -72,7 +73,8 @@ def prepare(
                 f"{changed}; put it back, or prepare anew: `stormsweep data prepare --again STUDY`"
             )
         return data
-    _prepare(study, folder, progress or (lambda _what, _share: None))
+    with default_group_said(study):
+        _prepare(study, folder, progress or (lambda _what, _share: None))
     return PreparedData.open(folder)
 
 
@@ -133,7 +135,7 @@ def ready(study: StudyFile) -> Ready | None:
         return None
     data = PreparedData.open(folder)
     part = data.part("train")
-    folds = fold_rows(part, protocol_of(study))
+    folds = folds_of(part, study)
     check_metric(part, folds, study.search.metric)
     return Ready(data, folds)
 

@@ -164,7 +164,7 @@ class Study(DescribedStudy):
         from stormsweep.study.held_out import unscorable
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.notebook import usual_watcher
-        from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
+        from stormsweep.study.protocol import check_metric, flaws, folds_of
         from stormsweep.study.session import About, Outcome, Session
 
         watcher = watcher or usual_watcher()
@@ -198,7 +198,7 @@ class Study(DescribedStudy):
             if why := unscorable(data.summary()):
                 watcher.note(f"The study can be run, but not verified: {why}.")
             part = data.part("train")
-            folds = fold_rows(part, protocol_of(file))
+            folds = folds_of(part, file)
             check_metric(part, folds, file.search.metric)
             begun = self._kept.begun()
             self._kept.refuse_other_data(begun, data)

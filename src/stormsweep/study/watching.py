@@ -54,7 +54,7 @@ class State:
     busy : int or None
         Those with a task; None: not known.
     patches_per_second : float
-        Patches trained in this session per second.
+        Patches, or other cases, trained in this session per second.
     seconds, seconds_left : float
         Since the first task of this session, and the estimate of what is left (NaN before the
         first task is done).
@@ -70,6 +70,8 @@ class State:
         The last failures, in one line each, the latest last.
     nodes_waiting : int
         Nodes that were asked for and not given yet.
+    cases : str
+        What the cases are called (`stormsweep.config.study.cases_of`).
     """
 
     tasks: int
@@ -87,6 +89,14 @@ class State:
     at_work: tuple[AtWork, ...] = ()
     failures: tuple[str, ...] = ()
     nodes_waiting: int = 0
+    cases: str = "cases"
+
+    @property
+    def speed(self) -> str:
+        """The speed in words; empty where nothing is trained yet."""
+        if not self.patches_per_second:
+            return ""
+        return f"{self.patches_per_second:,.0f} {self.cases}/s"
 
 
 class Watcher(Protocol):

@@ -167,7 +167,9 @@ def test_seconds_are_lost_as_often_as_they_were_seen_and_ratios_drawn_as_they_we
     known = lasting(
         ratios=(0.5, 0.9, 1.6), starting=Lost(0.25, (600.0,)), working=Lost(0.1, (40.0, 80.0))
     )
-    made = [simulate(PLAN, [1000] * 3, known, Machine.local(3, 1), n, trace=True) for n in range(300)]
+    made = [
+        simulate(PLAN, [1000] * 3, known, Machine.local(3, 1), n, trace=True) for n in range(300)
+    ]
     stints = [stint for one in made for stint in one.stints]
     factors, counts = np.unique([stint.factor for stint in stints], return_counts=True)
     assert factors.tolist() == [0.5, 0.9, 1.6]
@@ -265,7 +267,11 @@ def test_no_reason_names_a_part_that_is_longer_than_the_whole(
 
 # A study.
 
-SPACE: dict[str, Any] = {"batch_size": [128, 512], "learning_rate": [0.001, 0.005], "epochs": [2, 4]}
+SPACE: dict[str, Any] = {
+    "batch_size": [128, 512],
+    "learning_rate": [0.001, 0.005],
+    "epochs": [2, 4],
+}
 
 
 def study_in(folder: Path) -> Study:

@@ -463,4 +463,3 @@ def _contention(
 
     found = minimize_scalar(error, bounds=(0.0, _MOST_CONTENTION), method="bounded")
     return float(found.x) if error(found.x) < error(0.0) else 0.0
-

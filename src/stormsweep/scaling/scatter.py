@@ -108,11 +108,11 @@ class Scatter:
     tasks: float
     workers: float
     ratios: Reals
-    outliers: tuple[Outlier, ...] = ()
-    starting: Lost = Lost()
-    working: Lost = Lost()
-    stretches: int = 0
-    seconds: float = 0.0
+    outliers: tuple[Outlier, ...]
+    starting: Lost
+    working: Lost
+    stretches: int
+    seconds: float
 
     @property
     def note(self) -> str:
@@ -202,7 +202,7 @@ def _centred(off: Reals, table: pd.DataFrame) -> Reals:
     for by in (["batch_size", "parameters"], ["study", "session", "worker"]):
         groups: Any = left.groupby([table[name] for name in by])
         left = left - groups.transform("median").where(groups.transform("size") >= _FEWEST, 0.0)
-    return left.to_numpy(float)
+    return np.asarray(left, float)
 
 
 def scatter(

@@ -321,7 +321,7 @@ def notes_of(study: Study) -> list[str]:
     return outlook.notes(outlook.foretell(outlook.machines.local(2, 1), 3))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     st.dictionaries(
         st.integers(0, 23),

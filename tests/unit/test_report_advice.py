@@ -240,9 +240,7 @@ def test_whose_machine_it_is_is_said_where_the_study_ran_on_another(
 
 def test_a_task_that_other_work_starved_is_told_of(tmp_path: Path) -> None:
     """Losing this: a reader sees times of hours and cannot know that one task was to blame."""
-    directory = study_in(tmp_path)
-    assert "disturb" not in told(section_of(directory))
-    journals.starve(directory, {1: {"build": 300.0, "compile": 200.0}})
+    directory = journals.starve(study_in(tmp_path), {1: {"build": 300.0, "compile": 200.0}})
     assert re.search(
         r"^1 of 12 tasks took .* of it lost building and compiling, where ",
         told(section_of(directory)),

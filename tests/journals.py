@@ -393,3 +393,24 @@ def with_space(directory: Path, space: dict[str, Any], more: str = "") -> Path:
             for one in entries
         )
     return directory
+
+
+def starve(directory: Path, lost: dict[int, dict[str, float]]) -> Path:
+    """Have tasks of a study have taken so many seconds more in some phases.
+
+    Tasks go by their place in the journal.
+    """
+    path = directory / "journal.jsonl"
+    entries = journal.read(path)
+    done = [n for n, one in enumerate(entries) if isinstance(one.record, TaskDone)]
+    for place, more in lost.items():
+        entry = entries[done[place]]
+        task: Any = entry.record
+        phases = {phase: task.phases[phase] + more.get(phase, 0.0) for phase in task.phases}
+        stopped = task.stopped + sum(more.values())
+        slow = dataclasses.replace(task, phases=phases, stopped=stopped)
+        entries[done[place]] = dataclasses.replace(entry, record=slow)
+    path.unlink()
+    with journal.JournalWriter(path) as out:
+        out.write(entries)
+    return directory

@@ -269,6 +269,8 @@ def _layout_and_time(told: Outline, use: str) -> Iterator[str]:
         yield f"time: {forecast.basis}"
     else:
         yield f"time: {wording.span(*forecast.seconds)}, {forecast.basis}"
+    if forecast.note:
+        yield f"Note: {forecast.note}."
 
 
 def _trained(epochs: int, separate: int) -> str:

@@ -240,9 +240,12 @@ def durations(
         # Where runs are bundled (by the engine JAX) a program takes batches of one size only.
         program=structures if bundle > 1 else [program(run) for run in plan.runs],
         opening=float(np.median(opening)) if len(opening) else 0.0,
-        scatter=float(runtime.scatter),
-        workers=float(runtime.scatter_workers),
+        scatter=runtime.scatter.tasks,
+        workers=runtime.scatter.workers,
         common=common,
+        ratios=runtime.scatter.ratios.tolist(),
+        starting=runtime.scatter.starting,
+        working=runtime.scatter.working,
         dispatch=known.dispatch,
         driver=known.driver,
     )

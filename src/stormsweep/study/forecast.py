@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +52,13 @@ class Forecast:
         From, to; None where it cannot be known.
     basis : str
         What that is based on, or why it cannot be known, in one line.
+    note : str
+        What else there is to know of it, in one line; empty: nothing.
     """
 
     seconds: tuple[float, float] | None
     basis: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +226,8 @@ def foretell(
         used |= {pace.place: pace for pace in telling or paces}
     table = pd.concat([pace.observed for pace in used.values()], ignore_index=True)
     model, first, (workers, threads) = runtime.fit(table), next(iter(used.values())), layout
+    # Runs are simulated one by one, each with its share of a bundle as large as they were.
+    bundle = round(model.usual["bundle"])
     known = durations(
         plan,
         patches_per_epoch,
@@ -235,14 +240,13 @@ def foretell(
             for pace in reversed(used.values())
             for name, count in pace.parameters.items()
         },
-        # Runs are simulated one by one, each with its share of a bundle as large as they were.
-        bundle=round(model.usual["bundle"]),
+        bundle=bundle,
         common=math.hypot(uncertainty(table), model.doubt(workers=workers, threads=threads)),
     )
     found = simulated(
         plan,
         patches_per_epoch,
-        known,
+        replace(known, working=known.working.divided(bundle)),
         Machine.local(workers, threads, start_up=first.around.start_up),
         reached=before.reached,
         paused=before.paused,
@@ -251,7 +255,7 @@ def foretell(
     runs = len(table[["study", "run"]].drop_duplicates())
     where = str(first.place) if len(used) == 1 else f"{len(used)} studies"
     basis = f"from {counted(runs, 'run')} of {where} on this machine"
-    return Forecast((found.makespan.low, found.makespan.high), basis)
+    return Forecast((found.makespan.low, found.makespan.high), basis, model.scatter.note)
 
 
 def forecast(

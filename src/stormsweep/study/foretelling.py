@@ -210,6 +210,7 @@ class Outlook:
                 else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
             )
         notes += self.beyond(found.machine)
+        notes += [note] if (note := self.runtime.scatter.note) else []
         count = len(found.given_up)
         if count and found.machine.chain:
             notes.append(

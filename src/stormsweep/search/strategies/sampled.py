@@ -222,13 +222,15 @@ class Sampled:
             return
         if not self._sound(known.merits):
             return
-        fixed = self._space.fixed
+        # What is searched has a default among the fixed ones as well.
+        space, values = self._space, known.hyperparameters
+        fixed = {key: one for key, one in space.fixed.items() if key not in space.values}
         epochs = point.get("epochs", self._start.epochs[0])
         if (
             known.here
             and known.folds >= self._start.folds
             and known.epochs == epochs
-            and all(fixed.get(key, one) == one for key, one in known.hyperparameters.items())
+            and all(fixed.get(key, one) == one for key, one in values.items())
         ):
             self._untried.discard(name)
         if not known.here:

@@ -87,7 +87,7 @@ class Outlook:
         self._entries = _entries(study)
         found = study.remaining()
         self.rest = found.left(retry_failed=False) and not whole
-        self.plan = found.ahead() if self.rest else study.plan()
+        self.plan = found.ahead(study.file, self._entries) if self.rest else study.plan()
         #: Whether a strategy says what is trained, from the first trial on.
         self._asks = self.plan.expected and not self.rest
         self._before = found.progress if self.rest else Progress()

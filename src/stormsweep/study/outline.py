@@ -56,5 +56,6 @@ def outline(
         Its data, where they are prepared already.
     """
     untried = staff.without_trial()
-    told = forecast(staff.in_layout(untried), directory, found.ahead(), entries, ready)
+    file = staff.in_layout(untried)
+    told = forecast(file, directory, found.ahead(file, entries), entries, ready)
     return Outline(found.plan, staff.layout(), untried, told)

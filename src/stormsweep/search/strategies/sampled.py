@@ -365,6 +365,24 @@ class Sampled:
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
+class Unasked(Sampled):
+    """Draws points where `Sampled` asks Optuna: for a study foretold, whose scores are chance.
+
+    It has as many trials as the sampler would have, and leaves out the same points.
+
+    Parameters
+    ----------
+    space, start
+        As in `Sampled`.
+    """
+
+    def __init__(self, space: Space, start: Setting) -> None:
+        super().__init__("tpe", space, start)
+
+    def _ask(self) -> Hyperparameters | None:
+        return self._untried.draw(np.random.default_rng(self._seed(self._next, _ASKS)))
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Optuna from printing, for as long as it is asked here."""

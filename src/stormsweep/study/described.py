@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
     from stormsweep.scaling.design import Part
     from stormsweep.study.forecast import Forecast
+    from stormsweep.study.known import KnownPoints
     from stormsweep.study.layout import Layout
     from stormsweep.study.outline import Outline
     from stormsweep.study.places import Place
@@ -125,7 +126,7 @@ class DescribedStudy(RecordedStudy):
 
         return self._part(plan_of(self.file, self._kept.grown()))
 
-    def known(self) -> tuple[int, int]:
+    def known(self) -> KnownPoints:
         """Return how many known points (``search.known``) there are, and how many of the space.
 
         Raises
@@ -133,10 +134,9 @@ class DescribedStudy(RecordedStudy):
         StudyFileError
             If they cannot be read.
         """
-        from stormsweep.study.remaining import of_the_space
+        from stormsweep.study.known import beside
 
-        points = self._kept.known()
-        return len(points), of_the_space(self.file, points)
+        return beside(self.file, self._kept.known())
 
     def outline(self) -> Outline:
         """Return what `stormsweep plan` tells: all of it from one reading of the journal.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stormsweep.study.layout import Layout
     from stormsweep.study.outline import Outline
     from stormsweep.study.places import Place
+    from stormsweep.study.problem import Ready
     from stormsweep.study.remaining import Remaining
     from stormsweep.study.staff import Staff
 
@@ -144,8 +145,8 @@ class DescribedStudy(RecordedStudy):
         Raises
         ------
         UserError
-            As `check` does, which reads the builder's source too; or if data are prepared, and do
-            not allow the folds or the metric.
+            As `check` does, which reads the builder's source too; or if data cannot be prepared, or
+            do not allow the folds or the metric.
         """
         from stormsweep.study.outline import outline
         from stormsweep.study.problem import ready
@@ -153,7 +154,7 @@ class DescribedStudy(RecordedStudy):
         self.check()
         entries = list(self._kept.each())
         found = self._remaining(entries)
-        there = None
+        there: Ready | str = ""
         if found.left(retry_failed=True):
             self._check_source()
             there = ready(self.file)

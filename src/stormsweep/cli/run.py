@@ -207,9 +207,11 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     for name, value, remark in _expected(made, split) if made.expected else _planned(made, split):
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
     if file.search.known is not None:
-        count, inside = chosen.known()
-        remark = f"{inside:,} of them in the space; from others nothing is learned"
-        typer.echo(f"{'known points':<20}{count:>8,}   {remark}")
+        known = chosen.known()
+        remark = f"{known.inside:,} of them in the space; from others nothing is learned"
+        typer.echo(f"{'known points':<20}{known.count:>8,}   {remark}")
+        for line in known.why:
+            typer.echo(f"  {line}")
     for flaw in flaws(file):
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(told, file.site.use):

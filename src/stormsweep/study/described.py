@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
     from stormsweep.scaling.design import Part
     from stormsweep.study.forecast import Forecast
+    from stormsweep.study.known import KnownPoints
     from stormsweep.study.layout import Layout
     from stormsweep.study.outline import Outline
     from stormsweep.study.places import Place
+    from stormsweep.study.problem import Ready
     from stormsweep.study.remaining import Remaining
     from stormsweep.study.staff import Staff
 
@@ -127,7 +129,7 @@ class DescribedStudy(RecordedStudy):
 
         return self._part(plan_of(self.file, self._kept.grown()))
 
-    def known(self) -> tuple[int, int]:
+    def known(self) -> KnownPoints:
         """Return how many known points (``search.known``) there are, and how many of the space.
 
         Raises
@@ -135,10 +137,9 @@ class DescribedStudy(RecordedStudy):
         StudyFileError
             If they cannot be read.
         """
-        from stormsweep.study.remaining import of_the_space
+        from stormsweep.study.known import beside
 
-        points = self._kept.known()
-        return len(points), of_the_space(self.file, points)
+        return beside(self.file, self._kept.known())
 
     def outline(self) -> Outline:
         """Return what `stormsweep plan` tells: all of it from one reading of the journal.
@@ -146,8 +147,8 @@ class DescribedStudy(RecordedStudy):
         Raises
         ------
         UserError
-            As `check` does, which reads the builder's source too; or if data are prepared, and do
-            not allow the folds or the metric.
+            As `check` does, which reads the builder's source too; or if data cannot be prepared, or
+            do not allow the folds or the metric.
         """
         from stormsweep.study.outline import outline
         from stormsweep.study.problem import ready
@@ -155,7 +156,7 @@ class DescribedStudy(RecordedStudy):
         self.check()
         entries = list(self._kept.each())
         found = self._remaining(entries)
-        there = None
+        there: Ready | str = ""
         if found.left(retry_failed=True):
             self._check_source()
             there = ready(self.file)

@@ -31,6 +31,7 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
 from stormsweep.study.environment import sessions_of
 from stormsweep.study.foretelling import uncertainty
+from stormsweep.study.unprepared import NOT_PREPARED
 from stormsweep.wording import counted
 
 if TYPE_CHECKING:
@@ -263,7 +264,7 @@ def forecast(
     directory: Path,
     plan: Plan,
     entries: Sequence[Entry],
-    ready: Ready | None = None,
+    ready: Ready | str = NOT_PREPARED,
 ) -> Forecast:
     """Foretell how long the rest of a study takes on this machine.
 
@@ -277,14 +278,14 @@ def forecast(
         Its runs.
     entries : sequence of Entry
         Its journal so far.
-    ready : Ready, optional
-        Its data; needed before there is a journal.
+    ready : Ready or str
+        Its data, which are needed before there is a journal; or why there are none yet.
     """
     if file.site.use != LOCAL:
         return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
     about = _own(file, entries, ready)
     if about is None:
-        return Forecast(None, "the data are not prepared yet (`stormsweep data prepare STUDY`)")
+        return Forecast(None, str(ready))
     workers, threads = file.site.layout
     inputs, shape, patches = about
     engine = file.engine
@@ -308,13 +309,13 @@ def forecast(
 
 
 def _own(
-    file: StudyFile, entries: Sequence[Entry], ready: Ready | None
+    file: StudyFile, entries: Sequence[Entry], ready: Ready | str
 ) -> tuple[tuple[str, ...], tuple[int, ...], list[int]] | None:
     """Return inputs, shape of a case, and patches of each fold, where these are known already."""
     if entries:
         _, inputs, shape = _known(entries)
         return inputs, shape, facts.epoch_patches(entries, file.validation.total)
-    if ready is None:
+    if isinstance(ready, str):
         return None
     said = ready.data.summary()
     return (

@@ -358,7 +358,7 @@ class _StormRows(_Reader):
 
 class _Arrays(_Reader):
     def read(self, path: Path) -> Iterator[Cases]:
-        from stormsweep.data.tables import input_array
+        from stormsweep.data.npz import input_array
 
         values = input_array(path, str(self._array), self._shape)
         for first in range(0, len(values), 4096):

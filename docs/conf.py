@@ -14,6 +14,16 @@ sys.path.insert(0, str(ROOT / "src"))
 
 import stormsweep  # noqa: E402
 
+# The pages that are written from the code, and the names on them.
+_WRITTEN = runpy.run_path(str(HERE / "generate_reference.py"))
+_PAGES = {
+    HERE / "reference" / "python.md": _WRITTEN["python_page"],
+    HERE / "reference" / "python-further.md": _WRITTEN["further_page"],
+}
+_GROUPS = [*_WRITTEN["FURTHER"], *_WRITTEN["PUBLIC"]]
+_CLASSES = {name.rpartition(".")[2]: name for group in _GROUPS for name in group.names}
+_HANDED_OUT = {name for group in _GROUPS for name in group.names if not group.calls}
+
 project = "Stormsweep"
 author = "The Stormsweep developers"
 copyright = "the Stormsweep developers; MIT licence"
@@ -30,11 +40,18 @@ html_show_sphinx = False
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 
-# Classes are documented with what they hold, in the order of the code, and nothing is imported to
-# be documented but the package itself.
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+# Classes are documented with what they hold and inherit within the package, in the order of the
+# code. Types of parameters stand where these are described, in words; those of what is returned
+# stand in signatures.
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "inherited-members": "object, tuple, BaseException, BaseEstimator, BaseSearchCV, "
+    "ClassifierMixin, RegressorMixin, _MetadataRequester",
+}
 autodoc_typehints = "none"
-autodoc_class_signature = "separated"
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_preprocess_types = False
@@ -96,38 +113,47 @@ def _read(app: Any, docname: str, source: list[str]) -> None:
         named = re.findall(r"^[a-z0-9-]+$", source[0], re.MULTILINE)
         others = {one.stem for one in page.parent.glob("*.md")} - {"index", *named}
         source[0] = source[0].replace("\n*\n", "\n".join(["", *sorted(others), ""]))
-    if docname == "reference/python":
-        source[0] = re.sub(r"^\| `(\w+)` \|", _linked, source[0], flags=re.MULTILINE)
-        source[0] += "\n" + "\n".join(_described())
+    if page in _PAGES:
+        source[0] = _PAGES[page](site=True)
 
 
-def _linked(row: re.Match[str]) -> str:
-    return f"| [`{row[1]}`](#{row[1].lower()}) |"
+def _signature(
+    app: Any, what: str, name: str, thing: Any, options: Any, args: str | None, returned: str
+) -> tuple[str, str] | None:
+    """Say what is returned; leave out how users would call what only Stormsweep makes."""
+    if args is None:
+        return None
+    if what in ("class", "exception"):
+        made = what == "exception" or name in _HANDED_OUT
+        return ("", "") if made else None
+    says = getattr(thing, "__annotations__", {}).get("return", "None")
+    return args, "" if says in ("None", "Any") else says
 
 
-def _described() -> list[str]:
-    names = runpy.run_path(str(HERE / "generate_reference.py"))["public_names"]()
-    parts = ["## What each does", ""]
-    for name in names:
-        thing = getattr(stormsweep, name)
-        kind = (
-            "autofunction"
-            if not isinstance(thing, type)
-            else "autoexception"
-            if issubclass(thing, BaseException)
-            else "autoclass"
-        )
-        parts += [f"### {name}", "", "```{eval-rst}", f".. {kind}:: stormsweep.{name}", "```", ""]
-    return parts
+def _found(app: Any, env: Any, node: Any, shown: Any) -> Any:
+    """Find a class, or a member of one, that a docstring names without all of its module."""
+    names = re.fullmatch(r"([a-z_.]*\.)?([A-Z]\w*)(\.\w+)?", node.get("reftarget", ""))
+    full = _CLASSES.get(names[2]) if names and node.get("refdomain") == "py" else None
+    if not names or full is None or not f".{full}".endswith(f".{names[1] or ''}{names[2]}"):
+        return None
+    full += names[3] or ""
+    domain = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, shown)
 
 
 def _skipped(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
-    # scikit-learn makes these for every estimator, with references into its own documentation.
-    return True if re.fullmatch(r"set_\w+_request", name) else None
+    # scikit-learn makes these for every estimator, with references into its own documentation; of
+    # the fields of a named tuple Python says a number.
+    made = re.fullmatch(r"set_\w+_request", name) or str(thing.__doc__).startswith(
+        "Alias for field"
+    )
+    return True if made else None
 
 
 def setup(app: Any) -> None:
     """Hook in."""
     app.connect("autodoc-skip-member", _skipped)
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("missing-reference", _found)
     app.connect("builder-inited", _copy)
     app.connect("source-read", _read)

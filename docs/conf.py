@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sphinx.addnodes import pending_xref
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "src"))
@@ -21,7 +23,7 @@ _PAGES = {
     HERE / "reference" / "python-further.md": _WRITTEN["further_page"],
 }
 _GROUPS = [*_WRITTEN["FURTHER"], *_WRITTEN["PUBLIC"]]
-_CLASSES = {name.rpartition(".")[2]: name for group in _GROUPS for name in group.names}
+_NAMES = [name for group in _GROUPS for name in group.names]
 _HANDED_OUT = {name for group in _GROUPS for name in group.names if not group.calls}
 
 project = "Stormsweep"
@@ -132,13 +134,23 @@ def _signature(
 
 def _found(app: Any, env: Any, node: Any, shown: Any) -> Any:
     """Find a class, or a member of one, that a docstring names without all of its module."""
-    names = re.fullmatch(r"([a-z_.]*\.)?([A-Z]\w*)(\.\w+)?", node.get("reftarget", ""))
-    full = _CLASSES.get(names[2]) if names and node.get("refdomain") == "py" else None
-    if not names or full is None or not f".{full}".endswith(f".{names[1] or ''}{names[2]}"):
+    named = re.fullmatch(r"((?:[a-z_]+\.)*[A-Z]\w*)(\.\w+)?", node.get("reftarget", ""))
+    if named is None or node.get("refdomain") != "py":
         return None
-    full += names[3] or ""
-    domain = env.get_domain("py")
+    meant = [name for name in _NAMES if f".{name}".endswith(f".{named[1]}")]
+    if len(meant) != 1:
+        return None
+    full, domain = f"{meant[0]}{named[2] or ''}", env.get_domain("py")
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, shown)
+
+
+def _unlinked(app: Any, doctree: Any) -> None:
+    """Keep Sphinx from guessing what a word of a type may be: "path" is no attribute of a class."""
+    for node in list(doctree.findall(pending_xref)):
+        if node.get("refdomain") == "py":
+            node.attributes.pop("refspecific", None)
+            if node["reftype"] == "class" and not re.search(r"\b[A-Z]\w*$", node["reftarget"]):
+                node.replace_self(node.children)
 
 
 def _skipped(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
@@ -154,6 +166,7 @@ def setup(app: Any) -> None:
     """Hook in."""
     app.connect("autodoc-skip-member", _skipped)
     app.connect("autodoc-process-signature", _signature)
+    app.connect("doctree-read", _unlinked)
     app.connect("missing-reference", _found)
     app.connect("builder-inited", _copy)
     app.connect("source-read", _read)

@@ -279,7 +279,7 @@ FURTHER = (
     ),
     Group(
         "The records of a journal",
-        "What `Study.entries` returns: each line of `journal.jsonl` is an `Entry` with one of them.",
+        "What `Study.entries` returns: a line of `journal.jsonl` is an `Entry` with one of them.",
         _of("stormsweep.records", "Entry", *(one.__name__ for one in get_args(records.Record))),
         calls=False,
     ),
@@ -321,8 +321,8 @@ def _names_page(title: str, words: str, groups: Iterable[Group], site: bool) -> 
     more = (
         "`help(Study)` and `help(Study.simulate)` say the same."
         if site
-        else "Signatures, parameters, methods, attributes and errors of each are on this page of the "
-        "site that `make docs` builds (`docs/_build/html`), and `help(Study)` or "
+        else "Signatures, parameters, methods, attributes and errors of each are on this page of "
+        "the site that `make docs` builds (`docs/_build/html`), and `help(Study)` or "
         "`help(Study.simulate)` says the same: both are the docstrings. This list is written from "
         "the code (`python docs/generate_reference.py`)."
     )

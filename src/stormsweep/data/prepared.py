@@ -162,6 +162,11 @@ class PreparedData:
         name : {"train", "test"}
             Which part.
 
+        Returns
+        -------
+        Part
+            The arrays.
+
         Raises
         ------
         DataError

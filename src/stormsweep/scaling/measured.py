@@ -113,12 +113,12 @@ class Findings:
 
     @cached_property
     def strong(self) -> pd.DataFrame:
-        """The same work in every layout: one row a layout; see `stormsweep.scaling.speedups.speedups`."""
+        """The same work in every layout: one row a layout; see `scaling.speedups.speedups`."""
         return speedups(self.strong_cells)
 
     @cached_property
     def weak(self) -> pd.DataFrame:
-        """Work in proportion to workers: one row a layout; see `stormsweep.scaling.speedups.speedups`."""
+        """Work in proportion to workers: one row a layout; see `scaling.speedups.speedups`."""
         return speedups(self.weak_cells, self.weak_cells["workers"])
 
     @cached_property

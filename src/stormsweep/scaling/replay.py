@@ -213,7 +213,7 @@ class Replay:
 
     Attributes
     ----------
-    outcomes : tuple of Outcome
+    outcomes : tuple of search.proposals.Outcome
         What it was told, in order.
     points : tuple of int
         Of each trial its number among the points of the grid.

@@ -38,6 +38,8 @@ html_theme = "furo"
 html_title = f"Stormsweep {version}"
 html_copy_source = False
 html_show_sphinx = False
+html_static_path = ["_static"]
+html_css_files = ["reference.css"]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
@@ -153,6 +155,20 @@ def _unlinked(app: Any, doctree: Any) -> None:
                 node.replace_self(node.children)
 
 
+#: Stands for a colon while napoleon looks.
+_COLON = "\ufdd0"
+
+
+def _untyped(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep napoleon from taking what stands before a colon for the type of a property."""
+    if what in ("property", "attribute"):
+        lines[:] = [line.replace(":", _COLON) for line in lines]
+
+
+def _colons(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = [line.replace(_COLON, ":") for line in lines]
+
+
 def _skipped(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
     # scikit-learn makes these for every estimator, with references into its own documentation; of
     # the fields of a named tuple Python says a number.
@@ -166,6 +182,9 @@ def setup(app: Any) -> None:
     """Hook in."""
     app.connect("autodoc-skip-member", _skipped)
     app.connect("autodoc-process-signature", _signature)
+    # Before napoleon's, and after it.
+    app.connect("autodoc-process-docstring", _untyped, priority=400)
+    app.connect("autodoc-process-docstring", _colons, priority=600)
     app.connect("doctree-read", _unlinked)
     app.connect("missing-reference", _found)
     app.connect("builder-inited", _copy)

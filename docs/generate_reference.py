@@ -342,7 +342,8 @@ _WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 
 def _name_row(name: str, site: bool) -> str:
     first = (inspect.getdoc(named(name)) or "").partition("\n")[0].replace("``", "`")
-    shown = name.removeprefix("stormsweep.") if name.count(".") == 1 else name
+    # On the site the whole name stands beneath; a table of whole names is wider than a phone.
+    shown = name.rpartition(".")[2] if site or name.count(".") == 1 else name
     cell = f"{{py:obj}}`{shown} <{name}>`" if site else f"`{shown}`"
     return f"| {cell} | {_cell(first)} |"
 

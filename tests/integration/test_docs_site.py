@@ -72,6 +72,14 @@ def test_every_name_and_method_is_described_with_its_parameters(site: Path) -> N
         assert f"<strong>{parameter}</strong>" in search, parameter
 
 
+def test_properties_and_scikit_learns_methods_are_not_taken_for_something_else(site: Path) -> None:
+    page = (site / "reference" / "python.html").read_text(encoding="utf-8")
+    overall = page[page.index('id="stormsweep.Comparison.overall"') :].partition("</dl>")[0]
+    assert "One row a study: the mean difference" in overall, "half of it is shown as its type"
+    search = page[page.index('id="stormsweep.SweepSearchCV"') :].partition("Parameters")[0]
+    assert 'href="#stormsweep.predict"' not in search, "another function than its method"
+
+
 def test_nothing_is_set_as_code_that_was_meant_otherwise(site: Path) -> None:
     """Losing this: readers see the marks of a markup, or a docstring's section as running text."""
     for page in (site / "reference").glob("*.html"):

@@ -101,7 +101,7 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
         y : array-like, shape (n,) or (n, outputs)
             The target.
         **more : object
-            What else Keras's `fit` is called with, such as ``sample_weight``.
+            What else Keras's ``fit`` is called with, such as ``sample_weight``.
 
         Returns
         -------
@@ -167,7 +167,7 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
 class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
     """A classifier that is a Keras model.
 
-    The model ends with one probability (two classes) or with one for each class. `score` is
+    The model ends with one probability (two classes) or with one for each class. ``score`` is
     that of scikit-learn's classifiers, the accuracy.
 
     Parameters
@@ -176,14 +176,14 @@ class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
         Returns a Keras model, compiled or not; called with the keywords of `hyperparameters`, and
         with ``input_shape`` (of one case) and ``classes`` (their number) where it asks for them by
         name. A function of a module, or of a script, so that workers can be given it.
-    epochs, batch_size : int, int
+    epochs, batch_size : int
         Of the training.
     random_state : int, optional
         Seed of weights, order of batches and dropout. None: other ones each time.
     verbose : int
-        As of Keras's `fit`.
+        As of Keras's ``fit``.
     fit_options : dict, optional
-        What else Keras's `fit` is called with: ``callbacks``, ``validation_split``, ...
+        What else Keras's ``fit`` is called with: ``callbacks``, ``validation_split``, ...
     **hyperparameters : object
         Arguments of the builder. They are parameters of the estimator like all others. A builder
         that leaves its model uncompiled is compiled with Adam, and ``learning_rate`` is that of the
@@ -194,7 +194,7 @@ class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
     model_ : keras.Model
         The trained model.
     history_ : dict of str to list
-        What Keras's `fit` told, by epoch.
+        What Keras's ``fit`` told, by epoch.
     classes_ : ndarray, shape (classes,)
         The classes, sorted.
 
@@ -264,8 +264,8 @@ class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
 class KerasRegressor(RegressorMixin, _KerasEstimator):  # type: ignore[misc]
     """A regressor that is a Keras model.
 
-    One that its builder leaves uncompiled is trained on the mean squared error. `score` is that of
-    scikit-learn's regressors, the coefficient of determination.
+    One that its builder leaves uncompiled is trained on the mean squared error. ``score`` is that
+    of scikit-learn's regressors, the coefficient of determination.
 
     Parameters
     ----------
@@ -273,14 +273,14 @@ class KerasRegressor(RegressorMixin, _KerasEstimator):  # type: ignore[misc]
         Returns a Keras model, compiled or not; called with the keywords of `hyperparameters`, and
         with ``input_shape`` (of one case) where it asks for it by name. A function of a module, or
         of a script, so that workers can be given it.
-    epochs, batch_size : int, int
+    epochs, batch_size : int
         Of the training.
     random_state : int, optional
         Seed of weights, order of batches and dropout. None: other ones each time.
     verbose : int
-        As of Keras's `fit`.
+        As of Keras's ``fit``.
     fit_options : dict, optional
-        What else Keras's `fit` is called with: ``callbacks``, ``validation_split``, ...
+        What else Keras's ``fit`` is called with: ``callbacks``, ``validation_split``, ...
     **hyperparameters : object
         Arguments of the builder. They are parameters of the estimator like all others. A builder
         that leaves its model uncompiled is compiled with Adam, and ``learning_rate`` is that of the
@@ -291,7 +291,7 @@ class KerasRegressor(RegressorMixin, _KerasEstimator):  # type: ignore[misc]
     model_ : keras.Model
         The trained model.
     history_ : dict of str to list
-        What Keras's `fit` told, by epoch.
+        What Keras's ``fit`` told, by epoch.
     """
 
     def predict(self, X: Any) -> Any:

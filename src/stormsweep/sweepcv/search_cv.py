@@ -46,9 +46,9 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
     """Search over an estimator's parameters with cross-validation, on workers, to be gone on with.
 
     It takes the place of scikit-learn's `GridSearchCV` (and `RandomizedSearchCV`): attributes and
-    methods are those of `GridSearchCV`, `predict`, `predict_proba`, `decision_function`,
-    `transform`, `score` and others of the best estimator among them, and so are the scores, to the
-    bit, on the same splits.
+    methods are those of `GridSearchCV`, ``predict``, ``predict_proba``, ``decision_function``,
+    ``transform``, ``score`` and others of the best estimator among them, and so are the scores, to
+    the bit, on the same splits.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         `directory` a number is drawn of a RandomState and kept, so that a random search draws
         others with it than `RandomizedSearchCV`.
     scoring : str, callable, list, tuple or dict, optional
-        As in `GridSearchCV`: one score or several; None: the estimator's own `score`.
+        As in `GridSearchCV`: one score or several; None: the estimator's own ``score``.
     refit : bool, str or callable
         As in `GridSearchCV`: whether the best candidate is fitted on all data at the end; of
         several scores, the name of the one that tells which is best, or a function that does.
@@ -189,7 +189,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         y : array-like, optional
             The target.
         **params : object
-            ``groups`` for the splitter, and what the estimator's `fit`, the scorers and the
+            ``groups`` for the splitter, and what the estimator's ``fit``, the scorers and the
             splitter take; as in `GridSearchCV`, metadata routing included.
 
         Returns

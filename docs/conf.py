@@ -172,10 +172,8 @@ def _colons(app: Any, what: str, name: str, thing: Any, options: Any, lines: lis
 def _skipped(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool | None:
     # scikit-learn makes these for every estimator, with references into its own documentation; of
     # the fields of a named tuple Python says a number.
-    made = re.fullmatch(r"set_\w+_request", name) or str(thing.__doc__).startswith(
-        "Alias for field"
-    )
-    return True if made else None
+    theirs = re.fullmatch(r"set_\w+_request", name)
+    return True if theirs or str(thing.__doc__).startswith("Alias for field") else None
 
 
 def setup(app: Any) -> None:

@@ -31,7 +31,13 @@ from collections.abc import Iterable
 
 
 class StormsweepError(Exception):
-    """Root of every error that Stormsweep raises on purpose."""
+    """Root of every error that Stormsweep raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What a command that ends with it exits with.
+    """
 
     exit_code = 1
 
@@ -154,7 +160,17 @@ class SchedulerError(StormsweepError):
 
 
 class SlurmError(SchedulerError):
-    """A command of Slurm failed."""
+    """A command of Slurm failed.
+
+    Attributes
+    ----------
+    command, code, out, err : str, int or None, str, str
+        As one would type it; its exit code, None where it was killed or never started; all that it
+        printed.
+    refused : bool
+        Slurm said no. False: it may have been in trouble, so that the same command may succeed
+        later.
+    """
 
     scheduler = "Slurm"
 

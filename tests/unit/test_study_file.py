@@ -220,7 +220,7 @@ def test_the_users_own_sites_count_after_the_projects(
 def test_the_reference_pages_say_what_the_code_does() -> None:
     """Losing this: keys, commands and names that are described and not there, or the reverse."""
     pages = runpy.run_path(os.fspath(ROOT / "docs" / "generate_reference.py"))["PAGES"]
-    assert len(pages) == 3
+    assert len(pages) == 4
     for path, page in pages.items():
         written = path.read_text(encoding="utf-8")
         assert written == page(), f"{path.name}: run python docs/generate_reference.py"

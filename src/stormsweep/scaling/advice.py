@@ -34,6 +34,7 @@ class Budget:
     Attributes
     ----------
     amount : float
+        How many of the unit at most, in 19 of 20 cases.
     unit : str
         ``core-h``, ``gpu-h`` or ``money``, at the site's prices.
     """
@@ -43,6 +44,16 @@ class Budget:
 
     def of(self, foretold: Foretold) -> Range:
         """Return what a study costs in this unit.
+
+        Parameters
+        ----------
+        foretold : Foretold
+            The study on a machine.
+
+        Returns
+        -------
+        Range
+            Median and percentiles, of hours or of money.
 
         Raises
         ------

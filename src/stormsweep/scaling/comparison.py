@@ -86,7 +86,15 @@ class Comparison:
         return made
 
     def key(self, side: Side, point: str) -> str:
-        """Return a point by what all sides have; itself where that is unclear."""
+        """Return a point by what all sides have; itself where that is unclear.
+
+        Parameters
+        ----------
+        side : Side
+            The study.
+        point : str
+            Its name for the point, as in `Side.points`.
+        """
         return self._keys[side.label][point]
 
     @cached_property

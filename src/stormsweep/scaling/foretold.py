@@ -27,7 +27,13 @@ ENOUGH = 19
 
 
 class Range(NamedTuple):
-    """A median and where nine of ten simulated studies lie."""
+    """A median and where nine of ten simulated studies lie.
+
+    Attributes
+    ----------
+    low, median, high : float
+        The 5th, 50th and 95th percentile.
+    """
 
     low: float
     median: float
@@ -39,6 +45,11 @@ class Range(NamedTuple):
 
         Between the i-th and the j-th of n, another one lies with a chance of (j - i) / (n + 1):
         the usual percentiles of twenty would hold 82 of a hundred, not 90.
+
+        Parameters
+        ----------
+        values : iterable of float
+            At least one.
         """
         found = np.percentile(list(values), (_LOW, 50, _HIGH), method="weibull")
         return cls(*(float(value) for value in found))

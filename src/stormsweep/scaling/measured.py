@@ -80,7 +80,7 @@ class Findings:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a measurement; see `cell`."""
+        """One row a measurement: its layout, and what `stormsweep.scaling.speedups.cell` says."""
         rows = [
             {"name": name, **self.asked[name], **cell(entries)}
             | {"others_cores": self.loads.get(name, math.nan)}
@@ -119,12 +119,12 @@ class Findings:
 
     @cached_property
     def strong(self) -> pd.DataFrame:
-        """The same work in every layout: one row a layout; see `speedups`."""
+        """The same work in every layout: one row a layout; see `scaling.speedups.speedups`."""
         return speedups(self.strong_cells)
 
     @cached_property
     def weak(self) -> pd.DataFrame:
-        """Work in proportion to workers: one row a layout; see `speedups`."""
+        """Work in proportion to workers: one row a layout; see `scaling.speedups.speedups`."""
         return speedups(self.weak_cells, self.weak_cells["workers"])
 
     @cached_property

@@ -117,12 +117,24 @@ class Side:
         return [str(kind) for kind in self.places["kind"]]
 
     def place(self, kind: str) -> dict[str, Any]:
-        """Return what was used of a kind of nodes: its row of `places`."""
+        """Return what was used of a kind of nodes: its row of `places`.
+
+        Parameters
+        ----------
+        kind : str
+            One of `kinds`.
+        """
         rows = self.places[self.places["kind"] == kind].to_dict("records")
         return {str(name): value for name, value in rows[0].items()}
 
     def line(self, kind: str) -> str:
-        """Return what a kind of its nodes is called: the study's label, where it has one only."""
+        """Return what a kind of its nodes is called: the study's label, where it has one only.
+
+        Parameters
+        ----------
+        kind : str
+            One of `kinds`.
+        """
         return self.label if len(self.kinds) == 1 else f"{self.label}, {kind}"
 
 

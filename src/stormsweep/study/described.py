@@ -64,6 +64,11 @@ class DescribedStudy(RecordedStudy):
         runs : path
             The folder of all studies' directories.
 
+        Returns
+        -------
+        Study
+            Nothing is made or changed yet.
+
         Raises
         ------
         StudyFileError
@@ -83,7 +88,13 @@ class DescribedStudy(RecordedStudy):
         return f"<Study {self.file.study.name!r} in {self.directory}>"
 
     def with_site(self, **changes: Any) -> Self:
-        """Return the same study with other keys of ``[site]``."""
+        """Return the same study with other keys of ``[site]``.
+
+        Parameters
+        ----------
+        **changes : object
+            Keys and their values; None leaves a key as it is.
+        """
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
@@ -110,7 +121,13 @@ class DescribedStudy(RecordedStudy):
         return self._but(_walltime=walltime)
 
     def at(self, place: Place) -> Self:
-        """Return the same study with its workers in a place."""
+        """Return the same study with its workers in a place.
+
+        Parameters
+        ----------
+        place : Place
+            A site, and how its nodes become the study's.
+        """
         return self._but(_nodes=None, _walltime=None, _at=place)
 
     def _but(self, **changes: Any) -> Self:
@@ -199,7 +216,13 @@ class DescribedStudy(RecordedStudy):
             self._kept.refuse_other_model(sha256(path))
 
     def remaining(self) -> Remaining:
-        """Read from the journal what is left to train."""
+        """Read from the journal what is left to train.
+
+        Returns
+        -------
+        Remaining
+            The plan, and what of it is on record.
+        """
         return self._remaining(self._kept.each())
 
     def _remaining(self, entries: Iterable[Entry]) -> Remaining:
@@ -230,7 +253,13 @@ class DescribedStudy(RecordedStudy):
         return self._in(self._staff(self.plan()).without_trial())
 
     def forecast(self) -> Forecast:
-        """Foretell how long the rest takes, from journals of this machine; see `outline`."""
+        """Foretell how long the rest takes, from journals of this machine; see `outline`.
+
+        Returns
+        -------
+        Forecast
+            From how many seconds to how many, and what that is based on.
+        """
         return self.outline().forecast
 
     def place(self) -> Place | None:

@@ -37,6 +37,9 @@ def in_notebook() -> bool:
 class NotebookProgress:
     """A watcher that draws bars in the output of a notebook's cell, and draws over them.
 
+    `Study.run` and others take it by themselves in a notebook. Its methods are those of every
+    `Watcher`.
+
     Parameters
     ----------
     every : float

@@ -92,11 +92,12 @@ def predict(
     overwrite : bool
         Replace the file if it is there.
     progress : callable, optional
-        Told what is being done.
+        Told what is being done, and how much of it, from 0 to 1.
 
     Returns
     -------
     Predicted
+        Where the file is, and how many cases it forecasts.
 
     Raises
     ------

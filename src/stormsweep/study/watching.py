@@ -100,16 +100,36 @@ class State:
 
 
 class Watcher(Protocol):
-    """Whoever shows the user what goes on."""
+    """Whoever shows the user what goes on: an object with these three methods."""
 
     def stage(self, what: str, share: float) -> None:
-        """Something before or after training is being done, `share` of it so far."""
+        """Something before or after training is being done.
+
+        Parameters
+        ----------
+        what : str
+            In words, such as ``preparing data``.
+        share : float
+            How much of it, 0 to 1.
+        """
 
     def state(self, state: State) -> None:
-        """Look again: called a few times a second."""
+        """Look again: called a few times a second while training goes on.
+
+        Parameters
+        ----------
+        state : State
+            How far the study is.
+        """
 
     def note(self, text: str) -> None:
-        """Something worth a line happened."""
+        """Something worth a line happened.
+
+        Parameters
+        ----------
+        text : str
+            The line.
+        """
 
 
 class Silent:

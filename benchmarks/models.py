@@ -108,8 +108,8 @@ def foretell(folders: list[Path]) -> None:
     for name, value in found.terms.items():
         print(f"| {name} | {value:.3g} | {found.units[name]} |")
     print(f"| contention | {found.contention:.3g} | share a busy neighbour adds |")
-    print(f"| scatter | {found.scatter:.3g} | between tasks |")
-    print(f"| scatter | {found.scatter_workers:.3g} | between workers |")
+    print(f"| scatter | {found.scatter.tasks:.3g} | between tasks |")
+    print(f"| scatter | {found.scatter.workers:.3g} | between workers |")
 
 
 def _of(table: pd.DataFrame, workers: int, threads: int) -> pd.Series:

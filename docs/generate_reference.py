@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from typer.main import get_command
 
 import stormsweep
-from stormsweep import cli
+from stormsweep import cli, records
 from stormsweep.config.sites import Site
 from stormsweep.config.study import METRICS, Choices, Range, StudyFile, Table
 
@@ -143,26 +145,227 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def python_page() -> str:
-    """Return the page of the package's public names; the site adds what their docstrings say."""
-    parts = [
-        "# In Python",
+@dataclass(frozen=True)
+class Group:
+    """Names that belong together.
+
+    Attributes
+    ----------
+    title, words : str
+        What stands above them.
+    names : tuple of str
+        In full, in the order of the page.
+    calls : bool
+        Whether users call them, so that how they are called is shown.
+    """
+
+    title: str
+    words: str
+    names: tuple[str, ...]
+    calls: bool = True
+
+
+def _of(module: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{module}.{name}" for name in names)
+
+
+#: Every public name, by what it is for.
+PUBLIC = (
+    Group(
+        "Studies",
         "",
-        "Everything public is a name of the package: `from stormsweep import Study`. Nothing heavy",
-        "is imported before it is used. Written from the code, as the other pages here are",
-        "(`python docs/generate_reference.py`).",
+        _of(
+            "stormsweep",
+            *("Study", "Plan", "Outcome", "PreparedData", "Submission", "Exported"),
+            *("predict", "write_report", "NotebookProgress"),
+        ),
+    ),
+    Group(
+        "What a study will take, and what to ask for",
+        "What `Study.simulate` and `Study.advise` take and return.",
+        _of("stormsweep", "Foretold", "Advice", "Budget", "Circumstances", "Wait"),
+    ),
+    Group(
+        "Layouts measured, studies compared",
         "",
-    ]
-    groups: dict[str, list[str]] = {"Classes": [], "Functions": [], "Errors": []}
-    for name in public_names():
-        thing = getattr(stormsweep, name)
-        error = isinstance(thing, type) and issubclass(thing, BaseException)
-        kind = "Errors" if error else "Classes" if isinstance(thing, type) else "Functions"
-        first = (inspect.getdoc(thing) or "").partition("\n")[0].replace("``", "`")
-        groups[kind].append(f"| `{name}` | {_cell(first)} |")
-    for kind, rows in groups.items():
-        parts += [f"## {kind}", "", "| name | what it is |", "| --- | --- |", *rows, ""]
+        _of("stormsweep", "scale", "Scaling", "compare", "Comparison", "write_comparison"),
+    ),
+    Group(
+        "In scikit-learn's place",
+        "",
+        _of("stormsweep", "SweepSearchCV", "Interval", "KerasClassifier", "KerasRegressor"),
+    ),
+    Group(
+        "Points that others know",
+        "",
+        _of("stormsweep", "import_points", "Imported", "known_points"),
+    ),
+    Group(
+        "Errors",
+        "All are a `StormsweepError`; a `UserError` is one clear line, which names what to mend.",
+        _of(
+            "stormsweep",
+            *("StormsweepError", "UserError", "StudyFileError", "DataError", "JournalError"),
+            *("ModelError", "StudyBusyError", "SlurmError", "RunError", "StudyInterrupted"),
+        ),
+    ),
+)
+
+#: What lies in modules: what a strategy or a watcher of one's own needs, and what is handed out.
+FURTHER = (
+    Group(
+        "A strategy of your own",
+        "How to write one and have it found is told in "
+        "[Choose a strategy](../how-to/strategies.md#a-strategy-of-your-own).",
+        (
+            *_of("stormsweep.search.proposals", "Strategy", "Proposal", "Outcome", "Known"),
+            "stormsweep.search.space.Space",
+            "stormsweep.search.strategies.make",
+            *_of("stormsweep.scaling.replay", "replay", "Answers", "Replay", "Rung"),
+        ),
+    ),
+    Group(
+        "A watcher of your own",
+        "What `Study.run`, `Study.verify` and `stormsweep.scale` tell what goes on.",
+        (
+            *_of("stormsweep.study.watching", "Watcher", "Silent", "State", "AtWork"),
+            "stormsweep.results.standing.Leader",
+        ),
+    ),
+    Group(
+        "Storms",
+        "The models that a study file can name as `build`, and the download of the real archive.",
+        (
+            *_of("stormsweep.models", "storm_cnn", "storm_dnn"),
+            *_of("stormsweep.storms.archive", "fetch", "Fetched"),
+        ),
+    ),
+    Group(
+        "Frames, column by column",
+        "Functions of a journal, which `Study.entries` reads; `Study` has them as methods.",
+        (
+            *_of("stormsweep.results.frames", "configurations", "fits", "sessions"),
+            *_of("stormsweep.scaling.timings", "tasks", "workers"),
+            *_of("stormsweep.scaling.speedups", "speedups", "cell"),
+            *_of("stormsweep.results.importance", "importance_frame", "Importance"),
+            "stormsweep.results.contenders.contenders",
+        ),
+    ),
+    Group(
+        "What methods return",
+        "",
+        (
+            *_of("stormsweep.results.summary", "Summary", "Best"),
+            "stormsweep.scaling.accounts.Account",
+            "stormsweep.scaling.hindsight.Hindsight",
+            "stormsweep.study.remaining.Remaining",
+            "stormsweep.study.outline.Outline",
+            "stormsweep.study.forecast.Forecast",
+            "stormsweep.study.layout.Layout",
+            "stormsweep.study.predict.Predicted",
+            "stormsweep.cluster.scheduler.Job",
+            "stormsweep.data.prepared.Part",
+            *_of("stormsweep.work", "Run", "Task"),
+            "stormsweep.scaling.machine.Machine",
+            "stormsweep.scaling.foretold.Range",
+            "stormsweep.scaling.simulated.Parts",
+            "stormsweep.scaling.measured.Findings",
+            "stormsweep.scaling.laws.Law",
+            "stormsweep.scaling.sides.Side",
+            "stormsweep.scaling.lines.Line",
+            "stormsweep.neighbours.points.Point",
+        ),
+        calls=False,
+    ),
+    Group(
+        "The records of a journal",
+        "What `Study.entries` returns: a line of `journal.jsonl` is an `Entry` with one of them.",
+        _of("stormsweep.records", "Entry", *(one.__name__ for one in get_args(records.Record))),
+        calls=False,
+    ),
+)
+
+
+def python_page(site: bool = False) -> str:
+    """Return the page of the package's public names.
+
+    Parameters
+    ----------
+    site : bool
+        For the documentation as a site, which adds all that the docstrings say.
+    """
+    return _names_page(
+        "In Python",
+        "Everything that most need is a name of the package: `from stormsweep import Study`. "
+        "Nothing heavy is imported before it is used. What a strategy or a watcher of your own "
+        "works with, the columns of frames and the records of a journal are in "
+        "[In Python: plug-ins, frames, records](python-further.md).",
+        PUBLIC,
+        site,
+    )
+
+
+def further_page(site: bool = False) -> str:
+    """Return the page of what lies in modules; see `python_page`."""
+    return _names_page(
+        "In Python: plug-ins, frames, records",
+        "What plug-ins work with and what methods return. It is imported from where it lies: "
+        "`from stormsweep.search.proposals import Proposal`. The names that most need are in "
+        "[In Python](python.md).",
+        FURTHER,
+        site,
+    )
+
+
+def _names_page(title: str, words: str, groups: Iterable[Group], site: bool) -> str:
+    more = (
+        "`help(Study)` and `help(Study.simulate)` say the same."
+        if site
+        else "Signatures, parameters, methods, attributes and errors of each are on this page of "
+        "the site that `make docs` builds (`docs/_build/html`), and `help(Study)` or "
+        "`help(Study.simulate)` says the same: both are the docstrings. This list is written from "
+        "the code (`python docs/generate_reference.py`)."
+    )
+    parts = [f"# {title}", "", *textwrap.wrap(words, 100, **_WHOLE), ""]
+    parts += [*textwrap.wrap(more, 100, **_WHOLE), ""]
+    for group in groups:
+        parts += [f"## {group.title}", "", *([group.words, ""] if group.words else [])]
+        parts += ["| name | what it is |", "| --- | --- |"]
+        parts += [_name_row(name, site) for name in group.names]
+        parts += ["", *(_described(group.names) if site else ())]
     return "\n".join(parts)
+
+
+#: Addresses of links stay on one line.
+_WHOLE: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
+
+
+def _name_row(name: str, site: bool) -> str:
+    first = (inspect.getdoc(named(name)) or "").partition("\n")[0].replace("``", "`")
+    # On the site the whole name stands beneath; a table of whole names is wider than a phone.
+    shown = name.rpartition(".")[2] if site or name.count(".") == 1 else name
+    cell = f"{{py:obj}}`{shown} <{name}>`" if site else f"`{shown}`"
+    return f"| {cell} | {_cell(first)} |"
+
+
+def _described(names: Iterable[str]) -> Iterator[str]:
+    """Yield what has Sphinx put the docstrings of some names on a page."""
+    yield "```{eval-rst}"
+    for name in names:
+        thing = named(name)
+        kind = "class" if isinstance(thing, type) else "function"
+        if kind == "class" and issubclass(thing, BaseException):
+            kind = "exception"
+        yield f".. auto{kind}:: {name}"
+        if kind == "exception":
+            yield "   :show-inheritance:"
+    yield from ("```", "")
+
+
+def named(name: str) -> Any:
+    """Return what a full name stands for."""
+    module, _, last = name.rpartition(".")
+    return getattr(import_module(module), last)
 
 
 def public_names() -> list[str]:
@@ -175,6 +378,7 @@ PAGES = {
     PAGE: page,
     REFERENCE / "commands.md": commands_page,
     REFERENCE / "python.md": python_page,
+    REFERENCE / "python-further.md": further_page,
 }
 
 if __name__ == "__main__":

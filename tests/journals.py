@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +19,14 @@ from typing import Any
 from unittest import mock
 
 from stormsweep import Study
+from stormsweep.config.study import StudyFile
 from stormsweep.records import (
     Entry,
+    PlanCut,
     Record,
     RunFailed,
     RunPlanned,
+    SearchEnded,
     SessionBegun,
     SessionEnded,
     StudyBegun,
@@ -33,6 +36,7 @@ from stormsweep.records import (
     WorkerEvent,
 )
 from stormsweep.results import journal
+from stormsweep.study.remaining import remaining
 
 START = 1_780_000_000.0
 GRID_2019: dict[str, Any] = {
@@ -393,3 +397,70 @@ def with_space(directory: Path, space: dict[str, Any], more: str = "") -> Path:
             for one in entries
         )
     return directory
+
+
+def starve(directory: Path, lost: dict[int, dict[str, float]]) -> Path:
+    """Have tasks of a study have taken so many seconds more in some phases.
+
+    Tasks go by their place in the journal.
+    """
+    path = directory / "journal.jsonl"
+    entries = journal.read(path)
+    done = [n for n, one in enumerate(entries) if isinstance(one.record, TaskDone)]
+    for place, more in lost.items():
+        entry = entries[done[place]]
+        task: Any = entry.record
+        phases = {phase: task.phases[phase] + more.get(phase, 0.0) for phase in task.phases}
+        stopped = task.stopped + sum(more.values())
+        slow = dataclasses.replace(task, phases=phases, stopped=stopped)
+        entries[done[place]] = dataclasses.replace(entry, record=slow)
+    path.unlink()
+    with journal.JournalWriter(path) as out:
+        out.write(entries)
+    return directory
+
+
+def carried_out(file: StudyFile, entries: Sequence[Entry] = (), **changes: Any) -> list[Entry]:
+    """Return the journal of a study after all that is left of it was trained, by one worker.
+
+    What a strategy asks for is trained and scored until it asks for nothing more; `changes` are for
+    `about`. Trained are also runs that nobody asks for any more, if they are planned.
+    """
+    found = remaining(file, entries)
+    search, reached, session = found.search, dict(found.progress.reached), found.progress.session
+    session, now = session + 1, (entries[-1].time + 3600.0) if entries else START
+    folds = file.validation.total
+    known = {"name": file.study.name, "strategy": file.search.strategy, "rounds": 1}
+    known |= {"fold_sizes": [{"epoch_patches": 38_000, "validation": 9_000}] * folds}
+    begun = about(file.search.model_dump(mode="json")["space"], folds, **(known | changes))
+    records: list[Record] = [begun, *([PlanCut(dict(found.dropped))] if found.dropped else [])]
+    for record in records if search is not None else ():
+        search.take(record)
+    asked = found.plan.runs if search is None else tuple(search.runs.values())
+    records += [RunPlanned(r.id, r.hyperparameters, r.fold, [*r.milestones]) for r in asked]
+    records += [SessionBegun(session, "node17", 4000 + session, "local", 1, 1)]
+    records += [WorkerEvent(session, "worker-0", "ready", "node17", 4100 + session)]
+    journal = [*entries, *(Entry(now, record) for record in records)]
+    runs = list(asked) if search is None else search.wanted(reached)
+    now += 6.0
+    while True:
+        for run in runs:
+            planned = RunPlanned(run.id, run.hyperparameters, run.fold, [*run.milestones])
+            for stop in run.milestones:
+                if stop > reached.get(run.id, 0):
+                    done = task(planned, reached.get(run.id, 0), stop, now + 0.05, session=session)
+                    reached[run.id], now = stop, done.stopped + 0.02
+                    journal.append(Entry(now, done))
+                    if search is not None:
+                        search.take(done)
+        proposed, runs = ([], []) if search is None else search.more()
+        if not proposed:
+            break
+        journal += [Entry(now, one) for one in proposed]
+        journal += [
+            Entry(now, RunPlanned(run.id, run.hyperparameters, run.fold, [*run.milestones]))
+            for run in runs
+        ]
+    if search is not None:
+        journal.append(Entry(now, SearchEnded(search.trials)))
+    return [*journal, Entry(now, SessionEnded(session, "done"))]

@@ -31,7 +31,13 @@ from collections.abc import Iterable
 
 
 class StormsweepError(Exception):
-    """Root of every error that Stormsweep raises on purpose."""
+    """Root of every error that Stormsweep raises on purpose.
+
+    Attributes
+    ----------
+    exit_code : int
+        What a command that ends with it exits with.
+    """
 
     exit_code = 1
 
@@ -51,7 +57,19 @@ class StudyFileError(UserError):
 
 
 class DataError(UserError):
-    """Data that is missing, damaged, changed or unfit for the study."""
+    """Data that is missing, damaged, changed or unfit for the study.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong.
+    advice : str
+        What whoever wrote the study may do about it.
+    """
+
+    def __init__(self, what: str = "", advice: str = "") -> None:
+        self.what = what
+        super().__init__(f"{what}; {advice}" if advice else what)
 
 
 class DataAwayError(DataError):
@@ -142,7 +160,17 @@ class SchedulerError(StormsweepError):
 
 
 class SlurmError(SchedulerError):
-    """A command of Slurm failed."""
+    """A command of Slurm failed.
+
+    Attributes
+    ----------
+    command, code, out, err : str, int or None, str, str
+        As one would type it; its exit code, None where it was killed or never started; all that it
+        printed.
+    refused : bool
+        Slurm said no. False: it may have been in trouble, so that the same command may succeed
+        later.
+    """
 
     scheduler = "Slurm"
 
@@ -214,5 +242,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("colour", ["batch_size", "epochs"])
     ''
     """
-    hits = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {hits[0]!r}?)" if hits else ""
+    hit = closest(word, known)
+    return f" (did you mean {hit!r}?)" if hit is not None else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that a misspelt one was probably meant to be; None: none is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)), None)

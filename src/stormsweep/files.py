@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stormsweep.errors import DataError, UserError
+from stormsweep.errors import DataError, UserError, nearest
 
 #: The variable with which users loosen, or tighten, who may read and write what a study leaves.
 UMASK = "STORMSWEEP_UMASK"
@@ -375,3 +375,22 @@ def readable(size: float) -> str:
     units = ("kB", "MB", "GB")
     power = next((power for power in (1, 2) if size < 999.95 * 1000**power), 3)
     return f"{size / 1000**power:,.1f} {units[power - 1]}"
+
+
+def namesake(path: Path) -> str:
+    """Say what was probably meant by a path that is not there, from what lies beside it.
+
+    Of a path whose folder is not there either, the first part that is missing counts.
+
+    Returns
+    -------
+    str
+        As `stormsweep.errors.nearest`; empty where nothing there has a like name.
+    """
+    for part in reversed([path, *path.parents]):
+        if not part.exists():
+            try:
+                return nearest(part.name, (entry.name for entry in part.parent.iterdir()))
+            except OSError:
+                return ""
+    return ""

@@ -15,7 +15,38 @@ from stormsweep.work import Hyperparameters
 
 @dataclass(frozen=True, slots=True)
 class StudyBegun:
-    """First line of a journal: what the study is about."""
+    """First line of a journal: what the study is about.
+
+    Attributes
+    ----------
+    name, seed, version : str, int, str
+        Of the study, and of Stormsweep.
+    strategy, metric : str
+        What proposes configurations, and what ranks them.
+    folds : int
+        Of all rounds together.
+    group_by : str
+        The group that folds keep whole.
+    space : dict
+        Hyperparameters with their values or ranges.
+    model : dict of str to str
+        The builder (``build``) and the SHA-256 of the file it stands in (``sha256``).
+    data : dict
+        Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
+        test_positives, groups (number of), inputs (names), input_shape (not in the first journals
+        of 0.1), target, threshold, units.
+    fold_sizes : list of dict
+        One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
+        validation_positives, groups (number in the validation fold).
+    split : str
+        How the folds are made; empty in journals of the first sessions of 0.1.
+    flaws : list of str
+        What makes the validation other than honest, one line each.
+    rounds : int
+        How often the training part is split.
+    objectives : list of str
+        The scores that the strategy trades off against each other; empty: the metric alone.
+    """
 
     kind: ClassVar[str] = "study"
     name: str
@@ -23,26 +54,15 @@ class StudyBegun:
     version: str
     strategy: str
     metric: str
-    #: Of all rounds together.
     folds: int
     group_by: str
     space: dict[str, Any]
-    #: The builder (``build``) and the SHA-256 of the file it stands in (``sha256``).
     model: dict[str, str]
-    #: Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
-    #: test_positives, groups (number of), inputs (names), input_shape (not in the first journals of
-    #: 0.1), target, threshold, units.
     data: dict[str, Any]
-    #: One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
-    #: validation_positives, groups (number in the validation fold).
     fold_sizes: list[dict[str, Any]]
-    #: How the folds are made; empty in journals of the first sessions of 0.1.
     split: str = ""
-    #: What makes the validation other than honest, one line each.
     flaws: list[str] = field(default_factory=list)
-    #: How often the training part is split.
     rounds: int = 1
-    #: The scores that the strategy trades off against each other; empty: the metric alone.
     objectives: list[str] = field(default_factory=list)
 
     @property
@@ -53,7 +73,15 @@ class StudyBegun:
 
 @dataclass(frozen=True, slots=True)
 class RunPlanned:
-    """A run that the study consists of."""
+    """A run that the study consists of; attributes as of `stormsweep.work.Run`.
+
+    Attributes
+    ----------
+    run : str
+        Its id.
+    hyperparameters, fold, milestones : dict, int, list of int
+        What is trained, on which fold, and at which epochs it is scored.
+    """
 
     kind: ClassVar[str] = "run"
     run: str
@@ -87,8 +115,12 @@ class Proposed:
 class PlanCut:
     """Runs are no longer to be trained to their end: the study changed, and nothing needs them.
 
-    ``runs`` says of each after which milestone it is left, 0 where it never reached one. What is on
-    record of them stays; one that is needed again is planned again.
+    What is on record of them stays; one that is needed again is planned again.
+
+    Attributes
+    ----------
+    runs : dict of str to int
+        Of each after which milestone it is left, 0 where it never reached one.
     """
 
     kind: ClassVar[str] = "cut"
@@ -97,7 +129,13 @@ class PlanCut:
 
 @dataclass(frozen=True, slots=True)
 class SearchEnded:
-    """A strategy that learns from scores has nothing more to propose; `trials` says how many."""
+    """A strategy that learns from scores has nothing more to propose.
+
+    Attributes
+    ----------
+    trials : int
+        How many it proposed.
+    """
 
     kind: ClassVar[str] = "search-end"
     trials: int
@@ -195,9 +233,21 @@ class SessionEnded:
 class WorkerEvent:
     """A worker became ready (``ready``), was lost (``lost``) or went when asked to (``left``).
 
-    ``failure`` says why it was lost: ``killed``, ``out-of-memory``, ``walltime``,
-    ``node-failure``, ``cancelled`` or ``preempted``; empty in the first journals of 0.1.
-    ``processor`` is that of its machine, said where it became ready; not in journals of 0.1.
+    Attributes
+    ----------
+    session : int
+        In which session of the driver.
+    worker, host, pid : str, str, int
+        Its name, machine and process.
+    event : str
+        ``ready``, ``lost`` or ``left``.
+    detail : str
+        What else is known, in words.
+    failure : str
+        Why it was lost: ``killed``, ``out-of-memory``, ``walltime``, ``node-failure``,
+        ``cancelled`` or ``preempted``; empty in the first journals of 0.1.
+    processor : str
+        That of its machine, said where it became ready; not in journals of 0.1.
     """
 
     kind: ClassVar[str] = "worker"
@@ -378,10 +428,16 @@ class RunFailed:
 
     Attributes
     ----------
+    run : str
+        The run's id.
+    from_epoch, to_epoch : int
+        The task that failed.
     failure : str
         ``error``, ``diverged``, ``out-of-memory``, ``killed`` or ``walltime``.
     reason : str
         One line.
+    worker, session : str, int
+        Who had it, and in which session of the driver.
     detail : str
         The traceback, where there is one.
     seconds : float
@@ -403,7 +459,19 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True)
 class TaskRetried:
-    """A task was given out again because its worker was lost; `seconds` as in `RunFailed`."""
+    """A task was given out again because its worker was lost.
+
+    Attributes
+    ----------
+    run, to_epoch : str, int
+        The task.
+    attempt : int
+        Which attempt the next one is; a loss that is nobody's fault does not count.
+    reason : str
+        Why, in one line.
+    worker, session, seconds : str, int, float
+        As of `RunFailed`.
+    """
 
     kind: ClassVar[str] = "retry"
     run: str
@@ -596,7 +664,15 @@ Record = (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the journal: a record and when it was written."""
+    """One line of the journal.
+
+    Attributes
+    ----------
+    time : float
+        When it was written, in seconds since 1970 (UTC).
+    record : Record
+        What happened: one of the classes of `stormsweep.records`.
+    """
 
     time: float
     record: Record

@@ -10,7 +10,9 @@ import pytest
 
 from stormsweep import Study
 from stormsweep.results.journal import read
+from stormsweep.study.next_time import next_time
 from tests.journals import simulate as write_study
+from tests.journals import with_space
 
 from .conftest import called, digits_study, scores, stormsweep
 
@@ -107,6 +109,27 @@ def test_advice_is_the_simulation_of_its_layout_and_can_be_written_down(study: P
     # `submit` and `simulate` take from now on what the file says.
     assert chosen.simulate().machine.nodes == again.machine.nodes
     assert again.cost is not None
+
+
+def test_of_a_finished_study_advice_is_for_another_one_in_the_report_too(tmp_path: Path) -> None:
+    """Losing this: the command that is advised does nothing, since nothing is left."""
+    space = {"batch_size": [128, 512], "learning_rate": [0.001, 0.005], "epochs": [2]}
+    sizes = [{"epoch_patches": 38_000, "validation": 9_000}] * 3
+    for name, stops in (("whole", ()), ("stopped", (30.0,))):
+        directory = tmp_path / name / "taki-2019"
+        write_study(directory, space, fold_sizes=sizes, stops=stops, go_on=False)
+        with_space(directory, space)
+        done = called(tmp_path, "advise", directory)
+        assert done.returncode == 0, done.stderr
+        found = next_time(directory, read(directory / "journal.jsonl"))
+        told = [found.purpose, *(f"  {line}" for line in found.lines)]
+        assert done.stdout.endswith("\n".join(["", *told, ""]))
+        if name == "whole":
+            assert told[0] == "For another study like it:"
+            assert told[1].startswith("  stormsweep run STUDY.toml --site local --workers ")
+        else:
+            assert told[0] == "To go on with what is left:"
+            assert told[1].startswith(f"  stormsweep run {directory} --site local --workers ")
 
 
 def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -24,6 +25,8 @@ def look(_: str) -> dict[str, Any]:
         "threads": os.environ["OMP_NUM_THREADS"],
         "said": os.environ.get("STORMSWEEP_TEST_SAID"),
         "folder": str(Path.cwd()),
+        # What was imported is never looked through again, what comes after it is collected.
+        "collects": (gc.isenabled(), gc.get_freeze_count() > 100_000),
     }
 
 
@@ -56,6 +59,7 @@ def test_workers_begin_with_what_they_need_and_the_words_of_their_driver(
             "threads": "2",
             "said": "after the others were imported",
             "folder": str(tmp_path),
+            "collects": (True, True),
         }
         first = until(WorkerReady)
         pool.submit(first.worker, first.pid, "look", look, "")

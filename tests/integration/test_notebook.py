@@ -37,6 +37,7 @@ STATE = State(
     metric="roc_auc",
     leader=Leader({"batch_size": 64, "name": "<b>"}, 0.9123, 2),
     failures=("run a: diverged & gone",),
+    cases="patches",
 )
 
 

@@ -7,13 +7,19 @@ asked for, work done again that is on record.
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from stormsweep import Study
+from stormsweep.cluster import machine
+from stormsweep.files import sha256
+from stormsweep.models.source import check_source
 from stormsweep.records import Proposed, SearchEnded, StudyBegun
-from stormsweep.results.journal import of_kind, read
+from stormsweep.results.journal import JournalWriter, of_kind, read
+from tests.journals import carried_out
 
 from .conftest import called, digits_study, family, gone, scores, start, stormsweep, tasks, wait_for
 
@@ -78,6 +84,69 @@ def test_a_plan_says_how_many_known_points_are_of_the_space(tmp_path: Path) -> N
         study = digits_study(tmp_path, strategy, search=search, search__space=RANGES)
         said = called(tmp_path, "plan", study).stdout
         assert f"known points               3   {inside} of them in the space" in said
+
+
+def test_a_plan_says_why_no_known_point_is_of_the_space(tmp_path: Path) -> None:
+    """Losing this: a search begins cold, and nobody knows what to do about it."""
+    said = {}
+    for name, point in (
+        ("renamed", {"batch": 32, "lr": 0.01}),
+        ("outside", {"batch_size": 512, "learning_rate": 0.01}),
+    ):
+        line = json.dumps({"hyperparameters": point, "epochs": 2}) + "\n"
+        (tmp_path / f"{name}.jsonl").write_text(2 * line)
+        search = f'strategy = "asha"\nknown = "{name}.jsonl"'
+        study = digits_study(tmp_path, name, search=search, search__space=RANGES)
+        said[name] = called(tmp_path, "plan", study).stdout
+        assert "known points               2   0 of them in the space" in said[name]
+    assert (
+        "batch_size is missing in all of them, learning_rate is missing in all of them; batch, lr "
+        "are no hyperparameters of this study (import them anew: stormsweep import SOURCE --rename "
+        "batch=batch_size --rename lr=learning_rate)"
+    ) in said["renamed"]
+    assert "batch_size: 512 in all of them; the space has " in said["outside"]
+    done = called(
+        *(tmp_path, "import", "renamed.jsonl", "--rename", "batch=batch_size"),
+        *("--rename", "lr=learning_rate", "-o", "ours.jsonl"),
+    )
+    assert done.returncode == 0, done.stderr
+    study = tmp_path / "renamed.toml"
+    study.write_text(study.read_text().replace("renamed.jsonl", "ours.jsonl"))
+    assert "2 of them in the space" in called(tmp_path, "plan", study).stdout
+
+
+@pytest.mark.parametrize("strategy", ["asha", "grid"])
+def test_a_plan_of_a_study_that_grew_says_how_long_the_rest_takes(
+    tmp_path: Path, strategy: str
+) -> None:
+    """Losing this: "nothing is left to train", where `run` then trains for hours."""
+    source = check_source("stormsweep.models:storm_cnn", ["batch_size", "learning_rate", "epochs"])
+    assert source is not None
+    text = (
+        '[study]\nname = "grown"\n[data]\nsource = "twin"\n'
+        f'[search]\nstrategy = "{strategy}"\n[search.space]\nbatch_size = [16, 32, 64]\n'
+        "learning_rate = [0.003, 0.01, 0.03]\nepochs = [1, 3, 9]\n"
+        "[site]\nworkers = 1\nthreads_per_worker = 1\n"
+    )
+    file, directory = tmp_path / "mine.toml", tmp_path / "runs" / "grown"
+    directory.mkdir(parents=True)
+    for path in (file, directory / "study.toml"):
+        path.write_text(text)
+    model = {"build": "stormsweep.models:storm_cnn", "sha256": sha256(source)}
+    with JournalWriter(directory / "journal.jsonl") as out:
+        out.write(carried_out(Study.from_toml(file).file, model=model))
+    told = {"session": 1, "processor": machine.processor(), "precision": "float32", "packing": True}
+    (directory / "environment.json").write_text(json.dumps(told))
+    done = called(tmp_path, "plan", file)
+    assert "\ntime: nothing is left to train\n" in done.stdout, (done.stdout, done.stderr)
+    file.write_text(text.replace("[1, 3, 9]", "[1, 3, 9, 18]"))
+    done = called(tmp_path, "plan", file)
+    assert re.search(
+        r"\ntime: \S+ (s|min|h) .*, from \d+ runs of runs/grown on this machine\n", done.stdout
+    ), (
+        done.stdout,
+        done.stderr,
+    )
 
 
 @pytest.mark.slow

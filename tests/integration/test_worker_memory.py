@@ -23,12 +23,12 @@ inputs = generator.standard_normal((3000, 32, 32, 3), dtype=np.float32)
 labels = (generator.random(3000) < 0.3).astype(np.uint8)
 folds = [np.delete(np.arange(3000), slice(1000 * k, 1000 * k + 1000)) for k in range(3)]
 engine, peaks = KerasEngine(), []
-batch_sizes = [32 + 32 * number for number in range(PROGRAMS_KEPT + 2)]
+widths = [4 + 2 * number for number in range(PROGRAMS_KEPT + 2)]
 for number in range(200):
     fold = number % 3
     # In turn, so that nearly every run drops the program of another.
-    batch_size = batch_sizes[number % len(batch_sizes)]
-    run = {"batch_size": batch_size, "learning_rate": 1e-3 + number * 1e-5}
+    filters = [widths[number % len(widths)], 16, 32]
+    run = {"batch_size": 128, "filters": filters, "learning_rate": 1e-3 + number * 1e-5}
     held = np.arange(1000 * fold, 1000 * fold + 1000)
     data = FoldData(inputs, labels, folds[fold], held, None, 0.3)
     trajectory = engine.start(storm_cnn, run, 1, fold, data)

@@ -47,6 +47,38 @@ def refused(
 
 def test_a_missing_study_file(tmp_path: Path) -> None:
     assert "none.toml: there is no such file" in refused(tmp_path, "run", "none.toml")
+    (tmp_path / "hail.toml").touch()
+    said = "hial.toml: there is no such file (did you mean 'hail.toml'?)"
+    assert said in refused(tmp_path, "run", "hial.toml")
+    assert "hail: there is no such study (did you mean 'hail.toml'?)" in refused(
+        tmp_path, "run", "hail"
+    )
+
+
+def test_a_study_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("hail-tpe", "hail-asha"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "study.toml").touch()
+    (tmp_path / "runs" / "compare-hail").mkdir()
+    there = "there are runs/hail-asha, runs/hail-tpe"
+    near = "(did you mean 'runs/hail-tpe'?)"
+    for verb in ("status", "results", "report", "run"):
+        said = refused(tmp_path, verb, "runs/hail-tpex")
+        assert said.endswith(f"runs/hail-tpex: there is no such study {near}; {there}")
+    assert refused(tmp_path, "status", "runs/nope").endswith(
+        f"runs/nope: there is no such study; {there}"
+    )
+    # Without its folder, as it is called.
+    assert refused(tmp_path, "status", "hail-tpe").endswith(
+        f"hail-tpe: there is no such study {near}; {there}"
+    )
+    for number in range(9):
+        (tmp_path / "runs" / f"x{number}").mkdir()
+        (tmp_path / "runs" / f"x{number}" / "journal.jsonl").touch()
+    assert refused(tmp_path, "status", "runs/nope").endswith("and 3 more")
+    assert "runs/hail-tpex: there is no such study (did" in refused(
+        tmp_path, "compare", "runs/x1", "runs/hail-tpex"
+    )
 
 
 def test_bad_toml(tmp_path: Path) -> None:
@@ -188,13 +220,92 @@ def test_what_only_the_data_tell_is_said_before_anything_is_trained(tmp_path: Pa
     assert not (tmp_path / "runs" / "digits" / "audit").exists()
 
 
+def storms(folder: Path, events: int = 12) -> str:
+    """Write a table of 36 storms of 12 days; return what `[data]` says of it."""
+    rows = [f"{case / 7},{90 if case % 36 < events else 10},d{case // 3:02}" for case in range(36)]
+    (folder / "hail.csv").write_text("\n".join(["cape,hail,day", *rows]) + "\n")
+    return (
+        f'source = "csv"\npath = "hail.csv"\ninputs = ["cape"]\ntarget = "hail"\nthreshold = 25\n'
+        f'groups = {{day = "day"}}\ncache = "{folder}/data"'
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "validation", "said"),
+    [
+        ({}, "folds = 60", "validation.folds: given 60; the groups of the training part allow at"),
+        ({"threshold = 25": "threshold = 250"}, "", "validation.folds: the training side of fold"),
+        (
+            {"cache": "test_fraction = 0.2\ncache"},
+            'group_by = "run_date"',
+            "validation.group_by: is 'run_date', the default; must be one that the data have: day",
+        ),
+        (
+            {"hail.csv": "hial.csv"},
+            "",
+            "or folder {here}/hial.csv (did you mean 'hail.csv'?)",
+        ),
+        ({'"hail"': '"hial"'}, "", "'hial' is no column of {here}/hail.csv (did you mean 'hail'?)"),
+        (
+            {'source = "csv"': 'source = "npz"', "hail.csv": "digit.npz"},
+            "",
+            "data.path: there is no file {here}/digit.npz (did you mean 'digits.npz'?)",
+        ),
+    ],
+)
+def test_a_plan_refuses_data_as_run_does_before_they_are_prepared(
+    tmp_path: Path, data: dict[str, str], validation: str, said: str
+) -> None:
+    """Losing this: "the data are not prepared yet", for ever, of a slip that `run` names."""
+    table = storms(tmp_path)
+    if "npz" in str(data):
+        table = table.replace('inputs = ["cape"]\n', "")
+    for old, new in data.items():
+        assert old in table
+        table = table.replace(old, new)
+    validation = validation if "group_by" in validation else f'{validation}\ngroup_by = "day"'
+    study = digits_study(tmp_path, data=table, validation=validation)
+    told = refused(tmp_path, "plan", study)
+    assert said.format(here=tmp_path) in told
+    assert not (tmp_path / "data").exists(), "it prepared them"
+    assert refused(tmp_path, "run", study) == told
+
+
+def test_a_plan_misses_a_function_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise RuntimeError('it was imported')\n")
+    study = digits_study(tmp_path, data='source = "mnie.py:load"')
+    told = refused(tmp_path, "plan", study)
+    assert f"there is no file {tmp_path}/mnie.py (did you mean 'mine.py'?)" in told
+    study.write_text(study.read_text().replace("mnie.py", "mine.py"))
+    assert called(tmp_path, "plan", study).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (
+            'source = "ncar-storms"\npath = "storms"',
+            "data.path: {here}/storms: no such folder of storm files; fetch them with: "
+            "stormsweep data fetch {here}/storms",
+        ),
+        ('source = "twin"\npath = "twin"', "the data are not prepared yet"),
+    ],
+)
+def test_a_plan_needs_no_data_that_can_be_fetched_or_made(
+    tmp_path: Path, data: str, said: str
+) -> None:
+    study = digits_study(tmp_path, data=f'{data}\ncache = "{tmp_path}/data"')
+    done = called(tmp_path, "plan", study)
+    assert done.returncode == 0, done.stderr
+    assert f"time: cannot be foretold: {said.format(here=tmp_path)}" in done.stdout
+    study.write_text(study.read_text().replace("folds = 2", 'folds = 2\ngroup_by = "day"'))
+    assert "must be one that the data have: run_date, track" in refused(tmp_path, "plan", study)
+
+
 def test_an_unknown_group(tmp_path: Path) -> None:
     study = digits_study(tmp_path, validation='folds = 2\ngroup_by = "run_date"')
     message = refused(tmp_path, "run", study)
-    assert (
-        "validation.group_by: is 'run_date', the default; must be one that the data have: none"
-        in message
-    )
+    assert "validation.group_by: is 'run_date'; must be one that the data have: none" in message
 
 
 def test_an_edited_study_file_no_longer_fits_the_journal(digits: Path, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from scipy import stats
 from stormsweep import compare, write_comparison
 from stormsweep.errors import JournalError, UserError
 from stormsweep.records import Entry, SessionBegun, TaskDone
+from stormsweep.report.compare_times import time_picture
+from stormsweep.report.compare_words import answer
 from stormsweep.results import frames, journal
 from stormsweep.results.contenders import holm
 from stormsweep.results.summary import differences as against_the_best
@@ -113,6 +115,16 @@ def test_other_amounts_of_data_or_other_models_are_no_speedup(tmp_path: Path, ru
     assert found.speedups["speedup"].isna().all()
     assert (found.speedups["rate_ratio"].round(6) == 2).all()
     assert found.speedups["remark"].str.contains("2 times as many cases an epoch").all()
+    # What the cases are called depends on the data.
+    assert "by the patches that the" in answer(found)[0]
+    assert time_picture(found).figure.axes[0].get_ylabel().endswith(" per million patches")  # type: ignore[union-attr]
+    table = dataclasses.replace(base, cases="cases")
+    of_table = together([table, *found.sides[1:]])
+    assert "by the cases that the" in answer(of_table)[0]
+    picture = time_picture(of_table)
+    assert picture is not None
+    assert picture.figure.axes[0].get_ylabel().endswith(" per million cases")
+    assert "set against the cases that their fits ask for" in picture.caption
     bigger = [
         Entry(one.time, dataclasses.replace(one.record, parameters=99))
         if isinstance(one.record, TaskDone)
@@ -300,6 +312,20 @@ def test_the_corrected_interval_claims_less_than_the_plain_one_and_holds_what_it
         plain_hits += plain.low <= 1.0 <= plain.high
     assert hits / 2000 == pytest.approx(0.95, abs=0.015)
     assert plain_hits / 2000 < 0.9
+
+
+def test_of_strangers_it_is_said_what_would_make_them_comparable(
+    runs: Path, tmp_path: Path
+) -> None:
+    space = SMALL | {"learning_rate": [0.002, 0.02]}
+    journals.simulate(tmp_path / "rates", space, name="rates")
+    *_, nothing, way = answer(compare(runs / "slow", tmp_path / "rates"))
+    assert nothing.startswith("rates and slow have no configuration in common")
+    assert way.startswith("Scores can be compared of configurations that both scored on all folds")
+    assert "with the same data, [validation] and seed, fold by fold." in way
+    assert not any("can be compared" in text for text in answer(compare(PAPER)))
+    with pytest.raises(UserError, match=r"slow has .*; scores can be compared of configurations"):
+        compare(runs / "slow", runs / "other")
 
 
 def test_the_same_scores_are_no_difference(runs: Path, tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from stormsweep.data.npz import input_array
 from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable
 from stormsweep.data.probabilities import PLACES, ProbabilityWriter
 from stormsweep.data.scaling import scale, unscale
-from stormsweep.data.tables import input_array, input_blocks
+from stormsweep.data.tables import input_blocks
 from stormsweep.errors import DataError
 
 

@@ -16,9 +16,10 @@ from sklearn.metrics import roc_auc_score
 from stormsweep.config.study import DataTable
 from stormsweep.data.folds import folds
 from stormsweep.data.functions import prepare_function
+from stormsweep.data.npz import prepare_npz
 from stormsweep.data.prepared import sources_changed
 from stormsweep.data.source import destination, request
-from stormsweep.data.tables import input_blocks, prepare_csv, prepare_npz
+from stormsweep.data.tables import input_blocks, prepare_csv
 from stormsweep.errors import DataError
 
 HAIL = Path(__file__).parents[3] / "shared" / "data" / "hagelslag-ssef-2015"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stormsweep.cli.run import _layout_and_time
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
 from stormsweep.records import Entry, SessionBegun, TaskDone
@@ -25,8 +26,10 @@ from stormsweep.study.forecast import (
     foretell,
     pace_of,
 )
+from stormsweep.study.layout import Layout
+from stormsweep.study.outline import Outline
 from stormsweep.work import Run
-from tests.journals import GRID_2019, with_pauses
+from tests.journals import GRID_2019, starve, with_pauses
 from tests.journals import simulate as write_study
 
 SPACE = {**GRID_2019, "batch_size": [128, 512, 2048], "epochs": [2, 4]}
@@ -68,6 +71,24 @@ def test_the_rest_of_a_stopped_study_takes_about_as_long_as_it_then_took(tmp_pat
     four = asked(again, workers=4)
     assert four.seconds is not None
     assert four.seconds[1] < 0.7 * high
+
+
+def test_a_task_that_was_starved_is_told_of_and_makes_no_days_of_minutes(tmp_path: Path) -> None:
+    """Losing this: "1 min 21 s to 39 h 22 min" of a study of minutes, with no word why."""
+    whole, again = study(tmp_path / "whole"), study(tmp_path / "again", stops=(1.0,), go_on=False)
+    plain = asked(again)
+    lost = {"open": 91.0, "build": 281.0, "compile": 220.0}
+    starve(whole, {1: lost})
+    found = asked(again)
+    assert plain.seconds is not None
+    assert found.seconds is not None
+    assert plain.note == ""
+    assert found.note.startswith("1 of 54 tasks took ")
+    assert found.seconds[0] == pytest.approx(plain.seconds[0], rel=0.1)
+    assert found.seconds[1] < plain.seconds[1] + 2 * sum(lost.values())
+    layout = Layout(2, 1)
+    *_, last = _layout_and_time(Outline(Plan((), 3, ()), layout, layout, found), "elsewhere")
+    assert last == f"Note: {found.note}."
 
 
 @pytest.mark.parametrize("site", [{"threads_per_worker": 2}, {}])

@@ -20,10 +20,12 @@ from stormsweep.records import (
     Entry,
     RunFailed,
     SessionBegun,
+    StudyBegun,
     TaskDone,
     TaskPaused,
     WorkerEvent,
 )
+from stormsweep.report.answer import costs
 from stormsweep.report.material import Material
 from stormsweep.report.tables import configuration_rows
 from stormsweep.report.timeline import timeline_picture
@@ -431,6 +433,19 @@ def test_a_pause_in_which_nothing_was_trained_is_no_speed(whole: list[Entry]) ->
     table = frames.tasks(paused)
     assert table["patches_per_second"].isna().tolist() == table["paused"].tolist()
     assert train_time_picture(Material(paused)) is not None
+
+
+@pytest.mark.parametrize(("source", "word"), [("ncar-storms", "patches"), ("csv", "cases")])
+def test_only_storms_are_called_patches(whole: list[Entry], source: str, word: str) -> None:
+    first = whole[0].record
+    assert isinstance(first, StudyBegun)
+    of_source = dataclasses.replace(first, data=first.data | {"source": source})
+    material = Material([Entry(whole[0].time, of_source), *whole[1:]])
+    assert dict(row[:2] for row in costs(material))["Speed"].endswith(f" {word}/s")
+    picture = train_time_picture(material)
+    assert picture is not None
+    assert f"below, {word} trained per second by one worker" in picture.caption
+    assert picture.figure.axes[1].get_ylabel() == f"{word.capitalize()} per second"
 
 
 @pytest.mark.parametrize("ahead", [-300.0, 300.0])

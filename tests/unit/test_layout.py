@@ -254,21 +254,21 @@ def test_the_fastest_is_chosen_and_fewer_threads_where_it_is_close() -> None:
         sizes = ((4, 1), (2, 2), (1, 4))
         return [Tried(Layout(*size), rate, memory) for size, rate in zip(sizes, rates, strict=True)]
 
-    won = choose(tried(21_000, 16_400, 9_000), 60.0)
+    won = choose(tried(21_000, 16_400, 9_000), 60.0, "patches")
     assert won is not None
     assert (won.workers, won.threads) == (4, 1)
     assert won.why == "21,000 patches/s against 16,400 of 2 x 2, 9,000 of 1 x 4"
-    close = choose(tried(9_700, 10_000, 9_900), 60.0)
+    close = choose(tried(9_700, 10_000, 9_900), 60.0, "cases")
     assert close is not None
     assert close.threads == 1
-    better = choose(tried(9_000, 10_000, 9_900), 60.0)
+    better = choose(tried(9_000, 10_000, 9_900), 60.0, "cases")
     assert better is not None
     assert better.threads == 2
-    small = choose(tried(21_000, 16_400, 9_000), 2.0)
+    small = choose(tried(21_000, 16_400, 9_000), 2.0, "cases")
     assert small is not None
     assert small.workers == 2
     assert "4 x 1 (too much memory)" in small.why
-    assert choose([Tried(Layout(4, 1), 0.0, failure="no")], 60.0) is None
+    assert choose([Tried(Layout(4, 1), 0.0, failure="no")], 60.0, "cases") is None
 
 
 def test_a_study_keeps_its_threads_and_is_not_tried_again() -> None:
@@ -339,6 +339,7 @@ def trial(rates: dict[int, float | str], patches: int) -> tuple[Any, list[Layout
             lambda layout, _run, _pool: cast(Any, FakeCrew(layout, rates[layout.threads])),
             lambda _what, _share: None,
             open_,
+            "cases",
         )
         assert len(hired) - len(gone) == 1, "workers of other layouts are left"
         return found, hired, list(gone)

@@ -69,6 +69,22 @@ def test_plan_reads_the_journal_and_has_a_strategy_learn_from_it_once(
     assert len(read) == lines + first + 1
 
 
+def test_a_range_of_whole_numbers_is_told_in_whole_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losing this: a user checks for a mistake of kinds that is none."""
+    path = tmp_path / "a.toml"
+    path.write_text(
+        f'[study]\nname = "a"\n[data]\ncache = "{tmp_path}"\n[search]\nstrategy = "random"\n'
+        "[search.space]\nwidth = {low = 4, high = 32, integer = true}\n"
+        "learning_rate = {low = 0.001, high = 1, log = true}\n"
+    )
+    plan(path, tmp_path)
+    told = capsys.readouterr().out
+    assert "width: whole numbers 4 to 32\n" in told
+    assert "learning_rate: 0.001 to 1.0, log\n" in told
+
+
 @pytest.mark.parametrize(
     ("validation", "said"),
     [
@@ -83,7 +99,7 @@ def test_plan_reads_the_journal_and_has_a_strategy_learn_from_it_once(
         ),
     ],
 )
-def test_plan_refuses_folds_that_the_prepared_data_do_not_allow(
+def test_plan_refuses_folds_that_the_data_do_not_allow(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], validation: str, said: str
 ) -> None:
     cases = np.arange(60)
@@ -98,9 +114,30 @@ def test_plan_refuses_folds_that_the_prepared_data_do_not_allow(
         f'[study]\nname = "a"\n[data]\nsource = "npz"\npath = "{tmp_path / "cases.npz"}"\n'
         f'cache = "{tmp_path / "data"}"\ngroups = {{day = "day"}}\n[validation]\n{validation}\n'
     )
-    plan(file, tmp_path / "runs")
-    assert "the data are not prepared yet" in capsys.readouterr().out, "else it prepares them"
-    Study.from_toml(file).prepare()
-    with pytest.raises(DataError, match=re.escape(said)):
-        plan(file, tmp_path / "runs")
-    assert capsys.readouterr().out == ""
+    # Before they are prepared as well: the file is small.
+    for _ in range(2):
+        with pytest.raises(DataError, match=re.escape(said)):
+            plan(file, tmp_path / "runs")
+        assert capsys.readouterr().out == ""
+        Study.from_toml(file).prepare()
+
+
+def test_what_is_large_is_not_read_for_a_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losing this: minutes to plan with a table of gigabytes."""
+    (tmp_path / "t.csv").write_text("x,y\n" + "1,0\n" * 9)
+    np.savez(tmp_path / "t.npz", inputs=np.zeros((9, 2), np.float32), labels=np.zeros(9))
+    for source, more in (("csv", 'inputs = ["x"]\ntarget = "y"\n'), ("npz", "")):
+        file = tmp_path / f"{source}.toml"
+        file.write_text(
+            f'[study]\nname = "{source}"\n[data]\nsource = "{source}"\n'
+            f'path = "{tmp_path}/t.{source}"\n{more}cache = "{tmp_path}/data"\n'
+        )
+        with pytest.raises(DataError, match="the rarer class of the training part has 0 of 9"):
+            plan(file, tmp_path / "runs")
+        with monkeypatch.context() as patch:
+            patch.setattr("stormsweep.data.tables.QUICK", 20)
+            patch.setattr("stormsweep.data.npz.QUICK", 20)
+            plan(file, tmp_path / "runs")
+        assert "the data are not prepared yet" in capsys.readouterr().out

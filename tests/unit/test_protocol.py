@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError
+from stormsweep.study.problem import prepare
 from stormsweep.study.protocol import (
     check_metric,
     flaws,
     fold_rows,
+    folds_of,
     protocol_of,
     whole_rows,
     why_no_skill,
@@ -210,18 +212,28 @@ def test_a_study_that_says_nothing_gets_the_honest_protocol():
 
 
 @pytest.mark.parametrize(
-    ("group_by", "words"),
+    ("given", "words"),
     [
-        ("run_date", r"is 'run_date', the default; must be one that the data have: day, none"),
-        ("dai", r"given 'dai' \(did you mean 'day'\?\); must be one"),
+        ({}, r"is 'run_date', the default; must be one that the data have: day, none"),
+        ({"group_by": "run_date"}, r"is 'run_date'; must be one that the data have: day, none"),
+        ({"group_by": "dai"}, r"is 'dai' \(did you mean 'day'\?\); must be one"),
     ],
 )
-def test_a_group_that_nobody_asked_for_is_said_to_be_the_default(group_by, words):
+def test_a_group_that_nobody_asked_for_is_said_to_be_the_default(given, words, tmp_path):
     # Else a user whose groups are called otherwise looks for a key that is not in the file.
     data = part([0, 1] * 6, range(12))
     data = replace(data, groups={"day": data.groups["run_date"]})
     with pytest.raises(DataError, match=words):
-        fold_rows(data, protocol(group_by=group_by))
+        folds_of(data, study(data={"source": "mine.py:load"}, validation=given))
+    # A test part of whole groups is drawn before there are folds.
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\n\n\ndef load():\n"
+        "    x = np.arange(12.0)\n"
+        '    return {"inputs": x[:, None], "target": x % 2, "groups": {"day": x.astype(int)}}\n'
+    )
+    drawn = {"source": f"{tmp_path}/mine.py:load", "test_fraction": 0.3, "cache": tmp_path}
+    with pytest.raises(DataError, match=words):
+        prepare(study(data=drawn, validation=given))
 
 
 @pytest.mark.parametrize(

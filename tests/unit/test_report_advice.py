@@ -238,6 +238,16 @@ def test_whose_machine_it_is_is_said_where_the_study_ran_on_another(
     assert "It ran on node17" not in told(section_of(directory))
 
 
+def test_a_task_that_other_work_starved_is_told_of(tmp_path: Path) -> None:
+    """Losing this: a reader sees times of hours and cannot know that one task was to blame."""
+    directory = journals.starve(study_in(tmp_path), {1: {"build": 300.0, "compile": 200.0}})
+    assert re.search(
+        r"^1 of 12 tasks took .* of it lost building and compiling, where ",
+        told(section_of(directory)),
+        re.MULTILINE,
+    )
+
+
 def test_one_layout_alone_makes_no_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machines.this_machine, "cores", lambda: 1)
     part = section_of(study_in(tmp_path))

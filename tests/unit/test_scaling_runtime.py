@@ -78,6 +78,7 @@ def table(
                     "kind": "A",
                     "session": 1,
                     "worker": f"worker-{worker}",
+                    "started": float(len(rows)),
                     "epochs": 1,
                     "patches": n,
                     "updates": updates,
@@ -334,10 +335,10 @@ def test_the_scatter_is_that_of_tasks_and_of_workers() -> None:
     one = table(8, noise=0.06, between=0.1, seed=3, repeats=30)
     found = runtime.fit(one)
     # Phases scatter by themselves here, so that their sum scatters a little less than each.
-    assert 0.04 < found.scatter < 0.065
-    assert 0.05 < found.scatter_workers < 0.17
+    assert 0.04 < found.scatter.tasks < 0.065
+    assert 0.05 < found.scatter.workers < 0.17
     same = runtime.fit(table(8, noise=0.06, seed=3, repeats=30))
-    assert same.scatter_workers < 0.02
+    assert same.scatter.workers < 0.02
 
 
 def test_arrays_and_numbers_go_in_and_come_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,34 @@ SPACE = "[search.space]\n"
         (
             'strategy = "asha"\n' + SPACE + "epochs = {low = 1, high = 9, integer = true}",
             "search.space.epochs: given a range; asha needs a list",
+        ),
+        (
+            'strategy = "asha"\n' + SPACE + "epochs = [9]",
+            "search.space.epochs: given [9], where no trial can be dropped; asha needs two or more",
+        ),
+        (
+            'strategy = "hyperband"\nfirst_folds = 3\n' + SPACE + "epochs = [9]",
+            "hyperband needs two or more, such as [1, 3, 9], or search.first_folds below 3",
+        ),
+        (
+            SPACE + 'width = [8, "16", 32]',
+            "search.space.width: given '16' beside numbers; must be a number without quotes",
+        ),
+        (
+            SPACE + 'x = {values = ["1e-3", 0.1], when = {y = [1]}}\ny = [1]',
+            "search.space.x.values: given '1e-3' beside numbers; must be a number without quotes",
+        ),
+        (
+            SPACE + 'norm = [true, "false"]',
+            "search.space.norm: given 'false' beside true or false; must be without quotes",
+        ),
+        (
+            SPACE + "norm = [true, 2, 3]",
+            "search.space.norm: given True beside numbers; must be all numbers, or all true and",
+        ),
+        (
+            SPACE + "norm = [true, false, 1]",
+            "search.space.norm: given 1 beside true and false; must be all numbers, or all true",
         ),
         (
             'strategy = "asha"\nconstraints = ["epochs * x < 9"]\n'
@@ -196,6 +225,35 @@ def test_a_study_of_before_still_loads(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("trials = 20", "trials = 40"), encoding="utf-8")
     (tmp_path / "journal.jsonl").touch()
     assert load_study(path).search.trials == 20
+
+
+def test_the_results_of_what_is_hardly_meant_can_still_be_read(tmp_path: Path) -> None:
+    """Losing this: a new version keeps a user from scores of a study that an old one ran."""
+    path = tmp_path / "study.toml"
+    text = BASE + 'strategy = "asha"\n' + SPACE + 'epochs = [9]\nx = [8, "16", true]'
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(StudyFileError, match="given '16' beside numbers"):
+        load_study(path)
+    (tmp_path / "journal.jsonl").touch()
+    assert load_study(path).search.space == {"epochs": [9], "x": [8, "16", True]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    ["[1, 0.5]", '["none", 0.5]', '["auto", true]', '["8", "16"]', "[[8], [8, 16]]", "[3, [3, 5]]"],
+)
+def test_kinds_that_may_be_meant_together_stand_together(tmp_path: Path, values: str) -> None:
+    """Losing this: a choice of a number or none, which TOML has no other word for."""
+    path = tmp_path / "study.toml"
+    path.write_text(BASE + SPACE + f"x = {values}", encoding="utf-8")
+    assert load_study(path).search.space == tomllib.loads(f"x = {values}")
+
+
+def test_one_milestone_is_enough_where_folds_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    text = BASE + 'strategy = "asha"\nfirst_folds = 1\n' + SPACE + "epochs = [9]"
+    path.write_text(text, encoding="utf-8")
+    assert load_study(path).search.first_folds == 1
 
 
 def space(constraints: list[str] | None = None, **values: Any) -> Space:

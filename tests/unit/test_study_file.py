@@ -51,6 +51,16 @@ def write(folder: Path, text: str) -> Path:
         (BASE + "[search.space]\nepochs = [5, 5]", "search.space.epochs: given 5 twice"),
         (BASE + "[search.space]\nrate = [nan]", "given nan in the list; must be a finite number"),
         (BASE + "[search.space]\nrate = {low = 1, high = 2, lo = 3}", "(did you mean 'low'?)"),
+        (
+            # The name of a type of Python's, too.
+            BASE + "[search.space]\ndepth = {low = 1, high = 2, int = true}",
+            "unknown key 'search.space.depth.int' (did you mean 'integer'?); [search.space.depth] "
+            "takes low, high, log, integer, when",
+        ),
+        (
+            BASE + "[search.space]\nlist = {low = 1, high = 2, lo = 3}",
+            "unknown key 'search.space.list.lo' (did you mean 'low'?); [search.space.list] takes",
+        ),
         (BASE + "[search.space]\nrate = {low = 1, high = 2}", "a grid needs a list of values"),
         (
             BASE + '[search]\nstrategy = "random"\n[search.space]\nrate = {low = 2, high = 1}',
@@ -125,7 +135,8 @@ def test_a_study_written_out_reads_back_as_it_was(tmp_path: Path) -> None:
         tmp_path,
         BASE + '[data]\nsource = "csv"\npath = "tables"\ngroups = {run_date = "file:(\\\\d{8})"}\n'
         '[model]\nbuild = "mine.py:net"\nparameters = {filters = [8, 16]}\n'
-        '[search]\nstrategy = "random"\n[search.space]\nkind = ["a", true, 3, [1, 2]]\n'
+        '[search]\nstrategy = "random"\n[search.space]\nkind = ["a", 3, 0.5, [1, 2]]\n'
+        'norm = ["a", true, false]\n'
         "rate = {low = 1e-4, high = 1, log = true}\n",
     )
     study = load_study(path)
@@ -209,7 +220,7 @@ def test_the_users_own_sites_count_after_the_projects(
 def test_the_reference_pages_say_what_the_code_does() -> None:
     """Losing this: keys, commands and names that are described and not there, or the reverse."""
     pages = runpy.run_path(os.fspath(ROOT / "docs" / "generate_reference.py"))["PAGES"]
-    assert len(pages) == 3
+    assert len(pages) == 4
     for path, page in pages.items():
         written = path.read_text(encoding="utf-8")
         assert written == page(), f"{path.name}: run python docs/generate_reference.py"

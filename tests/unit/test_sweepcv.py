@@ -932,6 +932,10 @@ def test_callbacks_are_told_what_grid_search_tells_them():
     assert len(heard[0]) > 10
 
 
-def test_no_workers_at_all_is_a_mistake():
-    with pytest.raises(ValueError, match="n_jobs == 0"):
+def test_no_workers_at_all_is_a_mistake(tmp_path):
+    said = "^n_jobs: given 0; must be None, a number of workers from 1, or -1"
+    with pytest.raises(ValueError, match=said):
         SweepSearchCV(SVC(), {"C": [1.0]}, n_jobs=0).fit(*IRIS)
+    # Of a site it would have meant all that there are.
+    with pytest.raises(ValueError, match=said):
+        SweepSearchCV(SVC(), {"C": [1.0]}, n_jobs=0, site="taki", directory=tmp_path).fit(*IRIS)

@@ -204,6 +204,27 @@ def test_runs_may_take_turns_on_one_program(engine):
         assert np.array_equal(trajectory.predict(DATA.validation), prediction)
 
 
+def test_runs_of_any_batch_size_share_a_program(engine):
+    # Else a worker compiles anew for every batch size of a grid.
+    for size in (32, 8, 64):
+        reused, predicted = trained(engine, [2], {**PLAIN, "batch_size": size})
+        alone, expected = trained(KerasEngine(), [2], {**PLAIN, "batch_size": size})
+        assert np.array_equal(predicted, expected)
+        for name, value in alone.state().items():
+            assert np.array_equal(reused.state()[name], value)
+    assert len(engine._programs) == 1
+
+
+def sized(batch_size, learning_rate):
+    return storm_dnn((4,), width=batch_size, learning_rate=learning_rate)
+
+
+def test_a_model_that_follows_its_batch_size_is_another_program(engine):
+    for size in (4, 8):
+        trained(engine, [1], {"batch_size": size, "learning_rate": 0.01}, sized, ROWS)
+    assert len(engine._programs) == 2
+
+
 def test_other_settings_are_another_program(engine):
     # Momentum is a constant of the graph: sharing it would train with the wrong one.
     for momentum in (0.0, 0.9):
@@ -232,6 +253,64 @@ def test_models_that_differ_in_a_closure_only_do_not_share_a_program(engine):
         _, (reused,) = trained(engine, [2], {"slope": slope}, with_closure, ROWS)
         _, (alone,) = trained(KerasEngine(), [2], {"slope": slope}, with_closure, ROWS)
         assert np.array_equal(reused, alone)
+
+
+def count_clearings(monkeypatch):
+    """Count how often TensorFlow's kernels are thrown away, as if no state had been seen yet."""
+    from tensorflow.python.eager import context
+
+    from stormsweep.training import kernels
+
+    clearings = []
+    clear = context.pywrap_tfe.TFE_ContextClearCaches
+
+    def cleared(handle):
+        clearings.append(1)
+        clear(handle)
+
+    monkeypatch.setattr(kernels, "_stateful", False)
+    monkeypatch.setattr(context.pywrap_tfe, "TFE_ContextClearCaches", cleared)
+    return clearings
+
+
+def test_a_new_run_leaves_a_compiled_program_ready(engine, monkeypatch):
+    # Else every run optimizes its graph anew, a twentieth of the time of short ones.
+    clearings = count_clearings(monkeypatch)
+    trained(engine, [1], DROPOUT)
+    trained(engine, [1], DROPOUT, fold=2)
+    assert not clearings
+
+
+def with_its_own_state(learning_rate=0.01):
+    """A model that begins with, and trains on, random numbers that TensorFlow keeps a state of."""
+    import keras
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):
+        def call(self, x, training=False):
+            return x + 0.3 * tf.random.normal((4,)) if training else x
+
+    def drawn(shape, dtype=None):
+        return 0.1 * tf.random.normal(shape, dtype=tf.as_dtype(dtype or "float32"))
+
+    last = keras.layers.Dense(1, activation="sigmoid", kernel_initializer=drawn)
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), Noise(), last])
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy")
+    return model
+
+
+def test_random_operations_with_a_state_begin_anew_with_every_run(keras, monkeypatch):
+    # Else a run would depend on what its worker trained before.
+    clearings = count_clearings(monkeypatch)
+    run = {"learning_rate": 0.01}
+    engine = KerasEngine()
+    _, first = trained(engine, [1], run, with_its_own_state)
+    for _ in range(2):
+        _, again = trained(engine, [1], run, with_its_own_state)
+        np.testing.assert_array_equal(again[0], first[0])
+    assert clearings
+    _, alone = trained(KerasEngine(), [1], run, with_its_own_state)
+    np.testing.assert_array_equal(alone[0], first[0])
 
 
 def test_few_programs_are_kept(engine):

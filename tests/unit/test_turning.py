@@ -150,7 +150,7 @@ def test_changed_or_foreign_turned_patches_are_refused(data):
 
 def test_channels_of_arrays_are_vectors_where_the_study_says_so(tmp_path):
     from stormsweep.config.study import DataTable
-    from stormsweep.data.tables import prepare_npz
+    from stormsweep.data.npz import prepare_npz
 
     inputs = np.random.default_rng(0).standard_normal((9, 4, 4, 3))
     np.savez(tmp_path / "x.npz", images=inputs, labels=np.arange(9) % 2)

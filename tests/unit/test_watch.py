@@ -205,6 +205,25 @@ def test_a_strategy_that_learns_is_not_nearly_done_because_few_runs_are_open(
     assert "left" not in watch._left(other)
 
 
+def test_the_speed_is_of_what_the_data_are_made_of(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losing this: a user of a table reads of patches, which it has none of."""
+    state = Following(Study.from_toml(directory)).look()
+    assert state is not None
+    assert state.speed.endswith(" patches/s")
+    file = directory / "study.toml"
+    table = 'source = "csv"\npath = "x.csv"\ninputs = ["x"]\ntarget = "y"'
+    file.write_text(file.read_text().replace('source = "twin"', table))
+    of_table = Following(Study.from_toml(directory)).look()
+    assert of_table is not None
+    assert of_table.speed == state.speed.replace("patches", "cases")
+    watch.Plain(every=-1.0).state(of_table)
+    assert f", {of_table.speed}, " in capsys.readouterr().err
+    tally = Tally(Study.from_toml(directory).plan(), "roc_auc", [1000] * 3, 1, cases="patches")
+    assert tally.state(1, 0).cases == "patches"
+
+
 def test_a_new_session_forgets_the_workers_and_the_pace_of_the_last(directory: Path) -> None:
     following = Following(Study.from_toml(directory))
     before = following.look()

@@ -279,7 +279,8 @@ def advise(
     typer.echo(f"  {median}, 9 of 10 between {low} and {high}")
     for note in outlook.notes(best):
         typer.echo(f"  Note: {note}.")
-    for line in advised.lines(chosen, best):
+    typer.echo(advised.purpose(outlook.left))
+    for line in advised.lines(chosen, best, outlook.left):
         typer.echo(f"  {line}")
     if write:
         typer.echo(f"Wrote {advised.write(chosen, best)}")

@@ -207,9 +207,11 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     for name, value, remark in _expected(made, split) if made.expected else _planned(made, split):
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
     if file.search.known is not None:
-        count, inside = chosen.known()
-        remark = f"{inside:,} of them in the space; from others nothing is learned"
-        typer.echo(f"{'known points':<20}{count:>8,}   {remark}")
+        known = chosen.known()
+        remark = f"{known.inside:,} of them in the space; from others nothing is learned"
+        typer.echo(f"{'known points':<20}{known.count:>8,}   {remark}")
+        for line in known.why:
+            typer.echo(f"  {line}")
     for flaw in flaws(file):
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(told, file.site.use):
@@ -269,6 +271,8 @@ def _layout_and_time(told: Outline, use: str) -> Iterator[str]:
         yield f"time: {forecast.basis}"
     else:
         yield f"time: {wording.span(*forecast.seconds)}, {forecast.basis}"
+    if forecast.note:
+        yield f"Note: {forecast.note}."
 
 
 def _trained(epochs: int, separate: int) -> str:
@@ -290,11 +294,20 @@ def _saving(epochs: int, unshared: int) -> str:
 
 
 def _values(values: Any) -> str:
+    """Word what a hyperparameter may be.
+
+    Examples
+    --------
+    >>> _values([8, 16]), _values({"low": 4.0, "high": 32.0, "log": False, "integer": True})
+    ('8, 16', 'whole numbers 4 to 32')
+    """
     if isinstance(values, list):
         return ", ".join(map(str, values))
     if when := values.get("when"):
         where = " and ".join(f"{name} is {_values(ones)}" for name, ones in when.items())
         rest = {key: value for key, value in values.items() if key != "when"}
         return f"{_values(rest.get('values', rest))}, where {where}"
-    kind = "whole numbers " if values["integer"] else ""
-    return f"{kind}{values['low']} to {values['high']}{', log' if values['log'] else ''}"
+    low, high = values["low"], values["high"]
+    if values["integer"]:
+        low, high = f"whole numbers {low:.0f}", f"{high:.0f}"
+    return f"{low} to {high}{', log' if values['log'] else ''}"

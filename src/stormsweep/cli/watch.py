@@ -51,8 +51,8 @@ class Plain:
             return
         self._last, self._done = time.monotonic(), state.tasks_done
         parts = [f"{state.tasks_done}/{state.tasks} tasks ({state.share:.0%})"]
-        if state.patches_per_second:
-            parts.append(f"{state.patches_per_second:,.0f} patches/s")
+        if state.speed:
+            parts.append(state.speed)
         if not over and (left := _left(state)):
             parts.append(left)
         if state.busy is not None:
@@ -103,8 +103,8 @@ class Live:
         busy = "" if state.busy is None else f"{state.busy}/"
         workers = f"{busy}{state.workers} workers{' busy' if busy else ''}"
         more = f"{state.tasks_done}/{state.tasks} tasks, {workers}"
-        if state.patches_per_second:
-            more += f", {state.patches_per_second:,.0f} patches/s"
+        if state.speed:
+            more += f", {state.speed}"
         if state.nodes_waiting:
             more += f", {_queued(state.nodes_waiting)}"
         if state.tasks_done < state.tasks and (left := _left(state)):

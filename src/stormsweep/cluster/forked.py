@@ -19,8 +19,9 @@ from stormsweep.cluster.environment import OWN_MODULES, thread_environment
 
 #: Dask's word for this way of starting a process.
 METHOD = "forkserver"
-#: Imported before anything else in the process that workers are forked from.
+#: Imported before and after anything else in the process that workers are forked from.
 _FIRST = "stormsweep.cluster.forking"
+_LAST = "stormsweep.cluster.forking_done"
 
 
 def prepare_workers(imported: Sequence[str]) -> None:
@@ -50,7 +51,7 @@ def prepare(modules: Sequence[str], environment: Mapping[str, str]) -> None:
     """
     # Dask sees to it that all workers have the same seed; those that are forked have this one.
     environment = {"PYTHONHASHSEED": "6640"} | {**environment}
-    multiprocessing.get_context(METHOD).set_forkserver_preload([_FIRST, *modules])
+    multiprocessing.get_context(METHOD).set_forkserver_preload([_FIRST, *modules, _LAST])
     with deaf_to_ctrl_c(), _environment(environment):
         forkserver.ensure_running()
 

@@ -15,9 +15,11 @@ from pydantic_core import ErrorDetails
 from stormsweep.config.growth import shrunk
 from stormsweep.config.strategies import HALVING
 from stormsweep.config.study import StudyFile
-from stormsweep.errors import StudyFileError, nearest
+from stormsweep.errors import StudyFileError, closest, nearest
 
 M = TypeVar("M", bound=BaseModel)
+#: A message lists so many studies at most.
+_MOST_LISTED = 8
 
 
 def load_study(path: Path) -> StudyFile:
@@ -41,9 +43,10 @@ def load_study(path: Path) -> StudyFile:
         If the file is missing, is not TOML, or says something that is not allowed.
     """
     folder, content = path.resolve().parent, read_toml(path)
-    if path.name == "study.toml" and (folder / "journal.jsonl").is_file():
+    begun = path.name == "study.toml" and (folder / "journal.jsonl").is_file()
+    if begun:
         _forgive(content)
-    study = parse(path, content, StudyFile)
+    study = parse(path, content, StudyFile, begun)
     data = study.data.model_copy(
         update={
             "path": None if study.data.path is None else _absolute(folder, study.data.path),
@@ -79,7 +82,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise StudyFileError(f"{path}: there is no such file") from None
+        near = nearest(path.name, (one.name for one in path.parent.glob("*.toml")))
+        raise StudyFileError(f"{path}: there is no such file{near}") from None
     except IsADirectoryError:
         raise StudyFileError(f"{path}: is a folder; a TOML file is expected") from None
     except OSError as error:
@@ -90,8 +94,47 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise StudyFileError(f"{path}: is not valid TOML: {error}") from None
 
 
-def parse(path: Path, content: dict[str, Any], model: type[M]) -> M:
+def no_such_study(path: Path, runs: Path) -> str:
+    """Say, for an error, that a study's directory is not there, and which ones are.
+
+    Parameters
+    ----------
+    path : Path
+        What was given.
+    runs : Path
+        The folder of all studies' directories.
+    """
+    there: dict[str, Path] = {}
+    for folder in dict.fromkeys((path.parent, runs)):
+        for name in ("study.toml", "journal.jsonl"):
+            for found in sorted(one.parent for one in folder.glob(f"*/{name}")):
+                there.setdefault(found.name, found)
+    file, near = path.parent / f"{path.name}.toml", closest(path.name, there)
+    meant = file if file.is_file() else there.get(near or "")
+    text = f"{path}: there is no such study"
+    if meant is not None:
+        text += f" (did you mean {str(meant)!r}?)"
+    if there:
+        known, more = [str(one) for one in there.values()], len(there) - _MOST_LISTED
+        text += f"; there are {', '.join(known[:_MOST_LISTED])}"
+        text += f" and {more} more" if more > 0 else ""
+    return text
+
+
+def parse(path: Path, content: dict[str, Any], model: type[M], begun: bool = False) -> M:
     """Check what a TOML file says against a model.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for messages.
+    content : dict
+        What it says.
+    model : type
+        What may stand there.
+    begun : bool
+        It is the file of a study that was begun, and was sound then: what nobody can mean, but does
+        no harm, is left as it is.
 
     Raises
     ------
@@ -99,11 +142,11 @@ def parse(path: Path, content: dict[str, Any], model: type[M]) -> M:
         For the first mistake: file, key, what was given, what is allowed.
     """
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"begun": begun})
     except ValidationError as failure:
         # An unknown key explains other mistakes better than they do themselves.
         errors = sorted(failure.errors(), key=lambda one: one["type"] != "extra_forbidden")
-        raise StudyFileError(f"{path}: {_say(errors[0], model)}") from None
+        raise StudyFileError(f"{path}: {_say(errors[0], model, content)}") from None
 
 
 def dump_study(study: StudyFile) -> str:
@@ -185,8 +228,8 @@ def _absolute_function(folder: Path, spec: str) -> str:
     return f"{_absolute(folder, Path(file))}:{function}" if file.endswith(".py") else spec
 
 
-def _say(error: ErrorDetails, model: type[BaseModel]) -> str:
-    location = _location(error["loc"])
+def _say(error: ErrorDetails, model: type[BaseModel], content: dict[str, Any]) -> str:
+    location = _location(error["loc"], content)
     key = ".".join(str(part) for part in location)
     kind, given, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
@@ -245,12 +288,16 @@ def _allowed(kind: str, context: dict[str, Any], message: str) -> str:
             return message[:1].lower() + message[1:]
 
 
-def _location(parts: tuple[int | str, ...]) -> list[int | str]:
-    """Drop what pydantic adds for unions: names of types, not of keys."""
+def _location(parts: tuple[int | str, ...], content: Any) -> list[int | str]:
+    """Drop what pydantic adds for unions: names of types, where the file has no such key."""
     noise = {"int", "float", "str", "bool", "list", "function-before"}
     kept: list[int | str] = []
     for part in parts:
-        if isinstance(part, str) and (part in noise or part[:1] == "<" or "[" in part):
+        if isinstance(content, dict) and part in content:
+            content = content[part]
+        elif isinstance(part, int):
+            content = content[part] if isinstance(content, list) else None
+        elif part in noise or part[:1] == "<" or "[" in part:
             continue
         kept.append(part)
     return kept

@@ -58,6 +58,60 @@ def check_search(search: SearchTable) -> None:
         _parsed(text)
 
 
+def check_meant(search: SearchTable, folds: int) -> None:
+    """Refuse what could be carried out, but is hardly meant.
+
+    Parameters
+    ----------
+    search : SearchTable
+        ``[search]`` of a study that is not begun yet.
+    folds : int
+        Of all rounds together.
+    """
+    for name, given in search.space.items():
+        if isinstance(given, list):
+            _check_kinds(f"search.space.{name}", given)
+        elif hasattr(given, "values"):
+            _check_kinds(f"search.space.{name}.values", given.values)
+    epochs = search.space.get("epochs")
+    alone = isinstance(epochs, list) and len(epochs) == 1
+    if search.strategy in HALVING and alone and (search.first_folds or folds) == folds:
+        raise ValueError(
+            f"search.space.epochs: given {epochs!r}, where no trial can be dropped; "
+            f"{search.strategy} needs two or more, such as [1, 3, 9], or search.first_folds below "
+            f"{folds}"
+        )
+
+
+def _check_kinds(key: str, values: list[Any]) -> None:
+    """Refuse a list in which a number or a truth value stands in quotes, or beside the other.
+
+    Other texts may stand beside them: TOML has no word for none.
+    """
+    truths = [one for one in values if isinstance(one, bool)]
+    numbers = [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
+    for text in (one for one in values if isinstance(one, str)):
+        if numbers and _spells_number(text):
+            raise ValueError(
+                f"{key}: given {text!r} beside numbers; must be a number without quotes"
+            )
+        if truths and text.lower() in ("true", "false"):
+            raise ValueError(f"{key}: given {text!r} beside true or false; must be without quotes")
+    if truths and numbers:
+        few = len(truths) <= len(numbers)
+        odd, others = (truths[0], "numbers") if few else (numbers[0], "true and false")
+        raise ValueError(
+            f"{key}: given {odd!r} beside {others}; must be all numbers, or all true and false"
+        )
+
+
+def _spells_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def samples_of(search: SearchTable) -> str:
     """Return the strategy that chooses which points are begun; of halvings the sampler."""
     return search.sampler if search.strategy in HALVING else search.strategy

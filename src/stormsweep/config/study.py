@@ -18,11 +18,17 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from stormsweep.config.space_checks import check_constraints, check_search, check_strategy
+from stormsweep.config.space_checks import (
+    check_constraints,
+    check_meant,
+    check_search,
+    check_strategy,
+)
 from stormsweep.config.walltimes import walltime_seconds
 
 Scalar = StrictBool | StrictInt | StrictFloat | StrictStr
@@ -54,6 +60,17 @@ ONE_WAY_SPLITS = ("chronological", "consecutive")
 STORM_KEYS = ("first_date", "last_date", "missing")
 #: What storms are predicted for unless another target is named: strong rotation.
 _ROTATION = "RVORT1_MAX_future"
+
+
+def cases_of(source: str) -> str:
+    """Return what the cases of a source are called, which is one of `DataTable.source`.
+
+    Examples
+    --------
+    >>> cases_of("twin"), cases_of("csv"), cases_of("mine.py:load")
+    ('patches', 'cases', 'cases')
+    """
+    return "patches" if source in STORM_SOURCES else "cases"
 
 
 def _no_bool(value: Any) -> Any:
@@ -571,6 +588,8 @@ class StudyFile(Table):
                 f"validation.split = {split!r}, which splits in one way only"
             )
         filled = self.validation.model_copy(update={"group_by": group, "split": split})
+        # What the file says nothing of stays known as such: refusals tell the two apart.
+        filled.model_fields_set.intersection_update(self.validation.model_fields_set)
         object.__setattr__(self, "validation", filled)
         return self
 
@@ -606,7 +625,7 @@ class StudyFile(Table):
         return self
 
     @model_validator(mode="after")
-    def _consistent(self) -> StudyFile:
+    def _consistent(self, info: ValidationInfo) -> StudyFile:
         both = set(self.search.space) & set(self.model.parameters)
         if both:
             raise ValueError(
@@ -623,6 +642,8 @@ class StudyFile(Table):
                 f"search.first_folds: given {first}; must be at most {folds}, the folds of "
                 "[validation]"
             )
+        if not (info.context or {}).get("begun"):
+            check_meant(self.search, folds)
         from stormsweep.config.growth import DEFAULTS
 
         check_constraints(self.search, DEFAULTS | self.model.parameters)

@@ -43,13 +43,7 @@ def export(
     destination : Path
         A folder that does not exist; it appears when all is written.
     format : {"npy", "netcdf", "zarr"}
-        ``npy``: ``train_norm_2d`` and ``test_norm_2d`` (float32, scaled inputs, shape (n, height,
-        width, channels) or (n, columns)), ``train_out`` and ``test_out`` (uint8, shape (n,)), and
-        with `balanced` also ``train_norm_2d_new`` and ``train_out_new``: the names that the scripts
-        of the 2019 study use. ``netcdf``: ``train.nc`` and ``test.nc`` with inputs, labels,
-        targets, groups, and the mean and standard deviation that the inputs were scaled with.
-        ``zarr``: the same as ``train.zarr`` and ``test.zarr``, format 2 with consolidated metadata,
-        which `xarray.open_zarr` and older tools read.
+        What the files hold is said in `stormsweep.Study.export`.
     balanced : ndarray of int64, shape (m,), optional
         Rows of the training part after balancing, copies among them. Only ``npy`` writes them.
     progress : callable, optional

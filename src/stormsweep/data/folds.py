@@ -95,9 +95,9 @@ def folds(
         made = _of(assigned, n_folds)
     unfit = _one_class(classes, made, split)
     if unfit:
+        way = 'validation.split = "stratified"' if codes is None else "another validation.group_by"
         raise DataError(
-            f"validation.folds: the {unfit}; use fewer folds, another validation.group_by or "
-            "another data.threshold"
+            f"validation.folds: the {unfit}", f"use fewer folds, {way} or another data.threshold"
         )
     if rounds > 1:
         drawn = [assigned]
@@ -155,7 +155,8 @@ def _another(
     why = f"in the last one the {unfit}" if unfit else "the last one is a split that was there"
     raise DataError(
         f"validation.rounds: given more than {len(before)}; of {_DRAWS} other splits that were "
-        f"drawn none is new with both classes in every fold ({why}); must be at most {len(before)}"
+        f"drawn none is new with both classes in every fold ({why})",
+        f"must be at most {len(before)}",
     )
 
 

@@ -20,6 +20,7 @@ from stormsweep.data.layout import digest
 from stormsweep.data.prepared import PreparedData
 from stormsweep.data.provenance import of_files
 from stormsweep.errors import DataError, nearest
+from stormsweep.files import namesake
 
 _KEYS = ("inputs", "target", "groups", "synthetic", "units")
 
@@ -107,6 +108,23 @@ def prepare_function(
     )
 
 
+def check_place(source: str) -> None:
+    """See, without importing anything, whether the file or package of a function exists.
+
+    Raises
+    ------
+    DataError
+        If it does not.
+    """
+    place, _ = _parts(source)
+    if place.endswith(".py"):
+        _check_file(Path(place))
+        return
+    top = place.partition(".")[0]
+    if top not in sys.modules and importlib.util.find_spec(top) is None:
+        raise DataError(f"data.source: there is no module {top!r}")
+
+
 def find(source: str) -> Callable[..., Any]:
     """Import the function that ``package.module:function`` or ``/path/file.py:function`` names.
 
@@ -115,12 +133,7 @@ def find(source: str) -> Callable[..., Any]:
     DataError
         If the module or the function is missing, or the module raises when it is imported.
     """
-    place, _, name = source.rpartition(":")
-    if not place or not name.isidentifier():
-        raise DataError(
-            f'data.source: given {source!r}; must be "package.module:function" or '
-            '"/path/file.py:function"'
-        )
+    place, name = _parts(source)
     try:
         module = _load(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -140,9 +153,25 @@ def find(source: str) -> Callable[..., Any]:
     return found
 
 
-def _load(path: Path) -> ModuleType:
+def _parts(source: str) -> tuple[str, str]:
+    """Return the module or file, and the name of the function."""
+    place, _, name = source.rpartition(":")
+    named = place.endswith(".py") or place.partition(".")[0]
+    if not named or not name.isidentifier():
+        raise DataError(
+            f'data.source: given {source!r}; must be "package.module:function" or '
+            '"/path/file.py:function"'
+        )
+    return place, name
+
+
+def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise DataError(f"data.source: there is no file {path}")
+        raise DataError(f"data.source: there is no file {path}{namesake(path)}")
+
+
+def _load(path: Path) -> ModuleType:
+    _check_file(path)
     # Files of one name in two folders are two modules.
     name = f"_stormsweep_data_{path.stem}_{digest(str(path.resolve()))[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)

@@ -72,6 +72,16 @@ class PreparedData:
     def open(cls, path: Path | str) -> PreparedData:
         """Read the manifest of a folder; the arrays are not touched.
 
+        Parameters
+        ----------
+        path : path or str
+            The folder.
+
+        Returns
+        -------
+        PreparedData
+            What lies there.
+
         Raises
         ------
         DataError
@@ -147,6 +157,16 @@ class PreparedData:
         with the process that made it, and the arrays count as writable, as TensorFlow needs it to
         take them over without a copy.
 
+        Parameters
+        ----------
+        name : {"train", "test"}
+            Which part.
+
+        Returns
+        -------
+        Part
+            The arrays.
+
         Raises
         ------
         DataError
@@ -178,7 +198,7 @@ class PreparedData:
         return np.asarray(array)
 
     def summary(self) -> dict[str, Any]:
-        """Return what the journal's first line says of the data (`records.StudyBegun.data`)."""
+        """Return what the journal's first line says of the data; see `records.StudyBegun`."""
         parts, target = self.manifest["parts"], self.manifest["target"]
         return {
             "source": self.manifest["source"],

@@ -9,6 +9,7 @@ from typing import Any
 
 from stormsweep.config.study import STORM_KEYS, STORM_SOURCES, DataTable
 from stormsweep.data.layout import digest
+from stormsweep.errors import DataError
 
 #: Settings of ``[data]`` that say where things lie, not what they are.
 _PLACES = frozenset({"cache"})
@@ -63,3 +64,16 @@ def destination(cache: Path, request: Mapping[str, Any]) -> Path:
     """
     source = re.sub(r"[^A-Za-z0-9._-]+", "-", str(request["source"]).rpartition("/")[2]).strip("-.")
     return cache / "prepared" / f"{source}-{digest(dict(request))[:8]}"
+
+
+def given_path(config: DataTable) -> Path:
+    """Return ``data.path``, where a source cannot do without.
+
+    Raises
+    ------
+    DataError
+        If it is not given.
+    """
+    if config.path is None:
+        raise DataError(f'data.path: missing; source = "{config.source}" needs it')
+    return config.path.expanduser()

@@ -62,15 +62,20 @@ def choose_test(
     return chosen, {"test_fraction": config.test_fraction}
 
 
-def unknown_group(group_by: str, groups: Iterable[str]) -> DataError:
+class UnknownGroupError(DataError):
+    """A ``validation.group_by`` that the data do not have; `unset`: the file says nothing of it."""
+
+    def __init__(self, what: str, unset: str = "") -> None:
+        super().__init__(what)
+        self.unset = unset
+
+
+def unknown_group(group_by: str, groups: Iterable[str]) -> UnknownGroupError:
     """Return the refusal of a ``validation.group_by`` that the data do not have."""
     known = [*groups, "none"]
-    # It may as well have been given; a study written out has every default in it.
-    given = "is 'run_date', the default" if group_by == "run_date" else f"given {group_by!r}"
-    return DataError(
-        f"validation.group_by: {given}{nearest(group_by, known)}; must be one that the data have: "
-        f"{', '.join(known)}"
-    )
+    must = f"{nearest(group_by, known)}; must be one that the data have: {', '.join(known)}"
+    is_ = f"validation.group_by: is {group_by!r}"
+    return UnknownGroupError(f"{is_}{must}", f"{is_}, the default{must}")
 
 
 def as_date(label: str) -> dt.date | None:

@@ -1,11 +1,9 @@
-"""Sources ``csv`` and ``npz``: any table, or any arrays, to prepared data."""
+"""Source ``csv``: any table to prepared data."""
 
 from __future__ import annotations
 
 import fnmatch
 import glob
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +14,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stormsweep.config.study import DataTable
-from stormsweep.data.arrays import Progress, from_file_name, prepare_arrays
+from stormsweep.data.arrays import Progress, from_file_name
 from stormsweep.data.layout import labels_of
 from stormsweep.data.prepared import PreparedData, PreparedWriter, Target, Variable
 from stormsweep.data.provenance import of_files
-from stormsweep.data.source import request
+from stormsweep.data.source import given_path, request
 from stormsweep.data.split import choose_test
+from stormsweep.data.unread import QUICK, Cases
 from stormsweep.errors import DataError, nearest
+from stormsweep.files import namesake
 
 _ROWS = 1 << 16  # rows of a table taken into memory at a time
 
@@ -113,60 +113,30 @@ def prepare_csv(
     return PreparedData.open(destination)
 
 
-def prepare_npz(
-    config: DataTable,
-    seed: int,
-    destination: Path,
-    progress: Progress | None = None,
-    *,
-    group_by: str = "none",
-) -> PreparedData:
-    """Prepare the arrays of one ``.npz`` file.
+def csv_cases(config: DataTable) -> Cases | None:
+    """Read what the rows of one or more tables are split by.
 
     Parameters
     ----------
     config : DataTable
-        ``path`` is the file; ``inputs`` one name of an array of shape (n, h, w), (n, h, w, c) or
-        (n, k), by default ``inputs``; ``target`` an array of shape (n,), by default ``labels``;
-        ``groups`` arrays of shape (n,).
-    seed, destination, progress, group_by
-        As for `prepare_csv`; progress is told in cases.
+        As for `prepare_csv`.
+
+    Returns
+    -------
+    Cases or None
+        None: the tables are large.
 
     Raises
     ------
     DataError
-        In one line, if the file or an array is missing, holds Python objects, or does not fit.
+        As for `prepare_csv`, as far as the values of the inputs do not matter.
     """
-    path = _given_path(config)
-    names = config.inputs or ["inputs"]
-    if len(names) != 1:
-        raise DataError(f"data.inputs: given {len(names)} names; npz takes the name of one array")
-    target = config.target or "labels"
-    if not path.is_file():
-        raise DataError(f"data.path: there is no file {path}")
-    with path.open("rb") as stream:
-        archive = _archive(path, stream)
-        inputs = _array(path, archive, names[0], "data.inputs")
-        targets = _array(path, archive, target, "data.target")
-        groups = {
-            group: np.full(len(inputs), from_file_name(name, path, group))
-            if name.startswith("file:")
-            else _array(path, archive, name, f"data.groups.{group}")
-            for group, name in config.groups.items()
-        }
-    return prepare_arrays(
-        config,
-        seed,
-        destination,
-        progress,
-        group_by,
-        where=str(path),
-        names=(names[0], target),
-        inputs=inputs,
-        target=targets,
-        groups=groups,
-        provenance=of_files(path.parent, [path]),
-    )
+    tables = _find(config)
+    if sum(path.stat().st_size for path in tables.paths) > QUICK:
+        return None
+    aim = Target(tables.target, "", config.threshold, config.event)
+    labels, groups, _ = _read_labels(tables, aim)
+    return Cases(labels, groups)
 
 
 def input_blocks(path: Path, columns: Sequence[str]) -> Iterator[NDArray[np.float32]]:
@@ -217,81 +187,12 @@ def row_blocks(
     yield from _blocks(path, list(numbers), texts)
 
 
-def input_array(path: Path, name: str, shape: Sequence[int]) -> NDArray[np.float32]:
-    """Read the input array of a new ``.npz`` file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    name : str
-        Of the array.
-    shape : sequence of int
-        Shape of one case; a single channel may be left out.
-
-    Raises
-    ------
-    DataError
-        In one line, if the file or the array is missing, or does not fit.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
-    with path.open("rb") as stream:
-        values = _array(path, _archive(path, stream), name, "predict")
-    if values.dtype.kind not in "biuf":
-        raise DataError(f"{path}: array {name!r} has type {values.dtype}; must be numbers")
-    given = values.shape[1:]
-    if tuple(given) not in (tuple(shape), tuple(shape[:-1]) if shape[-1] == 1 else tuple(shape)):
-        raise DataError(
-            f"{path}: cases of array {name!r} have shape {tuple(given)}; the model takes "
-            f"{tuple(shape)}"
-        )
-    numbers = values.astype(np.float32).reshape(-1, *shape)
-    if not np.isfinite(numbers).all():
-        raise DataError(f"{path}: array {name!r} has missing or infinite values; none are allowed")
-    return numbers
-
-
-def _archive(path: Path, stream: Any) -> Any:
-    try:
-        archive: Any = np.load(stream, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        raise DataError(f"{path}: is not an .npz file") from None
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{path}: is not an .npz file")
-    return archive
-
-
-def _array(path: Path, archive: Any, name: str, key: str) -> NDArray[Any]:
-    if name not in archive.files:
-        raise DataError(
-            f"{key}: {name!r} is no array of {path}{nearest(name, archive.files)}; it has "
-            f"{', '.join(archive.files) or 'none'}"
-        )
-    try:
-        array: NDArray[Any] = archive[name]
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: array {name!r} is damaged ({error})") from None
-    except ValueError as error:
-        what = "holds Python objects" if "allow_pickle" in str(error) else "is damaged"
-        raise DataError(f"{path}: array {name!r} {what}; allowed: numbers or text") from None
-    if array.ndim == 0:
-        raise DataError(f"{path}: array {name!r} is a single value; one entry a case is expected")
-    return array
-
-
-def _given_path(config: DataTable) -> Path:
-    if config.path is None:
-        raise DataError(f'data.path: missing; source = "{config.source}" needs it')
-    return config.path.expanduser()
-
-
 def _find(config: DataTable) -> _Tables:
     """Find the files and the columns that are used."""
     for key in ("inputs", "target"):
         if getattr(config, key) is None:
             raise DataError(f'data.{key}: missing; source = "csv" needs it')
-    folder, pattern, paths = _files(_given_path(config))
+    folder, pattern, paths = _files(given_path(config))
     columns = header(paths[0])
     for path in paths[1:]:
         _same_columns(path, header(path), paths[0], columns)
@@ -316,7 +217,7 @@ def _files(path: Path) -> tuple[Path, str | None, tuple[Path, ...]]:
         folder = Path(*fixed[:first]) if first else Path()
         pattern = str(Path(*path.parts[first:]))
     else:
-        raise DataError(f"data.path: there is no file or folder {path}")
+        raise DataError(f"data.path: there is no file or folder {path}{namesake(path)}")
     found = tuple(sorted(entry for entry in folder.glob(pattern) if entry.is_file()))
     if not found:
         raise DataError(f"data.path: no file fits {folder / pattern}")

@@ -24,34 +24,7 @@ _ALLOWED: dict[str, Any] = {"ensure_2d": False, "allow_nd": True}
 
 
 class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
-    """What both estimators share.
-
-    Parameters
-    ----------
-    build : callable
-        Returns a Keras model, compiled or not; called with the keywords of `hyperparameters`, and
-        with ``input_shape`` (of one case) and ``classes`` (their number) where it asks for them by
-        name. A function of a module, or of a script, so that workers can be given it.
-    epochs, batch_size : int, int
-        Of the training.
-    random_state : int, optional
-        Seed of weights, order of batches and dropout. None: other ones each time.
-    verbose : int
-        As of Keras's `fit`.
-    fit_options : dict, optional
-        What else Keras's `fit` is called with: ``callbacks``, ``validation_split``, ...
-    **hyperparameters : object
-        Arguments of the builder. They are parameters of the estimator like all others. A builder
-        that leaves its model uncompiled is compiled with Adam, and ``learning_rate`` is that of the
-        optimizer; one that compiles its model takes ``learning_rate`` itself, or it is refused.
-
-    Attributes
-    ----------
-    model_ : keras.Model
-        The trained model.
-    history_ : dict of str to list
-        What Keras's `fit` told, by epoch.
-    """
+    """What both estimators share; `KerasClassifier` says what the parameters are."""
 
     def __init__(
         self,
@@ -73,12 +46,28 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
         self._hyperparameters = hyperparameters
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters, arguments of the builder that were given among them."""
+        """Return the parameters, arguments of the builder that were given among them.
+
+        Parameters
+        ----------
+        deep : bool
+            Those of parameters that are estimators, too.
+        """
         found: dict[str, Any] = super().get_params(deep)
         return found | self._hyperparameters
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, arguments of the builder among them.
+
+        Parameters
+        ----------
+        **params : object
+            New values by name.
+
+        Returns
+        -------
+        self
+            With these values.
 
         Raises
         ------
@@ -112,7 +101,12 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
         y : array-like, shape (n,) or (n, outputs)
             The target.
         **more : object
-            What else Keras's `fit` is called with, such as ``sample_weight``.
+            What else Keras's ``fit`` is called with, such as ``sample_weight``.
+
+        Returns
+        -------
+        self
+            Trained.
 
         Raises
         ------
@@ -173,17 +167,36 @@ class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
 class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
     """A classifier that is a Keras model.
 
-    The model ends with one probability (two classes) or with one for each class.
+    The model ends with one probability (two classes) or with one for each class. ``score`` is
+    that of scikit-learn's classifiers, the accuracy.
 
     Parameters
     ----------
-    build, epochs, batch_size, random_state, verbose, fit_options, **hyperparameters
-        The builder, the training, and the builder's arguments.
+    build : callable
+        Returns a Keras model, compiled or not; called with the keywords of `hyperparameters`, and
+        with ``input_shape`` (of one case) and ``classes`` (their number) where it asks for them by
+        name. A function of a module, or of a script, so that workers can be given it.
+    epochs, batch_size : int
+        Of the training.
+    random_state : int, optional
+        Seed of weights, order of batches and dropout. None: other ones each time.
+    verbose : int
+        As of Keras's ``fit``.
+    fit_options : dict, optional
+        What else Keras's ``fit`` is called with: ``callbacks``, ``validation_split``, ...
+    **hyperparameters : object
+        Arguments of the builder. They are parameters of the estimator like all others. A builder
+        that leaves its model uncompiled is compiled with Adam, and ``learning_rate`` is that of the
+        optimizer; one that compiles its model takes ``learning_rate`` itself, or it is refused.
 
     Attributes
     ----------
-    model_, history_, classes_
-        The trained model, what its training told, and the classes.
+    model_ : keras.Model
+        The trained model.
+    history_ : dict of str to list
+        What Keras's ``fit`` told, by epoch.
+    classes_ : ndarray, shape (classes,)
+        The classes, sorted.
 
     Examples
     --------
@@ -197,7 +210,18 @@ class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
     """
 
     def predict_proba(self, X: Any) -> Any:
-        """Return the probabilities, shape (n, classes)."""
+        """Return the probabilities.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        ndarray, shape (n, classes)
+            In the order of `classes_`.
+        """
         found = self._outputs(X)
         if found.ndim == 1 or found.shape[1] == 1:
             event = found.reshape(-1, 1)
@@ -205,7 +229,18 @@ class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
         return found
 
     def predict(self, X: Any) -> Any:
-        """Return the most probable classes."""
+        """Return the most probable classes.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            Of `classes_`.
+        """
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
     def _target(self, y: Any) -> Any:
@@ -229,19 +264,49 @@ class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
 class KerasRegressor(RegressorMixin, _KerasEstimator):  # type: ignore[misc]
     """A regressor that is a Keras model.
 
+    One that its builder leaves uncompiled is trained on the mean squared error. ``score`` is that
+    of scikit-learn's regressors, the coefficient of determination.
+
     Parameters
     ----------
-    build, epochs, batch_size, random_state, verbose, fit_options, **hyperparameters
-        The builder, the training, and the builder's arguments.
+    build : callable
+        Returns a Keras model, compiled or not; called with the keywords of `hyperparameters`, and
+        with ``input_shape`` (of one case) where it asks for it by name. A function of a module, or
+        of a script, so that workers can be given it.
+    epochs, batch_size : int
+        Of the training.
+    random_state : int, optional
+        Seed of weights, order of batches and dropout. None: other ones each time.
+    verbose : int
+        As of Keras's ``fit``.
+    fit_options : dict, optional
+        What else Keras's ``fit`` is called with: ``callbacks``, ``validation_split``, ...
+    **hyperparameters : object
+        Arguments of the builder. They are parameters of the estimator like all others. A builder
+        that leaves its model uncompiled is compiled with Adam, and ``learning_rate`` is that of the
+        optimizer; one that compiles its model takes ``learning_rate`` itself, or it is refused.
 
     Attributes
     ----------
-    model_, history_
-        The trained model, and what its training told.
+    model_ : keras.Model
+        The trained model.
+    history_ : dict of str to list
+        What Keras's ``fit`` told, by epoch.
     """
 
     def predict(self, X: Any) -> Any:
-        """Return the predictions, of the shape that y had."""
+        """Return the predictions.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, ...)
+            The inputs.
+
+        Returns
+        -------
+        ndarray
+            Of the shape that y had.
+        """
         found = self._outputs(X)
         return found.reshape(len(found)) if self._flat else found
 

@@ -43,11 +43,20 @@ def import_points(
     source : Path or str
         An Optuna storage (an SQLite file, a journal file, or a URL of a database), a folder of
         results of Ray Tune, a file of known points, or an earlier study's directory.
-    output : Path
-        JSON lines; see `stormsweep.neighbours.points`. A file that an earlier import wrote is
-        replaced.
-    study, scores, names
-        What to take; see `Wanted`.
+    output : Path or str
+        The file to write, JSON lines; see `stormsweep.known_points`. One that an earlier import
+        wrote is replaced.
+    study : str, optional
+        Name of the Optuna study; not needed where there is one.
+    scores : dict of str to str, optional
+        What our scores are called there, by our names.
+    names : dict of str to str, optional
+        What their hyperparameters are called here, by theirs.
+
+    Returns
+    -------
+    Imported
+        The points, and what was passed over.
 
     Raises
     ------

@@ -1,17 +1,6 @@
 """Known points: a small format for what is known from elsewhere, read as a warm start.
 
-A file of known points has one JSON object a line::
-
-    {"hyperparameters": {"batch_size": 256, "learning_rate": 0.003}, "epochs": 10, "folds": 3,
-     "scores": {"roc_auc": 0.912}, "from": "optuna: storms, trial 17"}
-
-``hyperparameters`` is needed, ``epochs`` not among them; the rest is optional. ``folds``: how many
-the scores are means of. ``scores`` are Stormsweep's, by name; a point without those that the study
-is ranked by is still worth trying first.
-
-The same as CSV: a column for each hyperparameter, columns ``epochs``, ``folds`` and ``from``, and
-``score:<name>`` for each score. An empty cell is nothing; one that is JSON is what it says, any
-other is a text.
+`known_points` says what it is.
 """
 
 from __future__ import annotations
@@ -70,7 +59,7 @@ def known_points(
     Parameters
     ----------
     path : path
-        JSON lines or CSV as the module describes, or ``runs/<name>``.
+        JSON lines or CSV (see below), or ``runs/<name>``.
     objectives : sequence of str
         The scores that the study is ranked by. A point that lacks one of them has no merits.
     epochs : int
@@ -85,6 +74,21 @@ def known_points(
     ------
     UserError
         In one line that names the file, the line and what is wrong.
+
+    Notes
+    -----
+    A file of known points has one JSON object a line::
+
+        {"hyperparameters": {"batch_size": 256, "learning_rate": 0.003}, "epochs": 10, "folds": 3,
+         "scores": {"roc_auc": 0.912}, "from": "optuna: storms, trial 17"}
+
+    ``hyperparameters`` is needed, ``epochs`` not among them; the rest is optional. ``folds``: how
+    many the scores are means of. ``scores`` are Stormsweep's, by name; a point without those that
+    the study is ranked by is still worth trying first.
+
+    The same as CSV: a column for each hyperparameter, columns ``epochs``, ``folds`` and ``from``,
+    and ``score:<name>`` for each score. An empty cell is nothing; one that is JSON is what it says,
+    any other is a text.
     """
     found: list[Known] = []
     for point in read_points(path):

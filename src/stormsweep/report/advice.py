@@ -86,6 +86,7 @@ def part(material: Material, found: NextTime) -> Part:
             "site_table": found.table,
             "lines": found.lines,
             "left": found.left,
+            "purpose": found.purpose,
             "noun": "workers" if best.machine.name == LOCAL else "nodes",
             "limits": [signed(line) for line in advice.limits],
             "command": found.command,

@@ -155,7 +155,7 @@ def costs(material: Material) -> list[tuple[str, str, str]]:
         ),
         (
             "Speed",
-            f"{words.number(look.patches_per_second)} patches/s",
+            f"{words.number(look.patches_per_second)} {material.cases}/s",
             f"all workers together, over the whole wall time; {words.number(look.fits_per_hour)} "
             "fits an hour",
         ),

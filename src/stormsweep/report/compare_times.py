@@ -18,10 +18,10 @@ from stormsweep.scaling.comparison import SAME_WORK, Comparison
 
 
 def basis(found: Comparison) -> tuple[str, str]:
-    """Return what times can be compared by: ``all``, ``fit`` or ``patches``, and what that is.
+    """Return what times can be compared by: ``all``, ``fit`` or ``cases``, and what that is.
 
     The time of all fits of a value of x, where every line did the same; else the time per fit,
-    where their fits are the same work; else the time per million patches that the fits ask for.
+    where their fits are the same work; else the time per million cases that the fits ask for.
     """
     table = found.times
     if not found.x or len(table) == 0:
@@ -33,7 +33,7 @@ def basis(found: Comparison) -> tuple[str, str]:
         return "all", f"all fits of a {words.label(found.x)}"
     if alike:
         return "fit", "each fit"
-    return "patches", "each million patches that the fits ask for"
+    return "cases", f"each million {found.cases} that the fits ask for"
 
 
 def _by_basis(found: Comparison, column: str) -> pd.Series[Any]:
@@ -59,7 +59,7 @@ def time_picture(found: Comparison) -> Picture | None:
     kind, what = basis(found)
     seconds = _by_basis(found, "node_seconds")
     unit, size = words.time_unit(float(seconds.max()))
-    ratio = "rate_ratio" if kind == "patches" else "speedup"
+    ratio = "rate_ratio" if kind == "cases" else "speedup"
     gains = found.speedups
     gains = gains[(gains["measure"] == "node time") & gains[found.x].notna()]
     gains = gains[np.isfinite(gains[ratio].to_numpy(dtype=float))]
@@ -82,7 +82,7 @@ def time_picture(found: Comparison) -> Picture | None:
         {
             "all": f"Time of one node ({unit})",
             "fit": f"Node time per fit ({unit})",
-            "patches": f"Node {unit} per million patches",
+            "cases": f"Node {unit} per million {found.cases}",
         }[kind]
     )
     top.set_ylim(0, 1.06 * top.get_ylim()[1])
@@ -91,7 +91,7 @@ def time_picture(found: Comparison) -> Picture | None:
         top.tick_params(labelbottom=False)
         scale.apply(low)
         low.axhline(1, color=GREY, lw=0.9, ls=(0, (4, 3)))
-        low.set_ylabel("Ratio of speeds" if kind == "patches" else "Speed-up")
+        low.set_ylabel("Ratio of speeds" if kind == "cases" else "Speed-up")
         low.set_ylim(0, 1.12 * max(low.get_ylim()[1], 1.0))
         low.yaxis.set_major_locator(mpl.ticker.MaxNLocator(4, min_n_ticks=3))
         figure.align_ylabels([top, low])
@@ -114,14 +114,14 @@ def _time_caption(found: Comparison, kind: str, what: str, gains: bool) -> str:
     if any(side.published for side in found.sides):
         text += "; published times are wall times of one grid search on one node"
     text += "."
-    if kind == "patches":
+    if kind == "cases":
         text += (
-            " The studies did not do the same work, so their times are set against the patches "
-            "that their fits ask for (epochs times cases of an epoch, whether or not fits shared "
-            "their training)."
+            " The studies did not do the same work, so their times are set against the "
+            f"{found.cases} that their fits ask for (epochs times cases of an epoch, whether or "
+            "not fits shared their training)."
         )
     if gains:
-        says = "ratio of these speeds" if kind == "patches" else "speed-up on the same fits"
+        says = "ratio of these speeds" if kind == "cases" else "speed-up on the same fits"
         text += f" Beneath, the {says} against {found.lines[0].name}."
     return text
 
@@ -138,7 +138,7 @@ def cost_picture(found: Comparison) -> Picture | None:
     if scale is None or not (table["core_seconds"] > 0).any():
         return None
     kind, _ = basis(found)
-    per_fit = kind != "patches"
+    per_fit = kind != "cases"
     over = table["fits"] if per_fit else table["asked"] / 1e6
     seconds = table["core_seconds"] / over
     unit, size = words.time_unit(float(seconds.max()))
@@ -158,15 +158,16 @@ def cost_picture(found: Comparison) -> Picture | None:
         texts.append(words.short(line.name, 34))
     scale.apply(axis)
     axis.set_ylabel(
-        f"Core time per fit ({unit})" if per_fit else f"Core {unit} per million patches"
+        f"Core time per fit ({unit})" if per_fit else f"Core {unit} per million {found.cases}"
     )
     axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
     legend_above(figure, handles, texts)
     return Picture(
         f"cost-{slug(found.x)}",
         f"Core time against {words.label(found.x)}",
-        f"Time in tasks times the threads of the worker, per {'fit' if per_fit else 'million'}"
-        f"{'' if per_fit else ' patches asked for'}: what the same answer cost in cores."
+        "Time in tasks times the threads of the worker, per "
+        f"{'fit' if per_fit else f'million {found.cases} asked for'}: what the same answer cost in "
+        "cores."
         + (
             " Published: the time of a node times all its cores."
             if any(side.published for side in found.sides)

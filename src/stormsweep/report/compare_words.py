@@ -10,7 +10,7 @@ import pandas as pd
 from stormsweep import wording
 from stormsweep.report import words
 from stormsweep.report.parts import Cell
-from stormsweep.scaling.comparison import Comparison
+from stormsweep.scaling.comparison import COMPARABLE, Comparison
 
 #: So many rows stand on the page; the CSV has all.
 MOST_DIFFERENCES, MOST_SCORES = 60, 200
@@ -19,7 +19,7 @@ MOST_DIFFERENCES, MOST_SCORES = 60, 200
 def answer(found: Comparison) -> list[str]:
     """Return what came of the comparison, in sentences."""
     rows: Any = _whole(found.speedups).to_dict("records")
-    speed = [_speed(row) for row in rows]
+    speed = [_speed(row, found.cases) for row in rows]
     compared = {found.lines[0].name, *(row["line"] for row in rows)} if found.lines else set()
     speed += [
         f"{line.name} and {found.lines[0].name} have no fits in common whose times are known, so "
@@ -29,6 +29,8 @@ def answer(found: Comparison) -> list[str]:
     ]
     rows = found.overall.to_dict("records")
     score = [_score(found, row) for row in rows]
+    if not all(row["configurations"] for row in rows):
+        score.append(f"{words.capital(COMPARABLE)}.")
     return [text for text in [*speed, *_cost(found), *score] if text]
 
 
@@ -38,7 +40,7 @@ def _whole(table: pd.DataFrame) -> pd.DataFrame:
     return node.loc[node.groupby("line", sort=False)["fits"].idxmax()] if len(node) else node
 
 
-def _speed(row: dict[str, Any]) -> str:
+def _speed(row: dict[str, Any], cases: str) -> str:
     fits = f"the {words.count(row['fits'], 'fit')} that both did"
     who = f"a node of {row['line']}"
     times = f"({words.duration(row['seconds'])} against {words.duration(row['baseline_seconds'])})"
@@ -48,7 +50,7 @@ def _speed(row: dict[str, Any]) -> str:
     text = f"{row['line']} and {row['against']} did not do the same work ({row['remark']})"
     if math.isfinite(row["rate_ratio"]):
         factor = f"{words.number(row['rate_ratio'], 2)} times as fast"
-        text += f": by the patches that {fits} ask for, {who} was {factor}"
+        text += f": by the {cases} that {fits} ask for, {who} was {factor}"
     return text + "."
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from stormsweep.config.load import load_study
+from stormsweep.config.study import cases_of
 from stormsweep.errors import StudyFileError
 from stormsweep.records import Entry, StudyBegun, TaskDone
 from stormsweep.report import words
@@ -199,6 +200,11 @@ class Material:
     def tested(self) -> Tested | None:
         """The last look at the test part; None before there was one."""
         return tested(self.entries, self.directory, self.study.seed)
+
+    @property
+    def cases(self) -> str:
+        """What the cases are called."""
+        return cases_of(str(self.study.data.get("source", "")))
 
     @property
     def synthetic_note(self) -> str:

@@ -252,7 +252,7 @@ def batch_picture(findings: Findings) -> Picture | None:
     plain_ticks(low.xaxis, [float(size) for size in sizes], [words.number(size) for size in sizes])
     top.tick_params(labelbottom=False)
     top.set_ylabel("Time of an epoch (s)")
-    low.set_ylabel("Patches per second,\nall workers")
+    low.set_ylabel(f"{findings.cases.capitalize()} per second,\nall workers")
     low.set_xlabel("Batch size")
     for axis in (top, low):
         axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
@@ -264,8 +264,8 @@ def batch_picture(findings: Findings) -> Picture | None:
         named(findings, "batch-size"),
         f"Batch size in each layout{where(findings)}",
         "Above, what a worker takes to train an epoch, nothing else counted: medians of tasks, and "
-        "shaded their 10th to 90th percentile. Below, patches that all workers of the layout "
-        f"together train in a second.{fastest}",
+        f"shaded their 10th to 90th percentile. Below, {findings.cases} that all workers of the "
+        f"layout together train in a second.{fastest}",
         figure,
         table,
     )

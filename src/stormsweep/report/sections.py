@@ -71,9 +71,9 @@ def _audit(material: Material) -> Part | None:
     if material.audit is None:
         return None
     note = (
-        "The same models on their validation folds and on the test years, which none of them "
+        "The same models on their validation folds and on the test part, which none of them "
         "trained on; the 95 % interval counts the spread over folds and the sampling error of the "
-        "test years. The test years differ from the validation by themselves: the study's own row "
+        "test part. The test part differs from the validation by itself: the study's own row "
         "shows how much."
     )
     table = Table("audit", "", audit.HEADER, audit.rows(material.audit), numeric_from=2)

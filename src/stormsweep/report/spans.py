@@ -70,6 +70,8 @@ class Spans:
         Where time was cut out, and how much.
     note : str
         Such as that the data are synthetic.
+    cases : str
+        What the cases are called.
     """
 
     bars: pd.DataFrame
@@ -82,6 +84,7 @@ class Spans:
     marks: list[Mark] = field(default_factory=list)
     pauses: list[tuple[float, float]] = field(default_factory=list)
     note: str = ""
+    cases: str = "cases"
 
     @property
     def rows(self) -> dict[str, int]:
@@ -272,7 +275,7 @@ def _told(spans: Spans, size: float, unit: str) -> tuple[dict[str, Any], list[tu
     said += [("took", "@{seconds}{%.1f} s"), (f"from ({unit})", "@{left}{%.2f}")]
     if "patches_per_second" in bars:
         data["speed"] = lively.numbers(bars["patches_per_second"])
-        said.append(("patches per second", "@{speed}{%.0f}"))
+        said.append((f"{spans.cases} per second", "@{speed}{%.0f}"))
     if "run" in bars and len(bars) <= lively.MOST_TEXTS:
         data["run"] = bars["run"].tolist()
         said.append(("run", "@{run}"))

@@ -96,6 +96,7 @@ def _spans(material: Material, clock: Clock, data: pd.DataFrame) -> Spans:
         _marks(material, clock, set(workers)),
         clock.pauses,
         material.synthetic_note,
+        material.cases,
     )
 
 

@@ -96,7 +96,7 @@ def train_time_picture(material: Material) -> Picture | None:
     top.tick_params(labelbottom=False)
     top.set_ylabel(f"Training time ({unit})")
     top.set_ylim(0, 1.06 * top.get_ylim()[1])
-    low.set_ylabel("Patches per second")
+    low.set_ylabel(f"{material.cases.capitalize()} per second")
     low.set_ylim(0, 1.06 * low.get_ylim()[1])
     low.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda v, _: words.number(v)))
     figure.align_ylabels([top, low])
@@ -109,9 +109,9 @@ def train_time_picture(material: Material) -> Picture | None:
         else f"{runs.min()} to {runs.max()} runs for each value"
     )
     caption = (
-        f"Above, time of all workers together in training alone ({each}); below, patches trained "
-        "per second by one worker, copies counted: median of the tasks and, shaded, their 10th to "
-        "90th percentile."
+        f"Above, time of all workers together in training alone ({each}); below, {material.cases} "
+        "trained per second by one worker, copies counted: median of the tasks and, shaded, their "
+        "10th to 90th percentile."
     )
     if len(lagging):
         more = "" if material.summary.finished else ", the total will grow"
@@ -157,15 +157,15 @@ def _train_scatter(material: Material, tasks: pd.DataFrame, name: str) -> Pictur
     scale.apply(low)
     top.tick_params(labelbottom=False)
     top.set_ylabel("Time per epoch (s)")
-    low.set_ylabel("Patches per second")
+    low.set_ylabel(f"{material.cases.capitalize()} per second")
     for axis in (top, low):
         axis.set_ylim(0, 1.06 * axis.get_ylim()[1])
     figure.align_ylabels([top, low])
     return Picture(
         "training-time",
         f"Training time against {words.label(name)}",
-        "Each point is one task: above, its training time per epoch; below, patches trained per "
-        "second, copies counted. Tasks differ in the other hyperparameters too.",
+        f"Each point is one task: above, its training time per epoch; below, {material.cases} "
+        "trained per second, copies counted. Tasks differ in the other hyperparameters too.",
         figure,
         tasks[["run", "worker", "threads", material.columns[name], "from_epoch", "to_epoch", *own]],
     )

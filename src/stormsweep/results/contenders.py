@@ -155,12 +155,9 @@ def contest(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        In the order of the ranks, the best first: ``rank``, ``configuration``, the hyperparameters,
-        ``<metric>_mean``, ``difference`` (by how much the best is better, positive in either
-        direction of the metric), ``low`` and ``high`` (95 %, each comparison by itself), ``p`` and
-        ``p_adjusted`` (see `against`; NaN of the best), ``contender``: whether it cannot be told
-        from the best at 5 % when all comparisons are counted; ``seconds`` of all its folds' tasks,
-        and ``cheapest``: the contender that took least. Empty where no configuration is complete.
+        What `contenders` returns, of all complete configurations: ``contender`` tells whether one
+        cannot be told from the best at 5 % when all comparisons are counted (see `against`). Empty
+        where no configuration is complete.
     """
     about, table = facts.study(entries), frames.configurations(entries)
     metric = about.metric
@@ -192,7 +189,21 @@ def contest(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 def contenders(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return of `contest` the best and what cannot be told from it.
+    """Return the best configuration and those that cannot be told from it, by folds.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+
+    Returns
+    -------
+    DataFrame
+        In the order of the ranks, the best first: ``rank``, ``configuration``, the hyperparameters,
+        ``<metric>_mean``, ``difference`` (by how much the best is better, positive in either
+        direction of the metric), ``low`` and ``high`` (95 %, each comparison by itself), ``p`` and
+        ``p_adjusted`` (for the number of comparisons; NaN of the best), ``contender``, which is
+        true; ``seconds`` of all its folds' tasks, and ``cheapest``: the one that took least.
 
     Raises
     ------

@@ -227,6 +227,11 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
     killed: its outcome is ``killed`` or ``open``, and it counts until its last record, or the end
     of a task of its that a later session found in a checkpoint.
 
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+
     Returns
     -------
     DataFrame

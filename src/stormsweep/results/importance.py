@@ -37,7 +37,7 @@ class Importance:
     Attributes
     ----------
     effects : DataFrame
-        As `importance_of` says; empty where `needed` says why.
+        As `importance_frame` says; empty where `needed` says why.
     method : str
         ``grid`` or ``forest``; empty: neither could be.
     configurations, planned, folds : int, int, int
@@ -127,12 +127,7 @@ def importance_of(
     Returns
     -------
     Importance
-        Its frame has one row an effect, the greatest first: ``effect`` (``batch_size``,
-        ``batch_size with epochs``, or `MORE`, which is last), ``first`` and ``second``, the
-        hyperparameters; ``share`` of the variance (all add up to one), ``low`` and ``high``, a
-        95 % interval; ``noise``, what the share would be by chance alone, on average;
-        ``beyond_noise``, whether chance would hardly do it (one time in twenty, each effect by
-        itself). Of `MORE` a forest says neither: it is also the forest's own error.
+        Its frame is that of `importance_frame`.
     """
     count, folds = scores.shape if scores.ndim == 2 else (0, 0)
     planned = count if planned is None else planned
@@ -178,7 +173,23 @@ def importance_of(
 
 
 def importance_frame(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Return the frame of `importance`, with all else that it found in its ``attrs``.
+    """Return what mattered, with how that was found in the frame's ``attrs``.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+
+    Returns
+    -------
+    DataFrame
+        One row an effect, the greatest first: ``effect`` (``batch_size``, ``batch_size with
+        epochs``, or ``three and more together``, which is last), ``first`` and ``second``, the
+        hyperparameters; ``share`` of the variance (all add up to one), ``low`` and ``high``, a 95 %
+        interval; ``noise``, what the share would be by chance alone, on average;
+        ``beyond_noise``, whether chance would hardly do it (one time in twenty, each effect by
+        itself). Of the last a forest says neither: it is also the forest's own error. The frame's
+        ``attrs`` are the other attributes of `Importance`.
 
     Raises
     ------

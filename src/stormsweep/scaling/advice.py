@@ -34,6 +34,7 @@ class Budget:
     Attributes
     ----------
     amount : float
+        How many of the unit at most, in 19 of 20 cases.
     unit : str
         ``core-h``, ``gpu-h`` or ``money``, at the site's prices.
     """
@@ -43,6 +44,16 @@ class Budget:
 
     def of(self, foretold: Foretold) -> Range:
         """Return what a study costs in this unit.
+
+        Parameters
+        ----------
+        foretold : Foretold
+            The study on a machine.
+
+        Returns
+        -------
+        Range
+            Median and percentiles, of hours or of money.
 
         Raises
         ------
@@ -282,19 +293,21 @@ def limit(family: Sequence[Foretold]) -> str:
 
 def why(before: Foretold, after: Foretold) -> str:
     """Say why a larger machine is hardly faster than a smaller one, from what its time went to."""
-    parts, span = after.parts, after.makespan.median
+    # Each part is of the whole that it was averaged with: of a median a mean may be more than all.
+    parts, whole, span = after.parts, after.parts.whole, after.makespan.median
     if span <= 0:
         return "nothing is left to share"
-    at_work = span - parts.waiting - parts.starting
+    at_work = whole - parts.waiting - parts.starting
     if after.driver_busy >= _DRIVER_FULL * at_work:
-        share = after.driver_busy / max(at_work, 1e-9)
+        # It is busy with others' tasks before the worker that ends last is there, and after it.
+        share = min(1.0, after.driver_busy / max(at_work, 1e-9))
         return f"overhead: the driver is busy for {share:.0%} of the time"
-    if parts.overhead >= _MOST * span:
-        return f"overhead: {parts.overhead / span:.0%} of the time passes between tasks"
-    if parts.waiting >= _MOST * span:
-        return f"the queue: {parts.waiting / span:.0%} of the time is waiting in it"
-    if parts.starting >= _MOST * span:
-        return f"start-up: {parts.starting / span:.0%} of the time passes until workers are ready"
+    if parts.overhead >= _MOST * whole:
+        return f"overhead: {parts.overhead / whole:.0%} of the time passes between tasks"
+    if parts.waiting >= _MOST * whole:
+        return f"the queue: {parts.waiting / whole:.0%} of the time is waiting in it"
+    if parts.starting >= _MOST * whole:
+        return f"start-up: {parts.starting / whole:.0%} of the time passes until workers are ready"
     if before.machine.workers >= before.runs:
         return (
             f"nothing left to share: {counted(before.runs, 'run')}, one worker each, and the "
@@ -302,11 +315,8 @@ def why(before: Foretold, after: Foretold) -> str:
         )
     if after.longest_chain >= _MOST * span:
         return f"the longest run takes {duration(after.longest_chain)} of {duration(span)}"
-    if parts.waiting + parts.starting + parts.overhead >= _MOST * span:
-        return (
-            f"start-up and overhead: {(parts.waiting + parts.starting + parts.overhead) / span:.0%}"
-            " of the time"
-        )
+    if (beside := parts.waiting + parts.starting + parts.overhead) >= _MOST * whole:
+        return f"start-up and overhead: {beside / whole:.0%} of the time"
     return f"workers are idle for {1 - after.utilisation.median:.0%} of their time"
 
 

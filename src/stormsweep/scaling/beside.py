@@ -28,7 +28,7 @@ from stormsweep.results.journal import of_kind
 from stormsweep.scaling.durations import Durations
 from stormsweep.scaling.machine import Wait
 from stormsweep.scaling.runtime import RunTime
-from stormsweep.search.plan import Plan, structure
+from stormsweep.search.plan import Plan, program, structure
 from stormsweep.work import Run
 
 #: What the driver takes for a task where no journal says it, in seconds.
@@ -237,11 +237,15 @@ def durations(
         before=(beside - ending).tolist(),
         ending=ending.tolist(),
         compiling=compiling.tolist(),
-        program=structures,
+        # Where runs are bundled (by the engine JAX) a program takes batches of one size only.
+        program=structures if bundle > 1 else [program(run) for run in plan.runs],
         opening=float(np.median(opening)) if len(opening) else 0.0,
-        scatter=float(runtime.scatter),
-        workers=float(runtime.scatter_workers),
+        scatter=runtime.scatter.tasks,
+        workers=runtime.scatter.workers,
         common=common,
+        ratios=runtime.scatter.ratios.tolist(),
+        starting=runtime.scatter.starting,
+        working=runtime.scatter.working,
         dispatch=known.dispatch,
         driver=known.driver,
     )

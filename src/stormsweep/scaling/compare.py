@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from stormsweep.config.load import load_study
+from stormsweep.config.load import load_study, no_such_study
 from stormsweep.errors import JournalError, UserError, nearest
 from stormsweep.files import sha256
 from stormsweep.results import journal
 from stormsweep.results.views import Kept
 from stormsweep.scaling import published
-from stormsweep.scaling.comparison import Comparison
+from stormsweep.scaling.comparison import COMPARABLE, Comparison
 from stormsweep.scaling.published import PREFIX
 from stormsweep.scaling.sides import Side, environment_of, from_journal, from_published
 
@@ -91,7 +91,7 @@ def _place(study: Path | str, runs: Path) -> Path | str:
     if path.is_file() and path.suffix == ".toml":
         path = runs / load_study(path).study.name
     if not path.is_dir():
-        raise UserError(f"{path}: there is no such study")
+        raise UserError(no_such_study(path, runs))
     if not (path / "journal.jsonl").is_file():
         raise JournalError(f"{path}: there is no journal.jsonl here; it is no study that was begun")
     return path
@@ -209,5 +209,6 @@ def _refuse_strangers(found: Comparison) -> None:
             else f"{base.label} has {spaces[0]}; {side.label} has {spaces[1]}"
         )
         raise UserError(
-            f"{base.label} and {side.label} share nothing that could be compared: {why}"
+            f"{base.label} and {side.label} share nothing that could be compared: {why}; "
+            f"{COMPARABLE}"
         )

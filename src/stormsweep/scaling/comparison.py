@@ -21,6 +21,14 @@ SAME_WORK = 0.01
 _UNKNOWN = Estimate(float("nan"), float("nan"), 0.0)
 
 
+#: What is said of studies that have nothing in common.
+COMPARABLE = (
+    "scores can be compared of configurations that both scored on all folds: of the same "
+    "hyperparameters, with values in common (search.space, epochs too); with the same data, "
+    "[validation] and seed, fold by fold"
+)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two or more studies side by side; every frame is made when first asked for.
@@ -48,6 +56,12 @@ class Comparison:
         return self.sides[0]
 
     @property
+    def cases(self) -> str:
+        """What the cases of all studies are called."""
+        called = {side.cases for side in self.sides}
+        return called.pop() if len(called) == 1 else "cases"
+
+    @property
     def higher(self) -> bool:
         """Whether more of the score is better."""
         return METRICS.get(self.score, "maximize") == "maximize"
@@ -72,7 +86,15 @@ class Comparison:
         return made
 
     def key(self, side: Side, point: str) -> str:
-        """Return a point by what all sides have; itself where that is unclear."""
+        """Return a point by what all sides have; itself where that is unclear.
+
+        Parameters
+        ----------
+        side : Side
+            The study.
+        point : str
+            Its name for the point, as in `Side.points`.
+        """
         return self._keys[side.label][point]
 
     @cached_property

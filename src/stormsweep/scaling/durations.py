@@ -7,6 +7,26 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Seconds that are lost now and then, whatever is being done.
+
+    Attributes
+    ----------
+    share : float
+        Of all occasions, on how many.
+    seconds : tuple of float
+        What is lost then: one of these.
+    """
+
+    share: float = 0.0
+    seconds: tuple[float, ...] = ()
+
+    def divided(self, parts: int) -> Lost:
+        """Return what each part loses where so many are one occasion."""
+        return Lost(self.share, tuple(each / parts for each in self.seconds))
+
+
+@dataclass(frozen=True, slots=True)
 class Durations:
     """What the tasks of a plan take on one layout, in seconds; lists go by place in ``plan.runs``.
 
@@ -23,8 +43,12 @@ class Durations:
     opening : float
         Opening the data, once for each worker.
     scatter, workers, common : float
-        Standard deviations of the logarithm: between tasks that should take the same; between
-        workers; and of everything together, which is how sure the fit is.
+        Standard deviations of the logarithm: between tasks that should take the same, where no
+        ratios are known; between workers; and of everything together, which is how sure the fit is.
+    ratios : sequence of float
+        What tasks took over what they should have, of mean 1: one is drawn for each task.
+    starting, working : Lost
+        Lost by a process of a worker in its first task; by a task.
     dispatch : float
         From the driver's decision until the worker begins, and from the worker's end until the
         driver knows.
@@ -41,5 +65,8 @@ class Durations:
     scatter: float = 0.0
     workers: float = 0.0
     common: float = 0.0
+    ratios: Sequence[float] = ()
+    starting: Lost = Lost()
+    working: Lost = Lost()
     dispatch: float = 0.0
     driver: float = 0.0

@@ -27,7 +27,13 @@ ENOUGH = 19
 
 
 class Range(NamedTuple):
-    """A median and where nine of ten simulated studies lie."""
+    """A median and where nine of ten simulated studies lie.
+
+    Attributes
+    ----------
+    low, median, high : float
+        The 5th, 50th and 95th percentile.
+    """
 
     low: float
     median: float
@@ -39,6 +45,11 @@ class Range(NamedTuple):
 
         Between the i-th and the j-th of n, another one lies with a chance of (j - i) / (n + 1):
         the usual percentiles of twenty would hold 82 of a hundred, not 90.
+
+        Parameters
+        ----------
+        values : iterable of float
+            At least one.
         """
         found = np.percentile(list(values), (_LOW, 50, _HIGH), method="weibull")
         return cls(*(float(value) for value in found))
@@ -65,9 +76,11 @@ class Foretold:
     jobs : Range
         Jobs that run.
     parts : Parts
-        What the makespan goes to: means.
-    longest_chain, driver_busy : float
-        Seconds at tasks of the run that takes most; that the driver is busy: means.
+        What the makespan goes to: means, whose sum is its mean.
+    longest_chain : float
+        Seconds at tasks of the run that takes most: a median, as that of the makespan.
+    driver_busy : float
+        Seconds that the driver is busy: a mean.
     given_up : tuple of str
         Runs of which an epoch does not fit into a walltime, in some simulation; see `Simulated`.
     unfinished : int
@@ -194,7 +207,7 @@ def summed_up(made: Sequence[Simulated], machine: Machine, tasks: int, runs: int
         utilisation=Range.of(one.utilisation for one in made),
         jobs=Range.of(one.jobs for one in made),
         parts=Parts(*parts.tolist()),
-        longest_chain=float(np.mean([one.longest_chain for one in made])),
+        longest_chain=float(np.median([one.longest_chain for one in made])),
         driver_busy=float(np.mean([one.driver_busy for one in made])),
         given_up=tuple(sorted({name for one in made for name in one.given_up})),
         unfinished=sum(not one.finished for one in made),

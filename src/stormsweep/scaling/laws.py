@@ -145,6 +145,9 @@ class Law:
         Whether the work grew with the workers.
     level : float
         Of the intervals.
+    draws : ndarray, resamples x terms
+        Coefficients of the law's terms, 1 at one worker, one row a resample; no rows where nothing
+        says how sure the fit is.
     """
 
     name: str
@@ -156,16 +159,26 @@ class Law:
     scatter: float
     scaled: bool
     level: float
-    #: Coefficients of the law's terms, 1 at one worker, one row a resample; no rows where nothing
-    #: says how sure the fit is.
     draws: Reals = field(repr=False)
 
     def speedup(self, n: ArrayLike) -> Reals:
-        """Return how much faster n workers are than one."""
+        """Return how much faster n workers are than one.
+
+        Parameters
+        ----------
+        n : array of float
+            Numbers of workers.
+        """
         return _LAWS[self.name].speedup(n, *self.parameters.values())
 
     def seconds(self, n: ArrayLike) -> Reals:
-        """Return how long n workers take for the work that was measured."""
+        """Return how long n workers take for the work that was measured, in seconds.
+
+        Parameters
+        ----------
+        n : array of float
+            Numbers of workers.
+        """
         work = np.asarray(n, float) if self.scaled else 1.0
         return np.asarray(self.seconds_of_one * work / self.speedup(n))
 
@@ -174,6 +187,11 @@ class Law:
 
         That is the law's own doubt, if the law is right; single times scatter besides. NaN where
         there are no more times than parameters.
+
+        Parameters
+        ----------
+        n : array of float
+            Numbers of workers.
         """
         n = np.asarray(n, float)
         if not len(self.draws):
@@ -205,7 +223,13 @@ class Law:
         return 1 / first if first else math.inf
 
     def beyond(self, n: float) -> str:
-        """Return a plain warning where the law is asked about what was not measured, else ""."""
+        """Return a plain warning where the law is asked about what was not measured, else "".
+
+        Parameters
+        ----------
+        n : float
+            The number of workers.
+        """
         few, most = self.measured
         if n > most:
             times = n / most

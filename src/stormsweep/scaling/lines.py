@@ -38,7 +38,13 @@ class Line:
         return set(zip(*columns, strict=True))
 
     def within(self, fits: set[Fit]) -> set[Fit]:
-        """Return those of some fits whose time is known: of a whole block all or none."""
+        """Return those of some fits whose time is known: of a whole block all or none.
+
+        Parameters
+        ----------
+        fits : set of tuple
+            Point, epochs and fold of each.
+        """
         own = self.timed
         inside = _inside(own, fits)
         torn = set(own.loc[own["whole"].to_numpy(bool) & ~inside, "block"])
@@ -46,7 +52,18 @@ class Line:
         return set(zip(kept["point"], kept["epochs"], kept["fold"], strict=True))
 
     def spent(self, fits: set[Fit]) -> dict[str, float]:
-        """Return what some fits took, all shared training counted once, and what they asked for."""
+        """Return what some fits took, all shared training counted once, and what they asked for.
+
+        Parameters
+        ----------
+        fits : set of tuple
+            Point, epochs and fold of each.
+
+        Returns
+        -------
+        dict of str to float
+            ``fits``, ``asked`` (patches), ``seconds``, ``node_seconds``, ``core_seconds``.
+        """
         own = self.timed[_inside(self.timed, fits)]
         sums = ("seconds", "node_seconds", "core_seconds")
         blocks = own.groupby("block")[list(sums)].max()

@@ -96,13 +96,27 @@ class Machine:
         return self.price(self.cores_per_node, float(self.gpus_per_node)) is not None
 
     def price(self, core_hours: float, gpu_hours: float) -> float | None:
-        """Return what hours cost; None where anything that is charged has no price."""
+        """Return what hours cost; None where anything that is charged has no price.
+
+        Parameters
+        ----------
+        core_hours, gpu_hours : float
+            Charged; NaN: not known.
+        """
         prices = self.price_per_core_hour, self.price_per_gpu_hour
         return price_of(core_hours, gpu_hours, *prices, gpus=self.gpus_per_node > 0)
 
     @classmethod
     def local(cls, workers: int, threads: int, **known: Any) -> Machine:
-        """Return this machine with so many workers."""
+        """Return this machine with so many workers.
+
+        Parameters
+        ----------
+        workers, threads : int
+            Of the layout, and of each worker.
+        **known : object
+            Other attributes, such as ``start_up``.
+        """
         return cls(
             workers_per_node=workers,
             threads_per_worker=threads,
@@ -116,11 +130,13 @@ class Machine:
 
         Parameters
         ----------
-        name, site : str, Site
-            The site.
+        name : str
+            What the site is called.
+        site : Site
+            What sites.toml says of it.
         nodes : int, optional
             Nodes, instead of the site's.
-        known
+        **known : object
             Other attributes, such as ``start_up``.
         """
         cores = site.charged_cores

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from stormsweep.config.study import cases_of
 from stormsweep.errors import DataError
 from stormsweep.records import Entry
 from stormsweep.results import facts, frames, journal
@@ -63,6 +64,11 @@ class Findings:
         return f"synthetic data ({self.about['source']})" if self.about["synthetic"] else ""
 
     @property
+    def cases(self) -> str:
+        """What the cases are called."""
+        return cases_of(str(self.about["source"]))
+
+    @property
     def asked(self) -> dict[str, dict[str, Any]]:
         """All measurements that were asked for, by name: layout, runs, repeat."""
         return dict(self.about["cells"])
@@ -74,7 +80,7 @@ class Findings:
 
     @cached_property
     def cells(self) -> pd.DataFrame:
-        """One row a measurement; see `cell`."""
+        """One row a measurement: its layout, and what `stormsweep.scaling.speedups.cell` says."""
         rows = [
             {"name": name, **self.asked[name], **cell(entries)}
             | {"others_cores": self.loads.get(name, math.nan)}
@@ -113,12 +119,12 @@ class Findings:
 
     @cached_property
     def strong(self) -> pd.DataFrame:
-        """The same work in every layout: one row a layout; see `speedups`."""
+        """The same work in every layout: one row a layout; see `scaling.speedups.speedups`."""
         return speedups(self.strong_cells)
 
     @cached_property
     def weak(self) -> pd.DataFrame:
-        """Work in proportion to workers: one row a layout; see `speedups`."""
+        """Work in proportion to workers: one row a layout; see `scaling.speedups.speedups`."""
         return speedups(self.weak_cells, self.weak_cells["workers"])
 
     @cached_property

@@ -58,6 +58,16 @@ class Answers:
         Points are told apart by the hyperparameters that the study searched. What failed has no
         score.
 
+        Parameters
+        ----------
+        entries : sequence of Entry
+            The journal.
+
+        Returns
+        -------
+        Answers
+            The whole grid.
+
         Raises
         ------
         JournalError
@@ -137,6 +147,11 @@ class Answers:
     def find(self, hyperparameters: Hyperparameters) -> int:
         """Return the number of a point.
 
+        Parameters
+        ----------
+        hyperparameters : dict
+            The point; what is not searched may be among them.
+
         Raises
         ------
         ValueError
@@ -148,7 +163,17 @@ class Answers:
         return number
 
     def merit(self, point: int, epochs: int, folds: int) -> float:
-        """Return the mean over the first folds at an epoch; NaN where one of them has none."""
+        """Return the mean over the first folds at an epoch; NaN where one of them has none.
+
+        Parameters
+        ----------
+        point : int
+            Its number.
+        epochs : int
+            One of the milestones.
+        folds : int
+            How many, from the first.
+        """
         # As a search adds them up, so that equal scores are equal.
         return math.fsum(self.merits[point, self.epochs.index(epochs), :folds]) / folds
 
@@ -188,7 +213,7 @@ class Replay:
 
     Attributes
     ----------
-    outcomes : tuple of Outcome
+    outcomes : tuple of search.proposals.Outcome
         What it was told, in order.
     points : tuple of int
         Of each trial its number among the points of the grid.
@@ -249,6 +274,11 @@ def replay(
     bracket : callable, optional
         Tells of a trial among which others it is chosen (`Hyperband.bracket`): only they can be
         kept in its place. None: all are chosen among all.
+
+    Returns
+    -------
+    Replay
+        What it found, dropped and spent.
 
     Raises
     ------

@@ -10,7 +10,7 @@ What a worker does in a task is timed phase by phase, and each phase has its own
 Threads divide what is per patch, but for a share; neighbours (busy threads of other workers on the
 node) share its memory and its caches, and slow everything down. No term can be negative, so they
 are found by non-negative least squares, on relative errors: a tenth too much is as wrong in a short
-task as in a long one.
+task as in a long one. Tasks that went astray say nothing of them (`stormsweep.scaling.scatter`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from scipy.optimize import minimize_scalar
 
 from stormsweep.errors import UserError
 from stormsweep.scaling.observed import observations
+from stormsweep.scaling.scatter import Scatter, astray, scatter
 from stormsweep.scaling.terms import (
     CLOCK,
     UNITS,
+    by_phase,
     columns_of,
     fitted,
     identified,
@@ -88,12 +90,10 @@ class RunTime:
     serial : float
         The share of what is per patch that threads are assumed not to divide, because all workers
         had as many; 0 where several numbers were seen, which tell it.
-    scatter : float
-        Standard deviation of the logarithm between tasks that should take the same.
-    scatter_workers : float
-        The same between workers; 0 where there is no more of it than by chance.
+    scatter : Scatter
+        How single tasks are off what they should take, and which of them went astray.
     runs, stretches : int
-        What it was fitted on.
+        What it was fitted on: all but those.
     ranges : dict
         Least and most of ``batch_size``, ``parameters``, ``threads``, ``workers`` that were seen.
     usual : dict
@@ -108,8 +108,7 @@ class RunTime:
     neighbours: float
     assumed: bool
     serial: float
-    scatter: float
-    scatter_workers: float
+    scatter: Scatter
     runs: int
     stretches: int
     ranges: dict[str, tuple[int, int]]
@@ -139,6 +138,8 @@ class RunTime:
         neighbours: ArrayLike | None = None,
     ) -> Any:
         """Return how long a stretch of training takes on average; arrays in, arrays out.
+
+        Where nothing goes astray: what is lost then comes to it, see `scatter`.
 
         Parameters
         ----------
@@ -273,7 +274,8 @@ class Checked:
         Of all their seconds together: above 0, too much is foretold.
     runs : DataFrame
         One row a run: ``study``, ``run``, ``batch_size``, ``seconds``, ``foretold``, ``error``. One
-        that opened the data, or compiled, when no other did is not among them.
+        that opened the data, or compiled, when no other did is not among them, nor are stretches
+        that went astray.
     """
 
     median: float
@@ -301,8 +303,22 @@ def fit(observed: pd.DataFrame, kind: str | None = None) -> RunTime:
     UserError
         If no run was finished.
     """
-    table = _of_kind(observed, kind)
-    serial = _USUAL_SERIAL if len(np.unique(table["threads"])) < 2 else 0.0
+    whole = _of_kind(observed, kind)
+    return _fit(whole, _astray(whole))
+
+
+def _serial(table: pd.DataFrame) -> float:
+    return _USUAL_SERIAL if len(np.unique(table["threads"])) < 2 else 0.0
+
+
+def _astray(table: pd.DataFrame) -> NDArray[np.bool_]:
+    return astray(table, told_of(table, _serial(table)), seconds_of(table))
+
+
+def _fit(whole: pd.DataFrame, out: NDArray[np.bool_]) -> RunTime:
+    """Fit to all but some, which went astray."""
+    table = whole[~out].reset_index(drop=True)
+    serial = _serial(table)
     told, seconds = told_of(table, serial), seconds_of(table)
     names = identified(told)
     near = table["neighbours"].to_numpy(float)
@@ -313,8 +329,11 @@ def fit(observed: pd.DataFrame, kind: str | None = None) -> RunTime:
         most = float(((table["workers"] - 1) * table["threads"]).max())
     slowed = 1 + contention * np.minimum(near, most)
     terms, off = fitted(told, seconds, slowed, names)
-    foretold = summed(terms, off, told) * slowed
-    scatter, between = _scatter(table, table["seconds"].to_numpy(float), foretold)
+    beside = 1 + contention * np.minimum(whole["neighbours"].to_numpy(float), most)
+    usual = {
+        phase: np.asarray(about * beside, float)
+        for phase, about in by_phase(terms, off, told_of(whole, serial)).items()
+    }
     trained = told["epochs"] > 0
     return RunTime(
         kind=str(table["kind"].iloc[0]),
@@ -324,8 +343,7 @@ def fit(observed: pd.DataFrame, kind: str | None = None) -> RunTime:
         neighbours=most,
         assumed=assumed,
         serial=serial,
-        scatter=scatter,
-        scatter_workers=between,
+        scatter=scatter(whole, seconds_of(whole), usual, out),
         runs=len(table[["study", "run"]].drop_duplicates()),
         stretches=len(table),
         ranges={
@@ -366,6 +384,7 @@ def check(
         If there are fewer than two groups.
     """
     table = _sample(_of_kind(observed, kind))
+    table = table[~_astray(table)].reset_index(drop=True)
     group = table.groupby(list(by), sort=False).ngroup().to_numpy()
     count = int(group.max()) + 1
     if count < 2:
@@ -374,7 +393,8 @@ def check(
     foretold, alone = np.zeros(len(table)), np.zeros(len(table), bool)
     for one in np.unique(group):
         out = group == one
-        foretold[out] = fit(table[~out]).foretold(table[out])
+        rest = table[~out].reset_index(drop=True)
+        foretold[out] = _fit(rest, np.zeros(len(rest), bool)).foretold(table[out])
         alone[out] = _alone(table[out], table[~out])
     table = table.assign(foretold=foretold, alone=alone)
     runs = table.groupby(["study", "run"], sort=False).agg(
@@ -443,21 +463,3 @@ def _contention(
 
     found = minimize_scalar(error, bounds=(0.0, _MOST_CONTENTION), method="bounded")
     return float(found.x) if error(found.x) < error(0.0) else 0.0
-
-
-def _scatter(table: pd.DataFrame, measured: Reals, foretold: Reals) -> tuple[float, float]:
-    """Return the scatter between tasks of a worker and that between workers, as logarithms."""
-    off = pd.Series(np.log(measured / np.maximum(foretold, 1e-9)))
-    groups: Any = off.groupby([table["study"], table["session"], table["worker"]])
-    sizes, means = groups.size().to_numpy(float), groups.mean().to_numpy(float)
-    free = len(off) - len(sizes)
-    if free < 1:
-        return float(off.std(ddof=0)), 0.0
-    within = float(((off - groups.transform("mean")) ** 2).sum()) / free
-    if len(sizes) < 2:
-        return math.sqrt(within), 0.0
-    # One-way analysis of variance, groups of unequal sizes.
-    about = float(np.average(means, weights=sizes))
-    mean_square = float((sizes * (means - about) ** 2).sum()) / (len(sizes) - 1)
-    size = (sizes.sum() - (sizes**2).sum() / sizes.sum()) / (len(sizes) - 1)
-    return math.sqrt(within), math.sqrt(max(0.0, (mean_square - within) / size))

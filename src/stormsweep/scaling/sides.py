@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stormsweep.config.study import METRICS
+from stormsweep.config.study import METRICS, cases_of
 from stormsweep.records import (
     Entry,
     RunPlanned,
@@ -77,6 +77,8 @@ class Side:
         denominator; 1 for journals.
     rounds : int
         How often all cases were split.
+    cases : str
+        What they are called.
     """
 
     label: str
@@ -96,6 +98,7 @@ class Side:
     remarks: list[str]
     published_sd: float = 1.0
     rounds: int = 1
+    cases: str = "cases"
 
     @property
     def published(self) -> bool:
@@ -114,12 +117,24 @@ class Side:
         return [str(kind) for kind in self.places["kind"]]
 
     def place(self, kind: str) -> dict[str, Any]:
-        """Return what was used of a kind of nodes: its row of `places`."""
+        """Return what was used of a kind of nodes: its row of `places`.
+
+        Parameters
+        ----------
+        kind : str
+            One of `kinds`.
+        """
         rows = self.places[self.places["kind"] == kind].to_dict("records")
         return {str(name): value for name, value in rows[0].items()}
 
     def line(self, kind: str) -> str:
-        """Return what a kind of its nodes is called: the study's label, where it has one only."""
+        """Return what a kind of its nodes is called: the study's label, where it has one only.
+
+        Parameters
+        ----------
+        kind : str
+            One of `kinds`.
+        """
         return self.label if len(self.kinds) == 1 else f"{self.label}, {kind}"
 
 
@@ -204,6 +219,7 @@ def from_published(published: Published) -> Side:
         flaws=list(about["flaws"]),
         remarks=list(about["remarks"]),
         published_sd=np.sqrt(folds / (folds - 1)) if about["sd_divides_by"] == "folds" else 1.0,
+        cases="patches",
     )
 
 
@@ -256,6 +272,7 @@ def from_journal(
         flaws=list(about.flaws),
         remarks=[],
         rounds=about.rounds,
+        cases=cases_of(source_name),
     )
 
 

@@ -27,6 +27,8 @@ class Stint(NamedTuple):
         What it took, over what was foreseen.
     compiled, opened : bool
         Whether the worker had to compile the program, and to open the data.
+    delay : float
+        Seconds of it that were lost, as now and then some are.
     """
 
     worker: int
@@ -40,6 +42,7 @@ class Stint(NamedTuple):
     factor: float
     compiled: bool
     opened: bool
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ class Parts:
     busy: float
     idle: float
     overhead: float
+
+    @property
+    def whole(self) -> float:
+        """All of it."""
+        return self.waiting + self.starting + self.busy + self.idle + self.overhead
 
 
 @dataclass(frozen=True, slots=True)

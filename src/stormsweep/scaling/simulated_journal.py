@@ -121,7 +121,7 @@ def _records(
         phases = {
             "open": stint.factor * durations.opening * stint.opened * first,
             "compile": stint.factor * durations.compiling[index] * stint.compiled * first,
-            "build": stint.factor * durations.before[index],
+            "build": stint.factor * durations.before[index] + stint.delay / len(stint.tasks),
             "score": stint.factor * durations.ending[index] * (stint.end == "done"),
             "checkpoint": 0.0,
         }

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import heapq
+import itertools
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 
 from stormsweep.config.walltimes import MOST_IDLE, MUCH, STANDSTILLS, UNMEASURED, needed
 from stormsweep.errors import UserError
-from stormsweep.scaling.durations import Durations
+from stormsweep.scaling.durations import Durations, Lost
 from stormsweep.scaling.machine import Machine
 from stormsweep.scaling.simulated import Parts, Simulated, Stint
 from stormsweep.search.bundling import Bundling
@@ -136,7 +137,9 @@ class _Simulation:
         common = drawn if common is None else common
         own = rng.standard_normal(count) * durations.workers + common * durations.common
         self._pace: list[float] = np.exp(own).tolist()
-        self._scatter = _factors(rng, durations.scatter)
+        self._scatter = _factors(rng, durations)
+        self._starting = _losses(rng, durations.starting)
+        self._working = _losses(rng, durations.working)
         failing = machine.failures_per_worker_hour / 3600
         self._failing = _exponentials(rng, failing) if failing else None
         self._events: list[tuple[float, int]] = []
@@ -396,13 +399,14 @@ class _Simulation:
         known, place = self._durations, self._place
         places = [place[task.run.id] for task in tasks]
         first = places[0]
-        factor = next(self._scatter) * self._pace[worker]
+        factor, delay = next(self._scatter) * self._pace[worker], next(self._working)
         compiles = self._compiles(worker, known.program[first])
         opens = not self._opened[worker]
         self._opened[worker] = True
         before = known.compiling[first] if compiles else 0.0
         if opens:
             before += known.opening
+            delay += next(self._starting)
         epoch, ending = known.epoch[first], known.ending[first]
         before += known.before[first]
         for index in places[1:]:
@@ -411,13 +415,13 @@ class _Simulation:
             before += known.before[index]
         task = tasks[0]
         epochs = task.to_epoch - task.start
-        seconds = factor * (before + epochs * epoch + ending)
+        seconds = factor * (before + epochs * epoch + ending) + delay
         started = now + known.dispatch
         end, what, reached = started + seconds, _DONE, task.to_epoch
         if self._ending:
             left = self._until[worker // self._machine.workers_per_node] - started
             if left <= 2 * needed(seconds, ending):
-                parts = factor * before, factor * epoch, factor * ending
+                parts = factor * before + delay, factor * epoch, factor * ending
                 seconds, what, reached = self._cut(worker, task, left, epoch, parts)
                 end = started + seconds
         if self._failing is not None and (lost := next(self._failing)) < seconds:
@@ -438,6 +442,7 @@ class _Simulation:
                     factor,
                     compiles,
                     opens,
+                    delay,
                 )
             )
         heapq.heappush(self._events, (end, worker))
@@ -525,14 +530,26 @@ class _Simulation:
         )
 
 
-def _factors(rng: np.random.Generator, spread: float, block: int = 4096) -> Iterator[float]:
-    """Yield lognormal factors of mean 1."""
+def _factors(rng: np.random.Generator, known: Durations, block: int = 4096) -> Iterator[float]:
+    """Yield factors of mean 1: of the ratios that are known, or lognormal ones."""
+    ratios, spread = np.asarray(known.ratios, float), known.scatter
     while True:
-        if spread <= 0:
+        if len(ratios):
+            yield from rng.choice(ratios, block).tolist()
+        elif spread <= 0:
             yield from [1.0] * block
         else:
             draws = spread * rng.standard_normal(block) - spread**2 / 2
             yield from np.exp(draws).tolist()
+
+
+def _losses(rng: np.random.Generator, lost: Lost, block: int = 4096) -> Iterator[float]:
+    """Yield what is lost on each occasion: mostly nothing."""
+    if not lost.share:
+        yield from itertools.repeat(0.0)
+    while True:
+        found = rng.random(block) < lost.share
+        yield from np.where(found, rng.choice(lost.seconds, block), 0.0).tolist()
 
 
 def _exponentials(rng: np.random.Generator, rate: float, block: int = 4096) -> Iterator[float]:

@@ -41,6 +41,11 @@ def over(entries: Sequence[Entry]) -> bool:
 def cell(entries: Sequence[Entry]) -> dict[str, Any]:
     """Return what one measurement says.
 
+    Parameters
+    ----------
+    entries : list of Entry
+        Its journal.
+
     Returns
     -------
     dict

@@ -151,8 +151,17 @@ def summed(
     told: Mapping[str, Any],
 ) -> Any:
     """Return the sum of all terms, each phase as far off as its model and batch size are."""
+    return sum(by_phase(terms, off, told).values())
+
+
+def by_phase(
+    terms: Mapping[str, float],
+    off: Mapping[str, Mapping[int, float]],
+    told: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what the terms of each phase sum up to; see `summed`."""
     columns = columns_of(told)
-    total: Any = 0.0
+    found: dict[str, Any] = {}
     factors = {name: _between(off.get(name, {}), told[name]) for name in _OFF}
     for name, value in terms.items():
         phase = name.partition("/")[0]
@@ -160,8 +169,8 @@ def summed(
         for key, phases in _OFF.items():
             if phase in phases:
                 part = part * factors[key]
-        total = total + part
-    return total
+        found[phase] = found.get(phase, 0.0) + part
+    return found
 
 
 def _between(factors: Mapping[int, float], values: ArrayLike) -> Any:
@@ -201,6 +210,20 @@ def fitted(
     return terms, off
 
 
+def usual_of(told: Mapping[str, Reals], seconds: Mapping[str, Reals]) -> dict[str, Reals]:
+    """Return about what stretches usually take, phase by phase, whatever a few of them took.
+
+    Parameters
+    ----------
+    told, seconds : mapping
+        What they did (`told_of`) and took (`seconds_of`).
+    """
+    ones = np.ones(len(told["patches"]))
+    off: dict[str, dict[int, float]] = {name: {} for name in _OFF}
+    terms = _terms(told, seconds, ones, identified(told), off, rounds=1)
+    return {phase: ones * about for phase, about in by_phase(terms, off, told).items()}
+
+
 def _effects(left: Reals, levels: Reals) -> dict[int, float]:
     """Return a factor for each level, drawn to 1 as far as chance would explain it.
 
@@ -227,6 +250,7 @@ def _terms(
     slowed: Reals,
     names: Iterable[str],
     off: Mapping[str, Mapping[int, float]],
+    rounds: int = _REWEIGHTED,
 ) -> dict[str, float]:
     columns = columns_of(told)
     terms: dict[str, float] = {}
@@ -240,18 +264,22 @@ def _terms(
             if phase in phases:
                 factor = factor * _between(off[key], told[key])
         if used.any():
-            solution = relative(design[used] * factor[used, None], measured[used])
+            solution = relative(design[used] * factor[used, None], measured[used], rounds)
         terms |= dict(zip(own, solution.tolist(), strict=True))
     return terms
 
 
-def relative(design: Reals, measured: Reals) -> Reals:
-    """Return non-negative coefficients that fit with least relative errors."""
+def relative(design: Reals, measured: Reals, rounds: int = _REWEIGHTED) -> Reals:
+    """Return non-negative coefficients that fit with least relative errors.
+
+    After one round these are relative to the measured seconds: a time that is far too long counts
+    next to nothing, and all that is foretold is somewhat too short.
+    """
     about = measured
     scale = np.abs(design).max(axis=0)
     scale[scale == 0] = 1.0
     solution = np.zeros(design.shape[1])
-    for _ in range(_REWEIGHTED):
+    for _ in range(rounds):
         # Relative to the fitted seconds: relative to the measured ones, tasks that were short by
         # chance would count more, and all foretold would be too short.
         rows = 1 / np.maximum(about, CLOCK)

@@ -39,6 +39,11 @@ PARTS = ("busy", "lost", "travel", "waiting", "rest", "underway")
 def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a task that was done or paused, with when it waited and came back.
 
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
+
     Returns
     -------
     DataFrame
@@ -76,6 +81,11 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
 @view
 def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     """Return one row a worker and session: when it was there, and where its time went.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        The journal.
 
     Returns
     -------

@@ -397,6 +397,15 @@ def _next(run: Run, epoch: int, paused_at: int = -1) -> Task:
 
 def structure(run: Run) -> str:
     """Return what runs of one bundle have in common: all but the learning rate and the fold."""
+    return _without(run, {"learning_rate"})
+
+
+def program(run: Run) -> str:
+    """Return what runs that share a compiled program have in common: batches may differ, too."""
+    return _without(run, {"learning_rate", "batch_size"})
+
+
+def _without(run: Run, left_out: set[str]) -> str:
     return identity(
-        {name: value for name, value in run.hyperparameters.items() if name != "learning_rate"}
+        {name: value for name, value in run.hyperparameters.items() if name not in left_out}
     )

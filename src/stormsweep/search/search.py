@@ -142,6 +142,27 @@ class Search:
         return len(self._trials)
 
     @property
+    def scores(self) -> dict[int, list[tuple[float, ...]]]:
+        """The merits of fits that are scored, by epoch."""
+        found: dict[int, list[tuple[float, ...]]] = {}
+        for (_, epoch), merits in self._scored.items():
+            if merits:
+                found.setdefault(epoch, []).append(merits)
+        return found
+
+    def like(self, run: Run, epoch: int) -> tuple[float, ...]:
+        """Return the mean merits of a run's configuration on all folds that are scored.
+
+        At the epoch, or the last one before it that any fold is scored at; empty: there is none.
+        """
+        own = self._first[run.id].rpartition("-f")[0]
+        for stop in sorted((stop for stop in run.milestones if stop <= epoch), reverse=True):
+            folds = (self._scored.get((f"{own}-f{fold}", stop)) for fold in range(self._folds))
+            if there := [merits for merits in folds if merits]:
+                return _mean(there)
+        return ()
+
+    @property
     def over(self) -> bool:
         """Whether the strategy has nothing more to propose and waits for nothing."""
         return not self._awaited and not self._strategy.propose()

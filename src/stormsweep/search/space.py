@@ -23,7 +23,22 @@ DEFAULT_BATCH_SIZE, DEFAULT_EPOCHS = DEFAULTS["batch_size"], DEFAULTS["epochs"]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A range of one hyperparameter, both ends included."""
+    """A range of one hyperparameter, both ends included.
+
+    Attributes
+    ----------
+    low, high : float
+        The ends.
+    log : bool
+        Whether values are drawn evenly in their logarithm.
+    integer : bool
+        Whether it holds whole numbers only.
+
+    Examples
+    --------
+    >>> Interval(1e-4, 1e-1, log=True).at(0.5)
+    0.00316228
+    """
 
     low: float
     high: float
@@ -31,20 +46,43 @@ class Interval:
     integer: bool = False
 
     def draw(self, random: np.random.Generator) -> float | int:
-        """Draw one value, uniform in the value or in its logarithm."""
+        """Draw one value, uniform in the value or in its logarithm.
+
+        Parameters
+        ----------
+        random : numpy.random.Generator
+            Where chance comes from.
+
+        Returns
+        -------
+        float or int
+            The value.
+        """
         if self.integer and not self.log:
             return int(random.integers(int(self.low), int(self.high), endpoint=True))
         return self._value(random.uniform(*self._ends()))
 
     def at(self, share: float) -> float | int:
-        """Return the value below which a share of all draws lies; 0 <= share < 1."""
+        """Return the value below which a share of all draws lies.
+
+        Parameters
+        ----------
+        share : float
+            From 0 to 1, 1 left out.
+        """
         if self.integer and not self.log:
             return int(self.low) + int(share * (int(self.high) - int(self.low) + 1))
         low, high = self._ends()
         return self._value(low + share * (high - low))
 
     def value(self, given: Any) -> float | int | None:
-        """Return a given value as the range would say it; None where it is not in the range."""
+        """Return a given value as the range would say it; None where it is not in the range.
+
+        Parameters
+        ----------
+        given : object
+            A number, or anything else.
+        """
         if isinstance(given, bool) or not isinstance(given, int | float):
             return None
         if not self.low <= given <= self.high or (self.integer and given != int(given)):
@@ -53,6 +91,11 @@ class Interval:
 
     def clipped(self, value: float) -> float | int:
         """Return a number as a value of the range: inside, whole or of six significant digits.
+
+        Parameters
+        ----------
+        value : float
+            Any number.
 
         Examples
         --------
@@ -123,13 +166,27 @@ class Space:
         return cls(values, when, tuple(parse(text) for text in search.constraints), known)
 
     def without(self, name: str) -> Space:
-        """Return the space without a hyperparameter that no other depends on."""
+        """Return the space without a hyperparameter that no other depends on.
+
+        Parameters
+        ----------
+        name : str
+            The hyperparameter.
+        """
         values = {key: given for key, given in self.values.items() if key != name}
         when = {key: given for key, given in self.when.items() if key != name}
         return Space(values, when, self.constraints, self.fixed)
 
     def whole(self, hyperparameters: Hyperparameters, epochs: int) -> Hyperparameters:
-        """Return hyperparameters and epochs as a point, which has epochs where the space does."""
+        """Return hyperparameters and epochs as a point, which has epochs where the space does.
+
+        Parameters
+        ----------
+        hyperparameters : dict
+            Without ``epochs``.
+        epochs : int
+            Of the training.
+        """
         return {**hyperparameters, **({"epochs": epochs} if "epochs" in self.values else {})}
 
     @property
@@ -143,15 +200,35 @@ class Space:
         return not any(isinstance(values, Interval) for values in self.values.values())
 
     def there(self, name: str, point: Hyperparameters) -> bool:
-        """Tell whether a hyperparameter is there beside those that it depends on."""
+        """Tell whether a hyperparameter is there beside those that it depends on.
+
+        Parameters
+        ----------
+        name : str
+            The hyperparameter.
+        point : dict
+            Values of the others.
+        """
         return holds(name, point, self.when)
 
     def kept(self, point: Hyperparameters) -> Hyperparameters:
-        """Return a point without the hyperparameters whose conditions do not hold."""
+        """Return a point without the hyperparameters whose conditions do not hold.
+
+        Parameters
+        ----------
+        point : dict
+            Values by name.
+        """
         return kept(point, self.when) if self.when else point
 
     def holds(self, point: Hyperparameters) -> bool:
-        """Tell whether a point keeps to the constraints; where one cannot be computed, not."""
+        """Tell whether a point keeps to the constraints; where one cannot be computed, not.
+
+        Parameters
+        ----------
+        point : dict
+            Values by name.
+        """
         if not self.constraints:
             return True
         fixed = {name: value for name, value in self.fixed.items() if name not in self.values}
@@ -168,7 +245,10 @@ class Space:
     def fit(self, point: Hyperparameters) -> Hyperparameters | None:
         """Return a point as the space would say it; None where it is not one of the space.
 
-        Names that the space does not have are passed over.
+        Parameters
+        ----------
+        point : dict
+            Values by name. Names that the space does not have are passed over.
         """
         found: Hyperparameters = {}
         for name, values in self.values.items():
@@ -208,7 +288,18 @@ class Space:
                     yield point
 
     def draw(self, random: np.random.Generator) -> Hyperparameters | None:
-        """Draw one configuration, every hyperparameter on its own; None: it breaks a constraint."""
+        """Draw one configuration, every hyperparameter on its own; None: it breaks a constraint.
+
+        Parameters
+        ----------
+        random : numpy.random.Generator
+            Where chance comes from.
+
+        Returns
+        -------
+        dict or None
+            The configuration.
+        """
         point = self.kept(
             {
                 name: values.draw(random)
@@ -220,7 +311,13 @@ class Space:
         return point if self.holds(point) else None
 
     def at(self, shares: Sequence[float]) -> Hyperparameters | None:
-        """Return the configuration at a point of the unit cube; None: it breaks a constraint."""
+        """Return the configuration at a point of the unit cube; None: it breaks a constraint.
+
+        Parameters
+        ----------
+        shares : sequence of float
+            One for each hyperparameter, in the order of `values`; from 0 to 1, 1 left out.
+        """
         point = self.kept(
             {
                 name: values.at(share)

@@ -120,6 +120,7 @@ def fetch(
     Returns
     -------
     Fetched
+        What lies in the folder now.
 
     Raises
     ------

@@ -147,6 +147,30 @@ def _keeping(store: PieceStore, destination: Path, runs: int) -> Iterator[None]:
         ) from None
 
 
+def check_storms(config: DataTable, seed: int) -> None:
+    """Refuse what can be seen of storm files, and of what is asked of them, without reading them.
+
+    Files that are not there yet are not missed: they can be synthesized, or fetched.
+
+    Parameters
+    ----------
+    config, seed
+        As for `prepare_storms`.
+
+    Raises
+    ------
+    DataError
+        As `prepare_storms` does.
+    """
+    choose_inputs(config.inputs or (), str(config.target))
+    _check_settings(config)
+    folder = _folder(config, seed)
+    real = config.source == "ncar-storms"
+    there = folder.exists() if real else _is_twin(config, seed, folder)
+    if there:
+        _chosen(config, folder, find_runs(folder))
+
+
 def storm_folder(config: DataTable, seed: int, progress: Progress | None = None) -> Path:
     """Return the folder of the storm files; synthesize the twin there when it is not yet.
 
@@ -157,29 +181,41 @@ def storm_folder(config: DataTable, seed: int, progress: Progress | None = None)
     DataError
         If no folder is given for real data, or the folder holds other storms than asked for.
     """
+    folder = _folder(config, seed)
+    if config.source != "ncar-storms" and not _is_twin(config, seed, folder):
+        twin.synthesize(folder, config.patches, seed, progress)
+    return folder
+
+
+def _folder(config: DataTable, seed: int) -> Path:
+    """Return where storm files lie, or will."""
     if config.source == "ncar-storms":
         if config.path is None:
             raise DataError(
                 'data.path: not given; source = "ncar-storms" needs the folder of the storm files'
             )
         return config.path
-    folder = config.path or config.cache / f"twin-{config.patches}-{seed}"
+    return config.path or config.cache / f"twin-{config.patches}-{seed}"
+
+
+def _is_twin(config: DataTable, seed: int, folder: Path) -> bool:
+    """Tell whether a folder holds the twin asked for; refuse another one that was named."""
+    if not folder.exists():
+        return False
     made_from = {"seed": seed, "patches": config.patches, "twin": twin.VERSION}
-    if folder.exists():
-        mark = twin.read_mark(folder)
-        if mark is None and config.path is not None:
-            raise DataError(
-                f"{folder}: no twin here ({twin.MARK} is missing); for real files use "
-                'source = "ncar-storms"'
-            )
-        if mark is not None and all(mark.get(key) == value for key, value in made_from.items()):
-            return folder
-        if config.path is not None and mark is not None:
-            given = ", ".join(f"{key} {mark.get(key)}" for key in made_from)
-            asked = ", ".join(f"{key} {value}" for key, value in made_from.items())
-            raise DataError(f"{folder}: a twin of {given}; the study asks for {asked}")
-    twin.synthesize(folder, config.patches, seed, progress)
-    return folder
+    mark = twin.read_mark(folder)
+    if mark is None and config.path is not None:
+        raise DataError(
+            f"{folder}: no twin here ({twin.MARK} is missing); for real files use "
+            'source = "ncar-storms"'
+        )
+    if mark is not None and all(mark.get(key) == value for key, value in made_from.items()):
+        return True
+    if config.path is not None and mark is not None:
+        given = ", ".join(f"{key} {mark.get(key)}" for key in made_from)
+        asked = ", ".join(f"{key} {value}" for key, value in made_from.items())
+        raise DataError(f"{folder}: a twin of {given}; the study asks for {asked}")
+    return False
 
 
 def _check_settings(config: DataTable) -> None:

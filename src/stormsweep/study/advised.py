@@ -30,20 +30,23 @@ if TYPE_CHECKING:
     from stormsweep.study.session import Outcome
     from stormsweep.study.watching import Watcher
 
+#: Stands for the study file of the next study.
+NEXT = Path("STUDY.toml")
 
-def command(study: Study, chosen: Foretold, what: Path | None = None) -> str:
+
+def command(study: Study, chosen: Foretold, left: bool = True) -> str:
     """Return the line that carries the study out as foretold.
 
     Parameters
     ----------
     study, chosen : Study, Foretold
         The study, and what is advised.
-    what : Path, optional
-        Name this instead of the study: the file of another one like it.
+    left : bool
+        Whether anything of the study is left to train; else the line is for the next one like it.
     """
     machine = chosen.machine
     begun = (study.directory / "study.toml").exists()
-    what = what or (study.directory if begun else study.path)
+    what = NEXT if not left else study.directory if begun else study.path
     if machine.name == LOCAL:
         layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
         return typed("run", what, "--site", "local", *layout)
@@ -255,8 +258,13 @@ def _tasks_done(study: Study) -> int:
     return sum(isinstance(entry.record, TaskDone) for entry in each(study.journal_path))
 
 
-def lines(study: Study, chosen: Foretold, what: Path | None = None) -> Iterator[str]:
-    """Yield what to do to follow advice, in its order; `what` is as for `command`."""
+def purpose(left: bool) -> str:
+    """Say what following advice is for; `left` is as for `command`."""
+    return "To go on with what is left:" if left else "For another study like it:"
+
+
+def lines(study: Study, chosen: Foretold, left: bool = True) -> Iterator[str]:
+    """Yield what to do to follow advice, in its order; `left` is as for `command`."""
     table = site_table(study, chosen)
     if table:
         # No option of the command says these; without them it does something else.
@@ -264,5 +272,5 @@ def lines(study: Study, chosen: Foretold, what: Path | None = None) -> Iterator[
         yield f"first set in {file}:"
         yield from (f"  {line}" for line in table)
         yield "then:"
-    yield command(study, chosen, what)
+    yield command(study, chosen, left)
     yield from (f"  {line}" for line in sbatch_lines(study, chosen))

@@ -1,4 +1,4 @@
-"""The audit: how much a leaky protocol flatters the score, against years that no training saw."""
+"""The audit: how much a leaky protocol flatters the score, against cases that no training saw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stormsweep.files import within_group, write_json
 from stormsweep.records import RunFailed
 from stormsweep.results.facts import planned_configurations
 from stormsweep.study.held_out import check_test_part, leak
-from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
+from stormsweep.study.protocol import check_metric, flaws, folds_of, protocol_of
 from stormsweep.study.study import Study
 from stormsweep.work import Hyperparameters, identity
 
@@ -128,7 +128,7 @@ def variants(study: StudyFile, configuration: Hyperparameters) -> list[Variant]:
 def audit(study: Study, configuration: str | None = None, watcher: Watcher | None = None) -> Audit:
     """Train one configuration under the study's protocol and under leaky ones.
 
-    Every fold's model is scored on its validation and on the test years, which no protocol trains
+    Every fold's model is scored on its validation and on the test part, which no protocol trains
     on. What was trained before is not trained again. A protocol that the data do not allow is left
     out, and said.
 
@@ -216,12 +216,13 @@ def possible(asked: list[Variant], part: Part, watcher: Watcher) -> list[Variant
     kept = []
     for variant in asked:
         try:
-            rows = fold_rows(part, protocol_of(variant.file))
+            rows = folds_of(part, variant.file)
             check_metric(part, rows, variant.file.search.metric)
         except DataError as error:
             if variant is asked[0]:
                 raise
-            watcher.note(f"left out: {variant.title}, which these data do not allow ({error})")
+            # What to do about it is said to whoever asks for such a protocol.
+            watcher.note(f"left out: {variant.title}, which these data do not allow ({error.what})")
         else:
             kept.append(variant)
     return kept

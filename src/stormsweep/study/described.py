@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from stormsweep.config.load import load_study
+from stormsweep.config.load import load_study, no_such_study
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, UserError
 from stormsweep.files import sha256
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from stormsweep.data.prepared import PreparedData
     from stormsweep.scaling.design import Part
     from stormsweep.study.forecast import Forecast
+    from stormsweep.study.known import KnownPoints
     from stormsweep.study.layout import Layout
     from stormsweep.study.outline import Outline
     from stormsweep.study.places import Place
+    from stormsweep.study.problem import Ready
     from stormsweep.study.remaining import Remaining
     from stormsweep.study.staff import Staff
 
@@ -62,16 +64,23 @@ class DescribedStudy(RecordedStudy):
         runs : path
             The folder of all studies' directories.
 
+        Returns
+        -------
+        Study
+            Nothing is made or changed yet.
+
         Raises
         ------
         StudyFileError
-            If the file is missing, malformed or says what is not allowed.
+            If the file or directory is missing, or says what is not allowed.
         """
         path = Path(path)
         if path.is_dir():
             if not (path / "study.toml").is_file():
                 raise StudyFileError(no_study(path))
             return cls(load_study(path / "study.toml"), path / "study.toml", path)
+        if path.suffix != ".toml" and not path.exists():
+            raise StudyFileError(no_such_study(path, Path(runs)))
         file = load_study(path)
         return cls(file, path, Path(runs) / file.study.name)
 
@@ -79,7 +88,13 @@ class DescribedStudy(RecordedStudy):
         return f"<Study {self.file.study.name!r} in {self.directory}>"
 
     def with_site(self, **changes: Any) -> Self:
-        """Return the same study with other keys of ``[site]``."""
+        """Return the same study with other keys of ``[site]``.
+
+        Parameters
+        ----------
+        **changes : object
+            Keys and their values; None leaves a key as it is.
+        """
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
@@ -106,7 +121,13 @@ class DescribedStudy(RecordedStudy):
         return self._but(_walltime=walltime)
 
     def at(self, place: Place) -> Self:
-        """Return the same study with its workers in a place."""
+        """Return the same study with its workers in a place.
+
+        Parameters
+        ----------
+        place : Place
+            A site, and how its nodes become the study's.
+        """
         return self._but(_nodes=None, _walltime=None, _at=place)
 
     def _but(self, **changes: Any) -> Self:
@@ -125,7 +146,7 @@ class DescribedStudy(RecordedStudy):
 
         return self._part(plan_of(self.file, self._kept.grown()))
 
-    def known(self) -> tuple[int, int]:
+    def known(self) -> KnownPoints:
         """Return how many known points (``search.known``) there are, and how many of the space.
 
         Raises
@@ -133,10 +154,9 @@ class DescribedStudy(RecordedStudy):
         StudyFileError
             If they cannot be read.
         """
-        from stormsweep.study.remaining import of_the_space
+        from stormsweep.study.known import beside
 
-        points = self._kept.known()
-        return len(points), of_the_space(self.file, points)
+        return beside(self.file, self._kept.known())
 
     def outline(self) -> Outline:
         """Return what `stormsweep plan` tells: all of it from one reading of the journal.
@@ -144,8 +164,8 @@ class DescribedStudy(RecordedStudy):
         Raises
         ------
         UserError
-            As `check` does, which reads the builder's source too; or if data are prepared, and do
-            not allow the folds or the metric.
+            As `check` does, which reads the builder's source too; or if data cannot be prepared, or
+            do not allow the folds or the metric.
         """
         from stormsweep.study.outline import outline
         from stormsweep.study.problem import ready
@@ -153,7 +173,7 @@ class DescribedStudy(RecordedStudy):
         self.check()
         entries = list(self._kept.each())
         found = self._remaining(entries)
-        there = None
+        there: Ready | str = ""
         if found.left(retry_failed=True):
             self._check_source()
             there = ready(self.file)
@@ -196,7 +216,13 @@ class DescribedStudy(RecordedStudy):
             self._kept.refuse_other_model(sha256(path))
 
     def remaining(self) -> Remaining:
-        """Read from the journal what is left to train."""
+        """Read from the journal what is left to train.
+
+        Returns
+        -------
+        Remaining
+            The plan, and what of it is on record.
+        """
         return self._remaining(self._kept.each())
 
     def _remaining(self, entries: Iterable[Entry]) -> Remaining:
@@ -227,7 +253,13 @@ class DescribedStudy(RecordedStudy):
         return self._in(self._staff(self.plan()).without_trial())
 
     def forecast(self) -> Forecast:
-        """Foretell how long the rest takes, from journals of this machine; see `outline`."""
+        """Foretell how long the rest takes, from journals of this machine; see `outline`.
+
+        Returns
+        -------
+        Forecast
+            From how many seconds to how many, and what that is based on.
+        """
         return self.outline().forecast
 
     def place(self) -> Place | None:

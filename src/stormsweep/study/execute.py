@@ -20,7 +20,7 @@ from stormsweep.cluster.pool import (
     WorkerReady,
 )
 from stormsweep.config.strategies import KNOWN_AHEAD, LEARNING
-from stormsweep.config.study import StudyFile
+from stormsweep.config.study import StudyFile, cases_of
 from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import DataAwayError
@@ -136,6 +136,7 @@ class Execution:
             patches_per_epoch,
             threads=study.site.layout[1],
             expected=None if search is None else plan,
+            cases=cases_of(study.data.source),
         )
         first_folds = study.search.first_folds or plan.folds
         self._demand = Demand(len(plan.configurations), first_folds)

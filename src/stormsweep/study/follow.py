@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any
 
 from stormsweep.config.strategies import KNOWN_AHEAD
-from stormsweep.config.study import METRICS
+from stormsweep.config.study import METRICS, cases_of
 from stormsweep.records import (
     Entry,
     NodeEvent,
@@ -213,6 +213,7 @@ class Following:
             at_work=at_work or (),
             failures=tuple(self._failures),
             nodes_waiting=len(self._waiting),
+            cases=cases_of(self._file.data.source),
         )
 
     def _at_work(self) -> tuple[tuple[AtWork, ...] | None, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
 from stormsweep.study.environment import sessions_of
 from stormsweep.study.foretelling import uncertainty
+from stormsweep.study.unprepared import NOT_PREPARED
 from stormsweep.wording import counted
 
 if TYPE_CHECKING:
@@ -52,10 +53,13 @@ class Forecast:
         From, to; None where it cannot be known.
     basis : str
         What that is based on, or why it cannot be known, in one line.
+    note : str
+        What else there is to know of it, in one line; empty: nothing.
     """
 
     seconds: tuple[float, float] | None
     basis: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +227,8 @@ def foretell(
         used |= {pace.place: pace for pace in telling or paces}
     table = pd.concat([pace.observed for pace in used.values()], ignore_index=True)
     model, first, (workers, threads) = runtime.fit(table), next(iter(used.values())), layout
+    # Runs are simulated one by one, each with its share of a bundle as large as they were.
+    bundle = round(model.usual["bundle"])
     known = durations(
         plan,
         patches_per_epoch,
@@ -235,14 +241,13 @@ def foretell(
             for pace in reversed(used.values())
             for name, count in pace.parameters.items()
         },
-        # Runs are simulated one by one, each with its share of a bundle as large as they were.
-        bundle=round(model.usual["bundle"]),
+        bundle=bundle,
         common=math.hypot(uncertainty(table), model.doubt(workers=workers, threads=threads)),
     )
     found = simulated(
         plan,
         patches_per_epoch,
-        known,
+        replace(known, working=known.working.divided(bundle)),
         Machine.local(workers, threads, start_up=first.around.start_up),
         reached=before.reached,
         paused=before.paused,
@@ -251,7 +256,7 @@ def foretell(
     runs = len(table[["study", "run"]].drop_duplicates())
     where = str(first.place) if len(used) == 1 else f"{len(used)} studies"
     basis = f"from {counted(runs, 'run')} of {where} on this machine"
-    return Forecast((found.makespan.low, found.makespan.high), basis)
+    return Forecast((found.makespan.low, found.makespan.high), basis, model.scatter.note)
 
 
 def forecast(
@@ -259,7 +264,7 @@ def forecast(
     directory: Path,
     plan: Plan,
     entries: Sequence[Entry],
-    ready: Ready | None = None,
+    ready: Ready | str = NOT_PREPARED,
 ) -> Forecast:
     """Foretell how long the rest of a study takes on this machine.
 
@@ -273,14 +278,14 @@ def forecast(
         Its runs.
     entries : sequence of Entry
         Its journal so far.
-    ready : Ready, optional
-        Its data; needed before there is a journal.
+    ready : Ready or str
+        Its data, which are needed before there is a journal; or why there are none yet.
     """
     if file.site.use != LOCAL:
         return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
     about = _own(file, entries, ready)
     if about is None:
-        return Forecast(None, "the data are not prepared yet (`stormsweep data prepare STUDY`)")
+        return Forecast(None, str(ready))
     workers, threads = file.site.layout
     inputs, shape, patches = about
     engine = file.engine
@@ -304,13 +309,13 @@ def forecast(
 
 
 def _own(
-    file: StudyFile, entries: Sequence[Entry], ready: Ready | None
+    file: StudyFile, entries: Sequence[Entry], ready: Ready | str
 ) -> tuple[tuple[str, ...], tuple[int, ...], list[int]] | None:
     """Return inputs, shape of a case, and patches of each fold, where these are known already."""
     if entries:
         _, inputs, shape = _known(entries)
         return inputs, shape, facts.epoch_patches(entries, file.validation.total)
-    if ready is None:
+    if isinstance(ready, str):
         return None
     said = ready.data.summary()
     return (

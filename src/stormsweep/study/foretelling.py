@@ -86,8 +86,10 @@ class Outlook:
         self._study, self._said = study, circumstances or Circumstances()
         self._entries = _entries(study)
         found = study.remaining()
-        self.rest = found.left(retry_failed=False) and not whole
-        self.plan = found.ahead() if self.rest else study.plan()
+        #: Whether anything of it is left to train, and whether that is what is foretold.
+        self.left = found.left(retry_failed=False)
+        self.rest = self.left and not whole
+        self.plan = found.ahead(study.file, self._entries) if self.rest else study.plan()
         #: Whether a strategy says what is trained, from the first trial on.
         self._asks = self.plan.expected and not self.rest
         self._before = found.progress if self.rest else Progress()
@@ -210,6 +212,7 @@ class Outlook:
                 else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
             )
         notes += self.beyond(found.machine)
+        notes += [note] if (note := self.runtime.scatter.note) else []
         count = len(found.given_up)
         if count and found.machine.chain:
             notes.append(

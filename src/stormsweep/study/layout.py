@@ -208,7 +208,7 @@ def worth_trying(seconds: float, trial_seconds: float) -> bool:
     return _WIN * seconds > trial_seconds
 
 
-def choose(tried: Sequence[Tried], memory_gb: float) -> Layout | None:
+def choose(tried: Sequence[Tried], memory_gb: float, cases: str) -> Layout | None:
     """Choose among layouts that were tried: the fastest, or one as fast with fewer threads.
 
     Parameters
@@ -217,6 +217,8 @@ def choose(tried: Sequence[Tried], memory_gb: float) -> Layout | None:
         What the trial found.
     memory_gb : float
         That all workers together may take, `MEMORY_SHARE` of the machine's.
+    cases : str
+        What the cases are called.
 
     Returns
     -------
@@ -238,7 +240,7 @@ def choose(tried: Sequence[Tried], memory_gb: float) -> Layout | None:
         for one in sound
         if one is not won
     ]
-    why = f"{won.patches_per_second:,.0f} patches/s"
+    why = f"{won.patches_per_second:,.0f} {cases}/s"
     if others:
         why += f" against {', '.join(others)}"
     too_big = [one for one in tried if one not in sound]

@@ -24,8 +24,6 @@ MOST_SIMULATED = 500_000
 _BESIDES = 3
 #: A task that a strategy is asked for first takes as long as so many that are known ahead.
 _ASKED = 6
-#: Stands for the study file of the next study.
-NEXT = Path("STUDY.toml")
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,8 @@ class NextTime:
         What there is to know of what is advised.
     table : tuple of str
         ``[site]`` of the study file, as advised.
+    purpose : str
+        What the lines are for.
     lines : tuple of str
         What to do, and the ``#SBATCH`` lines of the job where there is one: of this study, or where
         nothing of it is left, of the next one.
@@ -80,6 +80,7 @@ class NextTime:
     ran: Foretold | None
     notes: tuple[str, ...]
     table: tuple[str, ...]
+    purpose: str
     lines: tuple[str, ...]
     command: str
 
@@ -120,7 +121,8 @@ def next_time(directory: Path, entries: Sequence[Entry]) -> NextTime:
         ran=_ran(study, outlook, layout, found),
         notes=notes,
         table=tuple(advised.study_table(found.asked)),
-        lines=tuple(advised.lines(study, found.asked, None if outlook.rest else NEXT)),
+        purpose=advised.purpose(outlook.left),
+        lines=tuple(advised.lines(study, found.asked, outlook.left)),
         command=command,
     )
 

@@ -37,6 +37,9 @@ def in_notebook() -> bool:
 class NotebookProgress:
     """A watcher that draws bars in the output of a notebook's cell, and draws over them.
 
+    `Study.run` and others take it by themselves in a notebook. Its methods are those of every
+    `Watcher`.
+
     Parameters
     ----------
     every : float
@@ -102,8 +105,8 @@ def _said(state: State) -> Iterator[str]:
     yield f"{state.tasks_done:,} of {state.tasks:,} tasks"
     busy = "" if state.busy is None else f"{state.busy} of "
     yield f"{busy}{state.workers} workers{' busy' if busy else ''}"
-    if state.patches_per_second:
-        yield f"{state.patches_per_second:,.0f} patches/s"
+    if state.speed:
+        yield state.speed
     if state.tasks_done < state.tasks and not math.isnan(state.seconds_left):
         yield f"{duration(state.seconds_left)} left"
     if state.failed:

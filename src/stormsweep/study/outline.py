@@ -38,7 +38,11 @@ class Outline:
 
 
 def outline(
-    directory: Path, found: Remaining, staff: Staff, entries: Sequence[Entry], ready: Ready | None
+    directory: Path,
+    found: Remaining,
+    staff: Staff,
+    entries: Sequence[Entry],
+    ready: Ready | str,
 ) -> Outline:
     """Say what a study would do.
 
@@ -52,9 +56,10 @@ def outline(
         Its workers.
     entries : sequence of Entry
         Its journal so far.
-    ready : Ready or None
-        Its data, where they are prepared already.
+    ready : Ready or str
+        Its data, or why nothing can be reckoned with them yet.
     """
     untried = staff.without_trial()
-    told = forecast(staff.in_layout(untried), directory, found.ahead(), entries, ready)
+    file = staff.in_layout(untried)
+    told = forecast(file, directory, found.ahead(file, entries), entries, ready)
     return Outline(found.plan, staff.layout(), untried, told)

@@ -92,11 +92,12 @@ def predict(
     overwrite : bool
         Replace the file if it is there.
     progress : callable, optional
-        Told what is being done.
+        Told what is being done, and how much of it, from 0 to 1.
 
     Returns
     -------
     Predicted
+        Where the file is, and how many cases it forecasts.
 
     Raises
     ------
@@ -358,7 +359,7 @@ class _StormRows(_Reader):
 
 class _Arrays(_Reader):
     def read(self, path: Path) -> Iterator[Cases]:
-        from stormsweep.data.tables import input_array
+        from stormsweep.data.npz import input_array
 
         values = input_array(path, str(self._array), self._shape)
         for first in range(0, len(values), 4096):

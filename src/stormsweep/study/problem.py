@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,12 @@ from stormsweep.errors import DataError
 from stormsweep.study.protocol import (
     FoldRows,
     check_metric,
-    fold_rows,
+    default_group_said,
+    folds_of,
     protocol_of,
     whole_rows,
 )
+from stormsweep.study.unprepared import look_ahead, to_fetch
 
 #: Told what is being done and how much of it, from 0 to 1.
 Progress = Callable[[str, float], None]
@@ -72,7 +73,8 @@ def prepare(
                 f"{changed}; put it back, or prepare anew: `stormsweep data prepare --again STUDY`"
             )
         return data
-    _prepare(study, folder, progress or (lambda _what, _share: None))
+    with default_group_said(study):
+        _prepare(study, folder, progress or (lambda _what, _share: None))
     return PreparedData.open(folder)
 
 
@@ -85,18 +87,15 @@ def _prepare(study: StudyFile, folder: Path, progress: Progress) -> None:
 
             prepare_csv(config, seed, folder, group_by=group_by, progress=told)
         case "npz":
-            from stormsweep.data.tables import prepare_npz
+            from stormsweep.data.npz import prepare_npz
 
             prepare_npz(config, seed, folder, group_by=group_by, progress=told)
         case source if source in STORM_SOURCES:
             from stormsweep.cluster import machine
             from stormsweep.storms.problem import prepare_storms
 
-            if config.source == "ncar-storms" and config.path and not config.path.exists():
-                raise DataError(
-                    f"data.path: {config.path}: no such folder of storm files; fetch them with: "
-                    f"stormsweep data fetch {shlex.quote(str(config.path))}"
-                )
+            if line := to_fetch(config):
+                raise DataError(line)
             prepare_storms(
                 config,
                 seed,
@@ -127,20 +126,26 @@ class Ready:
     folds: list[FoldRows]
 
 
-def ready(study: StudyFile) -> Ready | None:
-    """Return the prepared data of a study, split as it says; None where they are not there yet.
+def ready(study: StudyFile) -> Ready | str:
+    """Return the prepared data of a study, split as it says.
+
+    Returns
+    -------
+    Ready or str
+        In one line what is to be done first, where they are not prepared yet.
 
     Raises
     ------
     DataError
-        If they cannot be read, or do not allow the folds or the metric.
+        If they cannot be read, or do not allow the folds or the metric; what of that can be seen
+        before they are prepared, too (`unprepared.look_ahead`).
     """
     folder = prepared_folder(study)
     if not folder.is_dir():
-        return None
+        return look_ahead(study)
     data = PreparedData.open(folder)
     part = data.part("train")
-    folds = fold_rows(part, protocol_of(study))
+    folds = folds_of(part, study)
     check_metric(part, folds, study.search.metric)
     return Ready(data, folds)
 

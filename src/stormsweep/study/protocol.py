@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from stormsweep.config.study import STORM_SOURCES, AugmentTable, StudyFile
 from stormsweep.data.balance import balance
 from stormsweep.data.folds import Split, folds
 from stormsweep.data.prepared import Part
-from stormsweep.data.split import as_date, unknown_group
+from stormsweep.data.split import UnknownGroupError, as_date, unknown_group
 from stormsweep.errors import DataError
 from stormsweep.study.held_out import leak, telling
 from stormsweep.work import Augmentation, Protocol
@@ -188,6 +189,23 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
     ]
 
 
+def folds_of(part: Part, study: StudyFile) -> list[FoldRows]:
+    """Split and balance the training part as a study file asks for; see `fold_rows`."""
+    with default_group_said(study):
+        return fold_rows(part, protocol_of(study))
+
+
+@contextlib.contextmanager
+def default_group_said(study: StudyFile) -> Iterator[None]:
+    """Say so where the group that data do not have is the default: the file has no such key."""
+    try:
+        yield
+    except UnknownGroupError as error:
+        if "group_by" in study.validation.model_fields_set:
+            raise
+        raise DataError(error.unset) from None
+
+
 def whole_part(part: Part, protocol: Protocol) -> FoldRows:
     """Return the whole training part, balanced: what a final model is trained on.
 
@@ -288,8 +306,9 @@ def check_metric(part: Part, rows: Sequence[FoldRows], metric: str) -> None:
             raise DataError(
                 f"search.metric: given {metric!r}, which needs both classes; the validation of "
                 f"fold {number} (of 0 to {len(rows) - 1}) has {events} events in "
-                f"{len(fold.validation)} cases; must be one of {', '.join(_ONE_CLASS_METRICS)}, or "
-                'validation.split another than "consecutive"'
+                f"{len(fold.validation)} cases",
+                f"must be one of {', '.join(_ONE_CLASS_METRICS)}, or validation.split another than "
+                '"consecutive"',
             )
 
 

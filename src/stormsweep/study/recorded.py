@@ -41,6 +41,11 @@ class RecordedStudy:
     def entries(self) -> list[Entry]:
         """Read the journal.
 
+        Returns
+        -------
+        list of Entry
+            Its records, in order, with the time of each.
+
         Raises
         ------
         JournalError
@@ -59,7 +64,8 @@ class RecordedStudy:
         Returns
         -------
         DataFrame
-            Hyperparameters, scores and times; configurations are ranked, the best first.
+            Hyperparameters, scores and times; configurations are ranked, the best first. As
+            `stormsweep.results.frames.configurations` and `stormsweep.results.frames.fits` have it.
         """
         from stormsweep.results import frames
 
@@ -67,34 +73,65 @@ class RecordedStudy:
         return frames.fits(entries) if per_fold else frames.configurations(entries)
 
     def importance(self) -> pd.DataFrame:
-        """Return what mattered so far; see `stormsweep.results.importance.importance_frame`."""
+        """Return what mattered so far: how much of the spread of the scores belongs to what.
+
+        Returns
+        -------
+        DataFrame
+            As `stormsweep.results.importance.importance_frame` has it.
+
+        Raises
+        ------
+        UserError
+            If there is too little to say anything: it says what is needed.
+        """
         from stormsweep.results.importance import importance_frame
 
         return importance_frame(self.entries())
 
     def contenders(self) -> pd.DataFrame:
-        """Return what cannot be told from the best; see `stormsweep.results.contenders`."""
+        """Return the best configuration and those that cannot be told from it.
+
+        Returns
+        -------
+        DataFrame
+            As `stormsweep.results.contenders.contenders` has it.
+
+        Raises
+        ------
+        UserError
+            If fewer than two configurations are complete.
+        """
         from stormsweep.results.contenders import contenders
 
         return contenders(self.entries())
 
     def hindsight(self) -> Hindsight | None:
-        """Return what dropping trials early would have missed; see `stormsweep.scaling.hindsight`.
+        """Return what dropping trials early would have missed, and spared.
 
-        None where the study does not tell.
+        Returns
+        -------
+        Hindsight or None
+            None where the study does not tell: it is not done, has one number of epochs or one fold
+            only, too few or too many configurations, or dropped trials itself.
         """
         from stormsweep.scaling.hindsight import hindsight
 
         return hindsight(self.entries())
 
     def timings(self, of: Literal["tasks", "workers", "sessions"] = "tasks") -> pd.DataFrame:
-        """Return where the time went; see `stormsweep.scaling.timings`.
+        """Return where the time went.
 
         Parameters
         ----------
-        of : ``tasks``, ``workers`` or ``sessions``
-            ``tasks``: one row a task that was done or paused; ``workers``: one row a worker and
-            session; ``sessions``: one row a session of the driver.
+        of : {"tasks", "workers", "sessions"}
+            One row a task that was done or paused; a worker and session; a session of the driver.
+
+        Returns
+        -------
+        DataFrame
+            As `stormsweep.scaling.timings.tasks`, `stormsweep.scaling.timings.workers` and
+            `stormsweep.results.frames.sessions` have it.
         """
         from stormsweep.results import frames
         from stormsweep.scaling import timings

@@ -14,7 +14,7 @@ from stormsweep.scaling.design import Estimate
 from stormsweep.search.plan import Plan, cost, structure
 from stormsweep.study.layout import Layout
 from stormsweep.study.problem import turned_folder
-from stormsweep.study.protocol import fold_rows, protocol_of
+from stormsweep.study.protocol import folds_of
 from stormsweep.study.trial import WARM_SECONDS, Crew
 from stormsweep.work import Run, Sampled
 
@@ -46,7 +46,7 @@ def rehearse(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> 
         If a run cannot be trained.
     """
     tried = kinds(plan.runs)
-    patches = [len(one.train) for one in fold_rows(data.part("train"), protocol_of(study.file))]
+    patches = [len(one.train) for one in folds_of(data.part("train"), study.file)]
     layout = study.layout() or Layout(1, 1)
     turned = turned_folder(study.file, data)
     beside: list[float] = []

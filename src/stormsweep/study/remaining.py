@@ -11,13 +11,13 @@ from stormsweep.config.strategies import BUILT_IN, HALVING, LEARNING
 from stormsweep.config.study import METRICS, StudyFile
 from stormsweep.records import Entry, PlanCut
 from stormsweep.results.progress import Progress
-from stormsweep.search.expected import expected
+from stormsweep.search.expected import expected, further
 from stormsweep.search.growth import fitted
 from stormsweep.search.plan import Plan, complete, make_plan
-from stormsweep.search.proposals import Known
+from stormsweep.search.proposals import Known, Strategy
 from stormsweep.search.search import Merits, Search
 from stormsweep.search.space import DEFAULT_EPOCHS, Space
-from stormsweep.search.strategies import known_ahead, make
+from stormsweep.search.strategies import known_ahead, make, setting
 from stormsweep.work import Hyperparameters, Run, identity
 
 
@@ -59,17 +59,31 @@ class Remaining:
         runs = self.search.wanted(reached)
         return not self.search.over or work_left(runs, reached, failed, retry_failed)
 
-    def ahead(self) -> Plan:
+    def ahead(self, file: StudyFile, entries: Iterable[Entry]) -> Plan:
         """Return the plan; where a strategy learns, what it has asked for and may still ask for.
 
-        That is about as many runs as are expected and not begun yet: which, only scores will say.
+        From where the journal leaves it, it is gone on with, with scores like those on record: what
+        it will ask for, only scores will say, but how much that is depends on them little.
+
+        Parameters
+        ----------
+        file : StudyFile
+            The study.
+        entries : iterable of Entry
+            The journal that this was read from.
         """
-        if self.search is None:
+        search, reached = self.search, self.progress.reached
+        if search is None or not search.runs:
             return self.plan
-        asked = self.search.wanted(self.progress.reached)
-        more = () if self.search.over else self.plan.runs[len(asked) :]
-        known = {run.id for run in asked}
-        return replace(self.plan, runs=(*asked, *(run for run in more if run.id not in known)))
+        runs = search.wanted(reached)
+        if not search.over:
+            blind = blind_search(file, begun=True)
+            for entry in entries:
+                blind.take(entry.record)
+            blind.go_by(file.search.strategy)
+            blind.drop(reached)
+            runs = further(blind, reached, self.progress.failed, file.study.seed)
+        return replace(self.plan, runs=tuple(runs))
 
 
 def remaining(
@@ -181,24 +195,41 @@ def _with_known(
     return [*others, *ours, *fresh[: max(0, trials - len(before))]]
 
 
-def blind_search(file: StudyFile) -> Search:
+def blind_search(file: StudyFile, begun: bool = False) -> Search:
     """Return the search of a study whose scores are chance.
 
     Where there is nothing to learn from, it may as well draw by chance, which takes no time.
+
+    Parameters
+    ----------
+    file : StudyFile
+        The study.
+    begun : bool
+        Whether it will take in what is on record first: it then proposes nothing that the study
+        has already, as a strategy that learns does.
     """
     search, fixed, folds = file.search, dict(file.model.parameters), file.validation.total
+    seed, objectives = file.study.seed, search.objectives or [search.metric]
     key = "sampler" if search.strategy in HALVING else "strategy"
     # A plug-in's own points are not known before there are scores.
     learns = getattr(search, key) in LEARNING or getattr(search, key) not in BUILT_IN
     blind = search.model_copy(update={key: "random", "objectives": []} if learns else {})
+
+    def begin() -> Strategy:
+        if not begun or search.strategy not in LEARNING:
+            return make(blind, fixed, folds, seed)
+        from stormsweep.search.strategies.sampled import Unasked  # Optuna, which is there by then.
+
+        return Unasked(Space.of(search, fixed), setting(search, fixed, folds, seed))
+
     return Search(
-        lambda: make(blind, fixed, folds, file.study.seed),
+        begin,
         fixed,
         folds,
-        lambda _: (),
+        merits_of(objectives),
         stops_of(file),
         first_folds=search.first_folds,
-        objectives=len(blind.objectives or [blind.metric]),
+        objectives=len(objectives),
     )
 
 
@@ -217,16 +248,6 @@ def search_of(file: StudyFile, known: Callable[[], Sequence[Known]] = list) -> S
         first_folds=search.first_folds,
         objectives=len(search.objectives or [search.metric]),
     )
-
-
-def of_the_space(file: StudyFile, known: Iterable[Known]) -> int:
-    """Return how many known points a study's space takes; its strategy passes over others."""
-    space = Space.of(file.search, dict(file.model.parameters))
-    if file.search.strategy in HALVING:
-        # Its trials are of all epochs.
-        space = space.without("epochs")
-    points = (space.whole(point.hyperparameters, point.epochs) for point in known)
-    return sum(space.fit(point) is not None for point in points)
 
 
 def names_of(file: StudyFile) -> list[str]:

@@ -106,6 +106,7 @@ def scale(
     Returns
     -------
     Scaling
+        What was measured, now and before.
 
     Raises
     ------

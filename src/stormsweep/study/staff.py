@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from stormsweep.cluster import machine
-from stormsweep.config.study import StudyFile
+from stormsweep.config.study import StudyFile, cases_of
 from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.records import Record
 from stormsweep.search.plan import Plan
@@ -197,6 +197,7 @@ class Staff:
             lambda layout, run, pool: Crew(self.in_layout(layout), data, turned, run, pool),
             watcher.stage,
             open_,
+            cases_of(self._file.data.source),
         )
         watcher.note(f"{found.layout}: {found.layout.why}")
         return found

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class Study(DescribedStudy):
     """One study file and its directory.
 
+    `Study.from_toml` makes one. Everything that the commands do is a method here.
+
     Parameters
     ----------
     file : StudyFile
@@ -50,7 +52,7 @@ class Study(DescribedStudy):
         On a site of a cluster: of each job; none: as ``[site]`` or the site says.
     at : Place, optional
         Where workers run, instead of what ``[site]`` says.
-    measured : Part, optional
+    measured : scaling.design.Part, optional
         For a measurement of a layout only: the runs that are trained, instead of all; training
         begins when all workers are ready.
     """
@@ -68,6 +70,18 @@ class Study(DescribedStudy):
     def prepare(self, watcher: Watcher | None = None, again: bool = False) -> PreparedData:
         """Open the study's prepared data, made first where missing.
 
+        Parameters
+        ----------
+        watcher : Watcher, optional
+            Shown how far that is.
+        again : bool
+            Make them anew, also where they are there.
+
+        Returns
+        -------
+        PreparedData
+            Scaled arrays on disk, with their manifest.
+
         Raises
         ------
         DataError
@@ -83,10 +97,25 @@ class Study(DescribedStudy):
     def export(
         self, folder: Path | str, format: Format = "npy", watcher: Watcher | None = None
     ) -> list[Path]:
-        """Write the study's data for other tools; see `stormsweep.data.export.export`.
+        """Write the study's prepared data as files that other tools read.
 
-        The balanced arrays of ``npy`` follow ``[balance]``, drawn from the whole training part; its
-        methods ``none`` and ``class-weight`` make none.
+        Memory stays small whatever the size: arrays go from disk to disk in blocks.
+
+        Parameters
+        ----------
+        folder : path or str
+            A folder that does not exist; it appears when all is written.
+        format : {"npy", "netcdf", "zarr"}
+            ``npy``: ``train_norm_2d`` and ``test_norm_2d`` (float32, scaled inputs, shape (n,
+            height, width, channels) or (n, columns)), ``train_out`` and ``test_out`` (uint8, shape
+            (n,)), and of the training part balanced as ``[balance]`` says ``train_norm_2d_new`` and
+            ``train_out_new`` (none with the methods ``none`` and ``class-weight``): the names that
+            the scripts of the 2019 study use. ``netcdf``: ``train.nc`` and ``test.nc`` with inputs,
+            labels, targets, groups, and the mean and standard deviation that inputs were scaled
+            with. ``zarr``: the same as ``train.zarr`` and ``test.zarr``, format 2 with consolidated
+            metadata, which `xarray.open_zarr` and older tools read.
+        watcher : Watcher, optional
+            Shown how far that is.
 
         Returns
         -------
@@ -96,7 +125,8 @@ class Study(DescribedStudy):
         Raises
         ------
         DataError
-            If data are missing, unfit or changed, or the folder exists or has no room.
+            If data are missing, unfit or changed, the folder exists, the disk has no room, or the
+            format is not known or lacks its package.
         """
         from stormsweep.study.problem import export
 
@@ -152,6 +182,7 @@ class Study(DescribedStudy):
         Returns
         -------
         Outcome
+            What failed, and whether work is left.
 
         Raises
         ------
@@ -164,7 +195,7 @@ class Study(DescribedStudy):
         from stormsweep.study.held_out import unscorable
         from stormsweep.study.lock import DriverLock, refuse_if_busy
         from stormsweep.study.notebook import usual_watcher
-        from stormsweep.study.protocol import check_metric, flaws, fold_rows, protocol_of
+        from stormsweep.study.protocol import check_metric, flaws, folds_of
         from stormsweep.study.session import About, Outcome, Session
 
         watcher = watcher or usual_watcher()
@@ -198,7 +229,7 @@ class Study(DescribedStudy):
             if why := unscorable(data.summary()):
                 watcher.note(f"The study can be run, but not verified: {why}.")
             part = data.part("train")
-            folds = fold_rows(part, protocol_of(file))
+            folds = folds_of(part, file)
             check_metric(part, folds, file.search.metric)
             begun = self._kept.begun()
             self._kept.refuse_other_data(begun, data)
@@ -271,6 +302,7 @@ class Study(DescribedStudy):
         Returns
         -------
         Submission
+            The job script, the job, and where its output goes.
 
         Raises
         ------
@@ -296,7 +328,7 @@ class Study(DescribedStudy):
 
         Returns
         -------
-        dict or None
+        dict of str to Job, or None
             None where there is no Slurm, or it does not answer at once.
         """
         from stormsweep.study.jobs import jobs_of
@@ -343,6 +375,7 @@ class Study(DescribedStudy):
         Returns
         -------
         Verified
+            The record of the look: scores with their intervals, the decision threshold.
 
         Raises
         ------
@@ -403,6 +436,11 @@ class Study(DescribedStudy):
             Workers and threads.
         data : PreparedData
             What they will read.
+
+        Yields
+        ------
+        Pool
+            The workers; they end with the block.
         """
         with self._kept.logging(), self._staff(plan).pool(layout, [data.path]) as pool:
             yield pool
@@ -478,6 +516,7 @@ class Study(DescribedStudy):
         Returns
         -------
         Advice
+            All that was simulated, and what of it is advised.
 
         Raises
         ------

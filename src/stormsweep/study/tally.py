@@ -34,6 +34,8 @@ class Tally:
         Compute threads of a worker of this session.
     expected : Plan, optional
         Where more runs will come up: what it may all come to.
+    cases : str
+        What the cases are called.
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class Tally:
         patches_per_epoch: Sequence[int],
         threads: int,
         expected: Plan | None = None,
+        cases: str = "cases",
     ) -> None:
-        self._metric, self._patches = metric, patches_per_epoch
+        self._metric, self._patches, self._cases = metric, patches_per_epoch, cases
         self.runs = {run.id: run for run in plan.runs}
         #: How far every run is, by the entries taken so far.
         self.progress = Progress()
@@ -153,6 +156,7 @@ class Tally:
             metric=self._metric,
             leader=self._standing.leader,
             left_between=(between[0], between[1]),
+            cases=self._cases,
         )
 
     def _longest_chain(self, now: float) -> float:

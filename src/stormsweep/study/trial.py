@@ -221,6 +221,7 @@ def find_layout(
     crew_of: Callable[[Layout, Run, Pool], Crew],
     told: Callable[[str, float], None],
     open_: ExitStack,
+    cases: str,
 ) -> Hired:
     """Try layouts, and return workers in the best one.
 
@@ -240,6 +241,8 @@ def find_layout(
         Told what is being done, and how much of it.
     open_ : ExitStack
         Closes the workers that are returned.
+    cases : str
+        What the cases are called.
 
     Raises
     ------
@@ -281,7 +284,7 @@ def find_layout(
                 last = layout, Rejoined(pool, crew.joined)
                 open_.push(holding.pop_all())
                 break
-    chosen = chosen or choose(tried, MEMORY_SHARE * room.memory_gb)
+    chosen = chosen or choose(tried, MEMORY_SHARE * room.memory_gb, cases)
     if chosen is None:
         why = f"no layout could be tried ({tried[0].failure})"
         chosen = Layout(listed[0].workers, listed[0].threads, why)

@@ -54,7 +54,7 @@ class State:
     busy : int or None
         Those with a task; None: not known.
     patches_per_second : float
-        Patches trained in this session per second.
+        Patches, or other cases, trained in this session per second.
     seconds, seconds_left : float
         Since the first task of this session, and the estimate of what is left (NaN before the
         first task is done).
@@ -70,6 +70,8 @@ class State:
         The last failures, in one line each, the latest last.
     nodes_waiting : int
         Nodes that were asked for and not given yet.
+    cases : str
+        What the cases are called (`stormsweep.config.study.cases_of`).
     """
 
     tasks: int
@@ -87,19 +89,47 @@ class State:
     at_work: tuple[AtWork, ...] = ()
     failures: tuple[str, ...] = ()
     nodes_waiting: int = 0
+    cases: str = "cases"
+
+    @property
+    def speed(self) -> str:
+        """The speed in words; empty where nothing is trained yet."""
+        if not self.patches_per_second:
+            return ""
+        return f"{self.patches_per_second:,.0f} {self.cases}/s"
 
 
 class Watcher(Protocol):
-    """Whoever shows the user what goes on."""
+    """Whoever shows the user what goes on: an object with these three methods."""
 
     def stage(self, what: str, share: float) -> None:
-        """Something before or after training is being done, `share` of it so far."""
+        """Something before or after training is being done.
+
+        Parameters
+        ----------
+        what : str
+            In words, such as ``preparing data``.
+        share : float
+            How much of it, 0 to 1.
+        """
 
     def state(self, state: State) -> None:
-        """Look again: called a few times a second."""
+        """Look again: called a few times a second while training goes on.
+
+        Parameters
+        ----------
+        state : State
+            How far the study is.
+        """
 
     def note(self, text: str) -> None:
-        """Something worth a line happened."""
+        """Something worth a line happened.
+
+        Parameters
+        ----------
+        text : str
+            The line.
+        """
 
 
 class Silent:

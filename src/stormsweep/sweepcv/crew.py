@@ -122,7 +122,15 @@ def crew(site: str, n_jobs: int | None, directory: Path | None) -> Crew:
     ------
     UserError
         If the site is not known, or there is no directory that its nodes share with this process.
+    ValueError
+        If `n_jobs` is 0.
     """
+    if n_jobs == 0:
+        # As of scikit-learn's searches, but in one line of what is allowed.
+        raise ValueError(
+            "n_jobs: given 0; must be None, a number of workers from 1, or -1 for as many as there "
+            "can be"
+        )
     if site == LOCAL:
         from joblib import effective_n_jobs
 

@@ -52,8 +52,9 @@ JOURNAL = "journal.jsonl"
 class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
     """Search over an estimator's parameters with cross-validation, on workers, to be gone on with.
 
-    It takes the place of scikit-learn's `GridSearchCV` (and `RandomizedSearchCV`): parameters not
-    described here, attributes and methods are those of `GridSearchCV`, and so are the scores, to
+    It takes the place of scikit-learn's `GridSearchCV` (and `RandomizedSearchCV`): attributes and
+    methods are those of `GridSearchCV`, ``predict``, ``predict_proba``, ``decision_function``,
+    ``transform``, ``score`` and others of the best estimator among them, and so are the scores, to
     the bit, on the same splits.
 
     Parameters
@@ -77,8 +78,19 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         Of the strategy. None: another search each time, unless `directory` holds it. With a
         `directory` a number is drawn of a RandomState and kept, so that a random search draws
         others with it than `RandomizedSearchCV`.
-    scoring, refit, cv, verbose, error_score, return_train_score
-        As in `GridSearchCV`.
+    scoring : str, callable, list, tuple or dict, optional
+        As in `GridSearchCV`: one score or several; None: the estimator's own ``score``.
+    refit : bool, str or callable
+        As in `GridSearchCV`: whether the best candidate is fitted on all data at the end; of
+        several scores, the name of the one that tells which is best, or a function that does.
+    cv : int, splitter or iterable, optional
+        As in `GridSearchCV`: how the data are split; None: five folds.
+    verbose : int
+        As in `GridSearchCV`: how much is printed.
+    error_score : float or "raise"
+        As in `GridSearchCV`: the score of a fit that failed.
+    return_train_score : bool
+        As in `GridSearchCV`: whether the training side of each split is scored too.
     n_jobs : int, optional
         Workers, processes on this machine: None is one (unless a `joblib.parallel_config` says
         otherwise), -1 one for each core. One needs no workers at all: this process does the work,
@@ -95,10 +107,23 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
 
     Attributes
     ----------
-    cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_
-        As of `GridSearchCV`.
-    refit_time_, multimetric_, classes_, n_features_in_, feature_names_in_
-        As of `GridSearchCV`.
+    cv_results_ : dict of str to array
+        One element a candidate: parameters, scores of every split, their means, standard deviations
+        and ranks, times of fits and scores; as of `GridSearchCV`, like all that follow.
+    best_estimator_ : estimator
+        The best candidate, fitted on all data.
+    best_score_, best_params_, best_index_ : float, dict, int
+        Its mean score, its parameters, and its place in `cv_results_`.
+    scorer_ : callable or dict
+        What scores.
+    n_splits_ : int
+        Splits of the cross-validation.
+    refit_time_ : float
+        Seconds that the last fit took.
+    multimetric_ : bool
+        Whether there are several scores.
+    classes_, n_features_in_, feature_names_in_ : ndarray, int, ndarray
+        Of the best estimator, where it has them.
 
     Examples
     --------
@@ -171,13 +196,13 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         y : array-like, optional
             The target.
         **params : object
-            ``groups`` for the splitter, and what the estimator's `fit`, the scorers and the
+            ``groups`` for the splitter, and what the estimator's ``fit``, the scorers and the
             splitter take; as in `GridSearchCV`, metadata routing included.
 
         Returns
         -------
         SweepSearchCV
-            Itself.
+            Itself, searched.
 
         Raises
         ------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,9 +19,16 @@ _ROOM = 1 << 30
 
 
 class Kept:
-    """Programs by what runs must have in common to share one, the one used last at the end."""
+    """Programs by what runs must have in common to share one, the one used last at the end.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clear : callable, optional
+        Called when programs were given up, to free what else there is of them.
+    """
+
+    def __init__(self, clear: Callable[[], None] = lambda: None) -> None:
+        self._clear = clear
         self._programs: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._unshared = 0
 
@@ -63,6 +70,7 @@ class Kept:
         if given_up:
             # Keras models and graphs are full of cycles; without this, memory grows.
             gc.collect()
+            self._clear()
 
 
 def held_bytes(model: keras.Model) -> int:

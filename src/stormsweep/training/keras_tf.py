@@ -85,7 +85,7 @@ class KerasEngine:
     def __init__(self, precision: str = "float32", packing: bool = True) -> None:
         self._precision = precision
         self._packing = packing
-        self._programs = Kept()
+        self._programs = Kept(_clear_kernels)
 
     def start(
         self,
@@ -115,7 +115,6 @@ class KerasEngine:
             builder,
             hyperparameters,
             model,
-            batch_size,
             shape,
             flat_output,
             weighted,
@@ -125,13 +124,13 @@ class KerasEngine:
         )
         known = self._programs.find(key)
         if known is not None and known.reusable:
-            return KerasTrajectory(known, data, seed, fold, snapshot(model))
-        program = Program(model, batch_size, shape, flat_output, weighted, data.turning)
+            return KerasTrajectory(known, batch_size, data, seed, fold, snapshot(model))
+        program = Program(model, shape, flat_output, weighted, data.turning)
         if known is not None:
             # No other run can take over what is of this key.
             key = None
         self._programs.keep(key, program, model)
-        return KerasTrajectory(program, data, seed, fold, None)
+        return KerasTrajectory(program, batch_size, data, seed, fold, None)
 
 
 class KerasTrajectory:
@@ -142,11 +141,18 @@ class KerasTrajectory:
     """
 
     def __init__(
-        self, program: Program, data: FoldData, seed: int, fold: int, initial: State | None
+        self,
+        program: Program,
+        batch_size: int,
+        data: FoldData,
+        seed: int,
+        fold: int,
+        initial: State | None,
     ) -> None:
         import tensorflow as tf
 
         self._program = program
+        self._batch_size = tf.constant(batch_size, tf.int32)
         self._parked = initial
         self._seed, self._fold = seed, fold
         self._train_rows = data.train
@@ -181,13 +187,15 @@ class KerasTrajectory:
                 break
             before = time.perf_counter()
             rows, turns = self._order(epoch)
-            loss = self._program.train(self._inputs, self._labels, rows, self._weights, turns)
+            loss = self._program.train(
+                self._inputs, self._labels, rows, self._weights, turns, self._batch_size
+            )
             self._epoch = epoch
             if not math.isfinite(loss):
                 raise DivergedError(f"the training loss is {loss} in epoch {epoch}")
             losses.append(loss)
             took = time.perf_counter() - before
-        batches = math.ceil(len(self._train_rows) / self._program.batch_size)
+        batches = math.ceil(len(self._train_rows) / int(self._batch_size))
         return AdvanceResult(
             losses=losses,
             patches=len(losses) * len(self._train_rows),
@@ -244,6 +252,12 @@ class KerasTrajectory:
             self._program.load(self._parked)
         self._parked = None
         self._program.owner = weakref.ref(self)
+
+
+def _clear_kernels() -> None:
+    from stormsweep.training.kernels import clear_next
+
+    clear_next()
 
 
 def alias(array: NDArray[np.float32]) -> Any:

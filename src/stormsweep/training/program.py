@@ -31,15 +31,13 @@ CHUNK = 512
 class Program:
     """A model, its optimizer, and what was compiled of them.
 
-    Scalars that Keras keeps in variables (the learning rate) are inputs of the program: other runs
-    of the same structure take it over by assigning all variables.
+    Scalars that Keras keeps in variables (the learning rate) are inputs of the program, and so is
+    the batch size: other runs of the same structure take it over by assigning all variables.
 
     Parameters
     ----------
     model : keras.Model
         Built and compiled.
-    batch_size : int
-        Cases of a batch.
     input_shape : sequence of int
         Shape of one case.
     flat_output : bool
@@ -53,14 +51,12 @@ class Program:
     def __init__(
         self,
         model: keras.Model,
-        batch_size: int,
         input_shape: Sequence[int],
         flat_output: bool,
         weighted: bool,
         turning: Turning | None = None,
     ) -> None:
         self.model = model
-        self.batch_size = batch_size
         self.flat_output = flat_output
         self.weighted = weighted
         self.turning = turning
@@ -103,11 +99,12 @@ class Program:
         labels = tf.TensorSpec([None], tf.float32)
         weights = tf.TensorSpec([2], tf.float32)
         turns = tf.TensorSpec([None, 2], tf.float32)
+        size = tf.TensorSpec([], tf.int32)
         try:
             with seeded(seed):
                 train = tf.function(
                     self._epoch,
-                    input_signature=[self._inputs, labels, self._rows, weights, turns],
+                    input_signature=[self._inputs, labels, self._rows, weights, turns, size],
                     autograph=False,
                 ).get_concrete_function()
         except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
@@ -121,12 +118,15 @@ class Program:
             tf.zeros([0], tf.int64),
             tf.ones([2]),
             tf.ones([0, 2]),
+            tf.constant(1),
         )
         self._train = train
         self._assign_extra(self._pending_extra)
         return time.perf_counter() - began
 
-    def train(self, inputs: Any, labels: Any, rows: Any, weights: Any, turns: Any) -> float:
+    def train(
+        self, inputs: Any, labels: Any, rows: Any, weights: Any, turns: Any, batch_size: Any
+    ) -> float:
         """Train one epoch and return its mean loss; `compile` must have been called.
 
         Parameters
@@ -141,8 +141,10 @@ class Program:
             Weights of the classes 0 and 1, where the program is weighted.
         turns : tensor of float32, shape (m, 2)
             How the patch of each row is turned, where the program turns patches.
+        batch_size : tensor of int32, shape ()
+            Cases of a batch.
         """
-        return float(self._train(inputs, labels, rows, weights, turns))
+        return float(self._train(inputs, labels, rows, weights, turns, batch_size))
 
     def predict(self, inputs: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the model's output for rows, shape (m,), in chunks of fixed size but the last."""
@@ -202,11 +204,13 @@ class Program:
         self._extra = [v for v in train.graph.variables if id(v.handle) in unknown]
         self.reusable = not unknown
 
-    def _epoch(self, inputs: Any, labels: Any, rows: Any, weights: Any, turns: Any) -> Any:
+    def _epoch(
+        self, inputs: Any, labels: Any, rows: Any, weights: Any, turns: Any, batch_size: Any
+    ) -> Any:
         count = tf.shape(rows)[0]
 
         def batch(start: Any, total: Any) -> tuple[Any, Any]:
-            stop = tf.minimum(start + self.batch_size, count)
+            stop = tf.minimum(start + batch_size, count)
             chosen = rows[start:stop]
             x, y = tf.gather(inputs, chosen), tf.gather(labels, chosen)
             if self.turning is not None:
@@ -214,7 +218,7 @@ class Program:
             loss = self._step(x, y, weights)
             # The last batch is smaller: weigh each by its size, as Keras does.
             size = tf.cast(tf.shape(chosen)[0], tf.float64)
-            return start + self.batch_size, total + tf.cast(loss, tf.float64) * size
+            return start + batch_size, total + tf.cast(loss, tf.float64) * size
 
         _, total = tf.while_loop(
             lambda start, _total: start < count,

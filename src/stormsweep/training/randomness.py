@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import keras
 from keras.src.random import seed_generator
@@ -24,10 +24,19 @@ def seeded(seed: int) -> Iterator[None]:
     seed : int
         From `seeds.seed32`.
     """
-    keras.utils.set_random_seed(seed)
+    with _cheaply():
+        keras.utils.set_random_seed(seed)
     before = seed_generator.python_random
     seed_generator.python_random = random.Random(seed)
     try:
         yield
     finally:
         seed_generator.python_random = before
+
+
+def _cheaply() -> AbstractContextManager[None]:
+    if keras.backend.backend() != "tensorflow":
+        return nullcontext()
+    from stormsweep.training.kernels import kernels_kept
+
+    return kernels_kept()

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from stormsweep.training.building import arguments
+
 
 def program_key(
     builder: Callable[..., Any],
@@ -19,27 +21,28 @@ def program_key(
     """Return what two runs must have in common to share a compiled program.
 
     Keras writes a custom activation or loss down by name only, not what it closes over. Equal
-    configurations alone would therefore prove nothing: the builder and all hyperparameters but the
-    learning rate must be equal too.
+    configurations alone would therefore prove nothing: the builder and all hyperparameters that it
+    was called with, but the learning rate, must be equal too.
 
     Parameters
     ----------
     builder : callable
         The model builder.
     hyperparameters : mapping
-        With which it was called.
+        Of the run.
     model : keras.Model
         What it returned, compiled.
     *rest : hashable
-        Whatever else the program depends on: batch size, input shape, precision.
+        Whatever else the program depends on: input shape, precision.
 
     Returns
     -------
     hashable or None
         The key; None where the model or its optimizer cannot be written down, and so never shared.
     """
-    others = {name: value for name, value in hyperparameters.items() if name != "learning_rate"}
     try:
+        passed = arguments(builder, hyperparameters, ())
+        others = {name: value for name, value in passed.items() if name != "learning_rate"}
         with warnings.catch_warnings():
             # Keras warns that lambdas cannot be loaded again; nothing is loaded again here.
             warnings.simplefilter("ignore")

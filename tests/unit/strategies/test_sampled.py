@@ -176,6 +176,17 @@ def test_a_known_point_of_this_very_study_is_not_trained_again() -> None:
     assert tried == {(1, 2), (2, 1), (2, 2), (3, 1), (3, 2)}
 
 
+def test_what_is_searched_has_no_default_that_a_point_of_this_study_must_have() -> None:
+    """Losing this: trials spent on batch sizes that are scored already, in place of new ones."""
+    space = {"batch_size": [16, 32, 64], "epochs": [2]}
+    search = SearchTable.model_validate({"strategy": "tpe", "trials": 1, "space": space})
+    strategy = make(search, {}, 3, 0)
+    for size in (16, 32):
+        strategy.take(Known({"batch_size": size}, 2, 3, (0.9,), here=True))
+    (offer,) = strategy.propose()
+    assert offer.hyperparameters == {"batch_size": 64}
+
+
 def test_a_point_that_is_best_at_both_ends_of_a_warm_start_is_trained_once() -> None:
     """Another strategy of this study scored what an earlier study knew as well."""
     search = SearchTable.model_validate({"strategy": "tpe", "space": {"x": [1, 2, 3]}})

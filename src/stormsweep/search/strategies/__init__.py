@@ -33,6 +33,11 @@ def make(search: SearchTable, fixed: Hyperparameters, folds: int, seed: int) -> 
     seed : int
         The study's seed.
 
+    Returns
+    -------
+    Strategy
+        One that has taken in nothing yet.
+
     Raises
     ------
     StudyFileError

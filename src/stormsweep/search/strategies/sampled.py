@@ -222,13 +222,15 @@ class Sampled:
             return
         if not self._sound(known.merits):
             return
-        fixed = self._space.fixed
+        # What is searched has a default among the fixed ones as well.
+        space, values = self._space, known.hyperparameters
+        fixed = {key: one for key, one in space.fixed.items() if key not in space.values}
         epochs = point.get("epochs", self._start.epochs[0])
         if (
             known.here
             and known.folds >= self._start.folds
             and known.epochs == epochs
-            and all(fixed.get(key, one) == one for key, one in known.hyperparameters.items())
+            and all(fixed.get(key, one) == one for key, one in values.items())
         ):
             self._untried.discard(name)
         if not known.here:
@@ -361,6 +363,24 @@ class Sampled:
     def _seed(self, number: int, attempt: int) -> int:
         entropy = [self._start.seed, _SAMPLED_SEARCH, number, attempt]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
+class Unasked(Sampled):
+    """Draws points where `Sampled` asks Optuna: for a study foretold, whose scores are chance.
+
+    It has as many trials as the sampler would have, and leaves out the same points.
+
+    Parameters
+    ----------
+    space, start
+        As in `Sampled`.
+    """
+
+    def __init__(self, space: Space, start: Setting) -> None:
+        super().__init__("tpe", space, start)
+
+    def _ask(self) -> Hyperparameters | None:
+        return self._untried.draw(np.random.default_rng(self._seed(self._next, _ASKS)))
 
 
 @contextmanager

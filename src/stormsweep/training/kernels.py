@@ -1,0 +1,64 @@
+"""Seeding TensorFlow without throwing away what it has made ready to run.
+
+`tf.random.set_seed` clears TensorFlow's cache of kernels, so that random operations with a state of
+their own begin anew. With them goes every compiled function: the next call of a program optimizes
+its graph again, a fifth of a second for the storm CNN, for every run. Keras's own layers and
+initializers draw from seeds that are inputs, and have no state to be cleared.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tensorflow.python.eager import context
+from tensorflow.python.framework import random_seed
+
+#: Whether an operation was made that keeps a random state, in a model or anywhere else.
+_stateful = False
+#: Whether compiled functions were given up, whose kernels stay in memory until they are cleared.
+_given_up = False
+_get_seed = random_seed.get_seed
+
+
+def _get_seed_and_note(op_seed: Any) -> Any:
+    """Do what TensorFlow does to seed an operation with a state: none is made without."""
+    global _stateful
+    _stateful = True
+    return _get_seed(op_seed)
+
+
+random_seed.get_seed = _get_seed_and_note
+
+
+def clear_next() -> None:
+    """Have the next seeding clear all kernels, and with them those of what was given up."""
+    global _given_up
+    _given_up = True
+
+
+@contextmanager
+def kernels_kept() -> Iterator[None]:
+    """Let `tf.random.set_seed` inside the block leave compiled functions as they are.
+
+    From the first random operation with a state of its own (``tf.random.normal``, say, in a user's
+    model) the block changes nothing: such a one must begin anew with every run, also inside a
+    program that was compiled for another.
+    """
+    global _given_up
+    if _stateful or _given_up:
+        yield
+        _given_up = False
+        return
+    held = context.context()
+
+    def seed_alone(seed: int) -> None:
+        held._seed, held._rng = seed, random.Random(seed)
+
+    held._set_global_seed = seed_alone
+    try:
+        yield
+    finally:
+        del held._set_global_seed

@@ -299,17 +299,34 @@ def with_its_own_state(learning_rate=0.01):
     return model
 
 
-def test_random_operations_with_a_state_begin_anew_with_every_run(keras, monkeypatch):
+def with_a_raw_operation(learning_rate=0.01):
+    """A model that trains on random numbers of which TensorFlow's Python knows nothing."""
+    import keras
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):
+        def call(self, x, training=False):
+            drawn = tf.raw_ops.RandomStandardNormal(shape=[4], dtype=tf.float32, seed=1, seed2=2)
+            return x + 0.3 * drawn if training else x
+
+    last = keras.layers.Dense(1, activation="sigmoid")
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), Noise(), last])
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("builder", [with_its_own_state, with_a_raw_operation])
+def test_random_operations_with_a_state_begin_anew_with_every_run(keras, monkeypatch, builder):
     # Else a run would depend on what its worker trained before.
     clearings = count_clearings(monkeypatch)
     run = {"learning_rate": 0.01}
     engine = KerasEngine()
-    _, first = trained(engine, [1], run, with_its_own_state)
+    _, first = trained(engine, [1], run, builder)
     for _ in range(2):
-        _, again = trained(engine, [1], run, with_its_own_state)
+        _, again = trained(engine, [1], run, builder)
         np.testing.assert_array_equal(again[0], first[0])
     assert clearings
-    _, alone = trained(KerasEngine(), [1], run, with_its_own_state)
+    _, alone = trained(KerasEngine(), [1], run, builder)
     np.testing.assert_array_equal(alone[0], first[0])
 
 

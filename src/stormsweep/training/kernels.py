@@ -24,13 +24,30 @@ _get_seed = random_seed.get_seed
 
 
 def _get_seed_and_note(op_seed: Any) -> Any:
-    """Do what TensorFlow does to seed an operation with a state: none is made without."""
+    """Do what TensorFlow does to seed an operation with a state: nearly all are made with it."""
     global _stateful
     _stateful = True
     return _get_seed(op_seed)
 
 
 random_seed.get_seed = _get_seed_and_note
+
+
+def look_through(graph: Any) -> None:
+    """Note random operations with a state in a traced function.
+
+    Those that came with a saved model, or by ``tf.raw_ops``, were not seeded by `get_seed`.
+
+    Parameters
+    ----------
+    graph : tf.Graph
+        Of the function; those that it calls are looked through as well.
+    """
+    global _stateful
+    traced = graph.as_graph_def()
+    bodies = [traced.node, *(function.node_def for function in traced.library.function)]
+    # Operations without a state are given their seed as an input.
+    _stateful = _stateful or any("seed2" in node.attr for body in bodies for node in body)
 
 
 def clear_next() -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 from stormsweep.training.engine import State, Turning
+from stormsweep.training.kernels import look_through
 from stormsweep.training.randomness import seeded
 from stormsweep.training.turning import turn
 
@@ -111,6 +112,7 @@ class Program:
             text = " ".join(str(error).split())
             raise RunError(f"the model cannot be trained: {text[:400]}") from error
         self._find_extra(train)
+        look_through(train.graph)
         # An epoch of no rows changes nothing, but the graph is optimized before its first call.
         train(
             tf.zeros([1, *self._inputs.shape[1:]]),

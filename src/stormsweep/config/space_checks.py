@@ -61,6 +61,8 @@ def check_search(search: SearchTable) -> None:
 def check_meant(search: SearchTable, folds: int) -> None:
     """Refuse what could be carried out, but is hardly meant.
 
+    A file that says it can be read: a study that was begun with it keeps its name and its scores.
+
     Parameters
     ----------
     search : SearchTable

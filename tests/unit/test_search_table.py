@@ -238,6 +238,10 @@ def test_a_study_of_before_still_loads(tmp_path: Path) -> None:
             SPACE + "norm = [true, false, 1]",
             "search.space.norm: given 1 beside true and false; must be all numbers, or all true",
         ),
+        (
+            SPACE + "rate = [false, 0.0, 0.5]",
+            "search.space.rate: given False beside 0, which is the same; must be one of the two",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_refused_in_one_line_before_it_is_begun(
@@ -316,6 +320,7 @@ def test_a_sound_study_grows_by_nothing_that_is_hardly_meant(tmp_path: Path) -> 
         '["8", "16"]',
         "[[8], [8, 16]]",
         "[3, [3, 5]]",
+        "[false, 0.2]",
     ],
 )
 def test_kinds_that_may_be_meant_together_stand_together(tmp_path: Path, values: str) -> None:

@@ -231,7 +231,7 @@ def test_a_study_of_before_still_loads(tmp_path: Path) -> None:
             "search.space.norm: given 'false' beside true or false; must be without quotes",
         ),
         (
-            SPACE + "norm = [true, 2, 3]",
+            SPACE + "norm = [false, true, 2, 3]",
             "search.space.norm: given True beside numbers; must be all numbers, or all true and",
         ),
         (

@@ -102,7 +102,7 @@ def _check_kinds(key: str, values: list[Any]) -> None:
             raise ValueError(f"{key}: given {text!r} beside true or false; must be without quotes")
     if True in truths and numbers:
         few = len(truths) <= len(numbers)
-        odd, others = (truths[0], "numbers") if few else (numbers[0], "true and false")
+        odd, others = (True, "numbers") if few else (numbers[0], "true and false")
         raise ValueError(
             f"{key}: given {odd!r} beside {others}; must be all numbers, or all true and false"
         )

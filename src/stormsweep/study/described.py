@@ -147,7 +147,13 @@ class DescribedStudy(RecordedStudy):
         return self._part(plan_of(self.file, self._kept.grown()))
 
     def known(self) -> KnownPoints:
-        """Return how many known points (``search.known``) there are, and how many of the space.
+        """Say how many known points (``search.known``) the study's space takes.
+
+        Returns
+        -------
+        KnownPoints
+            How many there are (``count``), how many of them the space takes (``inside``), and if it
+            takes none, why not (``why``).
 
         Raises
         ------

@@ -15,7 +15,6 @@ from benchmarks import limit, sweepcv
 MEASURE = """
 import dataclasses, json, sys
 from pathlib import Path
-from typing import Any
 from benchmarks.driver.session import Case, measure
 measured = measure(Case(2, 80, 0.001, 0.002), Path(sys.argv[1]))
 print(json.dumps(dataclasses.asdict(measured)))

@@ -238,7 +238,7 @@ def storms(folder: Path, events: int = 12) -> str:
         (
             {"cache": "test_fraction = 0.2\ncache"},
             'group_by = "run_date"',
-            "validation.group_by: is 'run_date', the default; must be one that the data have: day",
+            "validation.group_by: is 'run_date'; must be one that the data have: day, none",
         ),
         (
             {"hail.csv": "hial.csv"},

@@ -210,7 +210,7 @@ def test_mistakes_with_tables_end_in_one_line_and_write_nothing(
 
 
 def test_a_group_to_share_by_must_exist(tables, tmp_path):
-    with one_line("validation.group_by: given 'run_dat' .did you mean 'run_date'"):
+    with one_line("validation.group_by: is 'run_dat' .did you mean 'run_date'"):
         prepare_csv(csv(tables, test_fraction=0.3), 0, tmp_path / "a", group_by="run_dat")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,8 +12,15 @@ import pytest
 
 from stormsweep.config.load import dump_study, load_study
 from stormsweep.config.study import SearchTable
-from stormsweep.errors import StudyFileError
+from stormsweep.errors import JournalError, StudyFileError
+from stormsweep.scaling.design import Work
+from stormsweep.scaling.layouts import Layout
 from stormsweep.search.space import Space
+from stormsweep.study.audit import audit
+from stormsweep.study.ground import Ground
+from stormsweep.study.scale import scale
+from stormsweep.study.study import Study
+from tests import journals
 
 BASE = '[study]\nname = "a"\n[search]\n'
 SPACE = "[search.space]\n"
@@ -55,34 +63,6 @@ SPACE = "[search.space]\n"
         (
             'strategy = "asha"\n' + SPACE + "epochs = {low = 1, high = 9, integer = true}",
             "search.space.epochs: given a range; asha needs a list",
-        ),
-        (
-            'strategy = "asha"\n' + SPACE + "epochs = [9]",
-            "search.space.epochs: given [9], where no trial can be dropped; asha needs two or more",
-        ),
-        (
-            'strategy = "hyperband"\nfirst_folds = 3\n' + SPACE + "epochs = [9]",
-            "hyperband needs two or more, such as [1, 3, 9], or search.first_folds below 3",
-        ),
-        (
-            SPACE + 'width = [8, "16", 32]',
-            "search.space.width: given '16' beside numbers; must be a number without quotes",
-        ),
-        (
-            SPACE + 'x = {values = ["1e-3", 0.1], when = {y = [1]}}\ny = [1]',
-            "search.space.x.values: given '1e-3' beside numbers; must be a number without quotes",
-        ),
-        (
-            SPACE + 'norm = [true, "false"]',
-            "search.space.norm: given 'false' beside true or false; must be without quotes",
-        ),
-        (
-            SPACE + "norm = [true, 2, 3]",
-            "search.space.norm: given True beside numbers; must be all numbers, or all true and",
-        ),
-        (
-            SPACE + "norm = [true, false, 1]",
-            "search.space.norm: given 1 beside true and false; must be all numbers, or all true",
         ),
         (
             'strategy = "asha"\nconstraints = ["epochs * x < 9"]\n'
@@ -227,33 +207,136 @@ def test_a_study_of_before_still_loads(tmp_path: Path) -> None:
     assert load_study(path).search.trials == 20
 
 
-def test_the_results_of_what_is_hardly_meant_can_still_be_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            'strategy = "asha"\n' + SPACE + "epochs = [9]",
+            "search.space.epochs: given [9], where no trial can be dropped; asha needs two or more",
+        ),
+        (
+            'strategy = "hyperband"\nfirst_folds = 3\n' + SPACE + "epochs = [9]",
+            "hyperband needs two or more, such as [1, 3, 9], or search.first_folds below 3",
+        ),
+        (
+            SPACE + 'width = [8, "16", 32]',
+            "search.space.width: given '16' beside numbers; must be a number without quotes",
+        ),
+        (
+            SPACE + 'x = {values = ["1e-3", 0.1], when = {y = [1]}}\ny = [1]',
+            "search.space.x.values: given '1e-3' beside numbers; must be a number without quotes",
+        ),
+        (
+            SPACE + 'norm = [true, "false"]',
+            "search.space.norm: given 'false' beside true or false; must be without quotes",
+        ),
+        (
+            SPACE + "norm = [false, true, 2, 3]",
+            "search.space.norm: given True beside numbers; must be all numbers, or all true and",
+        ),
+        (
+            SPACE + "norm = [true, false, 1]",
+            "search.space.norm: given 1 beside true and false; must be all numbers, or all true",
+        ),
+        (
+            SPACE + "rate = [false, 0.0, 0.5]",
+            "search.space.rate: given False beside 0, which is the same; must be one of the two",
+        ),
+    ],
+)
+def test_what_is_hardly_meant_is_refused_in_one_line_before_it_is_begun(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(BASE + text, encoding="utf-8")
+    study = Study.from_toml(path, tmp_path / "runs")
+    for begin in (Study.check, Study.outline, Study.run, scale, audit):
+        with pytest.raises(StudyFileError) as caught:
+            begin(study)
+        message = str(caught.value)
+        assert message.startswith(f"{path}: ")
+        assert said in message
+        assert len(message.splitlines()) == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["a.toml"], "something was begun"
+
+
+SLIPS = 'strategy = "asha"\n' + SPACE + 'epochs = [9]\nx = [8, "16", true]'
+
+
+def begun(runs: Path, text: str) -> None:
+    """Leave what a session of a study leaves."""
+    (runs / "a").mkdir(parents=True)
+    (runs / "a" / "study.toml").write_text(text, encoding="utf-8")
+    with journals.writer(runs / "a" / "journal.jsonl") as write:
+        write(0.0, journals.about({"epochs": [9], "x": [8, "16", True]}, 3))
+
+
+def test_a_study_begun_with_what_is_hardly_meant_goes_on_under_its_name(tmp_path: Path) -> None:
     """Losing this: a new version keeps a user from scores of a study that an old one ran."""
-    path = tmp_path / "study.toml"
-    text = BASE + 'strategy = "asha"\n' + SPACE + 'epochs = [9]\nx = [8, "16", true]'
-    path.write_text(text, encoding="utf-8")
+    path, runs = tmp_path / "mine.toml", tmp_path / "runs"
+    path.write_text(BASE + SLIPS, encoding="utf-8")
     with pytest.raises(StudyFileError, match="given '16' beside numbers"):
-        load_study(path)
-    (tmp_path / "journal.jsonl").touch()
-    assert load_study(path).search.space == {"epochs": [9], "x": [8, "16", True]}
+        Study.from_toml(path, runs).check()
+    begun(runs, dump_study(load_study(path)))
+    for named in (path, runs / "a"):
+        study = Study.from_toml(named, runs)
+        study.check()
+        assert len(study.entries()) == 1
+        assert study.file.search.space == {"epochs": [9], "x": [8, "16", True]}
+    (runs / "a" / "study.toml").unlink()
+    with pytest.raises(JournalError, match="is missing, so that nobody knows"):
+        Study.from_toml(path, runs).check()
+
+
+def test_layouts_measured_with_what_is_hardly_meant_are_measured_on(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(BASE + SLIPS, encoding="utf-8")
+    ground = Ground.of(Study.from_toml(path, tmp_path / "runs"))
+    ground.folder.mkdir(parents=True)
+    about = dict.fromkeys(("site", "node", "runs", "weak", "why", "left_out", "sockets", "engine"))
+    about |= {"cells": {}, "machine": ground.machine}
+    (ground.folder / "scale.json").write_text(json.dumps(about), encoding="utf-8")
+    (ground.folder / "study.toml").write_text(dump_study(ground.whole.file), encoding="utf-8")
+    assert ground.kept() == about
+    # Each measurement is a study of its own.
+    ground.study(Layout(1, 1), work=Work((), 0, ""), runs=0).check()
+
+
+def test_a_sound_study_grows_by_nothing_that_is_hardly_meant(tmp_path: Path) -> None:
+    path, runs = tmp_path / "mine.toml", tmp_path / "runs"
+    path.write_text(BASE + SPACE + "x = [8]", encoding="utf-8")
+    begun(runs, dump_study(load_study(path)))
+    path.write_text(BASE + SPACE + 'x = [8, "16"]', encoding="utf-8")
+    with pytest.raises(StudyFileError, match=f"{path}: .* given '16' beside numbers"):
+        Study.from_toml(path, runs).check()
 
 
 @pytest.mark.parametrize(
     "values",
-    ["[1, 0.5]", '["none", 0.5]', '["auto", true]', '["8", "16"]', "[[8], [8, 16]]", "[3, [3, 5]]"],
+    [
+        "[1, 0.5]",
+        '["none", 0.5]',
+        '["auto", true]',
+        '["8", "16"]',
+        "[[8], [8, 16]]",
+        "[3, [3, 5]]",
+        "[false, 0.2]",
+    ],
 )
 def test_kinds_that_may_be_meant_together_stand_together(tmp_path: Path, values: str) -> None:
     """Losing this: a choice of a number or none, which TOML has no other word for."""
-    path = tmp_path / "study.toml"
+    path = tmp_path / "a.toml"
     path.write_text(BASE + SPACE + f"x = {values}", encoding="utf-8")
-    assert load_study(path).search.space == tomllib.loads(f"x = {values}")
+    study = Study.from_toml(path, tmp_path)
+    study.check()
+    assert study.file.search.space == tomllib.loads(f"x = {values}")
 
 
 def test_one_milestone_is_enough_where_folds_come_first(tmp_path: Path) -> None:
-    path = tmp_path / "study.toml"
+    path = tmp_path / "a.toml"
     text = BASE + 'strategy = "asha"\nfirst_folds = 1\n' + SPACE + "epochs = [9]"
     path.write_text(text, encoding="utf-8")
-    assert load_study(path).search.first_folds == 1
+    Study.from_toml(path, tmp_path).check()
 
 
 def space(constraints: list[str] | None = None, **values: Any) -> Space:

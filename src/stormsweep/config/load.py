@@ -43,10 +43,9 @@ def load_study(path: Path) -> StudyFile:
         If the file is missing, is not TOML, or says something that is not allowed.
     """
     folder, content = path.resolve().parent, read_toml(path)
-    begun = path.name == "study.toml" and (folder / "journal.jsonl").is_file()
-    if begun:
+    if path.name == "study.toml" and (folder / "journal.jsonl").is_file():
         _forgive(content)
-    study = parse(path, content, StudyFile, begun)
+    study = parse(path, content, StudyFile)
     data = study.data.model_copy(
         update={
             "path": None if study.data.path is None else _absolute(folder, study.data.path),
@@ -121,7 +120,7 @@ def no_such_study(path: Path, runs: Path) -> str:
     return text
 
 
-def parse(path: Path, content: dict[str, Any], model: type[M], begun: bool = False) -> M:
+def parse(path: Path, content: dict[str, Any], model: type[M]) -> M:
     """Check what a TOML file says against a model.
 
     Parameters
@@ -132,9 +131,6 @@ def parse(path: Path, content: dict[str, Any], model: type[M], begun: bool = Fal
         What it says.
     model : type
         What may stand there.
-    begun : bool
-        It is the file of a study that was begun, and was sound then: what nobody can mean, but does
-        no harm, is left as it is.
 
     Raises
     ------
@@ -142,7 +138,7 @@ def parse(path: Path, content: dict[str, Any], model: type[M], begun: bool = Fal
         For the first mistake: file, key, what was given, what is allowed.
     """
     try:
-        return model.model_validate(content, context={"begun": begun})
+        return model.model_validate(content)
     except ValidationError as failure:
         # An unknown key explains other mistakes better than they do themselves.
         errors = sorted(failure.errors(), key=lambda one: one["type"] != "extra_forbidden")

@@ -61,6 +61,8 @@ def check_search(search: SearchTable) -> None:
 def check_meant(search: SearchTable, folds: int) -> None:
     """Refuse what could be carried out, but is hardly meant.
 
+    A file that says it can be read: a study that was begun with it keeps its name and its scores.
+
     Parameters
     ----------
     search : SearchTable
@@ -86,7 +88,8 @@ def check_meant(search: SearchTable, folds: int) -> None:
 def _check_kinds(key: str, values: list[Any]) -> None:
     """Refuse a list in which a number or a truth value stands in quotes, or beside the other.
 
-    Other texts may stand beside them: TOML has no word for none.
+    Other texts may stand beside them, and false beside numbers but 0, which it equals: off, or so
+    much of it. TOML has no word for none.
     """
     truths = [one for one in values if isinstance(one, bool)]
     numbers = [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
@@ -97,12 +100,14 @@ def _check_kinds(key: str, values: list[Any]) -> None:
             )
         if truths and text.lower() in ("true", "false"):
             raise ValueError(f"{key}: given {text!r} beside true or false; must be without quotes")
-    if truths and numbers:
+    if True in truths and numbers:
         few = len(truths) <= len(numbers)
-        odd, others = (truths[0], "numbers") if few else (numbers[0], "true and false")
+        odd, others = (True, "numbers") if few else (numbers[0], "true and false")
         raise ValueError(
             f"{key}: given {odd!r} beside {others}; must be all numbers, or all true and false"
         )
+    if truths and 0 in numbers:
+        raise ValueError(f"{key}: given False beside 0, which is the same; must be one of the two")
 
 
 def _spells_number(text: str) -> bool:

@@ -18,14 +18,12 @@ from pydantic import (
     StrictInt,
     StrictStr,
     Tag,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from stormsweep.config.space_checks import (
     check_constraints,
-    check_meant,
     check_search,
     check_strategy,
 )
@@ -625,7 +623,7 @@ class StudyFile(Table):
         return self
 
     @model_validator(mode="after")
-    def _consistent(self, info: ValidationInfo) -> StudyFile:
+    def _consistent(self) -> StudyFile:
         both = set(self.search.space) & set(self.model.parameters)
         if both:
             raise ValueError(
@@ -642,8 +640,6 @@ class StudyFile(Table):
                 f"search.first_folds: given {first}; must be at most {folds}, the folds of "
                 "[validation]"
             )
-        if not (info.context or {}).get("begun"):
-            check_meant(self.search, folds)
         from stormsweep.config.growth import DEFAULTS
 
         check_constraints(self.search, DEFAULTS | self.model.parameters)

@@ -158,6 +158,7 @@ def audit(study: Study, configuration: str | None = None, watcher: Watcher | Non
     from stormsweep.study.watching import Silent
 
     watcher = watcher or Silent()
+    study.check_meant()
     chosen = _configuration(study, configuration)
     data = study.prepare(watcher)
     if not data.manifest["parts"]["test"]["count"]:

@@ -147,7 +147,13 @@ class DescribedStudy(RecordedStudy):
         return self._part(plan_of(self.file, self._kept.grown()))
 
     def known(self) -> KnownPoints:
-        """Return how many known points (``search.known``) there are, and how many of the space.
+        """Say how many known points (``search.known``) the study's space takes.
+
+        Returns
+        -------
+        KnownPoints
+            How many there are (``count``), how many of them the space takes (``inside``), and if it
+            takes none, why not (``why``).
 
         Raises
         ------
@@ -195,17 +201,31 @@ class DescribedStudy(RecordedStudy):
         Raises
         ------
         UserError
-            If the study file or the builder is no longer what scores on record come from, or there
-            is no such engine or builder, or it does not take the hyperparameters.
+            If the study file or the builder is no longer what scores on record come from, or the
+            file says what is hardly meant, or there is no such engine or builder, or it does not
+            take the hyperparameters.
         """
         from stormsweep.models.build import check_place
         from stormsweep.study.environment import check_engine
 
+        self.check_meant()
         self._kept.refuse_edits()
         check_place(self.file.model.build)
         check_engine(self.file)
         if source and self.remaining().left(retry_failed=True):
             self._check_source()
+
+    def check_meant(self) -> None:
+        """Refuse what could be carried out, but is hardly meant, before it is begun.
+
+        Raises
+        ------
+        StudyFileError
+            For the first of it; not where the study was begun with such already.
+        """
+        # A part of a study, or one way to validate it, is checked with the whole.
+        if self._measured is None and self._audited is None:
+            self._kept.refuse_unmeant()
 
     def _check_source(self) -> None:
         from stormsweep.models.source import check_source

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from stormsweep.config.growth import grew
 from stormsweep.config.load import differences, load_study
+from stormsweep.config.space_checks import check_meant
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import (
     JournalError,
@@ -144,6 +145,21 @@ class StudyDirectory:
                 case _:
                     pass
         return begun, False
+
+    def refuse_unmeant(self) -> None:
+        """Refuse what is hardly meant, unless the study was begun with such.
+
+        Raises
+        ------
+        StudyFileError
+            Naming the key.
+        """
+        said, recorded = _unmeant(self._file), self._folder / "study.toml"
+        # Where the file it was begun with is gone, `refuse_edits` says so.
+        if self.recorded and (not recorded.is_file() or _unmeant(load_study(recorded))):
+            return
+        if said:
+            raise StudyFileError(f"{self._path}: {said}")
 
     def refuse_edits(self) -> None:
         """Refuse a study file that no longer fits what was begun under its name.
@@ -338,3 +354,12 @@ class StudyDirectory:
             ours.setLevel(level)
             ours.propagate = propagate
             handler.close()
+
+
+def _unmeant(file: StudyFile) -> str:
+    """Say what of a study file is hardly meant; empty: nothing."""
+    try:
+        check_meant(file.search, file.validation.total)
+    except ValueError as error:
+        return str(error)
+    return ""

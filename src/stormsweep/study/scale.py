@@ -125,12 +125,14 @@ def scale(
     watcher = _Once(watcher or Silent())
     check_engine(study.file)
     check_place(study.file.model.build)
+    ground = Ground.of(study)
+    folder, kept = ground.folder, ground.kept()
+    if kept is None:
+        study.check_meant()
     plan, seed = study.plan(), study.file.study.seed
     check_source(study.file.model.build, names_of(study.file))
-    ground = Ground.of(study)
     wanted, left_out = asked(ground.node, workers, threads, pins, nodes, len(plan.runs))
     option = named(wanted, workers, nodes)
-    folder, kept = ground.folder, ground.kept()
     refuse_if_busy(study.directory)
     for layout in {(one.nodes, one.cores): one for one in wanted}.values():
         ground.study(layout).check_site()

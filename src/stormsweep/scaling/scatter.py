@@ -59,7 +59,7 @@ class Outlier:
 
     Attributes
     ----------
-    run, session, worker : str, int, str
+    study, run, session, worker : str, str, int, str
         Which.
     seconds, usual : float
         What it took, and what others like it take.
@@ -69,6 +69,7 @@ class Outlier:
         Whether it was the first of its process.
     """
 
+    study: str
     run: str
     session: int
     worker: str
@@ -119,14 +120,20 @@ class Scatter:
     stretches: int
     seconds: float
 
-    @property
-    def note(self) -> str:
-        """What there is to know of outliers, in one line; empty where they make no difference."""
+    def note(self, asked: str = "") -> str:
+        """Return what there is to know of outliers, in one line; empty: they make no difference.
+
+        Parameters
+        ----------
+        asked : str, optional
+            The study that is spoken of anyway; another is named.
+        """
         found = self.outliers
         if math.fsum(one.delay for one in found) <= _TOLD * self.seconds:
             return ""
         worst = max(found, key=lambda one: one.seconds)
-        who = f"run {worst.run}, worker {worst.worker} of session {worst.session}"
+        of = f" of {worst.study}" if worst.study != asked else ""
+        who = f"run {worst.run}{of}, worker {worst.worker} of session {worst.session}"
         tasks = f"{len(found)} of {self.stretches:,} tasks"
         if len(found) == 1:
             return (
@@ -167,9 +174,9 @@ def astray(
     """Return which stretches took far longer than others like them.
 
     They are judged by terms that such stretches hardly move, beside others of their model, of their
-    batch size and model, and of their worker: one that is slow in all it does is no outlier. What is done once for
-    a process is known from few stretches, of which the outlier may be one; so they are judged
-    without it as well.
+    batch size and model, and of their worker: one that is slow in all it does is no outlier. What
+    is done once for a process is known from few stretches, of which the outlier may be one; so they
+    are judged without it as well.
 
     Parameters
     ----------
@@ -272,6 +279,7 @@ def _outlier(row: Any, took: Mapping[str, float], usual: Mapping[str, float]) ->
     bundle = float(row["bundle"])
     more = {phase: bundle * (took[phase] - usual[phase]) for phase in took}
     return Outlier(
+        str(row["study"]),
         str(row["run"]),
         int(row["session"]),
         str(row["worker"]),

@@ -228,7 +228,7 @@ def _centred(off: Reals, table: pd.DataFrame) -> tuple[Reals, float]:
     alike = table[once].groupby(["batch_size", "parameters"]).size()
     own = float((alike >= _FEWEST_ALIKE).sum()) / float(once.sum())
     spread = float(left[once].abs().quantile((1 + own) / 2))
-    return left.to_numpy(float), _SIGMA * spread
+    return np.asarray(left, float), _SIGMA * spread
 
 
 def scatter(

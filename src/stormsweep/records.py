@@ -165,6 +165,8 @@ class SessionBegun:
         When the first tasks could be given out; 0 in journals of 0.1.
     driver_seconds : float
         Processor seconds that the driver took until then; 0: not known.
+    any_batch : bool
+        Whether a compiled program takes batches of any size; in version 0.1.0 none did.
     """
 
     kind: ClassVar[str] = "session"
@@ -177,6 +179,7 @@ class SessionBegun:
     allotment: dict[str, Any] = field(default_factory=dict)
     opened: float = 0.0
     driver_seconds: float = 0.0
+    any_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,25 @@ def test_what_every_worker_does_anew_counts_against_parallel_efficiency() -> Non
     assert (found.longest_chain_run, found.longest_chain_seconds) == (RUNS[0].run, 20.0)
 
 
+@pytest.mark.parametrize(("any_batch", "repeated"), [(True, 2.0), (False, 0.0)])
+def test_a_program_of_any_batch_size_is_compiled_anew_by_every_other_worker(
+    any_batch: bool, repeated: float
+) -> None:
+    """Losing this: what workers compile again looks like work that had to be done."""
+    found = account(
+        at(
+            (0, dataclasses.replace(session(), any_batch=any_batch)),
+            (1, ready("0")),
+            (1, ready("1", 2)),
+            # One worker trains all of the first batch size, the other all of the second.
+            (11, task(0, 0, 1.0, 11.0, "0")),
+            (11, task(1, 0, 1.0, 11.0, "1")),
+            (11, SessionEnded(1, "done", 0.5)),
+        )
+    )
+    assert found.repeated_seconds == pytest.approx(1.0 + repeated)
+
+
 def nodes(**allotment: Any) -> list[Entry]:
     """Return a journal of two nodes: one that ends early, one that was never given."""
     told = {"scheduler": "slurm", "nodes": 0, "workers_per_node": 1, "gpus_per_node": 0}

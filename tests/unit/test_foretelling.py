@@ -18,7 +18,9 @@ from stormsweep.config.load import load_study
 from stormsweep.config.sites import Found, Site
 from stormsweep.errors import UserError
 from stormsweep.records import Entry, NodeEvent, SessionBegun, SessionEnded, WorkerEvent
+from stormsweep.results import frames
 from stormsweep.scaling import runtime
+from stormsweep.scaling.accounts import account
 from stormsweep.scaling.beside import around
 from stormsweep.scaling.machine import Machine, Wait
 from stormsweep.study import advised, foretelling, machines
@@ -386,3 +388,27 @@ def test_a_picture_that_cannot_be_is_refused_before_anything_is_read(tmp_path: P
     for name in ("x.gif", "nowhere/x.png"):
         with pytest.raises(UserError, match="--timeline: given"):
             simulate(tmp_path / "none.toml", timeline=tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("engine", "builder", "programs"),
+    [
+        ('use = "tensorflow"', "def net(learning_rate): ...", 1),
+        ('use = "tensorflow"', "def net(learning_rate, batch_size): ...", 2),
+        ('use = "jax"\nbundle = 1', "def net(learning_rate): ...", 2),
+    ],
+)
+def test_a_worker_compiles_for_each_batch_size_where_programs_are_of_one(
+    tmp_path: Path, engine: str, builder: str, programs: int
+) -> None:
+    """Losing this: a study on JAX is foretold to compile once where it does for every size."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"{builder}\n")
+    study = study_in(tmp_path, f'[engine]\n{engine}\n[model]\nbuild = "{mine}:net"\n')
+    outlook = Outlook(study, whole=True)
+    made = outlook.journal(outlook.machines.local(2, 1))
+    tasks = frames.tasks(made)
+    assert (tasks["compile_seconds"] > 0).sum() == 2 * programs
+    # What the account of such a journal says was repeated is what the second worker did.
+    seconds = tasks["compile_seconds"].sum() + tasks["open_seconds"].sum()
+    assert account(made).repeated_seconds == pytest.approx(seconds / 2, rel=0.5)

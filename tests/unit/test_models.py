@@ -9,7 +9,7 @@ import pytest
 from stormsweep.errors import ModelError
 from stormsweep.models import storm_cnn
 from stormsweep.models.build import check_builder, find_builder
-from stormsweep.models.source import check_source
+from stormsweep.models.source import asks_for, check_source
 
 
 def one_line(caught):
@@ -213,3 +213,23 @@ def test_the_shipped_builders_are_checked_and_what_is_no_python_is_let_through()
         check_source("stormsweep.models:storm_cnn", ["learningrate"])
     for spec in ("math:sin", "sys:exit", "stormsweep.none.at_all:net"):
         check_source(spec, ["width"])
+
+
+@pytest.mark.parametrize(
+    ("source", "asks"),
+    [
+        ("def net(width, batch_size): ...", True),
+        ("def net(*, batch_size=3): ...", True),
+        ("def net(width): ...", False),
+        ("def net(**others): ...", False),
+        ("import functools\n@functools.cache\ndef net(batch_size): ...", False),
+        ("def another(batch_size): ...", False),
+        ("def net(", False),
+    ],
+)
+def test_whether_a_builder_asks_for_the_batch_size_is_told_where_its_source_does(
+    tmp_path, source, asks
+):
+    path = write(tmp_path / "mine.py", f"{source}\n")
+    assert asks_for(f"{path}:net", "batch_size") is asks
+    assert not asks_for("package_that_is_not_there:net", "batch_size")

@@ -160,6 +160,20 @@ def estimate_of(runs: Sequence[Run], epoch: float) -> Estimate:
     )
 
 
+def test_every_worker_compiles_each_program_once() -> None:
+    """Losing this: wide layouts, where each worker has few runs, are foreseen too short."""
+    runs = plan_of({**SPACE, "batch_size": [64, 128, 256, 512], "width": [3, 4]}).runs
+    free = dict.fromkeys([run.id for run in runs], 0.0)
+    met = {
+        any_batch: [
+            Estimate(free, 2.0, 0.0, any_batch).cell(runs, Layout(workers, 1)) / 2.0
+            for workers in (1, 2, len(runs))
+        ]
+        for any_batch in (False, True)
+    }
+    assert met == {False: [8, 8, 1], True: [2, 2, 1]}
+
+
 def test_all_runs_are_measured_whole_where_there_is_time() -> None:
     runs = plan_of(SPACE).runs
     wanted = [Layout(1, 1), Layout(2, 1)]

@@ -54,6 +54,35 @@ def check_source(spec: str, names: Iterable[str]) -> Path | None:
     ModelError
         If the file is not Python, has no such function, or its parameters do not fit.
     """
+    function = spec.rpartition(":")[2]
+    found = _found(spec)
+    if found is None:
+        return None
+    path, definition = found
+    if definition.args.kwarg is None:
+        check_parameters(function, dict(_parameters(definition.args)), False, names)
+    return path
+
+
+def asks_for(spec: str, name: str) -> bool:
+    """Tell whether a builder's source shows that it asks for a hyperparameter by name.
+
+    Parameters
+    ----------
+    spec : str
+        As for `check_source`.
+    name : str
+        Of the hyperparameter.
+    """
+    try:
+        found = _found(spec)
+    except ModelError:
+        return False
+    return found is not None and name in dict(_parameters(found[1].args))
+
+
+def _found(spec: str) -> tuple[Path, _Definition] | None:
+    """Return the definition of a builder and its file; None where that is not certain."""
     place, _, function = spec.rpartition(":")
     try:
         module = _file(Path(place)) if place.endswith(".py") else _module(place)
@@ -65,15 +94,9 @@ def check_source(spec: str, names: Iterable[str]) -> Path | None:
             raise ModelError(
                 f"model.build: {place} has no function {function!r}{nearest(function, known)}"
             )
-        found = _definition(module, function, bound)
+        return _definition(module, function, bound)
     except RecursionError:
         return None
-    if found is None:
-        return None
-    path, definition = found
-    if definition.args.kwarg is None:
-        check_parameters(function, dict(_parameters(definition.args)), False, names)
-    return path
 
 
 def _file(path: Path) -> _Source | None:

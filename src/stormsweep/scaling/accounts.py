@@ -5,10 +5,11 @@ From the journal alone; docs/explanation/timings.md says how each number is comp
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from stormsweep.records import Entry, TaskDone, TaskPaused, node_of
@@ -18,7 +19,7 @@ from stormsweep.results.views import view
 from stormsweep.scaling.attempts import work
 from stormsweep.scaling.machine import price_of
 from stormsweep.scaling.timings import WorkerTimes, times_of
-from stormsweep.search.plan import structure
+from stormsweep.search.plan import program
 from stormsweep.work import Run
 
 
@@ -150,7 +151,8 @@ def account(entries: Sequence[Entry]) -> Account:
     per_worker = {one.session: one.gpus / max(1.0, one.workers) for one in allotted}
     stretches = facts.stretches(entries)
     held = math.fsum(one.granted_seconds * one.workers for one in allotted)
-    repeated = _repeated(entries, stretches)
+    any_batch = {n for n, span in done.sessions.items() if span.begun.any_batch}
+    repeated = _repeated(entries, stretches, any_batch)
     settled = available - sums["underway"]
     driver = [span.driver_seconds for span in done.sessions.values() if span.driver_seconds]
     chain, run = _longest_chain(stretches)
@@ -314,15 +316,23 @@ def _load_balance(times: Sequence[WorkerTimes]) -> float:
     return mean / most if most > 0 else math.nan
 
 
-def _repeated(entries: Sequence[Entry], stretches: Sequence[TaskDone | TaskPaused]) -> float:
+def _repeated(
+    entries: Sequence[Entry], stretches: Sequence[TaskDone | TaskPaused], any_batch: Container[int]
+) -> float:
     """Return the seconds of opening and compiling that one worker would not have repeated.
 
-    It opens the data once, and compiles each program once; the longest of each counts as that.
+    It opens the data once, and compiles each program once; the longest of each counts as that. In
+    some sessions a program takes batches of any size.
     """
-    plans = facts.planned_runs(entries)
-    kinds = {
-        run: structure(Run(run, plan.hyperparameters, plan.fold, ())) for run, plan in plans.items()
+    runs = {
+        run: Run(run, plan.hyperparameters, plan.fold, ())
+        for run, plan in facts.planned_runs(entries).items()
     }
+
+    @functools.cache
+    def needed(run: str, any_batch: bool) -> str:
+        return program(runs[run], any_batch) if run in runs else run
+
     compiling: dict[str, dict[tuple[int, str, float], float]] = defaultdict(
         lambda: defaultdict(float)
     )
@@ -330,7 +340,7 @@ def _repeated(entries: Sequence[Entry], stretches: Sequence[TaskDone | TaskPause
     for one in stretches:
         # The runs of a bundle share the seconds of one program.
         at = one.session, one.worker, one.started
-        compiling[kinds.get(one.run, one.run)][at] += one.phases.get("compile", 0.0)
+        compiling[needed(one.run, one.session in any_batch)][at] += one.phases.get("compile", 0.0)
         opened = one.started, one.phases.get("open", 0.0) * one.bundle
         first[at[:2]] = min(opened, first.get(at[:2], (math.inf, 0.0)))
     programs = [list(own.values()) for own in compiling.values()]

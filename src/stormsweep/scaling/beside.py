@@ -173,6 +173,7 @@ def durations(
     threads: int,
     workers: int,
     parameters: Mapping[str, int],
+    any_batch: bool,
     bundle: int = 1,
     common: float = 0.0,
     speed: float = 1.0,
@@ -193,6 +194,8 @@ def durations(
         Threads of a worker; workers of a node, which get in each other's way.
     parameters : mapping of str to int
         Trainable parameters by structure of a run; for structures that are not there, the median.
+    any_batch : bool
+        Whether a compiled program takes batches of any size.
     bundle : int
         Runs that are trained together, about.
     common : float
@@ -237,8 +240,7 @@ def durations(
         before=(beside - ending).tolist(),
         ending=ending.tolist(),
         compiling=compiling.tolist(),
-        # Where runs are bundled (by the engine JAX) a program takes batches of one size only.
-        program=structures if bundle > 1 else [program(run) for run in plan.runs],
+        program=[program(run, any_batch) for run in plan.runs],
         opening=float(np.median(opening)) if len(opening) else 0.0,
         scatter=runtime.scatter.tasks,
         workers=runtime.scatter.workers,
@@ -248,6 +250,7 @@ def durations(
         working=runtime.scatter.working,
         dispatch=known.dispatch,
         driver=known.driver,
+        any_batch=any_batch,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from stormsweep.errors import UserError
 from stormsweep.scaling.layouts import PINS, Layout
-from stormsweep.search.plan import Plan, structure
+from stormsweep.search.plan import Plan, program, structure
 from stormsweep.wording import counted
 from stormsweep.work import Run, identity
 
@@ -83,17 +83,20 @@ class Estimate:
         Seconds to build and compile one, which every worker does for every program it needs.
     starting : float
         Seconds until workers are ready.
+    any_batch : bool
+        Whether a program takes batches of any size.
     """
 
     epoch: Mapping[str, float]
     program: float = 0.0
     starting: float = 0.0
+    any_batch: bool = False
 
     def cell(self, runs: Sequence[Run], layout: Layout) -> float:
         """Return about how long a layout takes for runs."""
         faster = math.pow(layout.threads, _THREADS_WORTH)
         each = [self.epoch[run.id] * run.milestones[-1] / faster for run in runs]
-        programs = len({structure(run) for run in runs})
+        programs = len({program(run, self.any_batch) for run in runs})
         met = min(programs, math.ceil(len(runs) / layout.workers))
         work = sum(each) / layout.workers
         return self.starting + max(work, max(each, default=0.0)) + met * self.program

@@ -54,6 +54,8 @@ class Durations:
         driver knows.
     driver : float
         Seconds that the driver itself is busy with a task, during which others wait.
+    any_batch : bool
+        Whether a compiled program takes batches of any size.
     """
 
     epoch: Sequence[float]
@@ -70,3 +72,4 @@ class Durations:
     working: Lost = Lost()
     dispatch: float = 0.0
     driver: float = 0.0
+    any_batch: bool = False

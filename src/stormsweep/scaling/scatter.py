@@ -28,8 +28,13 @@ from stormsweep.wording import duration
 _FAR, _SIGMAS = 4.0, 5.0
 #: A standard deviation over the median of normal distances.
 _SIGMA = 1.4826
-#: Of fewer stretches nothing says what is usual: of all, of a batch size and model, of a worker.
+#: Of fewer stretches nothing says what is usual, of all or of a worker.
 _FEWEST = 4
+#: The same of a model, and of a batch size and model: three are what a study of three folds has of
+#: a configuration, and their median withstands one that went astray.
+_FEWEST_ALIKE = 3
+#: What runs of a bundle have in common: they go astray together, and count as one.
+_ONCE = ["study", "session", "worker", "started"]
 #: What goes astray in a part of a stretch must be such a share of it to count.
 _MATTERS = 0.25
 #: What is done at the start of a process.
@@ -54,7 +59,7 @@ class Outlier:
 
     Attributes
     ----------
-    run, session, worker : str, int, str
+    study, run, session, worker : str, str, int, str
         Which.
     seconds, usual : float
         What it took, and what others like it take.
@@ -64,6 +69,7 @@ class Outlier:
         Whether it was the first of its process.
     """
 
+    study: str
     run: str
     session: int
     worker: str
@@ -114,14 +120,20 @@ class Scatter:
     stretches: int
     seconds: float
 
-    @property
-    def note(self) -> str:
-        """What there is to know of outliers, in one line; empty where they make no difference."""
+    def note(self, asked: str = "") -> str:
+        """Return what there is to know of outliers, in one line; empty: they make no difference.
+
+        Parameters
+        ----------
+        asked : str, optional
+            The study that is spoken of anyway; another is named.
+        """
         found = self.outliers
         if math.fsum(one.delay for one in found) <= _TOLD * self.seconds:
             return ""
         worst = max(found, key=lambda one: one.seconds)
-        who = f"run {worst.run}, worker {worst.worker} of session {worst.session}"
+        of = f" of {worst.study}" if worst.study != asked else ""
+        who = f"run {worst.run}{of}, worker {worst.worker} of session {worst.session}"
         tasks = f"{len(found)} of {self.stretches:,} tasks"
         if len(found) == 1:
             return (
@@ -161,10 +173,10 @@ def astray(
 ) -> NDArray[np.bool_]:
     """Return which stretches took far longer than others like them.
 
-    They are judged by terms that such stretches hardly move, beside others of their batch size and
-    model, and of their worker: one that is slow in all it does is no outlier. What is done once for
-    a process is known from few stretches, of which the outlier may be one; so they are judged
-    without it as well.
+    They are judged by terms that such stretches hardly move, beside others of their model, of their
+    batch size and model, and of their worker: one that is slow in all it does is no outlier. What
+    is done once for a process is known from few stretches, of which the outlier may be one; so they
+    are judged without it as well.
 
     Parameters
     ----------
@@ -185,8 +197,8 @@ def astray(
             _total({phase: values * counted[phase] for phase, values in each.items()})
             for each in (seconds, usual)
         )
-        off = _centred(np.log(np.maximum(took, CLOCK) / np.maximum(about, CLOCK)), table)
-        spread = _SIGMA * float(np.median(np.abs(off)))
+        off = np.log(np.maximum(took, CLOCK) / np.maximum(about, CLOCK))
+        off, spread = _centred(off, table)
         far = off > max(math.log(_FAR), _SIGMAS * spread)
         found |= far & (took - about > _MATTERS * whole)
     return found
@@ -196,13 +208,27 @@ def _total(seconds: Mapping[str, Any]) -> Reals:
     return np.asarray(sum(seconds.values()), float)
 
 
-def _centred(off: Reals, table: pd.DataFrame) -> Reals:
-    """Return logarithms less the median of those alike, where there are enough to know one."""
+def _centred(off: Reals, table: pd.DataFrame) -> tuple[Reals, float]:
+    """Return logarithms less the median of those alike, where there are enough to know one.
+
+    And their standard deviation, as the median of their distances says.
+    """
+    once = ~table.duplicated(_ONCE)
     left = pd.Series(off - np.median(off), index=table.index)
-    for by in (["batch_size", "parameters"], ["study", "session", "worker"]):
-        groups: Any = left.groupby([table[name] for name in by])
-        left = left - groups.transform("median").where(groups.transform("size") >= _FEWEST, 0.0)
-    return np.asarray(left, float)
+    for by, fewest in (
+        # Of batch sizes from a range each may have one stretch: the model says more than nothing.
+        (["parameters"], _FEWEST_ALIKE),
+        (["batch_size", "parameters"], _FEWEST_ALIKE),
+        (["study", "session", "worker"], _FEWEST),
+    ):
+        groups: Any = left.where(once).groupby([table[name] for name in by])
+        left = left - groups.transform("median").where(groups.transform("count") >= fewest, 0.0)
+    # The middle one of three lies at their median whatever they scatter: one of each group is not
+    # counted, the nearest.
+    alike = table[once].groupby(["batch_size", "parameters"]).size()
+    own = float((alike >= _FEWEST_ALIKE).sum()) / float(once.sum())
+    spread = float(left[once].abs().quantile((1 + own) / 2))
+    return np.asarray(left, float), _SIGMA * spread
 
 
 def scatter(
@@ -227,8 +253,7 @@ def scatter(
     body = table[~out].reset_index(drop=True)
     tasks, workers, left = _spread(body, pd.Series(off[~out]))
     ratios = np.exp(left)
-    # Runs of a bundle go astray together.
-    once = ~table.duplicated(["study", "session", "worker", "started"]).to_numpy(bool)
+    once = ~table.duplicated(_ONCE).to_numpy(bool)
     opens = table["opens"].to_numpy(bool)
     outliers = tuple(
         _outlier(
@@ -254,6 +279,7 @@ def _outlier(row: Any, took: Mapping[str, float], usual: Mapping[str, float]) ->
     bundle = float(row["bundle"])
     more = {phase: bundle * (took[phase] - usual[phase]) for phase in took}
     return Outlier(
+        str(row["study"]),
         str(row["run"]),
         int(row["session"]),
         str(row["worker"]),

@@ -60,7 +60,7 @@ def journal(
     ended: list[Entry] = []
     before = 0.0
     for job, until in sorted(last.items()):
-        begun = SessionBegun(job + 1, HOST, 1, machine.name, *layout)
+        begun = SessionBegun(job + 1, HOST, 1, machine.name, *layout, any_batch=durations.any_batch)
         ended.append(Entry(before, begun))
         finished = job == max(last)
         ended.append(Entry(until, SessionEnded(job + 1, "done" if finished else "walltime")))

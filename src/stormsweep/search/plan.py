@@ -400,9 +400,17 @@ def structure(run: Run) -> str:
     return _without(run, {"learning_rate"})
 
 
-def program(run: Run) -> str:
-    """Return what runs that share a compiled program have in common: batches may differ, too."""
-    return _without(run, {"learning_rate", "batch_size"})
+def program(run: Run, any_batch: bool) -> str:
+    """Return which compiled program a run needs: what runs that share one have in common.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    any_batch : bool
+        Whether a program takes batches of any size.
+    """
+    return _without(run, {"learning_rate", "batch_size"}) if any_batch else structure(run)
 
 
 def _without(run: Run, left_out: set[str]) -> str:

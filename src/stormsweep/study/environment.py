@@ -18,6 +18,7 @@ from stormsweep import __version__
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError
+from stormsweep.models.source import asks_for
 
 _PACKAGES = (
     "tensorflow",
@@ -86,6 +87,15 @@ def check_engine(study: StudyFile) -> None:
             "engine.use: given 'jax', which is not installed here; "
             "pip install -e '.[gpu]' in the checkout, or engine.use = \"tensorflow\""
         )
+
+
+def takes_any_batch(study: StudyFile) -> bool:
+    """Whether a compiled program of a study takes batches of any size.
+
+    One of TensorFlow's does, unless the model builder asks for their size by name: what it makes of
+    it may be another model.
+    """
+    return study.engine.use == "tensorflow" and not asks_for(study.model.build, "batch_size")
 
 
 def _version(package: str) -> str | None:

@@ -29,7 +29,7 @@ from stormsweep.scaling.beside import Around, around, durations, parameters_of
 from stormsweep.scaling.foretold import foretell as simulated
 from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
-from stormsweep.study.environment import sessions_of
+from stormsweep.study.environment import sessions_of, takes_any_batch
 from stormsweep.study.foretelling import uncertainty
 from stormsweep.study.unprepared import NOT_PREPARED
 from stormsweep.wording import counted
@@ -195,6 +195,9 @@ def foretell(
     patches_per_epoch: Sequence[int],
     layout: tuple[int, int],
     paces: Sequence[Pace],
+    *,
+    any_batch: bool,
+    place: Path | None = None,
 ) -> Forecast:
     """Foretell how long the rest of a study takes.
 
@@ -210,6 +213,10 @@ def foretell(
         Workers, and threads of each.
     paces : sequence of Pace
         What earlier journals say, the most telling first.
+    any_batch : bool
+        Whether a compiled program takes batches of any size.
+    place : Path, optional
+        The study's directory: what is said of others names them.
     """
     before = progress_of(entries)
 
@@ -241,6 +248,7 @@ def foretell(
             for pace in reversed(used.values())
             for name, count in pace.parameters.items()
         },
+        any_batch=any_batch,
         bundle=bundle,
         common=math.hypot(uncertainty(table), model.doubt(workers=workers, threads=threads)),
     )
@@ -256,7 +264,9 @@ def foretell(
     runs = len(table[["study", "run"]].drop_duplicates())
     where = str(first.place) if len(used) == 1 else f"{len(used)} studies"
     basis = f"from {counted(runs, 'run')} of {where} on this machine"
-    return Forecast((found.makespan.low, found.makespan.high), basis, model.scatter.note)
+    # Among several, its own is named too.
+    note = model.scatter.note(str(place) if len(used) == 1 else "")
+    return Forecast((found.makespan.low, found.makespan.high), basis, note)
 
 
 def forecast(
@@ -300,7 +310,16 @@ def forecast(
         threads,
     )
     paces = _paces(directory, entries, kind)
-    found = foretell(plan, entries, patches, (workers, threads), list(paces))
+    found = foretell(
+        plan,
+        entries,
+        patches,
+        (workers, threads),
+        list(paces),
+        any_batch=takes_any_batch(file),
+        # As it is called among those of its folder.
+        place=directory.parent / directory.name,
+    )
     if found.seconds is not None:
         return found
     asked = f"{file.model.build} on {engine.use} in {kind.precision}"

@@ -24,7 +24,7 @@ from stormsweep.scaling.simulated_journal import journal
 from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import structure
-from stormsweep.study.environment import sessions_of
+from stormsweep.study.environment import sessions_of, takes_any_batch
 from stormsweep.study.machines import Machines
 from stormsweep.study.places import find
 from stormsweep.study.remaining import blind_search
@@ -133,6 +133,7 @@ class Outlook:
             threads=machine.threads_per_worker,
             workers=machine.workers_per_node,
             parameters=self._parameters,
+            any_batch=takes_any_batch(self._study.file),
             bundle=self._bundle(machine),
             common=self._doubt(machine),
             speed=self._said.speed,
@@ -212,7 +213,8 @@ class Outlook:
                 else f"one simulation shows no interval (--repeats {ENOUGH} or more)"
             )
         notes += self.beyond(found.machine)
-        notes += [note] if (note := self.runtime.scatter.note) else []
+        note = self.runtime.scatter.note(facts.study(self._entries).name)
+        notes += [note] if note else []
         count = len(found.given_up)
         if count and found.machine.chain:
             notes.append(

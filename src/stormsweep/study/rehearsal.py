@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 from stormsweep.cluster.pool import WorkerReady
 from stormsweep.data.prepared import PreparedData
 from stormsweep.scaling.design import Estimate
-from stormsweep.search.plan import Plan, cost, structure
+from stormsweep.search.plan import Plan, cost, program, structure
+from stormsweep.study.environment import takes_any_batch
 from stormsweep.study.layout import Layout
 from stormsweep.study.problem import turned_folder
 from stormsweep.study.protocol import folds_of
@@ -49,7 +51,9 @@ def rehearse(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> 
     patches = [len(one.train) for one in folds_of(data.part("train"), study.file)]
     layout = study.layout() or Layout(1, 1)
     turned = turned_folder(study.file, data)
-    beside: list[float] = []
+    any_batch = takes_any_batch(study.file)
+    #: Of each program, what its first run took beside training: later ones compile nothing.
+    beside: dict[str, float] = {}
     speeds: dict[int, float] = {}
     began = time.monotonic()
     watcher.stage("trying how long runs take", 0.0)
@@ -62,7 +66,8 @@ def rehearse(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> 
             for number, run in enumerate(tried, start=1):
                 began = time.monotonic()
                 (first,) = crew.sample(WARM_SECONDS, run)
-                beside.append(max(0.0, time.monotonic() - began - first.seconds))
+                more = max(0.0, time.monotonic() - began - first.seconds)
+                beside.setdefault(program(run, any_batch), more)
                 (second,) = crew.sample(_SECONDS, run)
                 speeds[batch_size(run)] = _cost_a_second(second, run)
                 watcher.stage("trying how long runs take", number / len(tried))
@@ -72,7 +77,7 @@ def rehearse(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> 
         run.id: cost(1, patches[run.fold], batch_size(run)) / _nearest(speeds, batch_size(run))
         for run in plan.runs
     }
-    return Estimate(epochs, sum(beside) / len(beside), starting)
+    return Estimate(epochs, statistics.fmean(beside.values()), starting, any_batch)
 
 
 def warm_up(study: Study, plan: Plan, data: PreparedData, watcher: Watcher) -> None:

@@ -31,7 +31,7 @@ from stormsweep.results.progress import Progress
 from stormsweep.search.plan import Plan
 from stormsweep.search.search import Search
 from stormsweep.study.directory import StudyDirectory
-from stormsweep.study.environment import describe
+from stormsweep.study.environment import describe, takes_any_batch
 from stormsweep.study.execute import Execution, planned
 from stormsweep.study.interruption import heard
 from stormsweep.study.lock import DriverLock
@@ -304,6 +304,7 @@ class Session:
             self._staff.allotment(hired.layout, self._started, self._about.prepared_seconds),
             opened=time.time(),
             driver_seconds=self._taken(),
+            any_batch=takes_any_batch(file),
         )
         journal.append(begun, when=self._started)
         if hired.record is not None:

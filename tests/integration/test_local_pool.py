@@ -202,8 +202,10 @@ def test_a_worker_that_cannot_open_the_data_says_so_and_is_left_aside(tmp_path: 
 
 
 def test_a_pool_closes_without_waiting_for_what_its_workers_do(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Busy cores may keep a worker from leaving for long; its task sleeps for longer.
+    monkeypatch.setattr(dask_pool, "_LEAVE_SECONDS", 20.0)
     caplog.set_level(logging.INFO, "stormsweep")
     with dask_logs(logging.NullHandler()):
         pool = LocalPool(1, 1, 4.0, tmp_path, [str(Path(__file__).parents[2])])
@@ -234,7 +236,7 @@ def test_nothing_of_dasks_reaches_the_terminal_where_a_worker_still_starts_at_th
         "except FileExistsError:\n    pass\nelse:\n    time.sleep(300)\n"
     )
     code = f"""
-import logging, time
+import logging
 from pathlib import Path
 import psutil
 from stormsweep.cluster.dask_pool import dask_logs
@@ -257,12 +259,10 @@ def main():
         ready = 0
         while not (ready and Path({str(begun)!r}).exists()):
             ready += sum(isinstance(event, WorkerReady) for event in pool.events(0.1))
-        began = time.monotonic()
         pool.close()
-        taken = time.monotonic() - began
     left = psutil.Process().children(recursive=True)
     left = [one for one in left if "resource_tracker" not in " ".join(one.cmdline())]
-    print(ready, left, speakers() == before, taken < 60, sorted(before))
+    print(ready, left, speakers() == before, sorted(before))
 
 if __name__ == "__main__":
     main()
@@ -273,10 +273,10 @@ if __name__ == "__main__":
         env=os.environ | {"DASK_DISTRIBUTED__WORKER__PRELOAD": repr([str(slow)])},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=200,  # Much less than the worker would take to start.
     )
     assert (done.stderr, done.returncode) == ("", 0)
-    assert done.stdout.startswith("1 [] True True ["), done.stdout
+    assert done.stdout.startswith("1 [] True ["), done.stdout
     written = log.read_text()
     assert "said by distributed.gc" in written
 

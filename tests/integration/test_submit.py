@@ -19,6 +19,7 @@ import pytest
 
 from stormsweep.cluster import machine
 from stormsweep.cluster.slurm import Slurm
+from stormsweep.errors import StudyInterrupted
 from stormsweep.files import write_json
 from stormsweep.records import SessionBegun, SessionEnded, WorkerEvent
 from stormsweep.results.journal import of_kind, read
@@ -27,6 +28,7 @@ from stormsweep.study import drive, lock
 from stormsweep.study import jobs as jobs_of_study
 from stormsweep.study.directory import study_key
 from stormsweep.study.lock import driver_of
+from stormsweep.study.places import Place
 from stormsweep.study.submission import driver_key
 from tests.slurm.cluster import MiniSlurm
 
@@ -324,6 +326,28 @@ def test_a_second_chain_leaves_alone_what_goes_on_after_the_first(
     assert queue(slurm) == {blocker: "RUNNING", first: "PENDING", ahead: "PENDING"}
     others = Slurm().jobs_of(study_key(directory)).keys() - {first, ahead}
     assert len(others) == late, "a job that is of no use was submitted"
+
+
+def test_a_driver_ends_its_workers_by_what_is_left_of_its_job(
+    slurm: MiniSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: it waits for them until the job is over, and the study ends with it."""
+    write_site(tmp_path)
+    job = blocked(slurm, "-N2", "--exclusive")  # Of five minutes, where its site says twenty.
+    until(lambda: queue(slurm).get(job) == "RUNNING", tmp_path)
+    submit(tmp_path, digits_study(tmp_path, **TINY))
+    places: list[Place] = []
+
+    def train(study: object, place: Place, *_: object) -> None:
+        places.append(place)
+        raise StudyInterrupted
+
+    monkeypatch.setattr(drive, "train", train)
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    given = ["--site", "mine", "--sites", tmp_path / "sites.toml"]
+    done = called(tmp_path, "drive", "runs/digits", *given)
+    assert "Slurm ends this job; job" in done.stdout, done.stderr
+    assert places[0].ends < time.monotonic() + 300
 
 
 def test_a_job_that_waits_is_told_of_and_is_the_only_one(slurm: MiniSlurm, tmp_path: Path) -> None:

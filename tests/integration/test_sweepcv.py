@@ -250,9 +250,14 @@ def test_ctrl_c_while_workers_start_is_told_of_once(tmp_path):
     (tmp_path / "seconds").write_text("0.7")
 
     def one_imports() -> bool:
-        children = psutil.Process(process.pid).children(recursive=True)
-        begun = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
-        return any(one.cpu_times().user > 0.1 for one in begun)
+        return any(map(imports, psutil.Process(process.pid).children(recursive=True)))
+
+    def imports(child: psutil.Process) -> bool:
+        try:
+            begun = "spawn_main" in " ".join(child.cmdline())
+            return begun and child.cpu_times().user > 0.1
+        except psutil.NoSuchProcess:
+            return False
 
     with start(tmp_path, 2) as process:
         said = interrupted(process, one_imports)

@@ -64,6 +64,22 @@ def test_a_driver_in_a_job_is_not_told_where_slurm_cannot_be_asked_for_what_foll
         jobs.cancel(directory)
 
 
+@pytest.mark.parametrize("ending", [False, True])
+def test_a_driver_that_ends_is_not_told_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, ending: bool
+) -> None:
+    """Losing this: it stops waiting for its workers, and leaves behind those that are slow."""
+    driver = json.loads((directory / FILE).read_text()) | ({"ending": True} if ending else {})
+    (directory / FILE).write_text(json.dumps(driver))
+    told: list[object] = []
+    monkeypatch.setattr(jobs, "Jobs", lambda _: Queue())
+    monkeypatch.setattr(jobs, "_tell", lambda *given: told.append(given))
+    monkeypatch.setattr(jobs, "_AGAIN_S", 0.0)
+    with pytest.raises(StormsweepError, match="is still at work"):
+        jobs.cancel(directory)
+    assert (len(told) == 1) == ending
+
+
 def test_a_directory_that_cannot_be_written_to_is_said_with_what_to_do(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,13 @@ from stormsweep.cluster.pool import (
 )
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import DataAwayError, ModelError, StormsweepError, StudyBusyError
+from stormsweep.errors import (
+    DataAwayError,
+    ModelError,
+    StormsweepError,
+    StudyBusyError,
+    StudyInterrupted,
+)
 from stormsweep.records import RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
@@ -362,6 +368,26 @@ def test_a_driver_that_lost_its_study_while_it_waited_writes_nothing(tmp_path: P
         with pytest.raises(StudyBusyError, match="took the study over"):
             Session(*given).run(False, lambda: False)
     assert (written, journal.read_bytes(), partial.exists()) == ([], before, True)
+
+
+def test_a_driver_says_that_it_is_ending_before_it_waits_for_its_workers(tmp_path: Path) -> None:
+    """Losing this: `cancel` interrupts the waiting again and again, and workers stay behind."""
+    about = SimpleNamespace(
+        file=STUDY, data=SimpleNamespace(path=tmp_path, fingerprint="f"), folds=[]
+    )
+    kept = SimpleNamespace(folder=tmp_path)
+    said: list[object] = []
+
+    def hire(*given: Any) -> None:
+        given[-1].callback(lambda: said.append(ours._said.get("ending")))
+        assert "ending" not in ours._said
+        raise KeyboardInterrupt
+
+    with lock.DriverLock(tmp_path) as ours:
+        given: Any = (about, kept, SimpleNamespace(hire=hire), Silent(), ours, lambda: None)
+        with pytest.raises(StudyInterrupted):
+            Session(*given).run(False, lambda: False)
+    assert said == [True]
 
 
 def test_a_driver_that_lost_its_study_does_not_wait_on(tmp_path: Path) -> None:

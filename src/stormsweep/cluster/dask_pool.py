@@ -26,7 +26,15 @@ from stormsweep.cluster.dashboard import offer
 from stormsweep.cluster.environment import thread_environment
 from stormsweep.cluster.line import Lines
 from stormsweep.cluster.machine import allow_open_files, host
-from stormsweep.cluster.pool import Broken, Event, Finished, PoolBroken, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import (
+    END_SECONDS,
+    Broken,
+    Event,
+    Finished,
+    PoolBroken,
+    WorkerLost,
+    WorkerReady,
+)
 from stormsweep.cluster.quiet import QUIET, beat_rarely
 from stormsweep.cluster.worker import WorkerSetup, farewell_file
 from stormsweep.errors import StudyInterrupted
@@ -47,9 +55,10 @@ _SETTINGS: dict[str, Any] = QUIET | {
 }
 #: How long a worker may take to leave before it is killed, in seconds.
 _LEAVE_SECONDS = 4.0
-#: How long all of them may take to be gone, and then Dask in this process: a machine with far more
-#: work than cores gives none of them the time for it.
-_END_SECONDS = 60.0
+#: By which share of the time that a pool has for its end its nodes, Dask's client and the workers
+#: of this machine have to be gone; what is left is the scheduler's. Each has what those before it
+#: did not need, and some that they cannot take.
+NODES_BY, _CLIENT_BY, _WORKERS_BY = 0.6, 0.7, 0.9
 #: Set where something of Dask's did not end: it may speak for as long as this process lives.
 _left_behind = threading.Event()
 
@@ -121,6 +130,8 @@ class DaskPool:
         self._alone_since: float | None = None
         self._lock = threading.RLock()
         self._closing = False
+        #: When closing began, by the clock, and the seconds for it.
+        self._closed_at, self._within = 0.0, END_SECONDS
         self._open = contextlib.ExitStack()
         logs.mkdir(parents=True, exist_ok=True)
         # A worker takes eleven: connections of its nanny, the scheduler and its line, its process.
@@ -176,15 +187,18 @@ class DaskPool:
                 silence_logs=False,
                 env=None if environment is None else dict(environment),
             )
-        self._open.callback(_end, self._cluster.close, timeout=_END_SECONDS)
+        # Each looks at the clock when its turn has come.
+        self._open.callback(lambda: _end(self._cluster.close, timeout=self._remains(1.0)))
         self._open.callback(
-            _end, self._cluster.sync, self._end_workers, callback_timeout=_END_SECONDS
+            lambda: _end(
+                self._cluster.sync, self._end_workers, callback_timeout=self._remains(_WORKERS_BY)
+            )
         )
         self._cluster.scheduler.add_plugin(_Reporter(self))
         beat_rarely(self._cluster.scheduler)
         offer(self._cluster.scheduler)
         self._client = Client(self._cluster, security=security, set_as_default=False)
-        self._open.callback(_end, self._client.close, timeout=_END_SECONDS)
+        self._open.callback(lambda: _end(self._client.close, timeout=self._remains(_CLIENT_BY)))
         self._lines = Lines(self._client, self._names.__contains__)
         self._open.callback(self._lines.close)
         self._client.register_plugin(setup)
@@ -230,11 +244,16 @@ class DaskPool:
     def want(self, tasks: int) -> None:
         """Do nothing: workers of one machine stay."""
 
-    def close(self) -> None:
-        """Stop all workers and wait until their processes are gone."""
+    def close(self, within: float = END_SECONDS) -> None:
+        """Stop all workers and wait until their processes are gone, at most `within` seconds."""
         # Workers hold nothing but what their checkpoints hold: there is nothing to wait for.
         self._closing = True
+        self._closed_at, self._within = time.monotonic(), within
         self._open.close()
+
+    def _remains(self, share: float) -> float:
+        """Return the seconds until a share of the time for closing is over."""
+        return max(0.0, self._closed_at + share * self._within - time.monotonic())
 
     async def _end_workers(self) -> None:
         """End the workers of this machine, those that are just starting too.
@@ -242,14 +261,16 @@ class DaskPool:
         Dask would wait until these have started. Where it is not given the time, it leaves all of
         them behind, and starts those again that end later.
         """
+        within = self._remains(_WORKERS_BY)
+        patience = min(_LEAVE_SECONDS, within / 2)
         self._cluster.worker_spec.clear()
         nannies = list(self._cluster._created)
         closing = asyncio.gather(
-            *(nanny.close(timeout=_END_SECONDS) for nanny in nannies), return_exceptions=True
+            *(nanny.close(timeout=within) for nanny in nannies), return_exceptions=True
         )
         asked, killed = time.monotonic(), set[int]()
         while not closing.done():
-            late = time.monotonic() - asked > _LEAVE_SECONDS
+            late = time.monotonic() - asked > patience
             for nanny in nannies:
                 process, pid = nanny.process, nanny.pid
                 # Until it has started, a worker does not hear that it is to leave.

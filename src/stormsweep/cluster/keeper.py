@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from stormsweep.cluster.pool import NO_FAULT, NodeChanged, NodesOver, PoolBroken
+from stormsweep.cluster.pool import END_SECONDS, NO_FAULT, NodeChanged, NodesOver, PoolBroken
 from stormsweep.errors import SchedulerError, UserError
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,6 @@ _PASSES = NO_FAULT - {"walltime"}
 _PAUSE_SECONDS = (2.0, 120.0)
 #: How long a node that was told to leave may take before it is stopped, in seconds.
 _GRACE_SECONDS = 20.0
-#: How long closing may take, in seconds; nodes leave by themselves when their driver is gone.
-_CLOSE_SECONDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +147,12 @@ class Keeper:
         """Begin."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop all nodes."""
+    def close(self, within: float = END_SECONDS) -> None:
+        """Stop all nodes, and wait `within` seconds; they leave by themselves without a driver."""
         self._stop.set()
         closing = threading.Thread(target=self._close, name="keeper closing", daemon=True)
         closing.start()
-        closing.join(_CLOSE_SECONDS)
+        closing.join(within)
         if closing.is_alive():
             log.warning("nodes are not seen to end; they leave by themselves")
 

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 #: Why a worker may be lost that is not the fault of what it did.
 NO_FAULT = frozenset({"walltime", "node-failure", "cancelled", "preempted"})
+#: How long the whole end of a pool may take, in seconds: a machine with far more work than cores
+#: gives none of those that are to end the time for it. Who waits for a driver waits longer.
+END_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,5 +151,5 @@ class Pool(Protocol):
     def want(self, tasks: int) -> None:
         """Say how many tasks there are, waiting or under way: no more workers are of use."""
 
-    def close(self) -> None:
-        """Stop all workers and wait until their processes are gone."""
+    def close(self, within: float = END_SECONDS) -> None:
+        """Stop all workers and wait until their processes are gone, at most `within` seconds."""

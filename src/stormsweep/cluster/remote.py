@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stormsweep.cluster.address import own_address
-from stormsweep.cluster.dask_pool import KILLED, DaskPool, dask_settings, farewell
+from stormsweep.cluster.dask_pool import KILLED, NODES_BY, DaskPool, dask_settings, farewell
 from stormsweep.cluster.keeper import Ended, Keeper, Launcher, nodes_for
 from stormsweep.cluster.memory_kills import OUT_OF_MEMORY
 from stormsweep.cluster.node import WANTED, farewell_of_node
@@ -102,7 +102,7 @@ class RemotePool(DaskPool):
             scheduler = self._cluster.scheduler
             scheduler.handlers[WANTED] = self._wanted
             # Closed first, while agents can still be told to leave.
-            self._open.callback(self._keeper.close)
+            self._open.callback(lambda: self._keeper.close(self._remains(NODES_BY)))
             self._order = dataclasses.replace(order, scheduler=scheduler.address).write(folder)
             self._keeper.start()
         except BaseException:

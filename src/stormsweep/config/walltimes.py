@@ -9,6 +9,8 @@ _HOURS = re.compile(r"(?P<h>[0-9]{1,5}):(?P<m>[0-9]{2}):(?P<s>[0-9]{2})")
 _MINUTES = re.compile(r"(?P<m>[0-9]{1,7})")
 #: What of a walltime is kept for leaving, and at least and at most so many seconds of it.
 _LEAVING_SHARE, _LEAST_S, _MOST_S = 0.1, 10.0, 120.0
+#: The least that workers are given to end, in seconds.
+_END_S = 1.0
 #: An epoch may take longer than the last one, by this factor; so may what follows it.
 _SLACK = 1.25
 #: Beside that so many seconds must be left: for a file system that hesitates.
@@ -72,6 +74,25 @@ def margin(seconds: float) -> float:
     (10.0, 60.0, 120.0)
     """
     return min(_MOST_S, max(_LEAST_S, _LEAVING_SHARE * seconds))
+
+
+def ending(left: float) -> float:
+    """Return how long a driver may wait for the end of its workers, in seconds.
+
+    As long again is left for what it does after that: to see to the job that goes on. Nodes leave
+    when a third of the `margin` is left, if nothing else ends them before.
+
+    Parameters
+    ----------
+    left : float
+        What is left of its job.
+
+    Examples
+    --------
+    >>> ending(40.0), ending(-3.0)
+    (20.0, 1.0)
+    """
+    return max(_END_S, left / 2)
 
 
 def needed(epoch: float, beside: float) -> float:

@@ -154,7 +154,8 @@ class Drive:
             if link.after is not None:
                 self._await_predecessor()
             count = self._site.site.nodes
-            place = Place(self._site, (count, count), inside=True, queued_seconds=self._queued())
+            queued, nodes = self._queued(), (count, count)
+            place = Place(self._site, nodes, inside=True, queued_seconds=queued, ends=self._end)
             outcome = train(self._study, place, watcher, link.retry_failed, self.leaving)
             if outcome.unfinished:
                 code = self._hand_over("the walltime ends soon")

@@ -13,6 +13,7 @@ import psutil
 
 from stormsweep.cluster import slurm
 from stormsweep.cluster.machine import host
+from stormsweep.cluster.pool import END_SECONDS
 from stormsweep.cluster.scheduler import Job
 from stormsweep.errors import SlurmError, StormsweepError, UserError
 from stormsweep.records import SessionBegun
@@ -24,9 +25,9 @@ from stormsweep.study.submission import driver_key
 
 #: Seconds that Slurm may take where its answer is one of several things to show.
 _SHORT = 5.0
-#: Seconds that a driver may take to end its workers and its journal: on this machine, and on
-#: another, which may see what is written here a minute later.
-_ENDING_S, _ELSEWHERE_S = 60.0, 120.0
+#: Seconds that a driver may take to end its journal, its workers and what waits for these: on this
+#: machine, and on another, which may see what is written here a minute later.
+_ENDING_S, _ELSEWHERE_S = END_SECONDS + 30.0, END_SECONDS + 90.0
 #: How long until it is told again.
 _AGAIN_S = 15.0
 #: Looks for jobs that came while others were cancelled.
@@ -127,7 +128,8 @@ def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> Non
     """Wait until a driver let go of its study, or is gone.
 
     It is told again now and then: Python drops what a signal raises where it comes in the middle of
-    an import, which a driver that has just begun is full of.
+    an import, which a driver that has just begun is full of. One that says it is ending is left to
+    it: told again it would not wait for its workers any more.
     """
     patience, there = (_ENDING_S, "") if is_here(driver) else (_ELSEWHERE_S, " there")
     until = time.monotonic() + patience
@@ -142,7 +144,7 @@ def _await_end(directory: Path, driver: dict[str, Any], ended: list[str]) -> Non
                 f"and is still at work; kill -KILL {driver['pid']}{there} ends it, and loses "
                 f"nothing that was recorded{also}"
             )
-        if time.monotonic() > again:
+        if time.monotonic() > again and not now.get("ending"):
             _tell(directory, driver)
             again += _AGAIN_S
         time.sleep(0.1)

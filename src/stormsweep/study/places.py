@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +35,15 @@ class Place:
         is a job of its own.
     queued_seconds : float or None
         How long that job waited in the queue; None where it is not known.
+    ends : float
+        When that job is over, by this process's `time.monotonic`; ``inf``: never.
     """
 
     found: Found
     nodes: tuple[int, int]
     inside: bool = False
     queued_seconds: float | None = None
+    ends: float = math.inf
 
     @property
     def asked(self) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ class Session:
         """Train what is not on record yet; see `stormsweep.study.study.Study.run`."""
         about, watcher = self._about, self._watcher
         patches = [len(fold.train) for fold in about.folds]
-        with heard(), contextlib.ExitStack() as workers:
+        with heard(), contextlib.ExitStack() as workers, self._ending():
             turned = turned_folder(about.file, about.data)
             try:
                 hired = self._staff.hire(watcher, about.data, turned, patches, workers)
@@ -229,6 +229,14 @@ class Session:
             execution.epochs,
             unfinished,
         )
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Say in the end, before workers are waited for, that this driver need not be told to."""
+        try:
+            yield
+        finally:
+            self._lock.tell(ending=True)
 
     def _more(self, progress: Progress) -> bool:
         """Tell whether runs are left that were not for this session."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from stormsweep.cluster import machine
+from stormsweep.cluster.pool import END_SECONDS
 from stormsweep.config.study import StudyFile, cases_of
-from stormsweep.config.walltimes import walltime_seconds
+from stormsweep.config.walltimes import ending, walltime_seconds
 from stormsweep.records import Record
 from stormsweep.search.plan import Plan
 from stormsweep.study.layout import (
@@ -217,7 +220,9 @@ class Staff:
         try:
             yield pool
         finally:
-            pool.close()
+            # A job must not be over before its driver has seen to the next one.
+            left = math.inf if self._place is None else self._place.ends - time.monotonic()
+            pool.close(min(END_SECONDS, ending(left)))
 
     def _local(self, layout: Layout) -> Pool:
         from stormsweep.cluster.local import LocalPool

@@ -1,7 +1,7 @@
 """The end of a pool where nothing ends by itself, on a machine with far more work than cores.
 
-Losing this: `cancel` tells users to kill a driver that ends as it should, and with it what would end
-its workers; or a job is over before its driver has seen to the next one.
+Losing this: `cancel` tells users to kill a driver that ends as it should, and with it what would
+end its workers; or a job is over before its driver has seen to the next one.
 """
 
 from __future__ import annotations

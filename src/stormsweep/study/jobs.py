@@ -25,8 +25,8 @@ from stormsweep.study.submission import driver_key
 
 #: Seconds that Slurm may take where its answer is one of several things to show.
 _SHORT = 5.0
-#: Seconds that a driver may take to end its journal, its workers and what waits for these: on this
-#: machine, and on another, which may see what is written here a minute later.
+#: Seconds that a driver may take to end its journal and its workers, and to let go of its study: on
+#: this machine, and on another, which may see what is written here a minute later.
 _ENDING_S, _ELSEWHERE_S = END_SECONDS + 30.0, END_SECONDS + 90.0
 #: How long until it is told again.
 _AGAIN_S = 15.0

@@ -17,7 +17,7 @@ from stormsweep import Study
 from stormsweep.cluster import machine
 from stormsweep.files import sha256
 from stormsweep.models.source import check_source
-from stormsweep.records import Proposed, SearchEnded, StudyBegun
+from stormsweep.records import Proposed, SearchEnded, StudyBegun, TaskDone
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from tests.journals import carried_out
 
@@ -137,10 +137,16 @@ def test_a_plan_of_a_study_that_grew_says_how_long_the_rest_takes(
         out.write(carried_out(Study.from_toml(file).file, model=model))
     told = {"session": 1, "processor": machine.processor(), "precision": "float32", "packing": True}
     (directory / "environment.json").write_text(json.dumps(told))
+    entries = carried_out(Study.from_toml(file).file)
+    trained = sum(one.to_epoch - one.from_epoch for one in of_kind(entries, TaskDone))
     done = called(tmp_path, "plan", file)
     assert "\ntime: nothing is left to train\n" in done.stdout, (done.stdout, done.stderr)
+    assert f"\nepochs on record {trained:>11}   nothing is left to train\n" in done.stdout
     file.write_text(text.replace("[1, 3, 9]", "[1, 3, 9, 18]"))
     done = called(tmp_path, "plan", file)
+    # Of the grid all 27 runs go on for 9 epochs; of asha those that are the best so far.
+    left = "243, of 27 runs, are" if strategy == "grid" else r"about \d+, of \d+ runs, are"
+    assert re.search(rf"\nepochs on record {trained:>11}   {left} left to train\n", done.stdout)
     assert re.search(
         r"\ntime: \S+ (s|min|h) .*, from \d+ runs of runs/grown on this machine\n", done.stdout
     ), (

@@ -206,6 +206,8 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     split = _split(file.validation)
     for name, value, remark in _expected(made, split) if made.expected else _planned(made, split):
         typer.echo(f"{name:<20}{value:>8,}   {remark}".rstrip())
+    if told.trained:
+        typer.echo(f"{'epochs on record':<20}{told.trained:>8,}   {_left(told)}")
     if file.search.known is not None:
         known = chosen.known()
         remark = f"{known.inside:,} of them in the space; from others nothing is learned"
@@ -216,6 +218,14 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(told, file.site.use):
         typer.echo(line)
+
+
+def _left(told: Outline) -> str:
+    """Word how much of a study that was begun is left."""
+    if not told.left:
+        return "nothing is left to train"
+    about = "about " if told.plan.expected else ""
+    return f"{about}{told.left:,}, of {wording.counted(told.runs_left, 'run')}, are left to train"
 
 
 def _split(validation: ValidationTable) -> str:

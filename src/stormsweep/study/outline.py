@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormsweep.records import Entry
+from stormsweep.records import Entry, TaskDone
+from stormsweep.results.journal import of_kind
+from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan
 from stormsweep.study.forecast import Forecast, forecast
 from stormsweep.study.layout import Layout
@@ -29,12 +31,21 @@ class Outline:
         The same, without a trial.
     forecast : Forecast
         How long what is left takes in that layout.
+    trained : int
+        Epochs of training on record.
+    left : int
+        Epochs that are left; about, where a strategy learns from scores.
+    runs_left : int
+        Runs that they are of.
     """
 
     plan: Plan
     layout: Layout | None
     untried: Layout
     forecast: Forecast
+    trained: int = 0
+    left: int = 0
+    runs_left: int = 0
 
 
 def outline(
@@ -61,5 +72,12 @@ def outline(
     """
     untried = staff.without_trial()
     file = staff.in_layout(untried)
-    told = forecast(file, directory, found.ahead(file, entries), entries, ready)
-    return Outline(found.plan, staff.layout(), untried, told)
+    ahead, before = found.ahead(file, entries), progress_of(entries)
+    told = forecast(file, directory, ahead, entries, ready)
+    left = [
+        run.milestones[-1] - before.reached.get(run.id, 0)
+        for run in ahead.runs
+        if run.id not in before.failed and before.reached.get(run.id, 0) < run.milestones[-1]
+    ]
+    trained = sum(done.to_epoch - done.from_epoch for done in of_kind(entries, TaskDone))
+    return Outline(found.plan, staff.layout(), untried, told, trained, sum(left), len(left))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,24 @@ def test_of_a_finished_study_advice_is_for_another_one_in_the_report_too(tmp_pat
         else:
             assert told[0] == "To go on with what is left:"
             assert told[1].startswith(f"  stormsweep run {directory} --site local --workers ")
+
+
+@pytest.mark.parametrize(
+    ("site", "verb", "runs"), [("local", "run", []), ("cheap", "submit", ["--runs", "my runs"])]
+)
+def test_the_command_for_a_grown_study_trains_what_is_new(
+    tmp_path: Path, study: Path, site: str, verb: str, runs: list[str]
+) -> None:
+    """Losing this: the study's old record is named, and a job waits to train nothing."""
+    text = (study / "study.toml").read_text()
+    (tmp_path / "grown.toml").write_text(text.replace("[128, 512,", "[64, 128, 512,"))
+    shutil.copytree(tmp_path / "runs", tmp_path / "my runs")
+    few = "--repeats", "2", "--most-nodes", "2"
+    done = called(tmp_path, "advise", "grown.toml", "--site", site, *few, *runs)
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.split("To go on with what is left:\n")[1].splitlines()[0]
+    words = ["stormsweep", verb, "grown.toml", *runs, "--site", site]
+    assert shlex.split(line)[: len(words)] == words
 
 
 def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:

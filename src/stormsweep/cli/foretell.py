@@ -292,6 +292,6 @@ def _pilot(study: Any, seconds: float) -> None:
     from stormsweep.errors import typed
     from stormsweep.study import advised
 
-    again = typed("run", study.directory)
+    again = typed("run", *advised.named(study))
     with stoppable(lambda: again, "everything finished so far is kept"), display() as watcher:
         advised.pilot(study, seconds, watcher)

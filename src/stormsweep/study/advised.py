@@ -23,6 +23,7 @@ from stormsweep.results.journal import each
 from stormsweep.scaling.foretold import Foretold
 from stormsweep.search.plan import Plan, structure
 from stormsweep.study.chain import Link
+from stormsweep.study.described import RUNS
 from stormsweep.study.foretelling import choose_site
 from stormsweep.study.study import Study
 
@@ -45,15 +46,30 @@ def command(study: Study, chosen: Foretold, left: bool = True) -> str:
         Whether anything of the study is left to train; else the line is for the next one like it.
     """
     machine = chosen.machine
-    begun = (study.directory / "study.toml").exists()
-    what = NEXT if not left else study.directory if begun else study.path
+    what = named(study) if left else [NEXT]
     if machine.name == LOCAL:
         layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
-        return typed("run", what, "--site", "local", *layout)
+        return typed("run", *what, "--site", "local", *layout)
     verb = "submit" if machine.chain else "run"
     walltime = _walltime(chosen)
     time = ["--walltime", walltime] if walltime else []
-    return typed(verb, what, "--site", machine.name, "--nodes", machine.nodes, *time)
+    return typed(verb, *what, "--site", machine.name, "--nodes", machine.nodes, *time)
+
+
+def named(study: Study) -> list[Path | str]:
+    """Return the words of a command line that name a study as it was named.
+
+    A file that has grown since the study was begun is not yet what the study's directory holds.
+    """
+    if _is_record(study):
+        return [study.directory]
+    runs = study.directory.parent
+    return [study.path] if runs == RUNS else [study.path, "--runs", runs]
+
+
+def _is_record(study: Study) -> bool:
+    """Tell whether a study was named by its directory, whose study file is a record."""
+    return study.path.resolve() == (study.directory / "study.toml").resolve()
 
 
 def _walltime(chosen: Foretold) -> str | None:
@@ -142,7 +158,7 @@ def refuse_record(study: Study) -> None:
     UserError
         If the study was named by its directory, whose study file is a record.
     """
-    if study.path.resolve() == (study.directory / "study.toml").resolve():
+    if _is_record(study):
         raise UserError(
             f"--write: {study.path} is the record of what the study was begun with; name the study "
             "file that you wrote, or follow the command that is printed"

@@ -151,6 +151,23 @@ def test_the_command_for_a_grown_study_trains_what_is_new(
     assert shlex.split(line)[: len(words)] == words
 
 
+def test_a_time_without_its_queue_is_not_shown_beside_others_as_if_it_were_all(study: Path) -> None:
+    """Losing this: a cluster looks fastest, where its jobs wait for hours before they begin."""
+    asked = "advise", study, "--site", "plain", "--site", "local", "--repeats", "2"
+    told = called(study.parents[1], *asked, "--most-nodes", "1", "--deadline", "9d").stdout
+    table, _, after = told.partition(" layouts simulated;")
+    assert "Advised: local with" in after, "no note of the advised one says it"
+    rows = [line[2:] for line in table.splitlines() if " with " in line]
+    assert {line.split()[0]: line.endswith("%  + queue") for line in rows} == {
+        "plain": True,
+        "local": False,
+    }
+    assert "\n+ queue: the wait in the queue comes on top of that (--queue-wait)\n" in after
+    known = called(study.parents[1], *asked, "--most-nodes", "1", "--queue-wait", "1s").stdout
+    assert "plain with" in known
+    assert "+ queue" not in known
+
+
 def test_advice_on_this_machine_names_its_own_command(study: Path) -> None:
     found = called(study.parents[1], "advise", study)
     assert found.returncode == 0, found.stderr

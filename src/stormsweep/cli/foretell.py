@@ -39,6 +39,8 @@ SpeedOption = Annotated[
 WholeOption = Annotated[
     bool, typer.Option("--whole", help="All of the study, not only what is left of it.")
 ]
+#: Stands beside a layout whose time has no wait in the queue.
+_QUEUE = "  + queue"
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -260,17 +262,20 @@ def advise(
     found = foretelling.advise(chosen, outlook, site or [], latest, most, repeats, most_nodes)
     unit = "cost" if found.unit == MONEY else found.unit
     typer.echo(f"{'':<2}{'layout':<46}{'time':>12}{'19 of 20 by':>14}{unit:>12}{'busy':>7}")
-    for one in found.front:
+    left_out = [foretelling.queue_left_out(one.machine) for one in found.front]
+    for one, without in zip(found.front, left_out, strict=True):
         mark = "*" if one is found.chosen else "k" if one is found.knee else " "
         typer.echo(
             f"{mark:<2}{called(one.machine):<46}{duration(one.makespan.median):>12}"
             f"{duration(one.makespan.high):>14}{_hours(cost_of(one, found.unit).median):>12}"
-            f"{one.utilisation.median:>7.0%}"
+            f"{one.utilisation.median:>7.0%}{_QUEUE if without else ''}"
         )
     typer.echo(
         f"{len(found.candidates)} layouts simulated; shown are those than which none is both "
         "faster and cheaper (* advised, k the knee)"
     )
+    if any(left_out):
+        typer.echo(f"{_QUEUE.strip()}: the wait in the queue comes on top of that (--queue-wait)")
     for line in found.limits:
         typer.echo(line)
     best = found.asked

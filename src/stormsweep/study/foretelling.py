@@ -198,7 +198,7 @@ class Outlook:
                 f"the timings are of {' and '.join(sorted(self._sites))}: whether cores of "
                 f"{machine.name} are as fast is not known (--speed)"
             )
-        if machine.name != LOCAL and machine.wait.median <= 0:
+        if queue_left_out(machine):
             notes.append("waiting in the queue is not counted (--queue-wait)")
         return [*notes, *machine.notes]
 
@@ -230,6 +230,11 @@ class Outlook:
                 "or a longer walltime, or submit again"
             )
         return notes
+
+
+def queue_left_out(machine: Machine) -> bool:
+    """Tell whether jobs of a machine wait in a queue, and no wait is in what is foretold."""
+    return machine.name != LOCAL and machine.wait.median <= 0
 
 
 def _model_of(run: Run) -> str:

@@ -212,6 +212,23 @@ def test_wrong_use_is_told_in_one_line(study: Path, arguments: str, said: str) -
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_study_that_ran_in_another_folder_is_named(study: Path) -> None:
+    """Losing this: from the wrong folder, a pilot trains anew what is long on record."""
+    folder = study.parents[1]
+    (folder / "mine.toml").write_text((study / "study.toml").read_text())
+    (folder / "elsewhere").mkdir()
+    for command in ("simulate", "advise"):
+        done = called(folder / "elsewhere", command, "../mine.toml")
+        assert done.returncode == 2
+        looked, meant = folder / "elsewhere" / "runs" / "taki-2019", "../runs/taki-2019"
+        said = f"{looked}: there is no such study (did you mean {meant!r}?)\n"
+        assert done.stderr == f"stormsweep: {said}"
+    assert called(folder / "elsewhere", "simulate", "../runs/taki-2019").returncode == 0
+    shutil.rmtree(study)
+    done = called(folder, "simulate", "mine.toml")
+    assert f"{study}: there is no such study, and so no finished run" in done.stderr
+
+
 def test_the_journal_stays_as_it_was(study: Path) -> None:
     before = read(study / "journal.jsonl")
     done = called(study.parents[1], "advise", study)

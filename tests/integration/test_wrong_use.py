@@ -234,7 +234,11 @@ def storms(folder: Path, events: int = 12) -> str:
     ("data", "validation", "said"),
     [
         ({}, "folds = 60", "validation.folds: given 60; the groups of the training part allow at"),
-        ({"threshold = 25": "threshold = 250"}, "", "validation.folds: the training side of fold"),
+        (
+            {"threshold = 25": "threshold = 250"},
+            "",
+            "data: the training part has no event (0 events",
+        ),
         (
             {"cache": "test_fraction = 0.2\ncache"},
             'group_by = "run_date"',

@@ -290,6 +290,24 @@ def test_what_is_wrong_with_an_optuna_study_is_said_in_one_line(tmp_path: Path) 
         foreign_points("redis://127.0.0.1/0", Wanted())
 
 
+@pytest.mark.parametrize("tool", ["optuna", "ray", "points"])
+def test_a_new_name_for_what_no_trial_has_is_refused(tool: str, tmp_path: Path) -> None:
+    """Losing this: with the sides swapped nothing is renamed, and a search learns from nothing."""
+    source, there = RAY, "batch_size, dropout, learning_rate, net/filters"
+    if tool == "optuna":
+        source, there = tmp_path / "o.db", "lr, batch_size"
+        optuna_study(f"sqlite:///{source}")
+    if tool == "points":
+        source, there = tmp_path / "p.jsonl", "lr, units"
+        write_points(source, [Point({"lr": 0.1, "units": 8}, 1, 1, {"roc_auc": 0.9}, "")])
+    asked = Wanted(scores={"roc_auc": "value" if tool == "optuna" else "val_auc"}, names={"r": "x"})
+    with pytest.raises(UserError) as caught:
+        foreign_points(source, asked)
+    said = str(caught.value)
+    assert said.startswith(f"{source}: --rename r=x")
+    assert set(said.rpartition("the trials have ")[2].split(", ")) == set(there.split(", "))
+
+
 def test_a_result_folder_of_ray_tune_becomes_known_points(tmp_path: Path) -> None:
     done = import_points(RAY, tmp_path / "p.jsonl", scores={"roc_auc": "val_auc"})
     assert (len(done.points), done.passed_over) == (2, 1)

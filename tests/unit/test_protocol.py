@@ -79,6 +79,17 @@ def test_no_group_and_no_copy_is_on_both_sides_of_a_fold(data, split, balance, b
         assert not set(groups[fold.train]) & set(groups[fold.validation])
 
 
+@pytest.mark.parametrize(("label", "what"), [(0, "no event .0 events"), (1, "events only .6")])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_part_of_one_class_is_not_blamed_on_folds(label, what, before):
+    """Losing this: a user tries other folds, which cannot help; the threshold is to blame."""
+    data = part([label] * 6, np.arange(6) % 3)
+    with pytest.raises(DataError, match=f"^data: the training part has {what}") as caught:
+        fold_rows(data, protocol(balance="oversample", before_split=before))
+    assert "data.threshold" in str(caught.value)
+    assert "fold" not in str(caught.value)
+
+
 def test_the_folds_of_2019_are_as_they_really_were():
     # 76,377 storms, 3,477 of them events, all events appended 18 times, three consecutive folds.
     labels = np.zeros(76_377, np.uint8)

@@ -242,6 +242,30 @@ def test_a_study_of_before_still_loads(tmp_path: Path) -> None:
             SPACE + "rate = [false, 0.0, 0.5]",
             "search.space.rate: given False beside 0, which is the same; must be one of the two",
         ),
+        (
+            SPACE + 'width = ["8", "1e1"]',
+            "search.space.width: given ['8', '1e1']; must be numbers without quotes",
+        ),
+        (
+            SPACE + 'learning_rate = ["0.003", "0.01"]',
+            "search.space.learning_rate: given '0.003'; must be a number above 0, without quotes",
+        ),
+        (
+            SPACE + "learning_rate = [0.01, -0.01]",
+            "search.space.learning_rate: given -0.01; must be a number above 0",
+        ),
+        (
+            SPACE + "learning_rate = {values = [0], when = {y = [1]}}\ny = [1]",
+            "search.space.learning_rate.values: given 0; must be a number above 0",
+        ),
+        (
+            'strategy = "random"\n' + SPACE + "learning_rate = {low = 0, high = 0.1}",
+            "search.space.learning_rate.low: given 0.0; must be a number above 0",
+        ),
+        (
+            "[model.parameters]\nlearning_rate = -0.01",
+            "model.parameters.learning_rate: given -0.01; must be a number above 0",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_refused_in_one_line_before_it_is_begun(
@@ -317,7 +341,7 @@ def test_a_sound_study_grows_by_nothing_that_is_hardly_meant(tmp_path: Path) -> 
         "[1, 0.5]",
         '["none", 0.5]',
         '["auto", true]',
-        '["8", "16"]',
+        '["8", "none"]',
         "[[8], [8, 16]]",
         "[3, [3, 5]]",
         "[false, 0.2]",

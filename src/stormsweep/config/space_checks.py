@@ -22,6 +22,8 @@ _POINTS = 10_000
 _COMPUTED = 500
 #: What no training can do without: these have no conditions.
 _ALWAYS = ("batch_size", "epochs")
+#: What the engine gives the optimizer of a model that its builder leaves uncompiled.
+_RATE = "learning_rate"
 
 
 def check_strategy(name: str) -> None:
@@ -58,7 +60,7 @@ def check_search(search: SearchTable) -> None:
         _parsed(text)
 
 
-def check_meant(search: SearchTable, folds: int) -> None:
+def check_meant(search: SearchTable, folds: int, fixed: Mapping[str, Any]) -> None:
     """Refuse what could be carried out, but is hardly meant.
 
     A file that says it can be read: a study that was begun with it keeps its name and its scores.
@@ -69,12 +71,22 @@ def check_meant(search: SearchTable, folds: int) -> None:
         ``[search]`` of a study that is not begun yet.
     folds : int
         Of all rounds together.
+    fixed : mapping
+        Hyperparameters that are not searched: ``[model.parameters]``.
     """
+    if _RATE in fixed:
+        _check_rate(f"model.parameters.{_RATE}", fixed[_RATE])
     for name, given in search.space.items():
+        key, values = f"search.space.{name}", list[Any]()
         if isinstance(given, list):
-            _check_kinds(f"search.space.{name}", given)
+            values = given
         elif hasattr(given, "values"):
-            _check_kinds(f"search.space.{name}.values", given.values)
+            key, values = f"{key}.values", given.values
+        else:
+            key, values = f"{key}.low", [given.low]
+        for value in values if name == _RATE else ():
+            _check_rate(key, value)
+        _check_kinds(key, values)
     epochs = search.space.get("epochs")
     alone = isinstance(epochs, list) and len(epochs) == 1
     if search.strategy in HALVING and alone and (search.first_folds or folds) == folds:
@@ -85,12 +97,23 @@ def check_meant(search: SearchTable, folds: int) -> None:
         )
 
 
+def _check_rate(key: str, value: Any) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or value <= 0:
+        quotes = ", without quotes" if isinstance(value, str) else ""
+        raise ValueError(f"{key}: given {value!r}; must be a number above 0{quotes}")
+
+
 def _check_kinds(key: str, values: list[Any]) -> None:
     """Refuse a list in which a number or a truth value stands in quotes, or beside the other.
+
+    Where all are numbers in quotes, they would have no order.
 
     Other texts may stand beside them, and false beside numbers but 0, which it equals: off, or so
     much of it. TOML has no word for none.
     """
+    if all(isinstance(one, str) and _spells_number(one) for one in values):
+        raise ValueError(f"{key}: given {values!r}; must be numbers without quotes")
     truths = [one for one in values if isinstance(one, bool)]
     numbers = [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
     for text in (one for one in values if isinstance(one, str)):

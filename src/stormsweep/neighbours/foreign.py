@@ -17,7 +17,15 @@ from stormsweep.neighbours.owned import is_sqlite, read_only
 from stormsweep.neighbours.points import Point, finite, read_points, refuse_other, write_points
 from stormsweep.neighbours.ray_tune import ray_points
 from stormsweep.neighbours.told import better_high
-from stormsweep.neighbours.wanted import Imported, Wanted, apart, is_score, named, scored_at
+from stormsweep.neighbours.wanted import (
+    Imported,
+    Wanted,
+    apart,
+    check_names,
+    is_score,
+    named,
+    scored_at,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -91,9 +99,9 @@ def foreign_points(source: Path | str, wanted: Wanted) -> Imported:
         return _optuna(str(path), _sqlite(path), wanted)
     if path.is_file() and _is_optuna_journal(path):
         return _optuna(str(path), _journal(path), wanted)
-    points = [
-        replace(p, hyperparameters=named(p.hyperparameters, wanted)) for p in read_points(path)
-    ]
+    read = read_points(path)
+    check_names(path, (point.hyperparameters for point in read), wanted)
+    points = [replace(p, hyperparameters=named(p.hyperparameters, wanted)) for p in read]
     return Imported(points, "known points" if path.is_file() else "an earlier study", 0)
 
 
@@ -184,6 +192,7 @@ def _optuna(source: str, storage: BaseStorage, wanted: Wanted) -> Imported:
         points: list[Point] = []
         passed = odd = 0
         trials = study.get_trials(deepcopy=False)
+        check_names(where, (trial.params for trial in trials), wanted)
         # `for epoch in range(n)`: step 0 is the first epoch, then.
         from_zero = any(0 in trial.intermediate_values for trial in trials)
         for trial in trials:

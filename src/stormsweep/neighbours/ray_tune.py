@@ -12,7 +12,15 @@ from typing import Any
 
 from stormsweep.errors import DataError, UserError
 from stormsweep.neighbours.points import Point, finite
-from stormsweep.neighbours.wanted import Imported, Wanted, apart, is_score, named, scored_at
+from stormsweep.neighbours.wanted import (
+    Imported,
+    Wanted,
+    apart,
+    check_names,
+    is_score,
+    named,
+    scored_at,
+)
 
 #: Results that Ray itself adds.
 _RAYS_OWN = frozenset(
@@ -61,7 +69,12 @@ def ray_points(folder: Path, wanted: Wanted) -> Imported:
     points: list[Point] = []
     passed = odd = unsure = 0
     numbers: dict[str, None] = {}
-    trials = [_read(folder, wanted) for folder in folders]
+    given = [dict(_flat(_read_json(path / "params.json"))) for path in folders]
+    check_names(folder, given, wanted)
+    trials = [
+        _Trial(path, *apart(named(point, wanted)), _last_result(path))
+        for path, point in zip(folders, given, strict=True)
+    ]
     mates: dict[Path, list[_Trial]] = defaultdict(list)
     for trial in trials:
         mates[trial.path.parent].append(trial)
@@ -95,11 +108,6 @@ def ray_points(folder: Path, wanted: Wanted) -> Imported:
             f"roc_auc=NAME; there are: {', '.join(known) or 'none'}"
         )
     return Imported(points, f"Ray Tune, {len(trials)} trials", passed, odd, unsure)
-
-
-def _read(folder: Path, wanted: Wanted) -> _Trial:
-    point = named(dict(_flat(_read_json(folder / "params.json"))), wanted)
-    return _Trial(folder, *apart(point), _last_result(folder))
 
 
 def _whole(trial: _Trial, mates: Sequence[_Trial]) -> bool | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from stormsweep.errors import UserError
+from stormsweep.errors import UserError, nearest
 from stormsweep.neighbours.points import Point
 from stormsweep.neighbours.told import check_score
 
@@ -82,6 +83,33 @@ def named(point: Mapping[str, Any], wanted: Wanted) -> dict[str, Any]:
             raise UserError(f"import: --rename: two hyperparameters would be called {ours!r}")
         renamed[ours] = value
     return renamed
+
+
+def check_names(where: Path | str, points: Iterable[Mapping[str, Any]], wanted: Wanted) -> None:
+    """Refuse a new name for a hyperparameter that no trial has.
+
+    Parameters
+    ----------
+    where : path or str
+        What is read, for the message.
+    points : iterable of mapping
+        Hyperparameters of all trials, by their names there.
+    wanted : Wanted
+        What they are called here.
+
+    Raises
+    ------
+    UserError
+        Naming the hyperparameters that there are.
+    """
+    known = list(dict.fromkeys(name for point in points for name in point))
+    for theirs, ours in wanted.names.items():
+        # Where there is none at all, nothing can be imported, which is said of the whole.
+        if known and theirs not in known:
+            raise UserError(
+                f"{where}: --rename {theirs}={ours}{nearest(theirs, known)}: the trials have "
+                f"{', '.join(known)}"
+            )
 
 
 def apart(point: dict[str, Any]) -> tuple[dict[str, Any], int | None]:

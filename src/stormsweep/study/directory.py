@@ -359,7 +359,7 @@ class StudyDirectory:
 def _unmeant(file: StudyFile) -> str:
     """Say what of a study file is hardly meant; empty: nothing."""
     try:
-        check_meant(file.search, file.validation.total)
+        check_meant(file.search, file.validation.total, file.model.parameters)
     except ValueError as error:
         return str(error)
     return ""

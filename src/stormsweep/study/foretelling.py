@@ -254,11 +254,21 @@ def _entries(study: Study) -> list[Entry]:
         If the journal is damaged.
     """
     # Only a journal that is not there yet asks for a pilot: one that is damaged says so.
-    entries = study.entries() if study.journal_path.exists() else []
+    there, folder = study.journal_path.exists(), study.directory
+    entries = study.entries() if there else []
     if not of_kind(entries, TaskDone):
+        said = f"{folder}: the journal has"
+        if not there:
+            said = f"{folder.absolute()}: there is no such study, and so"
+            # Called from another folder than the one where it ran.
+            beside = study.path.parent / folder.parent.name / folder.name
+            if (beside / study.journal_path.name).exists():
+                raise UserError(
+                    f"{folder.absolute()}: there is no such study (did you mean {str(beside)!r}?)"
+                )
         raise UserError(
-            f"{study.directory}: the journal has no finished run to reckon with; run a pilot "
-            f"first: {typed('advise', study.path, '--pilot', 5)}"
+            f"{said} no finished run to reckon with; run a pilot first: "
+            f"{typed('advise', study.path, '--pilot', 5)}"
         )
     return entries
 

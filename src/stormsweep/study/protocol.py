@@ -170,9 +170,17 @@ def fold_rows(part: Part, protocol: Protocol) -> list[FoldRows]:
     Raises
     ------
     DataError
-        If the groups do not exist or are too few, a fold has one class only, or there are more
-        rounds than ways to split.
+        If the groups do not exist or are too few, the part or a fold has one class only, or there
+        are more rounds than ways to split.
     """
+    count, events = len(part.labels), int(part.labels.sum())
+    if events in (0, count):
+        # No way to split would help: folds are not to blame.
+        raise DataError(
+            f"data: the training part has {'events only' if events else 'no event'} "
+            f"({events} events in {count} cases)",
+            "use another data.threshold or data.target",
+        )
     groups = None
     if protocol.group_by != "none":
         if protocol.group_by not in part.groups:

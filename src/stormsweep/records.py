@@ -564,6 +564,8 @@ class SearchBegun:
         Of the strategy.
     splits : int
         Splits of the cross-validation.
+    counts : str
+        Name of the score by which candidates are ranked; empty: of several, `refit` names none.
     """
 
     kind: ClassVar[str] = "search"
@@ -574,6 +576,7 @@ class SearchBegun:
     strategy: str
     seed: int
     splits: int
+    counts: str = ""
 
 
 @dataclass(frozen=True, slots=True)

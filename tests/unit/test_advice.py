@@ -67,6 +67,7 @@ def test_the_front_holds_what_nothing_is_faster_and_cheaper_than() -> None:
         assert beaten
     assert found.knee in found.front
     assert found.chosen is found.knee
+    assert found.because.startswith("the knee: ")
 
 
 def test_a_deadline_chooses_the_cheapest_and_a_budget_the_fastest() -> None:
@@ -115,6 +116,7 @@ def test_money_counts_where_all_sites_have_prices() -> None:
     ("rates", "node", "changes", "said"),
     [
         (4, NODE, {}, r"more than 3 nodes hardly help: nothing left to share: 12 runs"),
+        (1, NODE, {}, r"more than 1 node hardly helps: nothing left to share: 3 runs"),
         (40, dataclasses.replace(NODE, start_up=(1e5,)), {}, "start-up: "),
         (40, dataclasses.replace(NODE, wait=Wait(1e5)), {}, "the queue: "),
         (40, NODE, {"driver": 50.0}, "overhead: the driver is busy"),
@@ -139,6 +141,8 @@ def test_the_longest_run_is_named_where_it_alone_is_long() -> None:
 def test_more_nodes_that_still_help_are_not_called_useless() -> None:
     (limit,) = advised(plan_of(60), most=4).limits
     assert "4 nodes, the most tried, still help" in limit
+    (limit,) = advised(plan_of(60), most=1).limits
+    assert limit.endswith("1 node, the most tried, still helps")
 
 
 def test_the_walltime_asked_for_holds_the_study_and_no_more_than_the_site_allows() -> None:

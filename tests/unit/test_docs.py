@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from stormsweep.config.study import METRICS
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/**/*.md")]
@@ -29,3 +31,11 @@ def test_links_lead_somewhere_and_nothing_is_left_to_fill_in(page):
     # A comment stands before a table that a command wrote, never in its place; or says of a block
     # of code why no test runs it.
     assert re.findall(r"<!--(?! not run: )[^>]*-->\s*(?:\Z|[^|\s].*)", text) == []
+
+
+def test_pages_that_count_the_metrics_agree_with_the_study_file():
+    words = ["six", "seven", "eight", "nine", "ten"]
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
+    counted = re.findall(r"`search\.metric`, one of \[?(\w+)", pages)
+    assert counted
+    assert {words.index(word) + 6 for word in counted} == {len(METRICS)}

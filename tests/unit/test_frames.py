@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -471,3 +472,13 @@ def test_workers_whose_clock_is_wrong_are_drawn_when_they_worked(
     pictures = [timeline_picture(Material(entries)) for entries in (troubled, wrong)]
     begun = [picture.data["begun_seconds"].to_numpy() for picture in pictures if picture]
     assert begun[1] == pytest.approx(begun[0], abs=1, rel=0)
+
+
+@pytest.mark.parametrize(("stops", "said"), [((), "in 1 session"), ((50.0,), "in 2 sessions")])
+def test_sessions_are_counted_as_one_speaks(
+    stops: tuple[float, ...], said: str, tmp_path: Path
+) -> None:
+    space = {"batch_size": [256], "epochs": [2, 4]}
+    folder = journals.simulate(tmp_path, space, stops=stops)
+    page = summary(journal.read(folder / "journal.jsonl"))._repr_html_()
+    assert re.search(rf"{said}\b", page)

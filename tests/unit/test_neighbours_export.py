@@ -20,6 +20,7 @@ from stormsweep.neighbours import owned
 from stormsweep.neighbours.export import export, place
 from stormsweep.neighbours.optuna_trials import trials
 from stormsweep.neighbours.told import State, told
+from stormsweep.records import Entry, RunPlanned, SearchEnded, TaskDone
 from stormsweep.results import frames, journal
 from tests.journals import plausible_scores, simulate
 
@@ -130,6 +131,75 @@ def test_a_score_that_is_no_number_is_a_failed_trial(tmp_path: Path) -> None:
     failed = {trial.params["learning_rate"] for trial in found if trial.state.name == "FAIL"}
     assert failed == {0.01}
     assert {trial.state.name for trial in found} == {"FAIL", "COMPLETE"}
+
+
+def _halved(folder: Path, left: dict[float, int], over: bool = True) -> list[Entry]:
+    """Return the journal of an ASHA study of 4 trials, of epochs 2 and 4.
+
+    The trials of some learning rates were left after 2 epochs, scored on so many folds.
+    """
+    space = {"learning_rate": [0.001, 0.003, 0.01, 0.03], "epochs": [2, 4]}
+    directory = simulate(folder, space, strategy="asha")
+    found, gone = [], set()
+    for entry in journal.read(directory / "journal.jsonl"):
+        record = entry.record
+        if isinstance(record, RunPlanned):
+            folds = left.get(record.hyperparameters["learning_rate"])
+            if folds is not None and record.fold >= folds:
+                gone.add((record.run, 2))
+                gone.add((record.run, 4))
+                continue
+            if folds is not None:
+                gone.add((record.run, 4))
+                entry = dataclasses.replace(
+                    entry, record=dataclasses.replace(record, milestones=[2])
+                )
+        if isinstance(record, TaskDone) and (record.run, record.to_epoch) in gone:
+            continue
+        found.append(entry)
+    return [*found, Entry(found[-1].time, SearchEnded(4))] if over else found
+
+
+def test_a_trial_of_asha_is_one_trial_and_pruned_where_it_was_left(tmp_path: Path) -> None:
+    """Losing this: a dashboard shows no pruning, and a trial once for each of its milestones."""
+    import optuna
+
+    entries = _halved(tmp_path / "s", {0.001: 3, 0.003: 1})
+    export(entries, "optuna", tmp_path / "o.db")
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'o.db'}")
+    table = frames.configurations(entries).set_index(["learning_rate", "epochs"])["roc_auc_mean"]
+    state = {trial.params["learning_rate"]: trial.state.name for trial in study.trials}
+    assert len(study.trials) == 4
+    assert state == {0.001: "PRUNED", 0.003: "PRUNED", 0.01: "COMPLETE", 0.03: "COMPLETE"}
+    for trial in study.trials:
+        rate = trial.params["learning_rate"]
+        reached = [2] if rate < 0.01 else [2, 4]
+        assert trial.intermediate_values == pytest.approx(
+            {epoch: table[rate, epoch] for epoch in reached}
+        )
+        # As Optuna has it of a trial that it prunes itself.
+        assert trial.value == pytest.approx(table[rate, reached[-1]])
+        assert set(trial.params) == {"learning_rate"}
+        assert trial.user_attrs["epochs"] == reached[-1]
+    assert study.best_value == max(table[rate, 4] for rate in (0.01, 0.03))
+
+
+def test_while_asha_goes_on_a_trial_that_may_go_on_is_not_pruned(tmp_path: Path) -> None:
+    entries = _halved(tmp_path / "s", {0.001: 3}, over=False)
+    found = trials(told(entries))
+    assert [trial.state.name for trial in found if trial.params["learning_rate"] == 0.001] == [
+        "RUNNING"
+    ]
+    assert len(found) == 4
+    # What was reported stays as it was while folds of the next milestone are scored.
+    final = {trial.params["learning_rate"]: trial.intermediate_values for trial in found}
+    before: dict[float, set[int]] = {}
+    for count in range(20, len(entries), 3):
+        for trial in trials(told(entries[:count])):
+            rate, now = trial.params["learning_rate"], trial.intermediate_values
+            assert now == {epoch: final[rate][epoch] for epoch in now}
+            assert before.get(rate, set()) <= set(now)
+            before[rate] = set(now)
 
 
 def test_an_unfinished_study_has_open_trials_and_is_replaced_when_it_is_done(

@@ -216,6 +216,8 @@ def test_too_few_runs_and_too_little_time_are_refused() -> None:
         UserError, match=r"--minutes: given 0\.5; an epoch of 6 runs in every layout"
     ):
         choose_work(runs, [Layout(1, 1), Layout(2, 1)], 3, False, estimate_of(runs, 100), 0.5, 0)
+    work = choose_work(runs, [Layout(1, 1), Layout(2, 1)], 1, False, estimate_of(runs, 2), 1, 0)
+    assert work.why.endswith("would take more than 1 minute")
 
 
 def test_every_repeat_has_all_layouts_in_an_order_of_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import LogisticRegression
 
 from stormsweep import Study, SweepSearchCV
+from stormsweep.cli import searched as words
 from stormsweep.cli.show import Format, What, results, status
 from stormsweep.errors import StudyFileError, UserError
 from stormsweep.results.searched import read
@@ -85,7 +87,49 @@ def test_several_scores_and_fits_that_fail(tmp_path: Path) -> None:
     good, bad = found.candidates.to_dict("records")
     assert 0.9 < good["mean_test_f1_macro"] <= 1
     assert np.isnan(bad["mean_test_accuracy"])
-    assert not found.ranked
+    assert not found.ranked_by
+    assert found.candidates["trial"].tolist() == [0, 1]
+    assert "best      of several scores refit names none" in "\n".join(words.status(found))
+
+
+def _two_scores(estimator, X, y):
+    # A score by which the strongest regularization is best, and one by which it is worst.
+    return {"weak": -estimator.C, "strong": estimator.C}
+
+
+def _one_of_two(name, estimator, X, y):
+    return _two_scores(estimator, X, y)[name]
+
+
+@pytest.mark.parametrize("refit", ["weak", "strong"])
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        pytest.param(_two_scores, id="function"),
+        pytest.param(
+            {name: partial(_one_of_two, name) for name in ("weak", "strong")}, id="scorers"
+        ),
+    ],
+)
+def test_of_several_scores_the_one_that_refit_names_ranks(
+    scoring: object, refit: str, tmp_path: Path
+) -> None:
+    """Else whoever takes the first row takes a candidate at random."""
+    search = SweepSearchCV(
+        LogisticRegression(max_iter=500),
+        {"C": [0.5, 2.0, 1.0]},
+        cv=2,
+        scoring=scoring,
+        refit=refit,
+        directory=tmp_path,
+    ).fit(*IRIS)
+    found = read(tmp_path)
+    assert found is not None
+    assert found.candidates["trial"].iloc[0] == search.best_index_
+    means = found.candidates[f"mean_test_{refit}"].tolist()
+    assert means == sorted(means, reverse=True)
+    told = "\n".join(words.status(found))
+    assert f"{search.best_score_:.4f} mean_test_{refit}: C={search.best_params_['C']}" in told
 
 
 def _no_score_of_strong(estimator, X, y):

@@ -22,11 +22,16 @@ def status(found: Any) -> Iterator[str]:
         yield f"  failed    {found.failed:>8,} fits; cv_results_ and its warnings say why"
     if found.unscored:
         yield f"  unscored  {found.unscored:>8,} fits, whose scorer failed; its warnings say why"
-    if found.ranked and (table["splits"] == begun.splits).any():
+    by = found.ranked_by
+    if not (table["splits"] == begun.splits).any():
+        return
+    if not by:
+        yield "  best      of several scores refit names none to rank by"
+    else:
         best = table.iloc[0]
         values = ", ".join(
             f"{name.removeprefix('param_')}={value}"
             for name, value in best.items()
             if name.startswith("param_") and isinstance(value, str)
         )
-        yield f"  best      {best['mean_test_score']:.4f} mean_test_score: {values}"
+        yield f"  best      {best[by]:.4f} {by}: {values}"

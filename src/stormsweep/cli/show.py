@@ -13,7 +13,7 @@ import typer
 from stormsweep.cli import app
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
 from stormsweep.cli.words import accounts, alike
-from stormsweep.wording import duration, point
+from stormsweep.wording import counted, duration, point
 
 
 class Format(StrEnum):
@@ -104,7 +104,8 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     ]
     for name, done, planned in rows:
         typer.echo(f"  {name:<8}{done:>8,} of {planned:,}")
-    typer.echo(f"  {'time':<8}{duration(summary.wall_seconds):>8} in {summary.sessions} session(s)")
+    sessions = counted(summary.sessions, "session")
+    typer.echo(f"  {'time':<8}{duration(summary.wall_seconds):>8} in {sessions}")
     for name, line in accounts(account(entries)):
         typer.echo(f"  {name:<8}{line}")
     if summary.best is not None:

@@ -1,4 +1,7 @@
-"""Optuna: a study of trials, each a configuration, in an SQLite file that its dashboard opens."""
+"""Optuna: a study of trials, each a configuration, in an SQLite file that its dashboard opens.
+
+Of a strategy that halves, a trial is one of its own: all its milestones together.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stormsweep import __version__
+from stormsweep.config.strategies import HALVING
 from stormsweep.neighbours.owned import own_database
 from stormsweep.neighbours.told import Configuration, State, Told
 from stormsweep.results.facts import shown
+from stormsweep.work import identity
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -76,6 +81,10 @@ def trials(told: Told) -> list[FrozenTrial]:
     What varies are parameters; what the study fixes are user attributes, with the scores of the
     folds, the seconds and why a trial failed. A configuration whose score is not a number is a
     failed trial: Optuna has no other place for it.
+
+    Where the strategy halves, the configurations of a trial are its milestones: one trial, with an
+    intermediate value at each, and what else is said of it as of the last. It is pruned where the
+    study is finished and the trial is not scored at the last epochs on all folds.
     """
     import optuna
     from optuna.trial import TrialState
@@ -87,18 +96,35 @@ def trials(told: Told) -> list[FrozenTrial]:
         State.open: TrialState.RUNNING,
         State.stopped: TrialState.PRUNED,
     }
+    halved = told.about.strategy in HALVING
+    top = _last_epochs(told)
     found: list[FrozenTrial] = []
-    for one in told.configurations:
+    for milestones in _climbed(told) if halved else [[one] for one in told.configurations]:
+        one = milestones[-1]
         values = [one.means.get(score, math.nan) for score in told.objectives]
         sound = one.state is State.complete and all(map(math.isfinite, values))
         ended = state[one.state]
         if one.state is State.complete and not sound:
             ended = TrialState.FAIL
+        elif halved and one.state is State.complete and one.epochs < top:
+            ended = TrialState.PRUNED if one.over else TrialState.RUNNING
+            sound = False
         params = {name: shown(one.hyperparameters[name]) for name in known if _has(one, name)}
-        attributes = _attributes(told, one)
+        attributes = _attributes(told, one) | ({"epochs": one.epochs} if halved else {})
         if ended is TrialState.FAIL and not one.failure:
             attributes["failure"] = "a score is not a number"
-        curve = {} if len(told.objectives) > 1 else one.curve()
+        curve: dict[int, dict[str, float]] = {}
+        if len(told.objectives) == 1:
+            # What is under way at the next milestone says nothing of those before.
+            curve = dict(step for own in milestones for step in own.curve().items())
+        reported = {
+            epoch: value
+            for epoch, scores in curve.items()
+            if (value := scores.get(told.objectives[0])) is not None
+        }
+        if ended is TrialState.PRUNED and reported and math.isfinite(reported[max(reported)]):
+            # As Optuna does where it prunes.
+            values, sound = [reported[max(reported)]], True
         start = datetime.fromtimestamp(one.started)
         trial = optuna.trial.create_trial(
             state=ended,
@@ -106,17 +132,29 @@ def trials(told: Told) -> list[FrozenTrial]:
             params=params,
             distributions={name: known[name] for name in params},
             user_attrs=attributes,
-            intermediate_values={
-                epoch: value
-                for epoch, scores in curve.items()
-                if (value := scores.get(told.objectives[0])) is not None
-            },
+            intermediate_values=reported,
         )
         trial.datetime_start = start
         over = ended is not TrialState.RUNNING
         trial.datetime_complete = datetime.fromtimestamp(one.stopped) if over else None
         found.append(trial)
     return found
+
+
+def _climbed(told: Told) -> list[list[Configuration]]:
+    """Return the configurations of each trial of a strategy that halves, by epochs."""
+    found: dict[str, list[Configuration]] = {}
+    for one in told.configurations:
+        point = {name: value for name, value in one.hyperparameters.items() if name != "epochs"}
+        found.setdefault(identity(point), []).append(one)
+    return [sorted(each, key=lambda one: one.epochs) for each in found.values()]
+
+
+def _last_epochs(told: Told) -> int:
+    """Return the last milestone; of epochs that are no list the last that any trial came to."""
+    listed = told.about.space.get("epochs")
+    seen = [one.epochs for one in told.configurations]
+    return max(listed if isinstance(listed, list) else seen, default=0)
 
 
 def distributions(told: Told) -> dict[str, BaseDistribution]:
@@ -133,6 +171,9 @@ def distributions(told: Told) -> dict[str, BaseDistribution]:
 
     found: dict[str, BaseDistribution] = {}
     for name, space in told.about.space.items():
+        if name == "epochs" and told.about.strategy in HALVING:
+            # Steps of a trial, not a choice of it.
+            continue
         seen = [one.hyperparameters[name] for one in told.configurations if _has(one, name)]
         if isinstance(space, dict) and "low" in space:
             numbers = [v for v in seen if isinstance(v, int | float)]

@@ -28,8 +28,8 @@ class Searched:
         One row a candidate: ``trial``; ``param_<name>``, as Python writes it; ``splits``, how many
         are scored; ``mean_test_score`` and ``std_test_score`` (n in the denominator), of several
         scores one pair each (``mean_test_<name>``), as in scikit-learn's ``cv_results_``;
-        ``mean_fit_time``, s. The best first, those not scored on all splits last; of several scores
-        in the order in which they were proposed.
+        ``mean_fit_time``, s. The best first, of several scores by the one that `refit` names, those
+        not scored on all splits last; where it names none, in the order of the proposals.
     failed : int
         Fits that raised an error.
     unscored : int
@@ -52,9 +52,9 @@ class Searched:
         return len(self.candidates) * self.begun.splits
 
     @property
-    def ranked(self) -> bool:
-        """Whether there is one score to rank candidates by."""
-        return "mean_test_score" in self.candidates
+    def ranked_by(self) -> str:
+        """The column by which candidates are ranked; empty: none."""
+        return _ranked_by(self.begun, self.candidates)
 
 
 def read(directory: Path) -> Searched | None:
@@ -113,13 +113,19 @@ def searched(entries: Sequence[Entry]) -> Searched:
     table = pd.DataFrame(rows)
     if table.empty:
         table = pd.DataFrame(columns=["trial", "splits"])
-    if "mean_test_score" in table:
+    if by := _ranked_by(begun, table):
         whole = table["splits"] == begun.splits
         table = table.assign(_whole=~whole).sort_values(
-            ["_whole", "mean_test_score"], ascending=[True, False], kind="stable"
+            ["_whole", by], ascending=[True, False], kind="stable"
         )
         table = table.drop(columns="_whole").reset_index(drop=True)
     return Searched(begun, table, failed, unscored)
+
+
+def _ranked_by(begun: SearchBegun, table: pd.DataFrame) -> str:
+    # A scorer that is a function may return one score, whatever `refit` says.
+    wanted = (f"mean_test_{begun.counts}", "mean_test_score")
+    return next((name for name in wanted if name in table), "")
 
 
 def _scores(fits: Sequence[SplitScored]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from stormsweep.records import Entry, RunFailed
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import of_kind
 from stormsweep.results.views import view
-from stormsweep.wording import duration, point
+from stormsweep.wording import counted, duration, point
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Summary:
             ("fits", f"{self.fits_scored:,} of {self.fits_planned:,}"),
             ("epochs", f"{self.epochs_trained:,} of {self.epochs_planned:,}"),
             ("failed runs", self.runs_failed),
-            ("time", f"{duration(self.wall_seconds)} in {self.sessions} session(s)"),
+            ("time", f"{duration(self.wall_seconds)} in {counted(self.sessions, 'session')}"),
         ]
         if self.best is not None:
             best = self.best

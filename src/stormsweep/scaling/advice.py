@@ -247,7 +247,7 @@ def _choose(
     budget: Budget | None,
 ) -> tuple[Foretold, str]:
     if deadline is None and budget is None:
-        return knee, "the knee, from where on a percent of time costs more than a percent"
+        return knee, "the knee: in a faster layout a percent of time costs more than a percent"
     cheap = [one for one in sound if budget is None or budget.of(one).high <= budget.amount]
     soon = [one for one in cheap if deadline is None or one.makespan.high <= deadline]
     if soon and deadline is not None:
@@ -286,9 +286,10 @@ def limit(family: Sequence[Foretold]) -> str:
         expected = (1 - _WORTH) ** math.log2(more)
         if after.makespan.median > expected * before.makespan.median:
             count = _size(before)
-            return f"{where}: more than {counted(count, noun)} hardly help: {why(before, after)}"
-    last = family[-1]
-    return f"{where}: {counted(_size(last), noun)}, the most tried, still help"
+            hardly = f"more than {counted(count, noun)} hardly help{'s' if count == 1 else ''}"
+            return f"{where}: {hardly}: {why(before, after)}"
+    most = _size(family[-1])
+    return f"{where}: {counted(most, noun)}, the most tried, still help{'s' if most == 1 else ''}"
 
 
 def why(before: Foretold, after: Foretold) -> str:

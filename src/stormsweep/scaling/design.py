@@ -221,7 +221,8 @@ def choose_work(
         seconds = foreseen(cells(shortest, wanted, repeats, seed), shortest, estimate)
         raise UserError(
             f"--minutes: given {minutes:g}; an epoch of {least} runs in every layout takes about "
-            f"{math.ceil(seconds / 60)} minutes; allow more, or ask for fewer layouts or repeats"
+            f"{counted(math.ceil(seconds / 60), 'minute')}; allow more, or ask for fewer layouts "
+            "or repeats"
         )
     count, epochs = least, longest
     if fits(least, longest):
@@ -234,7 +235,7 @@ def choose_work(
         why=(
             f"{count} of {len(runs)} runs{shorter * (epochs < longest)}, of all batch sizes alike: "
             f"with all of them every layout {counted(repeats, 'time')} would take more than "
-            f"{minutes:g} minutes"
+            f"{minutes:g} minute{'' if minutes == 1 else 's'}"
         ),
     )
 

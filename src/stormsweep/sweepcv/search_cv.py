@@ -284,7 +284,9 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             )
             if isinstance(memory, OnRecord):
                 assert isinstance(seed, int)
-                search.replay(memory.begin(self._begun(materials, params, seed)), memory.scored)
+                search.replay(
+                    memory.begin(self._begun(materials, params, seed, metric)), memory.scored
+                )
             if self.verbose > 0:
                 print(
                     f"Fitting {self.n_splits_} folds for each of {space.most} candidates, "
@@ -343,6 +345,10 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         """
         if self.strategy == "nsga2" and isinstance(scorers, _MultimetricScorer):
             return list(scorers._scorers)
+        return self._counts(metric)
+
+    def _counts(self, metric: Any) -> list[str]:
+        """Return the score that tells which candidate is best, if it is known by name."""
         if callable(self.scoring):
             # It may return several; only when it is called it is known which.
             metric = self.refit
@@ -366,7 +372,9 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
                 )
         return mean_scores(scored, wanted)
 
-    def _begun(self, materials: Materials, params: Mapping[str, Any], seed: int) -> SearchBegun:
+    def _begun(
+        self, materials: Materials, params: Mapping[str, Any], seed: int, metric: Any
+    ) -> SearchBegun:
         """Return what is written down of a session."""
         space = list(known_space(self.param_grid))
         return SearchBegun(
@@ -382,6 +390,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             strategy=self.strategy,
             seed=seed,
             splits=self.n_splits_,
+            counts=next(iter(self._counts(metric)), ""),
         )
 
     def _conclude(

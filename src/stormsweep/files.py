@@ -168,10 +168,15 @@ def _replace_folder(beside: Path, path: Path, old: Path) -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    """Remove a folder that threads of a library may still write to: they end soon."""
-    for _ in range(20):
+    """Remove a folder that threads of a library may still write to: they end soon.
+
+    One of them may make it anew, with all above its file: it is gone when it stays so.
+    """
+    stayed = 0
+    for _ in range(40):
         shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
+        stayed = 0 if folder.exists() else stayed + 1
+        if stayed == 4:
             return
         time.sleep(0.05)
 

@@ -514,6 +514,21 @@ def test_a_study_that_the_job_would_refuse_is_refused_here(
     assert not queue(slurm)
 
 
+def test_a_study_that_grew_keeps_its_earlier_file_when_it_is_submitted(
+    slurm: MiniSlurm, tmp_path: Path, digits: Path
+) -> None:
+    """Losing this, the job takes the study for one that was always so."""
+    write_site(tmp_path)
+    directory = tmp_path / "runs" / "digits"
+    shutil.copytree(digits, directory)
+    before = (directory / "study.toml").read_text()
+    (tmp_path / "digits.toml").write_text(re.sub(r"\b24\b", "24, 25", before))
+    submit(tmp_path, tmp_path / "digits.toml")
+    assert (directory / "study.1.toml").read_text() == before
+    assert "25" in (directory / "study.toml").read_text()
+    assert called(tmp_path, "cancel", directory).returncode == 0
+
+
 def test_a_study_asks_for_less_time_than_its_site_lets_jobs_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,8 +163,10 @@ def _submitted(
     study: Study, found: Found, nodes: int | None, script: str, commands: slurm.Slurm
 ) -> str:
     directory, key = study.directory, driver_key(study.directory)
-    with StudyDirectory(study.file, study.path, directory).made():
+    folder = StudyDirectory(study.file, study.path, directory)
+    with folder.made():
         (directory / "logs").mkdir(exist_ok=True)
+        folder.keep_earlier()
         write_text(directory / "study.toml", dump_study(study.file))
         remember(found, directory, True, None if nodes is None else (nodes, nodes))
         try:

@@ -135,7 +135,7 @@ def test_what_is_large_is_not_read_for_a_plan(
             f'path = "{tmp_path}/t.{source}"\n{more}cache = "{tmp_path}/data"\n'
         )
         with pytest.raises(
-            DataError, match=r"the training part has no event \(0 events in 9 cases\)"
+            DataError, match=r"has no event \(0 events in 9 cases\)"
         ):
             plan(file, tmp_path / "runs")
         with monkeypatch.context() as patch:

@@ -134,9 +134,7 @@ def test_what_is_large_is_not_read_for_a_plan(
             f'[study]\nname = "{source}"\n[data]\nsource = "{source}"\n'
             f'path = "{tmp_path}/t.{source}"\n{more}cache = "{tmp_path}/data"\n'
         )
-        with pytest.raises(
-            DataError, match=r"has no event \(0 events in 9 cases\)"
-        ):
+        with pytest.raises(DataError, match=r"has no event \(0 events in 9 cases\)"):
             plan(file, tmp_path / "runs")
         with monkeypatch.context() as patch:
             patch.setattr("stormsweep.data.tables.QUICK", 20)

@@ -125,13 +125,9 @@ def working_in(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def test_new_arrays_reach_the_model_scaled_as_the_test_part_was(tmp_path, monkeypatch):
-    data = (
-        f'source = "npz"\npath = "{tmp_path}/digits.npz"\ntarget = "labels"\n'
-        f'test_fraction = 0.3\ncache = "{tmp_path}/data"'
-    )
-    study = Study.from_toml(digits_study(tmp_path, data=data))
-    prepared, model = study.prepare(), tmp_path / "study" / "model"
+def delivered_untrained(study, directory, monkeypatch):
+    """Deliver a model that keeps what it is given; return its folder, the test inputs and that."""
+    prepared, model = study.prepare(), directory / "model"
     model.mkdir(parents=True)
     (model / "model.keras").touch()
     test = prepared.part("test").inputs
@@ -140,6 +136,16 @@ def test_new_arrays_reach_the_model_scaled_as_the_test_part_was(tmp_path, monkey
     write_delivery(model, study.file, prepared, choice, delivered, p, "")
     given: list[np.ndarray] = []
     monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
+    return model, test, given
+
+
+def test_new_arrays_reach_the_model_scaled_as_the_test_part_was(tmp_path, monkeypatch):
+    data = (
+        f'source = "npz"\npath = "{tmp_path}/digits.npz"\ntarget = "labels"\n'
+        f'test_fraction = 0.3\ncache = "{tmp_path}/data"'
+    )
+    study = Study.from_toml(digits_study(tmp_path, data=data))
+    model, test, given = delivered_untrained(study, tmp_path / "study", monkeypatch)
     done = predict(model.parent, [tmp_path / "digits.npz"], tmp_path / "new.nc")
     assert done.cases == 1797
     everything = {case.tobytes() for case in np.concatenate(given)}
@@ -155,15 +161,7 @@ def test_rows_of_storm_tables_keep_their_time_and_place(tmp_path, monkeypatch):
         f'threshold = 0.001\ninputs = ["T2_mean", "area"]\ncache = "{tmp_path}/data"\n'
     )
     chosen = Study.from_toml(study)
-    prepared, model = chosen.prepare(), tmp_path / "study" / "model"
-    model.mkdir(parents=True)
-    (model / "model.keras").touch()
-    test = prepared.part("test").inputs
-    choice = Choice("c", {"epochs": 1}, (1,), 0.5, (2, 2), 1, True)
-    delivered, p = Delivered("model.keras", "keras", 1.0), np.zeros(len(test), np.float32)
-    write_delivery(model, chosen.file, prepared, choice, delivered, p, "")
-    given: list[np.ndarray] = []
-    monkeypatch.setattr("stormsweep.study.predict._predictor", lambda *_: recorder(given))
+    model, test, given = delivered_untrained(chosen, tmp_path / "study", monkeypatch)
     tables = sorted((tmp_path / "storms" / schema.TABLE_FOLDER).glob("*.csv"))[-2:]
     rows = pd.concat([pd.read_csv(path) for path in tables], ignore_index=True)
     assert predict(model.parent, tables, tmp_path / "out.nc").cases == len(rows)

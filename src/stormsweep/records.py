@@ -564,7 +564,7 @@ class SearchBegun:
         Of the strategy.
     splits : int
         Splits of the cross-validation.
-    counts : str
+    ranked_by : str
         Name of the score by which candidates are ranked; empty: of several, `refit` names none.
     """
 
@@ -576,7 +576,7 @@ class SearchBegun:
     strategy: str
     seed: int
     splits: int
-    counts: str = ""
+    ranked_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def searched(entries: Sequence[Entry]) -> Searched:
 
 def _ranked_by(begun: SearchBegun, table: pd.DataFrame) -> str:
     # A scorer that is a function may return one score, whatever `refit` says.
-    wanted = (f"mean_test_{begun.counts}", "mean_test_score")
+    wanted = (f"mean_test_{begun.ranked_by}", "mean_test_score")
     return next((name for name in wanted if name in table), "")
 
 

@@ -345,9 +345,9 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         """
         if self.strategy == "nsga2" and isinstance(scorers, _MultimetricScorer):
             return list(scorers._scorers)
-        return self._counts(metric)
+        return self._ranking(metric)
 
-    def _counts(self, metric: Any) -> list[str]:
+    def _ranking(self, metric: Any) -> list[str]:
         """Return the score that tells which candidate is best, if it is known by name."""
         if callable(self.scoring):
             # It may return several; only when it is called it is known which.
@@ -390,7 +390,7 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
             strategy=self.strategy,
             seed=seed,
             splits=self.n_splits_,
-            counts=next(iter(self._counts(metric)), ""),
+            ranked_by=next(iter(self._ranking(metric)), ""),
         )
 
     def _conclude(

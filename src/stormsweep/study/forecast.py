@@ -31,6 +31,7 @@ from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
 from stormsweep.study.environment import sessions_of, takes_any_batch
 from stormsweep.study.foretelling import uncertainty
+from stormsweep.study.remaining import runs_left
 from stormsweep.study.unprepared import NOT_PREPARED
 from stormsweep.wording import counted
 
@@ -219,11 +220,7 @@ def foretell(
         The study's directory: what is said of others names them.
     """
     before = progress_of(entries)
-
-    if not any(
-        before.reached.get(run.id, 0) < run.milestones[-1] and run.id not in before.failed
-        for run in plan.runs
-    ):
+    if not runs_left(plan.runs, before):
         return Forecast((0.0, 0.0), "nothing is left to train")
     paces = [pace for pace in paces if len(pace.observed)]
     if not paces:

@@ -102,6 +102,7 @@ class Outlook:
         self._common = uncertainty(table)
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
+        self._any_batch = takes_any_batch(study.file)
         #: What it may be foretold on.
         self.machines = Machines(
             study, len(self.plan.runs), self._threads(), self._around, self._said
@@ -133,7 +134,7 @@ class Outlook:
             threads=machine.threads_per_worker,
             workers=machine.workers_per_node,
             parameters=self._parameters,
-            any_batch=takes_any_batch(self._study.file),
+            any_batch=self._any_batch,
             bundle=self._bundle(machine),
             common=self._doubt(machine),
             speed=self._said.speed,

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from stormsweep.records import Entry, TaskDone
 from stormsweep.results.journal import of_kind
-from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan
 from stormsweep.study.forecast import Forecast, forecast
 from stormsweep.study.layout import Layout
 from stormsweep.study.problem import Ready
-from stormsweep.study.remaining import Remaining
+from stormsweep.study.remaining import Remaining, runs_left
 from stormsweep.study.staff import Staff
 
 
@@ -72,12 +71,15 @@ def outline(
     """
     untried = staff.without_trial()
     file = staff.in_layout(untried)
-    ahead, before = found.ahead(file, entries), progress_of(entries)
+    ahead, reached = found.ahead(file, entries), found.progress.reached
     told = forecast(file, directory, ahead, entries, ready)
-    left = [
-        run.milestones[-1] - before.reached.get(run.id, 0)
-        for run in ahead.runs
-        if run.id not in before.failed and before.reached.get(run.id, 0) < run.milestones[-1]
-    ]
-    trained = sum(done.to_epoch - done.from_epoch for done in of_kind(entries, TaskDone))
-    return Outline(found.plan, staff.layout(), untried, told, trained, sum(left), len(left))
+    left = runs_left(ahead.runs, found.progress)
+    return Outline(
+        found.plan,
+        staff.layout(),
+        untried,
+        told,
+        trained=sum(done.to_epoch - done.from_epoch for done in of_kind(entries, TaskDone)),
+        left=sum(run.milestones[-1] - reached.get(run.id, 0) for run in left),
+        runs_left=len(left),
+    )

@@ -53,11 +53,12 @@ class Remaining:
         retry_failed : bool
             Whether runs that failed are tried again.
         """
-        reached, failed = self.progress.reached, self.progress.failed
-        if self.search is None:
-            return work_left(self.plan.runs, reached, failed, retry_failed)
-        runs = self.search.wanted(reached)
-        return not self.search.over or work_left(runs, reached, failed, retry_failed)
+        runs: Iterable[Run] = self.plan.runs
+        if self.search is not None:
+            if not self.search.over:
+                return True
+            runs = self.search.wanted(self.progress.reached)
+        return bool(runs_left(runs, self.progress, retry_failed))
 
     def ahead(self, file: StudyFile, entries: Iterable[Entry]) -> Plan:
         """Return the plan; where a strategy learns, what it has asked for and may still ask for.
@@ -279,14 +280,11 @@ def merits_of(objectives: list[str]) -> Merits:
     return merits
 
 
-def work_left(
-    runs: Iterable[Run],
-    reached: Mapping[str, int],
-    failed: Mapping[str, object],
-    retry_failed: bool,
-) -> bool:
-    """Tell whether a run is neither at its last milestone nor given up."""
-    return any(
-        reached.get(run.id, 0) < run.milestones[-1] and (retry_failed or run.id not in failed)
+def runs_left(runs: Iterable[Run], progress: Progress, retry_failed: bool = False) -> list[Run]:
+    """Return the runs that are neither at their last milestone nor given up."""
+    reached, given_up = progress.reached, () if retry_failed else progress.failed
+    return [
+        run
         for run in runs
-    )
+        if reached.get(run.id, 0) < run.milestones[-1] and run.id not in given_up
+    ]

@@ -38,6 +38,7 @@ from stormsweep.study.lock import DriverLock
 from stormsweep.study.places import Place
 from stormsweep.study.problem import turned_folder
 from stormsweep.study.protocol import FoldRows, flaws, fold_sizes
+from stormsweep.study.remaining import runs_left
 from stormsweep.study.staff import Staff
 from stormsweep.study.trial import Hired
 from stormsweep.study.watching import Watcher
@@ -240,10 +241,7 @@ class Session:
 
     def _more(self, progress: Progress) -> bool:
         """Tell whether runs are left that were not for this session."""
-        return any(
-            progress.reached.get(run.id, 0) < run.milestones[-1] and run.id not in progress.failed
-            for run in self._about.planned
-        )
+        return bool(runs_left(self._about.planned, progress))
 
     def _taken(self) -> float:
         """Return the processor seconds that this process took for the session."""

@@ -142,7 +142,11 @@ def test_a_plan_of_a_study_that_grew_says_how_long_the_rest_takes(
     done = called(tmp_path, "plan", file)
     assert "\ntime: nothing is left to train\n" in done.stdout, (done.stdout, done.stderr)
     assert f"\nepochs on record {trained:>11}   nothing is left to train\n" in done.stdout
+    runs = tmp_path / "runs"
+    assert Study.from_toml(file, runs).again() == [directory]
     file.write_text(text.replace("[1, 3, 9]", "[1, 3, 9, 18]"))
+    # Until it runs, only its own file has what it has grown to.
+    assert Study.from_toml(file, runs).again() == [file, "--runs", runs]
     done = called(tmp_path, "plan", file)
     # Of the grid all 27 runs go on for 9 epochs; of asha those that are the best so far.
     left = "243, of 27 runs, are" if strategy == "grid" else r"about \d+, of \d+ runs, are"

@@ -297,6 +297,6 @@ def _pilot(study: Any, seconds: float) -> None:
     from stormsweep.errors import typed
     from stormsweep.study import advised
 
-    again = typed("run", *advised.named(study))
+    again = typed("run", *study.named())
     with stoppable(lambda: again, "everything finished so far is kept"), display() as watcher:
         advised.pilot(study, seconds, watcher)

@@ -126,10 +126,8 @@ def run(
         return
 
     def again() -> str:
-        begun = (chosen.directory / "study.toml").exists()
-        where = chosen.directory if begun else study
         count = None if nodes is None else node_counts(nodes)
-        return run_again(where, chosen.file.site.use, count, walltime)
+        return run_again(chosen.again(), chosen.file.site.use, count, walltime)
 
     with stoppable(again, "everything finished so far is kept"), display() as watcher:
         outcome = chosen.run(watcher, retry_failed)

@@ -23,7 +23,6 @@ from stormsweep.results.journal import each
 from stormsweep.scaling.foretold import Foretold
 from stormsweep.search.plan import Plan, structure
 from stormsweep.study.chain import Link
-from stormsweep.study.described import RUNS
 from stormsweep.study.foretelling import choose_site
 from stormsweep.study.study import Study
 
@@ -46,7 +45,7 @@ def command(study: Study, chosen: Foretold, left: bool = True) -> str:
         Whether anything of the study is left to train; else the line is for the next one like it.
     """
     machine = chosen.machine
-    what = named(study) if left else [NEXT]
+    what = study.named() if left else [NEXT]
     if machine.name == LOCAL:
         layout = "--workers", machine.workers, "--threads", machine.threads_per_worker
         return typed("run", *what, "--site", "local", *layout)
@@ -54,22 +53,6 @@ def command(study: Study, chosen: Foretold, left: bool = True) -> str:
     walltime = _walltime(chosen)
     time = ["--walltime", walltime] if walltime else []
     return typed(verb, *what, "--site", machine.name, "--nodes", machine.nodes, *time)
-
-
-def named(study: Study) -> list[Path | str]:
-    """Return the words of a command line that name a study as it was named.
-
-    A file that has grown since the study was begun is not yet what the study's directory holds.
-    """
-    if _is_record(study):
-        return [study.directory]
-    runs = study.directory.parent
-    return [study.path] if runs == RUNS else [study.path, "--runs", runs]
-
-
-def _is_record(study: Study) -> bool:
-    """Tell whether a study was named by its directory, whose study file is a record."""
-    return study.path.resolve() == (study.directory / "study.toml").resolve()
 
 
 def _walltime(chosen: Foretold) -> str | None:
@@ -158,7 +141,7 @@ def refuse_record(study: Study) -> None:
     UserError
         If the study was named by its directory, whose study file is a record.
     """
-    if _is_record(study):
+    if study.is_record:
         raise UserError(
             f"--write: {study.path} is the record of what the study was begun with; name the study "
             "file that you wrote, or follow the command that is printed"

@@ -146,6 +146,37 @@ class DescribedStudy(RecordedStudy):
 
         return self._part(plan_of(self.file, self._kept.grown()))
 
+    def named(self) -> list[Path | str]:
+        """Return the words of a command line that name the study as it was named.
+
+        A file that has grown since the study was begun is not yet what its directory holds.
+
+        Returns
+        -------
+        list of path or str
+            The directory, or the study file and where it is needed ``--runs``.
+        """
+        if self.is_record:
+            return [self.directory]
+        runs = self.directory.parent
+        return [self.path] if runs == RUNS else [self.path, "--runs", runs]
+
+    @property
+    def is_record(self) -> bool:
+        """Whether it was named by its directory, whose study file is a record."""
+        return self.path.resolve() == (self.directory / "study.toml").resolve()
+
+    def again(self) -> list[Path | str]:
+        """Return the words that name the study where it is gone on with.
+
+        Returns
+        -------
+        list of path or str
+            The directory, once all that the study is now is written down there.
+        """
+        begun = (self.directory / "study.toml").exists() and not self._kept.outgrown
+        return [self.directory] if begun else self.named()
+
     def known(self) -> KnownPoints:
         """Say how many known points (``search.known``) the study's space takes.
 

@@ -184,6 +184,12 @@ class StudyDirectory:
                 f"change, or begin another study with study.name = {self._free_name()!r}"
             )
 
+    @property
+    def outgrown(self) -> bool:
+        """Whether the study has grown since its file was written down here."""
+        recorded = self._folder / "study.toml"
+        return self.recorded and recorded.is_file() and grew(load_study(recorded), self._file)
+
     def grown(self) -> Progress | None:
         """Return what is on record, where the study file is not what it was all trained by.
 
@@ -194,10 +200,7 @@ class StudyDirectory:
         """
         from stormsweep.results.progress import progress_of
 
-        recorded = self._folder / "study.toml"
-        if not self.recorded or not recorded.is_file():
-            return None
-        if not self._earlier() and not grew(load_study(recorded), self._file):
+        if not self.outgrown and not (self.recorded and self._earlier()):
             return None
         size = self.journal_path.stat().st_size
         if self._progress is None or self._progress[0] != size:
@@ -214,10 +217,9 @@ class StudyDirectory:
 
     def keep_earlier(self) -> None:
         """Keep the study file as it was, where the study has grown since."""
-        recorded = self._folder / "study.toml"
-        if self.recorded and recorded.is_file() and grew(load_study(recorded), self._file):
-            number = len(self._earlier()) + 1
-            write_text(self._folder / f"study.{number}.toml", recorded.read_text(encoding="utf-8"))
+        if self.outgrown:
+            text = (self._folder / "study.toml").read_text(encoding="utf-8")
+            write_text(self._folder / f"study.{len(self._earlier()) + 1}.toml", text)
 
     def known(self) -> list[Known]:
         """Return the points whose scores the study's strategy is told at its beginning.

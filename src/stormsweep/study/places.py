@@ -228,7 +228,7 @@ def going_on(directory: Path, use: str) -> str:
     nodes, walltime = told.get("nodes"), told.get("walltime")
     if was_submitted(directory):
         return submit_again(directory, use, nodes and nodes[1], walltime)
-    return run_again(directory, use, nodes, walltime)
+    return run_again([directory], use, nodes, walltime)
 
 
 def was_submitted(directory: Path) -> bool:
@@ -255,20 +255,22 @@ def submit_again(directory: Path, use: str, nodes: int | None, walltime: str | N
     return typed("submit", directory, "--site", use, *count, *_for(walltime))
 
 
-def run_again(study: Path, use: str, nodes: Sequence[int] | None, walltime: str | None) -> str:
-    """Return the `run` of a study or its file on a site, with as many of its nodes, as long.
+def run_again(
+    study: Sequence[Path | str], use: str, nodes: Sequence[int] | None, walltime: str | None
+) -> str:
+    """Return the `run` of a study, in words that name it, on so many nodes of a site, as long.
 
     Examples
     --------
-    >>> run_again(Path("runs/x"), "local", None, None)
+    >>> run_again([Path("runs/x")], "local", None, None)
     'stormsweep run runs/x'
-    >>> run_again(Path("x.toml"), "two", (1, 8), "90")
+    >>> run_again([Path("x.toml")], "two", (1, 8), "90")
     'stormsweep run x.toml --site two --nodes 1:8 --walltime 90'
     """
     if use == LOCAL:
-        return typed("run", study)
+        return typed("run", *study)
     count = ["--nodes", f"{nodes[0]}:{nodes[1]}"] if nodes else []
-    return typed("run", study, "--site", use, *count, *_for(walltime))
+    return typed("run", *study, "--site", use, *count, *_for(walltime))
 
 
 def _for(walltime: str | None) -> list[str]:

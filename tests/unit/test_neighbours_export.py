@@ -184,6 +184,28 @@ def test_a_trial_of_asha_is_one_trial_and_pruned_where_it_was_left(tmp_path: Pat
     assert study.best_value == max(table[rate, 4] for rate in (0.01, 0.03))
 
 
+def test_a_milestone_on_fewer_folds_leaves_those_before_as_they_were(tmp_path: Path) -> None:
+    """Losing this: a trial that goes on with one fold first has the scores of that fold alone."""
+    entries, first = [], set()
+    for entry in _halved(tmp_path / "s", {}):
+        record = entry.record
+        if isinstance(record, RunPlanned):
+            if record.fold:
+                record = dataclasses.replace(record, milestones=[2])
+                entry = dataclasses.replace(entry, record=record)
+            else:
+                first.add(record.run)
+        if not isinstance(record, TaskDone) or record.to_epoch == 2 or record.run in first:
+            entries.append(entry)
+    table = frames.fits(entries)
+    for trial in trials(told(entries)):
+        own = table[table["learning_rate"] == trial.params["learning_rate"]]
+        for epoch, folds in ((2, 3), (4, 1)):
+            scores = own.loc[own["epochs"] == epoch, "roc_auc"]
+            assert len(scores) == folds
+            assert trial.intermediate_values[epoch] == pytest.approx(scores.mean())
+
+
 def test_while_asha_goes_on_a_trial_that_may_go_on_is_not_pruned(tmp_path: Path) -> None:
     entries = _halved(tmp_path / "s", {0.001: 3}, over=False)
     found = trials(told(entries))

@@ -115,8 +115,10 @@ def trials(told: Told) -> list[FrozenTrial]:
             attributes["failure"] = "a score is not a number"
         curve: dict[int, dict[str, float]] = {}
         if len(told.objectives) == 1:
-            # What is under way at the next milestone says nothing of those before.
-            curve = dict(step for own in milestones for step in own.curve().items())
+            # Each milestone is scored on folds of its own: the next one's may be fewer.
+            curve = one.curve()
+            for own in milestones if halved else ():
+                curve |= {at: means for at, means in own.curve().items() if at == own.epochs}
         reported = {
             epoch: value
             for epoch, scores in curve.items()

@@ -153,6 +153,14 @@ def test_the_walltime_asked_for_holds_the_study_and_no_more_than_the_site_allows
     assert advice.walltime_for(one, 600.0) == 600.0
 
 
+def test_the_wait_in_the_queue_however_uncertain_is_no_part_of_the_walltime() -> None:
+    """Losing this: hours are asked for, and waited for, for a job of seconds."""
+    tell = foreteller(plan_of(2))
+    asked = advice.walltime_for(tell(NODE), math.inf)
+    for wait in (Wait(3600.0), Wait(3600.0, 2.0)):
+        assert advice.walltime_for(tell(dataclasses.replace(NODE, wait=wait)), math.inf) == asked
+
+
 @pytest.mark.parametrize("longest", [86400.0, math.inf])
 def test_who_asks_for_the_walltime_that_is_advised_needs_no_more_jobs(longest: float) -> None:
     """Epochs of two hours: what is left after the first is too little to begin the second."""

@@ -403,7 +403,7 @@ def walltime_for(foretold: Foretold, longest: float) -> float:
     longest : float
         What the site allows.
     """
-    need = foretold.makespan.high - foretold.parts.waiting
+    need = foretold.without_wait.high
     need += 2 * max(60.0, 0.1 * need)
     return min(longest, _quarters(need))
 

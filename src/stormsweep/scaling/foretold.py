@@ -67,6 +67,8 @@ class Foretold:
         Simulations; what each had to do.
     makespan : Range
         Seconds from asking until the last result.
+    without_wait : Range
+        The same less what jobs waited in the queue.
     core_hours, gpu_hours : Range
         Charged.
     cost : Range or None
@@ -92,6 +94,7 @@ class Foretold:
     tasks: int
     runs: int
     makespan: Range
+    without_wait: Range
     core_hours: Range
     gpu_hours: Range
     cost: Range | None
@@ -176,6 +179,12 @@ def foretell(
         for number, common in enumerate(strata(repeats_for(tasks, repeats)))
     ]
     runs = sum(before.get(run.id, 0) < run.milestones[-1] for run in left)
+    if search is not None:
+        # What the strategy did ask for, of all that it may.
+        runs = round(float(np.median([len(one.runs) for one in made])))
+        tasks = round(
+            float(np.median([sum(len(run.milestones) for run in one.runs) for one in made]))
+        )
     return summed_up(made, machine, tasks, runs)
 
 
@@ -201,6 +210,7 @@ def summed_up(made: Sequence[Simulated], machine: Machine, tasks: int, runs: int
         tasks=tasks,
         runs=runs,
         makespan=Range.of(one.makespan for one in made),
+        without_wait=Range.of(one.makespan - one.parts.waiting for one in made),
         core_hours=Range.of(one.core_hours for one in made),
         gpu_hours=Range.of(one.gpu_hours for one in made),
         cost=Range.of(costs) if costs else None,

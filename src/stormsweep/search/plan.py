@@ -395,6 +395,25 @@ def _next(run: Run, epoch: int, paused_at: int = -1) -> Task:
     return Task(run, epoch, stop, paused_at if paused_at < stop else -1)
 
 
+def on_all_folds(plan: Plan) -> Plan:
+    """Return a plan with each of its runs on every fold, for strategies that begin on some only.
+
+    Which configurations they go on with to the other folds, scores decide.
+
+    Parameters
+    ----------
+    plan : Plan
+        Its runs are named after configuration and fold.
+    """
+    runs = {run.id: run for run in plan.runs}
+    for run in plan.runs:
+        own = run.id.rpartition("-f")[0]
+        for fold in range(plan.folds):
+            name = f"{own}-f{fold}"
+            runs.setdefault(name, replace(run, id=name, fold=fold))
+    return replace(plan, runs=tuple(runs.values()))
+
+
 def structure(run: Run) -> str:
     """Return what runs of one bundle have in common: all but the learning rate and the fold."""
     return _without(run, {"learning_rate"})

@@ -23,7 +23,7 @@ from stormsweep.scaling.simulated import Simulated
 from stormsweep.scaling.simulated_journal import journal
 from stormsweep.scaling.simulation import simulate
 from stormsweep.search.bundling import Bundling
-from stormsweep.search.plan import structure
+from stormsweep.search.plan import on_all_folds, structure
 from stormsweep.study.environment import sessions_of, takes_any_batch
 from stormsweep.study.machines import Machines
 from stormsweep.study.places import find
@@ -92,6 +92,8 @@ class Outlook:
         self.plan = found.ahead(study.file, self._entries) if self.rest else study.plan()
         #: Whether a strategy says what is trained, from the first trial on.
         self._asks = self.plan.expected and not self.rest
+        #: All runs that it may ask for.
+        self._may = on_all_folds(self.plan) if self._asks else self.plan
         self._before = found.progress if self.rest else Progress()
         self._patches = facts.epoch_patches(self._entries, self.plan.folds)
         table = runtime.observations(self._entries, sessions_of(study.directory))
@@ -112,22 +114,22 @@ class Outlook:
         """Simulate the study on a machine, again and again."""
         known = self._known(machine)
         seed = self._study.file.study.seed
-        return foretell(self.plan, self._patches, known, machine, seed, repeats, **self._state())
+        return foretell(self._may, self._patches, known, machine, seed, repeats, **self._state())
 
     def simulate(self, machine: Machine) -> Simulated:
         """Simulate the study once, with all that every worker does."""
         seed = (self._study.file.study.seed, 0)
         known = self._known(machine)
-        return simulate(self.plan, self._patches, known, machine, seed, trace=True, **self._state())
+        return simulate(self._may, self._patches, known, machine, seed, trace=True, **self._state())
 
     def journal(self, machine: Machine) -> list[Entry]:
         """Return the journal that the study would have, simulated once; it has no scores."""
         about, known = facts.study(self._entries), self._known(machine)
-        return journal(about, self.plan, self._patches, known, machine, self.simulate(machine))
+        return journal(about, self._may, self._patches, known, machine, self.simulate(machine))
 
     def _known(self, machine: Machine) -> Any:
         return durations(
-            self.plan,
+            self._may,
             self._patches,
             self.runtime,
             self._around,

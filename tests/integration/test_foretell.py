@@ -224,6 +224,11 @@ def test_a_study_that_ran_in_another_folder_is_named(study: Path) -> None:
         said = f"{looked}: there is no such study (did you mean {meant!r}?)\n"
         assert done.stderr == f"stormsweep: {said}"
     assert called(folder / "elsewhere", "simulate", "../runs/taki-2019").returncode == 0
+    # The study files may have a folder of their own, beside that of the runs.
+    (folder / "studies").mkdir()
+    (folder / "studies" / "mine.toml").write_text((study / "study.toml").read_text())
+    done = called(folder / "elsewhere", "simulate", "../studies/mine.toml")
+    assert f"there is no such study (did you mean {meant!r}?)" in done.stderr
     shutil.rmtree(study)
     done = called(folder, "simulate", "mine.toml")
     assert f"{study}: there is no such study, and so no finished run" in done.stderr

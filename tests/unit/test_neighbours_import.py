@@ -516,3 +516,15 @@ def test_points_with_infinite_hyperparameters_are_named(value: str, tmp_path: Pa
         with pytest.raises(UserError, match=rf"{name}: line {line}: hyperparameters.b: given .*;"):
             import_points(tmp_path / name, tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("asked", [{"study": "nix"}, {"scores": {"roc_auc": "nix"}}])
+def test_what_is_for_other_tools_is_refused_of_an_earlier_study(
+    tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    """Losing this: a slip is passed over, and other scores than those meant are imported."""
+    simulate(tmp_path / "early", {"learning_rate": [0.01], "epochs": [2]})
+    with pytest.raises(UserError, match="--study and --metric are for what other tools wrote"):
+        import_points(tmp_path / "early", tmp_path / "p.jsonl", **asked)
+    assert not (tmp_path / "p.jsonl").exists()
+    assert len(import_points(tmp_path / "early", tmp_path / "p.jsonl").points) == 1

@@ -101,6 +101,11 @@ def foreign_points(source: Path | str, wanted: Wanted) -> Imported:
         return _optuna(str(path), _journal(path), wanted)
     read = read_points(path)
     check_names(path, (point.hyperparameters for point in read), wanted)
+    if wanted.study is not None or wanted.scores:
+        raise UserError(
+            f"{path}: --study and --metric are for what other tools wrote; the scores of known "
+            "points and of an earlier study have the names that they have here"
+        )
     points = [replace(p, hyperparameters=named(p.hyperparameters, wanted)) for p in read]
     return Imported(points, "known points" if path.is_file() else "an earlier study", 0)
 

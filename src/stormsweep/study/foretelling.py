@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -263,12 +264,14 @@ def _entries(study: Study) -> list[Entry]:
         said = f"{folder}: the journal has"
         if not there:
             said = f"{folder.absolute()}: there is no such study, and so"
-            # Called from another folder than the one where it ran.
-            beside = study.path.parent / folder.parent.name / folder.name
-            if (beside / study.journal_path.name).exists():
-                raise UserError(
-                    f"{folder.absolute()}: there is no such study (did you mean {str(beside)!r}?)"
-                )
+            # Called from another folder than the one where it ran: beside the file, or its folder.
+            for near in study.path.absolute().parents[:2]:
+                beside = near / folder.parent.name / folder.name
+                if (beside / study.journal_path.name).exists():
+                    meant = os.path.relpath(beside)
+                    raise UserError(
+                        f"{folder.absolute()}: there is no such study (did you mean {meant!r}?)"
+                    )
         raise UserError(
             f"{said} no finished run to reckon with; run a pilot first: "
             f"{typed('advise', study.path, '--pilot', 5)}"

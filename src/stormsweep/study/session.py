@@ -171,7 +171,7 @@ class Session:
             try:
                 hired = self._staff.hire(watcher, about.data, turned, patches, workers)
             except KeyboardInterrupt:
-                raise StudyInterrupted("stopped before the first run began") from None
+                raise self._early() from None
             self._lock.tell(dashboard=hired.pool.dashboard, work={})
             watcher.stage("starting workers", 0.0)
             execution = Execution(
@@ -193,7 +193,7 @@ class Session:
                 watcher.stage("starting workers", 1.0)
                 self._kept.refuse_other_model(execution.model)
             except KeyboardInterrupt:
-                raise StudyInterrupted("stopped before the first run began") from None
+                raise self._early() from None
             # Nothing was written until now, and another driver may have begun meanwhile.
             self._lock.look()
             self._write_down()
@@ -230,6 +230,12 @@ class Session:
             execution.epochs,
             unfinished,
         )
+
+    def _early(self) -> StudyInterrupted:
+        """Word what Ctrl-C cost before this session trained anything."""
+        if self._kept.recorded:
+            return StudyInterrupted("what was trained so far is kept")
+        return StudyInterrupted("stopped before the first run began")
 
     @contextlib.contextmanager
     def _ending(self) -> Iterator[None]:

@@ -375,7 +375,7 @@ def test_a_driver_says_that_it_is_ending_before_it_waits_for_its_workers(tmp_pat
     about = SimpleNamespace(
         file=STUDY, data=SimpleNamespace(path=tmp_path, fingerprint="f"), folds=[]
     )
-    kept = SimpleNamespace(folder=tmp_path)
+    kept = SimpleNamespace(folder=tmp_path, recorded=False)
     said: list[object] = []
 
     def hire(*given: Any) -> None:

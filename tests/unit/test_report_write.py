@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import itertools
 import json
 import math
 import re
@@ -18,6 +19,7 @@ import pytest
 from stormsweep.cluster import machine
 from stormsweep.errors import JournalError
 from stormsweep.report import drawing, interactions, slices, style, timings, words, write_report
+from stormsweep.report.axes import Scale, scale_of
 from stormsweep.report.material import Material
 from stormsweep.report.tables import escape
 from stormsweep.results import frames, journal
@@ -449,3 +451,31 @@ def test_no_configuration_is_cut_off_at_the_edge_of_a_slice(study: Path) -> None
         assert drawn
         assert low < min(drawn)
         assert max(drawn) < high
+
+
+@pytest.mark.parametrize("trials", [6, 9])
+def test_labels_of_a_few_drawn_values_are_legible_and_each_median_is_a_line(
+    trials: int, tmp_path: Path
+) -> None:
+    """Losing this: of six learning rates from a range, the labels lie over one another."""
+    journals.simulate(tmp_path, RANGES, points=RANDOM[:trials], milestones=[4])
+    material = Material(journal.read(tmp_path / "journal.jsonl"))
+    with style.look():
+        figure = slices.slice_picture(material, material.configurations).figure
+        figure.canvas.draw()
+    assert [scale.few for scale in _scales(material)][1:] == [False, True]
+    for axis in figure.axes:
+        boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+        inside = [box for box in boxes if axis.bbox.x0 - 40 <= box.x0 <= axis.bbox.x1]
+        assert len(inside) >= 2
+        if axis.get_xticklabels()[0].get_rotation() == 0:
+            ordered = sorted(inside, key=lambda box: box.x0)
+            for left, right in itertools.pairwise(ordered):
+                assert left.x1 < right.x0
+        edges = [left.x1 for left in inside]
+        assert max(edges) <= figure.bbox.x1
+
+
+def _scales(material: Material) -> list[Scale]:
+    table = material.configurations
+    return [scale_of(material, n, table[material.columns[n]]) for n in material.varied]

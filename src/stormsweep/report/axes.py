@@ -18,6 +18,9 @@ from stormsweep.report.style import plain_ticks
 
 #: More distinct values than these do not go on an axis, into a legend, or on a figure each.
 MOST_STEPS, MOST_LINES, MOST_FIGURES = 16, 8, 6
+#: Least distance of values that have labels, as a share of the axis; and of those that have room
+#: about them, as a share of what it is where they lie evenly.
+_LABELS_APART, _EVEN = 0.09, 0.25
 _FIRST_ON_X = ("batch_size", "learning_rate")
 _FIRST_AS_LINES = ("learning_rate", "batch_size")
 
@@ -108,6 +111,17 @@ class Scale:
         """Return the coordinate of a value."""
         return float(self.values.index(given)) if self.kind == "steps" else float(given)
 
+    @property
+    def few(self) -> bool:
+        """Whether there is room about each value: a list has it, draws from a range rarely."""
+        apart = self.kind == "steps" or self._least_gap() * (len(self.values) - 1) >= _EVEN
+        return len(self.values) <= MOST_STEPS and apart
+
+    def _least_gap(self) -> float:
+        """Return the least distance of two values, as a share of the axis; 1 of a single one."""
+        at = [math.log(v) if self.kind in ("log", "log2") else float(v) for v in self.values]
+        return min((b - a for a, b in itertools.pairwise(at)), default=1.0) / (at[-1] - at[0] or 1)
+
     def apply(self, axes: Any, label: bool = True) -> None:
         """Set the horizontal axis of `axes`: scale, limits, ticks and label."""
         places = [self.place(value) for value in self.values]
@@ -120,7 +134,7 @@ class Scale:
             margin = 0.06 * (max(places) - min(places)) or 0.5
             axes.set_xlim(min(places) - max(margin, 0.5 * (self.kind == "steps")), 0)
             axes.set_xlim(right=max(places) + max(margin, 0.5 * (self.kind == "steps")))
-        if len(places) <= 9 and (self.kind != "linear" or _spread(places)):
+        if len(places) <= 9 and (self.kind == "steps" or self._least_gap() >= _LABELS_APART):
             texts = [words.short(words.value(value), 16) for value in self.values]
             plain_ticks(axes.xaxis, places, texts)
             self._tilt(axes, texts)
@@ -195,9 +209,3 @@ def _steps(declared: Any, shown: list[str]) -> list[str]:
 
 def _powers_of_two(values: list[Any]) -> bool:
     return len(values) > 2 and all(v >= 1 and float(v) == 2 ** round(math.log2(v)) for v in values)
-
-
-def _spread(places: list[float]) -> bool:
-    """Say whether labels at these places keep clear of each other."""
-    gaps = [b - a for a, b in itertools.pairwise(places)]
-    return not gaps or min(gaps) >= 0.09 * (places[-1] - places[0])

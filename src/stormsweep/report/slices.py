@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stormsweep.report import words
-from stormsweep.report.axes import MOST_STEPS, Scale, places, scale_of
+from stormsweep.report.axes import Scale, places, scale_of
 from stormsweep.report.material import Material
 from stormsweep.report.scored import drawn, limits
 from stormsweep.report.style import (
@@ -108,7 +108,7 @@ def _side_by_side(scale: Scale, values: pd.Series[Any]) -> tuple[Any, Any]:
     Points of one value stand beside each other, so that equal scores stay apart.
     """
     exact = np.array(places(scale, values), dtype=float)
-    if len(scale.values) > MOST_STEPS:
+    if not scale.few:
         return exact, exact
     shift = np.linspace(-1, 1, 7)[np.arange(len(exact)) % 7]
     distinct = sorted(scale.place(value) for value in scale.values)
@@ -121,7 +121,7 @@ def _side_by_side(scale: Scale, values: pd.Series[Any]) -> tuple[Any, Any]:
 
 def _reach(scale: Scale) -> tuple[float, float] | None:
     """Return from where to where points and strokes of few values reach, with a little room."""
-    if len(scale.values) > MOST_STEPS:
+    if not scale.few:
         return None
     at = np.array(sorted(scale.place(value) for value in scale.values), dtype=float)
     log = scale.kind in ("log", "log2")
@@ -148,7 +148,7 @@ def _points(axis: Any, material: Material, table: pd.DataFrame, at: Any, bars: b
 def _trend(scale: Scale, at: Any, heights: Any) -> list[tuple[Any, Any]]:
     """Return lines of the median score: a stroke at each of few values, else one over the range."""
     log = scale.kind in ("log", "log2")
-    if len(scale.values) <= MOST_STEPS:
+    if scale.few:
         distinct = np.unique(at)
         steps = np.diff(np.log(distinct) if log else distinct)
         half = 0.26 * (steps.min() if len(steps) else 1.0)

@@ -48,7 +48,7 @@ from stormsweep.study.demand import Demand
 from stormsweep.study.execute import Execution
 from stormsweep.study.layout import Layout
 from stormsweep.study.session import Session
-from stormsweep.study.setup import Welcome
+from stormsweep.study.setup import Welcome, emulated
 from stormsweep.study.watching import Silent
 from stormsweep.training.checkpoint import path_of
 from stormsweep.work import TaskOrder
@@ -295,6 +295,35 @@ def test_a_builder_that_is_no_good_stops_the_study(tmp_path: Path) -> None:
     pool.model = Welcome("model.build: there is no such thing", "")
     with pytest.raises(ModelError, match="no such thing"):
         train(tmp_path, pool)
+
+
+def test_a_precision_that_a_node_emulates_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: in bfloat16 a study takes fifty times as long on an old node, without a word."""
+    noted: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda _, text: noted.append(text))
+    pool = FakePool()
+    pool.model = Welcome("", "abc", emulated="Xeon has no instructions for bfloat16")
+    train(tmp_path, pool)
+    assert noted == ["engine.precision: Xeon has no instructions for bfloat16"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "sets", "told"),
+    [
+        ("tensorflow", "bfloat16", ["avx2", "avx512f"], True),
+        ("tensorflow", "bfloat16", ["avx512_bf16"], False),
+        ("tensorflow", "bfloat16", ["amx_bf16"], False),
+        ("tensorflow", "float32", ["avx2"], False),
+        ("jax", "bfloat16", ["avx2"], False),
+    ],
+)
+def test_bfloat16_is_emulated_where_the_processor_has_no_instructions_for_it(
+    engine: str, precision: str, sets: list[str], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stormsweep.cluster.machine.instruction_sets", lambda: sets)
+    assert ("no instructions for bfloat16" in emulated(engine, precision)) is told
 
 
 def test_a_model_edited_while_the_study_runs_stops_it(tmp_path: Path) -> None:

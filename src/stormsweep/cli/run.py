@@ -187,6 +187,7 @@ def told(study: Any, report: bool) -> Iterator[str]:
 def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     """Print what would run and what sharing saves, before anything does."""
     from stormsweep.study.protocol import flaws
+    from stormsweep.study.setup import emulated
     from stormsweep.study.study import Study
 
     chosen = Study.from_toml(study, runs)
@@ -216,6 +217,8 @@ def plan(study: StudyArgument, runs: RunsOption = RUNS) -> None:
         typer.echo(f"The validation is not honest: {flaw}.")
     for line in _layout_and_time(told, file.site.use):
         typer.echo(line)
+    if file.site.use == "local" and (slow := emulated(file.engine.use, file.engine.precision)):
+        typer.echo(f"engine.precision: {slow}.")
 
 
 def _left(told: Outline) -> str:

@@ -170,6 +170,11 @@ def instruction_sets() -> list[str]:
     return []
 
 
+def computes_bfloat16() -> bool:
+    """Tell whether the processor has instructions for bfloat16; else it is emulated, slowly."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(instruction_sets())
+
+
 def processor_seconds() -> tuple[float, float]:
     """Return the processor time spent so far on the cores this process may use, and its own part.
 

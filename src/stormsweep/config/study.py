@@ -473,7 +473,8 @@ class EngineTable(Table):
     """``tensorflow`` trains on the processor, ``jax`` on a GPU, each worker on one of its own; it
     comes with ``pip install -e '.[gpu]'`` in the checkout."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """``bfloat16`` computes in mixed precision; weights stay float32."""
+    """``bfloat16`` computes in mixed precision; weights stay float32. It pays where processors have
+    instructions for it, which ``stormsweep doctor`` tells; others take many times as long."""
     packing: StrictBool = True
     """``tensorflow``: convolutions with few channels compute neighbouring cells together: faster,
     and the same up to rounding. ``false``: in float32, the weights of Keras's own ``fit``, to the

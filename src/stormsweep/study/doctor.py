@@ -102,10 +102,9 @@ def _memory() -> Finding:
 
 def _instructions() -> Finding:
     found = machine.instruction_sets()
-    bfloat16 = {"avx512_bf16", "amx_bf16"} & set(found)
     meaning = (
         'precision = "bfloat16" is computed in hardware'
-        if bfloat16
+        if machine.computes_bfloat16()
         else 'precision = "bfloat16" would be emulated and slow: keep "float32"'
     )
     return Finding("instruction sets", ", ".join(found) or "none known", meaning)

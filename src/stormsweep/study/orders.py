@@ -189,6 +189,8 @@ class Reception:
                     )
                 self.model, self._losses = said.model, 0
                 self.devices |= {said.device} - {""}
+                if said.emulated:
+                    self._note_once(f"engine.precision: {said.emulated}")
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
                 return replace(self.joined[name], processor=said.processor), event.when
             case Broken(name, token, DataAwayError() as error) if token == _WELCOME:
@@ -223,12 +225,15 @@ class Reception:
         """Give a worker no work: another node may have what it lacks, if the pool finds one."""
         who = self.joined[name]
         log.error("worker %s (process %d) gets no work: %s", name, who.pid, error)
-        if str(error) not in self._noted:
-            # Once for all workers of a node.
-            self._noted.add(str(error))
-            self._note(f"{error}; workers there get no work")
+        self._note_once(f"{error}; workers there get no work")
         self.refused.add((name, who.pid))
         self._pool.refuse(name, who.pid, str(error))
+
+    def _note_once(self, text: str) -> None:
+        """Note what all workers of a node would say."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._note(text)
 
     def lost(self, event: WorkerLost, excused: bool) -> None:
         """Take note that a worker is gone.

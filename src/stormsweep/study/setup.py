@@ -69,12 +69,15 @@ class Welcome:
         What it computes on, where that is not simply the processor.
     processor : str
         The machine's, by its name.
+    emulated : str
+        What it computes in without having instructions for it, in a sentence; empty: nothing.
     """
 
     problem: str
     model: str
     device: str = ""
     processor: str = field(default_factory=machine.processor)
+    emulated: str = ""
 
 
 def welcome(question: Question) -> Welcome:
@@ -93,13 +96,30 @@ def welcome(question: Question) -> Welcome:
     except ModelError as error:
         return Welcome(str(error), "")
     if question.engine != "jax":
-        return Welcome("", model)
+        return Welcome("", model, emulated=emulated(question.engine, question.precision))
     from stormsweep.training.keras_jax import device, on_gpu
 
     if station.here().gpu and not on_gpu():
         return Welcome(_NO_GPU.format(node=station.here().node), "")
     print(f"training with Keras on JAX on {device()}", flush=True)
     return Welcome("", model, device())
+
+
+def emulated(engine: str, precision: str) -> str:
+    """Say, in a sentence, that this machine's processor emulates a precision; empty: it does not.
+
+    Parameters
+    ----------
+    engine, precision : str
+        As in `TaskOrder`.
+    """
+    if engine != "tensorflow" or precision != "bfloat16" or machine.computes_bfloat16():
+        return ""
+    node = station.here().node
+    return (
+        f"{machine.processor()}{f' on {node}' * bool(node)} has no instructions for bfloat16: "
+        'training takes many times as long as in "float32"'
+    )
 
 
 @functools.cache

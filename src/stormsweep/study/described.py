@@ -52,6 +52,7 @@ class DescribedStudy(RecordedStudy):
         self.directory = directory
         self._nodes, self._walltime, self._at = nodes, walltime, at
         self._audited, self._measured = audited, measured
+        self._said_site = "site.use"
 
     @classmethod
     def from_toml(cls, path: Path | str, runs: Path | str = RUNS) -> Self:
@@ -98,7 +99,8 @@ class DescribedStudy(RecordedStudy):
         site = self.file.site.model_copy(
             update={key: value for key, value in changes.items() if value is not None}
         )
-        return self._but(file=self.file.model_copy(update={"site": site}))
+        said = self._said_site if changes.get("use") is None else "--site"
+        return self._but(file=self.file.model_copy(update={"site": site}), _said_site=said)
 
     def on_nodes(self, least: int, most: int) -> Self:
         """Return the same study on a number of nodes of its site, each of them a job of its own.
@@ -332,7 +334,7 @@ class DescribedStudy(RecordedStudy):
             return self._at
         site = self.file.site
         asked = asked_for(site, self.path, site.use, self._nodes, self._walltime)
-        return place_of(site.use, self.path, self.directory, asked)
+        return place_of(site.use, self.path, self.directory, asked, self._said_site)
 
     def node_script(self) -> str:
         """Return the job script of a node of the study's site; see `check_site`.

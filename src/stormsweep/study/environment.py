@@ -35,7 +35,9 @@ _PACKAGES = (
 )
 
 
-def describe(study: StudyFile, session: int, devices: Iterable[str] = ()) -> dict[str, Any]:
+def describe(
+    study: StudyFile, session: int, devices: Iterable[str] = (), path: Path | None = None
+) -> dict[str, Any]:
     """Return versions, processor, memory, site and git commit of a session.
 
     Parameters
@@ -46,12 +48,15 @@ def describe(study: StudyFile, session: int, devices: Iterable[str] = ()) -> dic
         Number of the session.
     devices : iterable of str
         What the workers compute on, where that is not simply the processor.
+    path : Path or None
+        Where the study file stands: a sites.toml beside it counts for the study's directory too.
     """
     workers, threads = study.site.layout
     return {
         "session": session,
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "host": machine.host(),
+        "study_file": None if path is None else str(path.absolute()),
         "site": study.site.use,
         "workers": workers,
         "threads_per_worker": threads,

@@ -15,6 +15,7 @@ from stormsweep.config.study import SiteChoice
 from stormsweep.config.walltimes import walltime_seconds
 from stormsweep.errors import StudyFileError, UserError, typed
 from stormsweep.files import write_json
+from stormsweep.study.environment import sessions_of
 
 #: Where a study's directory keeps which sites file its site stands in.
 _REMEMBERED = "site.json"
@@ -126,7 +127,7 @@ def asked_for(
 
 
 def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") -> Found:
-    """Return a site: of a sites file near the study, or of that which the study ran on before.
+    """Return a site: of a sites file near the study, or where it ran or was begun from before.
 
     Raises
     ------
@@ -136,10 +137,11 @@ def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") 
     try:
         return locate_site(name, study_file, asked)
     except StudyFileError:
-        file = _remembered(directory).get("sites_file")
-        if file is not None:
-            with contextlib.suppress(StudyFileError):
-                return locate_site(name, Path(file), asked)
+        begun = [one.get("study_file") for one in sessions_of(directory).values()]
+        for file in (_remembered(directory).get("sites_file"), *reversed(begun)):
+            if isinstance(file, str):
+                with contextlib.suppress(StudyFileError):
+                    return locate_site(name, Path(file), asked)
         raise
 
 
@@ -290,6 +292,7 @@ def place_of(
     study_file: Path,
     directory: Path,
     asked: AskedFor | None = None,
+    said_site: str = "site.use",
 ) -> Place | None:
     """Return where workers run; None: on this machine.
 
@@ -301,6 +304,8 @@ def place_of(
         Beside the first a sites.toml may stand; the second is the study's directory.
     asked : AskedFor, optional
         What is asked of the site; none: what it says itself.
+    said_site : str
+        Where the name was given, for messages.
 
     Raises
     ------
@@ -309,7 +314,7 @@ def place_of(
     UserError
         If nodes or a walltime are given for this machine, or the site's jobs are not so long.
     """
-    found = find(name, study_file, directory)
+    found = find(name, study_file, directory, said_site)
     nodes, walltime, said = asked or AskedFor()
     if name == LOCAL:
         if nodes is not None:

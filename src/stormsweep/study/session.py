@@ -108,6 +108,8 @@ class About:
         Runs that nothing needs any more; see `records.PlanCut`.
     prepared_seconds : float
         How long the data took until they were there.
+    path : Path or None
+        Where the study file stands.
     """
 
     file: StudyFile
@@ -122,6 +124,7 @@ class About:
     reached: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     prepared_seconds: float = 0.0
+    path: Path | None = None
 
     @property
     def planned(self) -> Sequence[Run]:
@@ -300,7 +303,7 @@ class Session:
     def _begin(self, journal: JournalWriter, session: int, hired: Hired, devices: set[str]) -> None:
         """Write down what this session works with."""
         file = self._staff.in_layout(hired.layout)
-        now = describe(file, session, devices)
+        now = describe(file, session, devices, self._about.path)
         path = self._kept.folder / "environment.json"
         if session == 1 or not path.is_file():
             write_json(path, now)

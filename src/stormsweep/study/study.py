@@ -253,6 +253,7 @@ class Study(DescribedStudy):
                 reached=before.reached,
                 dropped=found.dropped,
                 prepared_seconds=prepared,
+                path=self.path,
             )
             with self._kept.logging():
                 staff = self._staff(plan)

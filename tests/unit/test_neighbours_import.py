@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormsweep.errors import DataError, UserError
+from stormsweep.errors import DataError, JournalError, UserError
 from stormsweep.neighbours.export import export
 from stormsweep.neighbours.foreign import foreign_points, import_points
 from stormsweep.neighbours.points import Point, known_points, read_points, write_points
 from stormsweep.neighbours.wanted import Wanted
+from stormsweep.records import SearchBegun
 from stormsweep.results import frames, journal
 from stormsweep.search.proposals import Known
 from tests.journals import simulate
@@ -300,9 +301,9 @@ def test_a_new_name_for_what_no_trial_has_is_refused(tool: str, tmp_path: Path) 
     if tool == "points":
         source, there = tmp_path / "p.jsonl", "lr, units"
         write_points(source, [Point({"lr": 0.1, "units": 8}, 1, 1, {"roc_auc": 0.9}, "")])
-    asked = Wanted(scores={"roc_auc": "value" if tool == "optuna" else "val_auc"}, names={"r": "x"})
+    # Said before what else may lack: the score's name.
     with pytest.raises(UserError) as caught:
-        foreign_points(source, asked)
+        foreign_points(source, Wanted(names={"r": "x"}))
     said = str(caught.value)
     assert said.startswith(f"{source}: --rename r=x")
     assert set(said.rpartition("the trials have ")[2].split(", ")) == set(there.split(", "))
@@ -528,3 +529,12 @@ def test_what_is_for_other_tools_is_refused_of_an_earlier_study(
         import_points(tmp_path / "early", tmp_path / "p.jsonl", **asked)
     assert not (tmp_path / "p.jsonl").exists()
     assert len(import_points(tmp_path / "early", tmp_path / "p.jsonl").points) == 1
+
+
+def test_the_directory_of_a_sweepsearchcv_is_called_that(tmp_path: Path) -> None:
+    """Losing this: whoever imports one is told to run a study that is none."""
+    begun = SearchBegun("SVC", "0", {"y": ""}, "one", "grid", 0, 2)
+    with journal.JournalWriter(tmp_path / "journal.jsonl") as writer:
+        writer.append(begun)
+    with pytest.raises(JournalError, match="is that of a SweepSearchCV, not of a study"):
+        import_points(tmp_path, tmp_path / "p.jsonl")

@@ -82,7 +82,7 @@ def import_(
     """Write what another tool knows as known points, from which a search can start."""
     from stormsweep.neighbours.foreign import import_points
 
-    theirs, ours = _pairs("--metric", metric), _pairs("--rename", rename)
+    theirs, ours = _pairs("--metric", metric), _pairs("--rename", rename, alone=False)
     done = import_points(source, output, study=study, scores=theirs, names=ours)
     scores = dict.fromkeys(name for point in done.points for name in point.scores)
     known = f"{done.scored} with a score ({', '.join(scores)})" if scores else "none with a score"
@@ -98,8 +98,8 @@ def import_(
     typer.echo(f"Written: {output}")
 
 
-def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """Read ``a=b``; ``a`` alone is called the same on both sides.
+def _pairs(option: str, given: list[str] | None, alone: bool = True) -> dict[str, str]:
+    """Read ``a=b``; where it may stand `alone`, ``a`` is called the same on both sides.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     found: dict[str, str] = {}
     for text in given or ():
         left, equals, right = text.partition("=")
-        if not left or (equals and not right) or left in found:
+        if not left or left in found or not (right or (alone and not equals)):
             raise UserError(f"import: {option}: given {text!r}; must be NAME=NAME, each name once")
         found[left] = right or left
     return found

@@ -193,11 +193,11 @@ def _optuna(source: str, storage: BaseStorage, wanted: Wanted) -> Imported:
                 f"{where}: --study: {given}must be one of {', '.join(map(repr, names)) or 'none'}"
             )
         study = optuna.load_study(study_name=name, storage=storage)
+        trials = study.get_trials(deepcopy=False)
+        check_names(where, (trial.params for trial in trials), wanted)
         columns = _objectives(where, study, wanted)
         points: list[Point] = []
         passed = odd = 0
-        trials = study.get_trials(deepcopy=False)
-        check_names(where, (trial.params for trial in trials), wanted)
         # `for epoch in range(n)`: step 0 is the first epoch, then.
         from_zero = any(0 in trial.intermediate_values for trial in trials)
         for trial in trials:

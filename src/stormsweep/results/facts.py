@@ -13,6 +13,7 @@ from stormsweep.records import (
     Entry,
     Proposed,
     RunPlanned,
+    SearchBegun,
     SearchEnded,
     StudyBegun,
     TaskDone,
@@ -48,6 +49,11 @@ def study(entries: Sequence[Entry]) -> StudyBegun:
         If the journal does not say, because nothing was recorded yet.
     """
     begun = of_kind(entries, StudyBegun)
+    if not begun and of_kind(entries, SearchBegun):
+        raise JournalError(
+            "journal.jsonl: is that of a SweepSearchCV, not of a study; `stormsweep status` and "
+            "`stormsweep results` tell of it"
+        )
     if not begun:
         raise JournalError("journal.jsonl: no study is recorded in it yet; run the study first")
     return begun[-1]

@@ -5,8 +5,9 @@
 Trains the storm CNN on random patches (what they show does not matter for time), whole epochs with
 input and shuffling, in one process of all cores and in one process a core, each pinned. In the same
 run, on the same cores at the same time: Keras's own `fit`, products of matrices and convolutions of
-several shapes, copies of memory. All are measured in turn, `--rounds` times. Prints a Markdown page
-and writes it to ``benchmarks/results/limit.md``, the figures to ``limit.json``.
+several shapes, copies of memory. All are measured in turn, `--rounds` times; bfloat16 only where
+the processor has instructions for it. Prints a Markdown page and writes it to
+``benchmarks/results/limit.md``, the figures to ``limit.json``.
 """
 
 from __future__ import annotations
@@ -44,6 +45,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="that each job runs at least")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[128, 512, 4096])
+    parser.add_argument(
+        "--precisions",
+        nargs="+",
+        choices=PRECISIONS,
+        # Emulated, an epoch in bfloat16 takes minutes.
+        default=PRECISIONS if machine.computes_bfloat16() else PRECISIONS[:1],
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--profile", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -54,8 +62,8 @@ def main() -> None:
     if len(cores) < 2:
         parser.error("one core: a process of all cores and one a core are the same there")
     layouts = {f"1 x {len(cores)}": [cores], f"{len(cores)} x 1": [[core] for core in cores]}
-    found = measure(jobs(asked.batch_sizes), layouts, asked.rounds, asked.seconds)
-    profiles = {precision: profile(precision, 512, cores[0]) for precision in PRECISIONS}
+    found = measure(jobs(asked.batch_sizes, asked.precisions), layouts, asked.rounds, asked.seconds)
+    profiles = {precision: profile(precision, 512, cores[0]) for precision in asked.precisions}
     text = page(found, list(layouts), asked, profiles)
     print(text)
     write_text(asked.output / "limit.md", text)
@@ -63,9 +71,9 @@ def main() -> None:
     write_json(asked.output / "limit.json", {"rates": figures, "profiles": profiles})
 
 
-def jobs(batch_sizes: Sequence[int]) -> list[Job]:
+def jobs(batch_sizes: Sequence[int], precisions: Sequence[str]) -> list[Job]:
     found: list[Job] = [("memory",)]
-    for precision in PRECISIONS:
+    for precision in precisions:
         found += [("matrix", precision, side) for side in MATRICES]
         found += [("convolution", precision, shape) for shape in CONVOLUTIONS]
         for batch in batch_sizes:
@@ -301,7 +309,7 @@ def page(
         "",
         f"Memory: {said(many, ('memory',))} GB/s copied by all processes together.",
     ]
-    for precision in PRECISIONS:
+    for precision in asked.precisions:
         shapes = [job for layout, job in found if layout == many and job[1:2] == (precision,)]
         roofs = {job: found[many, job] for job in shapes if job[0] in ("matrix", "convolution")}
         roof = max(roofs, key=lambda job: statistics.median(roofs[job]))

@@ -18,11 +18,21 @@ import pytest
 
 from stormsweep.cluster import machine
 from stormsweep.errors import JournalError
-from stormsweep.report import drawing, interactions, slices, style, timings, words, write_report
+from stormsweep.records import TaskDone
+from stormsweep.report import (
+    drawing,
+    interactions,
+    learning,
+    slices,
+    style,
+    timings,
+    words,
+    write_report,
+)
 from stormsweep.report.axes import Scale, scale_of
 from stormsweep.report.material import Material
 from stormsweep.report.tables import escape
-from stormsweep.results import frames, journal
+from stormsweep.results import facts, frames, journal
 from stormsweep.results.contenders import contest
 from stormsweep.results.summary import differences, summary
 from stormsweep.results.views import Kept
@@ -479,3 +489,41 @@ def test_labels_of_a_few_drawn_values_are_legible_and_each_median_is_a_line(
 def _scales(material: Material) -> list[Scale]:
     table = material.configurations
     return [scale_of(material, n, table[material.columns[n]]) for n in material.varied]
+
+
+def test_means_over_other_folds_are_not_joined_and_one_epoch_is_seen(tmp_path: Path) -> None:
+    """Losing this: where a halving goes on to all folds, a line shows learning that is none."""
+    space = {"learning_rate": [0.001, 0.01], "epochs": [1, 2, 4]}
+    entries = journal.read(journals.simulate(tmp_path, space, folds=3) / "journal.jsonl")
+    # One fold begins later, as those do that a halving leaves out at first.
+    late = {run for run, plan in facts.planned_runs(entries).items() if plan.fold == 2}
+    kept = [
+        entry
+        for entry in entries
+        if not (
+            isinstance(entry.record, TaskDone)
+            and entry.record.run in late
+            and entry.record.to_epoch < 4
+        )
+    ]
+    material = Material(kept)
+    with style.look():
+        picture = learning.learning_picture(material)
+    assert picture is not None
+    assert picture.caption.endswith("Means over other folds are not joined.")
+    top = picture.figure.axes[0]
+    means = [list(line.get_xdata()) for line in top.lines if len(line.get_xdata()) == 4]
+    assert len(means) == 2
+    for epochs in means:
+        assert epochs[:2] == [1, 2]
+        assert math.isnan(epochs[2])
+        assert epochs[3] == 4
+    journals.simulate(tmp_path / "one", {"learning_rate": [0.001, 0.01], "epochs": [1]})
+    with style.look():
+        picture = learning.learning_picture(
+            Material(journal.read(tmp_path / "one" / "journal.jsonl"))
+        )
+    assert picture is not None
+    low = picture.figure.axes[1]
+    assert [line.get_marker() for line in low.lines] == list(style.MARKERS[:2])
+    assert "not joined" not in picture.caption

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,25 @@ class _Curve:
     #: Of each epoch, mean over the folds, as far as all of them came.
     loss: list[float]
 
+    def means(self, metric: str) -> tuple[list[float], list[float]]:
+        """Return epochs and the mean score over the folds there, NaN between other folds.
+
+        A halving scores its first milestones on some folds; their mean and that of all do not
+        compare, so that no line may join them.
+        """
+        epochs: list[float] = []
+        scores: list[float] = []
+        before: set[int] | None = None
+        for epoch, own in self.scores.groupby("epochs"):
+            folds = set(own["fold"])
+            if before is not None and folds != before:
+                epochs.append(math.nan)
+                scores.append(math.nan)
+            epochs.append(int(str(epoch)))
+            scores.append(float(own[metric].mean()))
+            before = folds
+        return epochs, scores
+
 
 def learning_picture(material: Material) -> Picture | None:
     """Show the score at the milestones and the training loss of each epoch, for the best runs."""
@@ -54,11 +74,17 @@ def learning_picture(material: Material) -> Picture | None:
         "and single folds (thin lines or bars). Below, the mean training loss of each epoch, on "
         "the training folds as balanced, mean over folds. One colour for each of the best "
         f"{words.count(len(best), 'set')} of hyperparameters."
-        + ("" if complete else " Hollow markers: not all folds are scored."),
+        + ("" if complete else " Hollow markers: not all folds are scored.")
+        + (" Means over other folds are not joined." if _parted(material, best) else ""),
         _drawn(material, best),
         _data(material, best),
         lambda: _live(material, curves),
     )
+
+
+def _parted(material: Material, curves: list[_Curve]) -> bool:
+    """Tell whether any mean is over other folds than the one before."""
+    return any(math.isnan(each) for curve in curves for each in curve.means(material.metric)[0])
 
 
 def _curves(material: Material) -> list[_Curve]:
@@ -132,9 +158,11 @@ def _drawn(material: Material, curves: list[_Curve]) -> Any:
         for _, fold in curve.scores.groupby("fold"):
             thin = {"marker": "_", "ls": ""} if len(fold) == 1 else {"lw": 0.6}
             top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], alpha=0.5, **thin)
-        mean = curve.scores.groupby("epochs")[material.metric].mean()
-        top.plot(mean.index, mean, **style, mfc=None if curve.row["complete"] else "white")
-        low.plot(np.arange(1, len(curve.loss) + 1), curve.loss, color=COLOURS[index])
+        filled = None if curve.row["complete"] else "white"
+        top.plot(*curve.means(material.metric), **style, mfc=filled)
+        # No line can be seen of one epoch.
+        dot = {"marker": MARKERS[index]} if len(curve.loss) == 1 else {}
+        low.plot(np.arange(1, len(curve.loss) + 1), curve.loss, color=COLOURS[index], **dot)
         last = max(last, len(curve.loss), int(curve.scores["epochs"].max()))
         handles.append(mpl.lines.Line2D([], [], **style))
         texts.append(_in_words(material, curve))
@@ -155,8 +183,8 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
 
     from stormsweep.report import live
 
-    means = [curve.scores.groupby("epochs")[material.metric].mean() for curve in curves]
-    last = max(int(mean.index.max()) for mean in means)
+    means = [curve.means(material.metric) for curve in curves]
+    last = max(int(np.nanmax(epochs)) for epochs, _ in means)
     told, said = live.facts(
         pd.DataFrame([curve.row for curve in curves]),
         {name: material.columns[name] for name in _varied(material)},
@@ -168,18 +196,19 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
     colours = linear_cmap("code", palette, -0.5, MOST_CURVES + 0.5)
     shared = Range1d(0, 1.03 * last)
     panels: list[Any] = []
-    for title, xs, ys in (
+    shown: list[tuple[str, list[list[float]], list[list[float]]]] = [
         (
             words.capital(material.metric_label),
-            [mean.index.to_list() for mean in means],
-            [mean.round(5).to_list() for mean in means],
+            [epochs for epochs, _ in means],
+            [[round(score, 5) for score in scores] for _, scores in means],
         ),
         (
             "Training loss",
-            [list(range(1, len(curve.loss) + 1)) for curve in curves],
+            [[*range(1, len(curve.loss) + 1)] for curve in curves],
             [[round(loss, 5) for loss in curve.loss] for curve in curves],
         ),
-    ):
+    ]
+    for title, xs, ys in shown:
         plot = live.canvas(320, "Epoch", title, material.synthetic_note, x_range=shared)
         columns: dict[str, Any] = {"xs": xs, "ys": ys, **told}
         source = live.source(**{name: values[::-1] for name, values in columns.items()})
@@ -187,20 +216,21 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
             "xs", "ys", source=source, line_color=colours, line_width=2, hover_line_width=4
         )
         tips = [*said, ("best of it ranks", "@{rank}")]
-        if not panels:
-            dots = {
-                "x": [x for own in xs for x in own],
-                "y": [y for own in ys for y in own],
-                "code": [told["code"][n] for n, own in enumerate(xs) for _ in own],
-            }
-            plot.scatter("x", "y", source=live.source(**dots), color=colours, size=5)
+        # Of losses only those of a single epoch: the others have lines.
+        places = [n for n, own in enumerate(xs) if not panels or len(own) == 1]
+        dots = {
+            "x": [x for n in places for x in xs[n] if not math.isnan(x)],
+            "y": [y for n in places for y in ys[n] if not math.isnan(y)],
+            "code": [told["code"][n] for n in places for x in xs[n] if not math.isnan(x)],
+        }
+        plot.scatter("x", "y", source=live.source(**dots), color=colours, size=5)
         live.tools(plot, "both", [live.hover(tips, [lines], line_policy="nearest")])
         panels.append(plot)
     keys = [
         live.Key(COLOURS[place].lower(), _in_words(material, curve))
         for place, curve in enumerate(curves[:MOST_CURVES])
     ]
-    heights = [y for mean in means for y in mean]
+    heights = [y for _, scores in means for y in scores if not math.isnan(y)]
     margin = 0.06 * (max(heights) - min(heights)) or 0.02
     panels[0].y_range = Range1d(min(heights) - margin, max(heights) + margin)
     many = "all" if len(curves) < MOST_LIVE else f"the best {MOST_LIVE}"
@@ -208,7 +238,8 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
         panels,
         f"{words.capital(material.metric_label)} at the milestones, mean over the validation "
         "folds, and the mean training loss of each epoch, on the training folds as balanced, of "
-        f"{many} sets of hyperparameters; the best {min(MOST_CURVES, len(curves))} in colour.",
+        f"{many} sets of hyperparameters; the best {min(MOST_CURVES, len(curves))} in colour."
+        + (" Means over other folds are not joined." if _parted(material, curves) else ""),
         wide=False,
         keys=keys if _varied(material) else [],
         what=_legend_title(material),

@@ -20,7 +20,7 @@ from stormsweep.errors import UserError
 from stormsweep.records import Entry, NodeEvent, SessionBegun, SessionEnded, TaskDone, WorkerEvent
 from stormsweep.results import frames, journal
 from stormsweep.results.journal import of_kind
-from stormsweep.scaling import runtime
+from stormsweep.scaling import measured, runtime
 from stormsweep.scaling.accounts import account
 from stormsweep.scaling.beside import around
 from stormsweep.scaling.machine import Machine, Wait
@@ -440,3 +440,30 @@ def test_a_worker_compiles_for_each_batch_size_where_programs_are_of_one(
     # What the account of such a journal says was repeated is what the second worker did.
     seconds = tasks["compile_seconds"].sum() + tasks["open_seconds"].sum()
     assert account(made).repeated_seconds == pytest.approx(seconds / 2, rel=0.5)
+
+
+def test_advice_knows_the_layouts_that_were_measured(tmp_path: Path) -> None:
+    """Losing this: who measured with `scale` is told that one number of workers was measured."""
+    study = study_in(tmp_path)
+    asked = Machine.local(4, 1)
+    assert any("only one number of workers" in note for note in Outlook(study).beyond(asked))
+    own = Outlook(study).runtime
+    folder = study.directory / "scale" / "local"
+    cells = {}
+    for workers, pin in ((1, "within"), (4, "within"), (8, "none"), (16, "within")):
+        name = f"{workers}x1-{pin}"
+        cells[name] = {"workers": workers, "threads": 1, "nodes": 1, "pin": pin}
+        sizes = [{"epoch_patches": 38_000, "validation": 9_000}] * 3
+        write_study(folder / name, SPACE, workers=workers, fold_sizes=sizes)
+    (folder / "16x1-within" / measured.LOAD).write_text(json.dumps({"others_cores": 4.0}))
+    known = dict.fromkeys(("why", "node", "engine"), "") | {"runs": {}, "weak": 0, "left_out": []}
+    about = known | {"site": "local", "sockets": 1, "cells": cells, "cores": 16}
+    (folder / "scale.json").write_text(json.dumps(about))
+    found = Outlook(study)
+    # Workers without cores of their own, or whose cores others used, are no measure of these.
+    assert found.runtime.ranges["workers"] == (1, 4)
+    assert found.runtime.stretches == 3 * own.stretches
+    assert found.beyond(asked) == []
+    assert found.foretell(asked, 3).makespan.median > 0
+    (folder / "scale.json").write_text("{")
+    assert Outlook(study).runtime.stretches == own.stretches

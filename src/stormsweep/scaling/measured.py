@@ -90,6 +90,10 @@ class Findings:
         table = pd.DataFrame(rows, columns=columns)
         return table.sort_values(["threads", "pin", "workers", "runs", "repeat"], ignore_index=True)
 
+    def disturbed(self, name: str) -> bool:
+        """Say whether others used much of the cores during a measurement, as far as is known."""
+        return self.loads.get(name, 0.0) > MUCH * float(self.about["cores"])
+
     @property
     def whole(self) -> pd.DataFrame:
         """The measurements of all the work."""

@@ -40,7 +40,7 @@ from stormsweep.scaling.terms import (
     told_of,
 )
 
-__all__ = ["Checked", "RunTime", "check", "fit", "observations"]
+__all__ = ["Checked", "RunTime", "check", "fit", "kind_of", "observations"]
 
 Reals = NDArray[np.float64]
 #: What neighbours cost where they were always or never there, as a share: on machines that were
@@ -305,6 +305,22 @@ def fit(observed: pd.DataFrame, kind: str | None = None) -> RunTime:
     """
     whole = _of_kind(observed, kind)
     return _fit(whole, _astray(whole))
+
+
+def kind_of(observed: pd.DataFrame) -> str:
+    """Return which processor, engine and model most stretches that came to something are of.
+
+    Parameters
+    ----------
+    observed : DataFrame
+        From `observations`.
+
+    Raises
+    ------
+    UserError
+        If no run was finished.
+    """
+    return str(_of_kind(observed, None)["kind"].iloc[0])
 
 
 def _serial(table: pd.DataFrame) -> float:

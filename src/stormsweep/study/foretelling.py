@@ -8,15 +8,18 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from stormsweep.config.sites import LOCAL, Found
-from stormsweep.errors import StudyFileError, UserError, typed
+from stormsweep.errors import DataError, JournalError, StudyFileError, UserError, typed
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
 from stormsweep.results.progress import Progress
-from stormsweep.scaling import advice, runtime
+from stormsweep.scaling import advice, measured, runtime
 from stormsweep.scaling.beside import around, durations, parameters_of
 from stormsweep.scaling.foretold import ENOUGH, Foretold, foretell
 from stormsweep.scaling.machine import Machine, Wait
@@ -97,9 +100,12 @@ class Outlook:
         self._may = on_all_folds(self.plan) if self._asks else self.plan
         self._before = found.progress if self.rest else Progress()
         self._patches = facts.epoch_patches(self._entries, self.plan.folds)
-        table = runtime.observations(self._entries, sessions_of(study.directory))
+        own = runtime.observations(self._entries, sessions_of(study.directory))
+        kind = runtime.kind_of(own)
+        table = pd.concat([own, *_measured(study.directory)], ignore_index=True)
+        table = table[table["kind"] == kind].reset_index(drop=True)
         self.runtime = runtime.fit(table)
-        fitted = set(table.loc[table["kind"] == self.runtime.kind, "session"])
+        fitted = set(own.loc[own["kind"] == kind, "session"])
         begun = of_kind(self._entries, SessionBegun)
         self._sites = {one.site for one in begun if one.session in fitted}
         self._common = uncertainty(table)
@@ -107,9 +113,8 @@ class Outlook:
         self._parameters = parameters_of(self._entries)
         self._any_batch = takes_any_batch(study.file)
         #: What it may be foretold on.
-        self.machines = Machines(
-            study, len(self.plan.runs), self._threads(), self._around, self._said
-        )
+        threads = self._threads() | set(table["threads"].astype(int))
+        self.machines = Machines(study, len(self.plan.runs), threads, self._around, self._said)
 
     def foretell(self, machine: Machine, repeats: int | None = None) -> Foretold:
         """Simulate the study on a machine, again and again."""
@@ -234,6 +239,25 @@ class Outlook:
                 "or a longer walltime, or submit again"
             )
         return notes
+
+
+def _measured(directory: Path) -> list[pd.DataFrame]:
+    """Return what `scale` observed of a study: a frame for each measurement.
+
+    In layouts whose workers are kept on cores of their own, as a study's usually are, and while
+    others left the cores alone.
+    """
+    try:
+        found = measured.read(directory)
+    except (DataError, JournalError):
+        # It is no reason to foretell nothing: `scale` and the report say what is damaged.
+        return []
+    return [
+        runtime.observations(entries, sessions_of(one.folder / name), f"scale {one.site} {name}")
+        for one in found
+        for name, entries in one.journals.items()
+        if one.asked[name]["pin"] == "within" and not one.disturbed(name)
+    ]
 
 
 def queue_left_out(machine: Machine) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 #: Units of time, and their seconds.
@@ -39,6 +41,32 @@ def folds(count: int, rounds: int = 1, noun: str = "fold", times: str = "x") -> 
     if rounds > 1:
         return f"{rounds} {times} {count // rounds} {noun}s"
     return counted(count, noun)
+
+
+def amount(value: float) -> str:
+    """Word core-hours, or money, with some three digits; less than a thousandth with one.
+
+    Examples
+    --------
+    >>> amount(0.0194), amount(7.25), amount(1431.27), amount(0.00021), amount(float("nan"))
+    ('0.019', '7.250', '1,431.3', '0.0002', 'not known')
+    """
+    if math.isnan(value):
+        return "not known"
+    if 0 < value < 0.001:
+        return f"{Decimal(f'{value:.1g}'):f}"
+    return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
+
+
+def percent(share: float, decimals: int = 0) -> str:
+    """Word a share, with a space as the SI has it.
+
+    Examples
+    --------
+    >>> percent(0.973), percent(0.0454, 2), percent(float("nan"))
+    ('97 %', '4.54 %', 'unknown')
+    """
+    return "unknown" if math.isnan(share) else f"{100 * share:.{decimals}f} %"
 
 
 def duration(seconds: float) -> str:

@@ -96,7 +96,7 @@ def test_a_notebook_shows_study_plan_results_and_how_far_it_is(tmp_path: Path) -
     assert "<td>finished</td>" in html(summary)
     # One output, drawn over: not one for each step.
     assert len(progress) == 1
-    assert "<td>100%</td>" in html(progress)
+    assert "<td>100 %</td>" in html(progress)
     assert "4 of 10 tasks, 2 of 2 workers busy" in html(progress)
     assert "a note" in html(progress)
     assert text[0]["text"].strip() == "<Study 'taki-2019' in runs/storms>"

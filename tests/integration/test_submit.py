@@ -127,7 +127,7 @@ def test_a_study_is_done_and_leaves_nothing_in_the_queue(slurm: MiniSlurm, tmp_p
     assert sorted(one.state for one in jobs.values()) == ["CANCELLED", "COMPLETED"]
     followed = stormsweep(tmp_path, "watch", directory)
     assert "digits: finished" in followed.stdout
-    assert "2/2 tasks (100%)" in followed.stderr
+    assert "2/2 tasks (100 %)" in followed.stderr
     entries = read(directory / "journal.jsonl")
     (begun,) = of_kind(entries, SessionBegun)
     assert begun.allotment["inside"]
@@ -422,7 +422,7 @@ def test_watch_follows_from_the_queue_to_the_end(slurm: MiniSlurm, tmp_path: Pat
     assert (tmp_path / report).exists()
     assert f"job {job} " in watched.stderr
     assert watched.stderr.splitlines()[-1] == "writing the report ..."
-    assert "2/2 tasks (100%), " in watched.stderr.splitlines()[-2]
+    assert "2/2 tasks (100 %), " in watched.stderr.splitlines()[-2]
 
 
 def test_a_dry_run_prints_the_script_and_does_nothing(slurm: MiniSlurm, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_a_run_is_followed_from_another_shell_until_it_is_over(tmp_path: Path) -
     assert plain.wait(timeout=120) == 0
     said = (tmp_path / "plain.txt").read_text()
     assert "digits: finished" in said
-    assert "32/32 tasks (100%)" in said
+    assert "32/32 tasks (100 %)" in said
     assert "best roc_auc 0.9" in said
     assert re.search(r"[0-2]/2 workers busy", said)
     assert "digits: finished" in shown

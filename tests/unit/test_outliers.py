@@ -267,7 +267,7 @@ _OF = re.compile(r"takes (.+?) of (.+)$")
 
 def consistent(line: str) -> bool:
     """Say whether each part that a line names is at most the whole."""
-    shares = [int(share) for share in re.findall(r"(\d+)%", line)]
+    shares = [int(share) for share in re.findall(r"(\d+) %", line)]
     spans = [tuple(seconds_of(each, "") for each in found) for found in _OF.findall(line)]
     return all(share <= 100 for share in shares) and all(part <= whole for part, whole in spans)
 

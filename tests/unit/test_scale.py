@@ -527,7 +527,7 @@ def test_a_machine_that_was_shared_is_told(tmp_path: Path) -> None:
     name = next(iter(found.journals))
     (found.folder / name / "load.json").write_text('{"others_cores": 2.0}')
     (again,) = measured.read(tmp_path)
-    told = [one for one in again.remarks if "Other work took up to 50%" in one]
+    told = [one for one in again.remarks if "Other work took up to 50 %" in one]
     assert "1 of 2 measurements" in told[0]
 
 

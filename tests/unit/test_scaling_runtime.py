@@ -226,7 +226,7 @@ def test_what_was_measured_on_one_layout_is_given_back_on_it_and_a_guess_is_name
         assert ratio == pytest.approx(1.0, abs=0.05)
         said = found.beyond(workers=other)
         assert said[0] == f"workers a node: {other}; measured was {workers}"
-        assert said[1].endswith("neighbours cost 5% is assumed")
+        assert said[1].endswith("neighbours cost 5 % is assumed")
     assert not runtime.fit(pd.concat([table(1), table(2)], ignore_index=True)).assumed
 
 
@@ -253,7 +253,7 @@ def test_threads_never_measured_are_assumed_not_to_divide_all_and_that_is_named(
         assert ratio == pytest.approx(1.0, abs=0.05)
         assert found.beyond(threads=other) == [
             f"threads a worker: {other}; measured was {threads}",
-            "only one number of threads was measured: that they do not divide 12% of the work is "
+            "only one number of threads was measured: that they do not divide 12 % of the work is "
             "assumed",
         ]
 

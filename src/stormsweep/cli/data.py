@@ -12,7 +12,7 @@ import typer
 
 from stormsweep.cli import app
 from stormsweep.cli.complete import studies
-from stormsweep.wording import counted
+from stormsweep.wording import counted, percent
 
 data_app = typer.Typer(
     help="Storm files and prepared arrays.", no_args_is_help=True, rich_markup_mode=None
@@ -179,7 +179,7 @@ def describe(
         typer.echo(f"event: {summary['target']} is 1")
     for part in ("train", "test"):
         count, positives = summary[part], summary[f"{part}_positives"]
-        share = f" ({positives / count:.2%})" if count else ""
+        share = f" ({percent(positives / count, 2)})" if count else ""
         left_out = manifest["parts"][part]["left_out"]
         of = f", {left_out:,} of {count + left_out:,} left out: missing values" if left_out else ""
         typer.echo(f"{part:<6}{count:>9,} cases, {positives:,} events{share}{of}")

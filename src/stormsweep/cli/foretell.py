@@ -13,7 +13,7 @@ import typer
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.wording import duration
+from stormsweep.wording import amount, duration, percent
 
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads of each worker, instead of the site's.")
@@ -166,12 +166,12 @@ def _told(outlook: Any, found: Any) -> Iterator[str]:
         f"{called(found.machine)}: {what}, {found.tasks:,} tasks of {found.runs:,} runs, "
         f"simulated {found.repeats} times"
     )
-    rows = [("time", found.makespan, duration), ("core-hours", found.core_hours, _hours)]
+    rows = [("time", found.makespan, duration), ("core-hours", found.core_hours, amount)]
     if found.machine.gpus_per_node:
-        rows.append(("GPU-hours", found.gpu_hours, _hours))
+        rows.append(("GPU-hours", found.gpu_hours, amount))
     if found.cost is not None:
-        rows.append(("cost", found.cost, lambda value: f"{value:,.2f}"))
-    rows.append(("utilisation", found.utilisation, lambda value: f"{value:.0%}"))
+        rows.append(("cost", found.cost, amount))
+    rows.append(("utilisation", found.utilisation, percent))
     if found.machine.name != "local":
         rows.append(("jobs", found.jobs, lambda value: f"{value:.0f}"))
     for name, values, word in rows:
@@ -195,15 +195,11 @@ def _parts(found: Any) -> Iterator[str]:
         ("between tasks", parts.overhead),
     ]
     whole = sum(seconds for _, seconds in named) or 1.0
-    shares = ", ".join(f"{seconds / whole:.0%} {name}" for name, seconds in named if seconds > 0)
+    shares = ", ".join(
+        f"{percent(seconds / whole)} {name}" for name, seconds in named if seconds > 0
+    )
     longest = duration(found.longest_chain)
     yield f"  The last worker's time: {shares}; the longest run takes {longest}"
-
-
-def _hours(value: float) -> str:
-    if math.isnan(value):
-        return "not known"
-    return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
 
 
 @app.command()
@@ -267,8 +263,8 @@ def advise(
         mark = "*" if one is found.chosen else "k" if one is found.knee else " "
         typer.echo(
             f"{mark:<2}{called(one.machine):<46}{duration(one.makespan.median):>12}"
-            f"{duration(one.makespan.high):>14}{_hours(cost_of(one, found.unit).median):>12}"
-            f"{one.utilisation.median:>7.0%}{_QUEUE if without else ''}"
+            f"{duration(one.makespan.high):>14}{amount(cost_of(one, found.unit).median):>12}"
+            f"{percent(one.utilisation.median):>7}{_QUEUE if without else ''}"
         )
     typer.echo(
         f"{len(found.candidates)} layouts simulated; shown are those than which none is both "

@@ -301,7 +301,7 @@ def _trained(epochs: int, separate: int) -> str:
 def _saving(epochs: int, unshared: int) -> str:
     if epochs == unshared:
         return "nothing to share"
-    return f"instead of {unshared:,}: sharing saves {1 - epochs / unshared:.0%}"
+    return f"instead of {unshared:,}: sharing saves {wording.percent(1 - epochs / unshared)}"
 
 
 def _values(values: Any) -> str:

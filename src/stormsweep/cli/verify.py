@@ -11,7 +11,7 @@ import typer
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites, studies
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.wording import point
+from stormsweep.wording import percent, point
 
 #: What `verify` prints, in this order; the journal has the rest.
 _SHOWN = {
@@ -93,7 +93,7 @@ def _tell(study: Any, look: Any, recorded: bool) -> None:
     what = look.block.replace("_", " ")
     if math.isfinite(look.scores["brier_score"][1]):
         typer.echo(
-            f"  {look.level:.0%} intervals from {look.resamples:,} resamples of "
+            f"  {percent(look.level)} intervals from {look.resamples:,} resamples of "
             f"{look.blocks:,} {what}s"
             + ("; cases are taken for independent" if look.block == "case" else "")
         )

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from stormsweep.wording import counted, duration, folds, point, span
+from stormsweep.wording import counted, duration, folds, percent, point, span
 
 if TYPE_CHECKING:
     from stormsweep.study.watching import State
@@ -41,7 +41,7 @@ class Plain:
             self._print(f"{what} ...")
         elif 0 < share < 1 and time.monotonic() - self._last > self._every:
             self._last = time.monotonic()
-            self._print(f"{what}: {share:.0%}")
+            self._print(f"{what}: {percent(share)}")
 
     def state(self, state: State) -> None:
         """Say every ten seconds, and at the end, how far the study is."""
@@ -50,7 +50,7 @@ class Plain:
         if not (due or (over and state.tasks_done != self._done)):
             return
         self._last, self._done = time.monotonic(), state.tasks_done
-        parts = [f"{state.tasks_done}/{state.tasks} tasks ({state.share:.0%})"]
+        parts = [f"{state.tasks_done}/{state.tasks} tasks ({percent(state.share)})"]
         if state.speed:
             parts.append(state.speed)
         if not over and (left := _left(state)):

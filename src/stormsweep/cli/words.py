@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stormsweep.wording import percent
+
 if TYPE_CHECKING:
     from stormsweep.records import RunFailed
     from stormsweep.scaling.accounts import Account
@@ -26,17 +28,6 @@ def hours(count: float) -> str:
     if math.isnan(count):
         return "unknown"
     return f"{count:.3f}" if count < 1 else f"{count:.1f}" if count < 100 else f"{count:,.0f}"
-
-
-def percent(share: float) -> str:
-    """Word a share.
-
-    Examples
-    --------
-    >>> percent(0.973), percent(float("nan"))
-    ('97 %', 'unknown')
-    """
-    return "unknown" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def failures(failed: Iterable[RunFailed], directory: Path | None = None) -> Iterator[str]:

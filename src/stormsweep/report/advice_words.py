@@ -18,6 +18,7 @@ from stormsweep.scaling.advice import CORE_HOURS, GPU_HOURS, MONEY, called, cost
 from stormsweep.scaling.foretold import Foretold, Range
 from stormsweep.scaling.machine import Machine
 from stormsweep.study.next_time import Layout, NextTime
+from stormsweep.wording import amount
 
 #: What costs are called, by their unit.
 COSTS = {CORE_HOURS: "Core-hours", GPU_HOURS: "GPU-hours", MONEY: "Price"}
@@ -84,13 +85,15 @@ def price(cost: Range, unit: str) -> str:
 
 
 def hours(value: float) -> str:
-    """Return core-hours, or money, with some three digits.
+    """Return core-hours, or money, with some three digits; less than a thousandth with one.
 
     Examples
     --------
-    >>> hours(0.0194), hours(7.25), hours(431.27)
-    ('0.019', '7.250', '431.3')
+    >>> hours(0.0194), hours(7.25), hours(431.27), hours(0.00021)
+    ('0.019', '7.250', '431.3', '0.0002')
     """
+    if 0 < value < 0.001:
+        return amount(value)
     return words.number(value, 3 if value < 10 else 1)
 
 

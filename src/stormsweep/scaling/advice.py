@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from stormsweep.errors import UserError
 from stormsweep.scaling.foretold import Foretold, Range
 from stormsweep.scaling.machine import Machine
-from stormsweep.wording import counted, duration
+from stormsweep.wording import counted, duration, percent
 
 #: Twice the nodes must take this share off the time to be worth it.
 _WORTH = 0.1
@@ -302,13 +302,14 @@ def why(before: Foretold, after: Foretold) -> str:
     if after.driver_busy >= _DRIVER_FULL * at_work:
         # It is busy with others' tasks before the worker that ends last is there, and after it.
         share = min(1.0, after.driver_busy / max(at_work, 1e-9))
-        return f"overhead: the driver is busy for {share:.0%} of the time"
+        return f"overhead: the driver is busy for {percent(share)} of the time"
     if parts.overhead >= _MOST * whole:
-        return f"overhead: {parts.overhead / whole:.0%} of the time passes between tasks"
+        return f"overhead: {percent(parts.overhead / whole)} of the time passes between tasks"
     if parts.waiting >= _MOST * whole:
-        return f"the queue: {parts.waiting / whole:.0%} of the time is waiting in it"
+        return f"the queue: {percent(parts.waiting / whole)} of the time is waiting in it"
     if parts.starting >= _MOST * whole:
-        return f"start-up: {parts.starting / whole:.0%} of the time passes until workers are ready"
+        starting = percent(parts.starting / whole)
+        return f"start-up: {starting} of the time passes until workers are ready"
     if before.machine.workers >= before.runs:
         return (
             f"nothing left to share: {counted(before.runs, 'run')}, one worker each, and the "
@@ -317,8 +318,8 @@ def why(before: Foretold, after: Foretold) -> str:
     if after.longest_chain >= _MOST * span:
         return f"the longest run takes {duration(after.longest_chain)} of {duration(span)}"
     if (beside := parts.waiting + parts.starting + parts.overhead) >= _MOST * whole:
-        return f"start-up and overhead: {beside / whole:.0%} of the time"
-    return f"workers are idle for {1 - after.utilisation.median:.0%} of their time"
+        return f"start-up and overhead: {percent(beside / whole)} of the time"
+    return f"workers are idle for {percent(1 - after.utilisation.median)} of their time"
 
 
 def _size(one: Foretold) -> int:

@@ -22,6 +22,7 @@ from stormsweep.results.spans import processors_of
 from stormsweep.scaling import laws
 from stormsweep.scaling.laws import Law
 from stormsweep.scaling.speedups import KEYS, cell, layout_of, over, speedups
+from stormsweep.wording import percent
 
 FOLDER, FILE, _JOURNAL = "scale", "scale.json", "journal.jsonl"
 #: Beside the journal of a measurement on one machine: how many of its cores others used meanwhile.
@@ -262,7 +263,7 @@ class Findings:
         busy = table["others_cores"] / self.about["cores"]
         if (busy > MUCH).any():
             told.append(
-                f"Other work took up to {busy.max():.0%} of the cores during "
+                f"Other work took up to {percent(busy.max())} of the cores during "
                 f"{int((busy > MUCH).sum())} of {len(table)} measurements: the times are those of "
                 "a machine that is shared, and layouts that leave cores free look better than they "
                 "are."

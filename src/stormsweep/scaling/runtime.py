@@ -39,6 +39,7 @@ from stormsweep.scaling.terms import (
     summed,
     told_of,
 )
+from stormsweep.wording import percent
 
 __all__ = ["Checked", "RunTime", "check", "fit", "kind_of", "observations"]
 
@@ -246,7 +247,7 @@ class RunTime:
                 elif name == "threads" and self.serial:
                     lines.append(
                         f"only one number of threads was measured: that they do not divide "
-                        f"{self.serial:.0%} of the work is assumed"
+                        f"{percent(self.serial)} of the work is assumed"
                     )
         return lines
 
@@ -254,7 +255,7 @@ class RunTime:
         if self.assumed:
             return (
                 f"only one number of workers was measured: that neighbours cost "
-                f"{self.contention:.0%} is assumed"
+                f"{percent(self.contention)} is assumed"
             )
         return (
             f"what {self.neighbours:g} busy neighbour{'s' * (self.neighbours != 1)} cost was "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stormsweep.errors import StormsweepError
 from stormsweep.markup import facts, table, text
 from stormsweep.study.watching import Silent, State, Watcher
-from stormsweep.wording import counted, duration, folds, point
+from stormsweep.wording import counted, duration, folds, percent, point
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
@@ -97,7 +97,7 @@ class NotebookProgress:
 def _bar(what: str, share: float, more: str) -> str:
     return (
         f"<tr><th>{text(what)}</th><td><progress max='1' value='{share:.4f}'></progress></td>"
-        f"<td>{share:.0%}</td><td>{text(more)}</td></tr>"
+        f"<td>{percent(share)}</td><td>{text(more)}</td></tr>"
     )
 
 

@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import warnings
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -40,7 +41,7 @@ from stormsweep.cluster.pool import Finished, WorkerLost, WorkerReady
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.results.journal import of_kind, read
 from stormsweep.search.proposals import Outcome
-from stormsweep.sweepcv import driving
+from stormsweep.sweepcv import driving, tasks
 from stormsweep.sweepcv.candidates import Chooser, Listed, chooser
 from stormsweep.sweepcv.driving import hire
 from stormsweep.sweepcv.searching import _MUST_FIT, NoMemory, OnRecord, Search, mean_scores
@@ -760,7 +761,9 @@ class Halting:
 
     def submit(self, worker, pid, token, function, argument):
         if self.births > 1 and self.parts and function is work:
-            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+            self.waiting.append(
+                Finished(worker, token, [Reply(scored_of(one), [], "") for one in argument])
+            )
         elif function is work or not self.parts:
             self.clock[0] += 700.0
             self.waiting.append(WorkerLost(worker, "here", pid, "killed", "died", token))
@@ -822,7 +825,9 @@ class TooSmall(Halting):
             said = "out-of-memory", "it took 3 GiB"
             self.waiting.append(WorkerLost(worker, "here", pid, *said, token))
         elif function is work:
-            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+            self.waiting.append(
+                Finished(worker, token, [Reply(scored_of(one), [], "") for one in argument])
+            )
         else:
             self.waiting.append(Finished(worker, token, None))
 
@@ -869,7 +874,9 @@ class Crowd:
         if function is work:
             self.at_work += 1
             self.most_at_work = max(self.most_at_work, self.at_work)
-            self.waiting.append(Finished(worker, token, Reply(scored_of(argument), [], "")))
+            self.waiting.append(
+                Finished(worker, token, [Reply(scored_of(one), [], "") for one in argument])
+            )
         else:
             self.waiting.append(Finished(worker, token, None))
 
@@ -939,3 +946,79 @@ def test_no_workers_at_all_is_a_mistake(tmp_path):
     # Of a site it would have meant all that there are.
     with pytest.raises(ValueError, match=said):
         SweepSearchCV(SVC(), {"C": [1.0]}, n_jobs=0, site="taki", directory=tmp_path).fit(*IRIS)
+
+
+class Batches(Crowd):
+    """A pool of three workers of short tasks; whoever is given a certain one dies."""
+
+    def __init__(self, deadly=None, seconds=0.01):
+        super().__init__()
+        self.deadly, self.seconds, self.sizes, self.pids = deadly, seconds, [], Counter()
+
+    def submit(self, worker, pid, token, function, argument):
+        if function is not work:
+            self.waiting.append(Finished(worker, token, None))
+            return
+        self.sizes.append(len(argument))
+        if self.deadly in [task.token for task in argument]:
+            self.pids[worker] += 1
+            self.waiting.append(WorkerLost(worker, "here", pid, "killed", "it died", token))
+            self.waiting.append(WorkerReady(worker, "here", 1 + self.pids[worker]))
+            return
+        done = [dataclasses.replace(scored_of(one), fit_seconds=self.seconds) for one in argument]
+        self.waiting.append(Finished(worker, token, [Reply(one, [], "") for one in done]))
+
+    def events(self, timeout):
+        found, self.waiting = self.waiting, []
+        return iter(found)
+
+
+def shift_of(pool, splits=100):
+    space = chooser("grid", {"C": [1.0, 2.0]}, None, 0, splits, 1, ())
+    search = Search(space, splits, lambda scored: (1.0,), NoMemory(), False)
+    materials = Materials(LOGISTIC, *IRIS, [(0, [0])] * splits, SCORING | {"error_score": np.nan})
+    return search, driving._Shift(search, materials, pool, 3, False, lambda: None, Quiet())
+
+
+SCORING = {"scorer": None, "return_train_score": False}
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.01, 20), (0.05, 4), (0.3, 1)])
+def test_short_tasks_go_to_a_worker_some_at_a_time(seconds, most):
+    """Losing this: of fits of milliseconds, giving them out takes as long as they do."""
+    pool = Batches(seconds=seconds)
+    search, shift = shift_of(pool)
+    shift.run()
+    assert len(search.results()[1]) == sum(pool.sizes) == 200
+    # The first come alone, since nobody knows yet; the last are shared.
+    assert pool.sizes[:3] == [1, 1, 1]
+    assert max(pool.sizes) == most
+    assert pool.sizes[-1] <= max(2, most // 4)
+
+
+def test_only_the_task_that_kills_its_worker_fails_of_those_given_out_with_it():
+    pool = Batches(deadly="1-40")
+    search, shift = shift_of(pool)
+    shift.run()
+    scored = search.results()[1]
+    assert len(scored) == 200
+    assert [one.split for one in scored if one.error] == [40]
+    assert sum(pool.pids.values()) == 1 + 3  # Once with others, three times alone.
+
+
+def test_what_was_done_before_an_error_is_not_lost(monkeypatch):
+    """With error_score="raise" the search ends; what it had scored is on record."""
+    done = []
+
+    def fit(task):
+        if task.split == 2:
+            raise ValueError("no such solver")
+        done.append(task.split)
+        return Reply(scored_of(task), [], "")
+
+    monkeypatch.setattr(tasks, "_work", fit)
+    some = [SplitTask(0, "", split, {}, 1) for split in range(4)]
+    assert [reply.scored.split for reply in work(some)] == [0, 1]
+    with pytest.raises(ValueError, match="no such solver"):
+        work(some[2:])
+    assert done == [0, 1]

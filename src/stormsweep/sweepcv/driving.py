@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stormsweep.cluster.line import pack
 from stormsweep.cluster.pool import (
@@ -37,6 +38,9 @@ from stormsweep.sweepcv.tasks import Materials, Part, Reply, SplitTask, hold, sc
 START_SECONDS = 4.0
 #: Tasks that take less are done here while workers start: a worker never waits longer for one.
 _SHORT_SECONDS = 0.5
+#: A worker is given so many short tasks at once that it has enough for this long: each message
+#: costs this process some milliseconds of a core that workers may need.
+_TOGETHER_SECONDS = 0.2
 #: Bytes of one message to a worker.
 PART_BYTES = 128 * 2**20
 #: How often a task may lose its worker before it counts as failed.
@@ -147,7 +151,12 @@ class _Shift:
         #: Worker to the number of parts that it holds.
         self._holding: dict[str, int] = {}
         self._idle: set[str] = set()
-        self._at: dict[str, SplitTask] = {}
+        #: Tasks under way, by the token of the first of those given out together.
+        self._at: dict[str, list[SplitTask]] = {}
+        #: Tokens of tasks that are given out alone: one of those given with them lost its worker.
+        self._alone: set[str] = set()
+        #: Tasks that workers did, and the seconds those took.
+        self._done, self._spent = 0, 0.0
         self._losses: dict[str, Counter[str]] = {}
         #: Workers that died of the data since one last held all of them.
         self._of_data, self._allowed = 0, _LOSSES * workers
@@ -195,9 +204,35 @@ class _Shift:
             if len(self._at) >= self._most or (task := self._search.next()) is None:
                 return
             self._idle.discard(worker)
-            self._at[task.token] = task
-            self._callbacks.began(task)
-            self._pool.submit(worker, self._pid[worker], task.token, work, task)
+            tasks = self._with_more(task)
+            self._at[task.token] = tasks
+            for each in tasks:
+                self._callbacks.began(each)
+            self._pool.submit(worker, self._pid[worker], task.token, work, tasks)
+
+    def _with_more(self, first: SplitTask) -> list[SplitTask]:
+        """Return a task with those of the queue that a worker does best together with it.
+
+        Only what waits already: for more, a strategy that learns would be asked too early.
+        """
+        tasks = [first]
+        if self._done and first.token not in self._alone:
+            fair = math.ceil((1 + self._search.waiting) / (2 * self._most))
+            wanted = min(fair, int(_TOGETHER_SECONDS * self._done / max(self._spent, 1e-9)))
+            while len(tasks) < wanted and self._search.waiting:
+                task = self._search.next()
+                assert task is not None
+                if task.token in self._alone:
+                    self._search.again(task)
+                    break
+                tasks.append(task)
+        return tasks
+
+    def _put_back(self, tasks: Sequence[SplitTask]) -> None:
+        """Have tasks that came to nothing be the next, each alone: nobody knows which was why."""
+        self._alone |= {task.token for task in tasks}
+        for task in reversed(tasks):
+            self._search.again(task)
 
     def _happened(self, event: Event) -> list[SplitScored]:
         match event:
@@ -205,10 +240,16 @@ class _Shift:
                 self._pid[worker], self._holding[worker] = pid, 0
                 self._idle.discard(worker)
                 self._hand_over(worker)
-            case Finished(worker, token, Reply() as reply):
-                self._callbacks.ended(self._at.pop(token))
+            case Finished(worker, token, [*replies]):
+                tasks = self._at.pop(token)
+                self._put_back(tasks[len(replies) :])
+                for task in tasks[: len(replies)]:
+                    self._callbacks.ended(task)
                 self._idle.add(worker)
-                return [self._told(reply, worker)]
+                scored = [self._told(reply, worker) for reply in replies]
+                self._done += len(scored)
+                self._spent += sum(one.fit_seconds + one.score_seconds for one in scored)
+                return scored
             case Finished(worker, _, _):
                 self._holding[worker] += 1
                 self._hand_over(worker)
@@ -274,8 +315,12 @@ class _Shift:
                 warnings.warn_explicit(text, category, file, line, registry=self._seen)
         return dataclasses.replace(reply.scored, worker=worker)
 
-    def _lost(self, task: SplitTask, event: WorkerLost) -> list[SplitScored]:
-        """Try a task that lost its worker again, or give it up."""
+    def _lost(self, tasks: list[SplitTask], event: WorkerLost) -> list[SplitScored]:
+        """Try tasks that lost their worker again, or give the one that did up."""
+        if len(tasks) > 1:
+            self._put_back(tasks)
+            return []
+        (task,) = tasks
         losses = self._losses.setdefault(task.token, Counter())
         losses[event.failure] += 1
         counts = event.failure not in NO_FAULT or event.failure in _ATTEMPTS

@@ -223,15 +223,33 @@ def hold(part: Part) -> None:
         _held = unpack(packed)
 
 
-def work(task: SplitTask) -> Reply:
-    """Carry out a task in a worker process, as the process of the search would.
+def work(tasks: Sequence[SplitTask]) -> list[Reply]:
+    """Carry out tasks in a worker process, as the process of the search would.
+
+    Returns
+    -------
+    list of Reply
+        One for each task, in their order; fewer where one of them, not the first, raised an error:
+        what was done before it is not lost, and whoever asks for it again is told.
 
     Raises
     ------
     Exception
-        What the fit or the scorer raised, where errors are to be raised; with the worker's
+        What the first fit or its scorer raised, where errors are to be raised; with the worker's
         traceback as a note.
     """
+    replies: list[Reply] = []
+    for task in tasks:
+        try:
+            replies.append(_work(task))
+        except Exception:
+            if not replies:
+                raise
+            break
+    return replies
+
+
+def _work(task: SplitTask) -> Reply:
     if _held is None:
         raise RuntimeError("this worker was given no data")
     printed = io.StringIO()

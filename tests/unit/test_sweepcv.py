@@ -37,7 +37,7 @@ from sklearn.svm import SVC
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from stormsweep import Interval, JournalError, StormsweepError, SweepSearchCV, UserError
-from stormsweep.cluster.pool import Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Broken, Finished, WorkerLost, WorkerReady
 from stormsweep.records import SearchBegun, SplitScored
 from stormsweep.results.journal import of_kind, read
 from stormsweep.search.proposals import Outcome
@@ -949,76 +949,139 @@ def test_no_workers_at_all_is_a_mistake(tmp_path):
 
 
 class Batches(Crowd):
-    """A pool of three workers of short tasks; whoever is given a certain one dies."""
+    """A pool of three workers of short tasks.
 
-    def __init__(self, deadly=None, seconds=0.01):
+    Parameters
+    ----------
+    deadly : str
+        Token of a task: whoever is given it dies.
+    raises : str
+        Of a task that raises an error.
+    most : int
+        Tasks that a worker does of those given to it, before its time is over.
+    late : bool
+        The first worker dies when it is idle; the pool hears of that after it was given a task.
+    """
+
+    def __init__(self, seconds=0.01, deadly="", raises="", most=100, late=False):
         super().__init__()
-        self.deadly, self.seconds, self.sizes, self.pids = deadly, seconds, [], Counter()
+        self.seconds, self.deadly, self.raises, self.most = seconds, deadly, raises, most
+        self.late, self.sizes, self.deaths = late, [], 0
 
     def submit(self, worker, pid, token, function, argument):
         if function is not work:
             self.waiting.append(Finished(worker, token, None))
             return
         self.sizes.append(len(argument))
-        if self.deadly in [task.token for task in argument]:
-            self.pids[worker] += 1
-            self.waiting.append(WorkerLost(worker, "here", pid, "killed", "it died", token))
-            self.waiting.append(WorkerReady(worker, "here", 1 + self.pids[worker]))
-            return
-        done = [dataclasses.replace(scored_of(one), fit_seconds=self.seconds) for one in argument]
-        self.waiting.append(Finished(worker, token, [Reply(one, [], "") for one in done]))
+        tokens = [task.token for task in argument]
+        if self.deadly in tokens or self.late:
+            self.deaths += 1
+            known = None if self.late else token
+            self.late = False
+            self.waiting.append(WorkerLost(worker, "here", pid, "killed", "it died", known))
+            self.waiting.append(WorkerReady(worker, "here", pid + 1))
+        elif tokens[0] == self.raises:
+            self.waiting.append(Broken(worker, token, ValueError("no such solver")))
+        else:
+            until = tokens.index(self.raises) if self.raises in tokens else self.most
+            scored = [scored_of(task) for task in argument[:until]]
+            done = [dataclasses.replace(one, fit_seconds=self.seconds) for one in scored]
+            self.waiting.append(Finished(worker, token, [Reply(one, [], "") for one in done]))
 
     def events(self, timeout):
         found, self.waiting = self.waiting, []
         return iter(found)
 
 
+class Counting:
+    """Callbacks that count."""
+
+    def __init__(self):
+        self.begun, self.over = set(), Counter()
+
+    def began(self, task):
+        self.begun.add(task.token)
+
+    def ended(self, task):
+        self.over[task.token] += 1
+
+
 def shift_of(pool, splits=100):
     space = chooser("grid", {"C": [1.0, 2.0]}, None, 0, splits, 1, ())
     search = Search(space, splits, lambda scored: (1.0,), NoMemory(), False)
-    materials = Materials(LOGISTIC, *IRIS, [(0, [0])] * splits, SCORING | {"error_score": np.nan})
-    return search, driving._Shift(search, materials, pool, 3, False, lambda: None, Quiet())
-
-
-SCORING = {"scorer": None, "return_train_score": False}
+    options = {"scorer": None, "return_train_score": False, "error_score": np.nan}
+    materials = Materials(LOGISTIC, *IRIS, [(0, [0])] * splits, options)
+    told = Counting()
+    return search, told, driving._Shift(search, materials, pool, 3, False, lambda: None, told)
 
 
 @pytest.mark.parametrize(("seconds", "most"), [(0.01, 20), (0.05, 4), (0.3, 1)])
 def test_short_tasks_go_to_a_worker_some_at_a_time(seconds, most):
     """Losing this: of fits of milliseconds, giving them out takes as long as they do."""
-    pool = Batches(seconds=seconds)
-    search, shift = shift_of(pool)
+    pool = Batches(seconds)
+    search, told, shift = shift_of(pool)
     shift.run()
     assert len(search.results()[1]) == sum(pool.sizes) == 200
+    assert told.over == dict.fromkeys(told.begun, 1)
+    assert len(told.begun) == 200
     # The first come alone, since nobody knows yet; the last are shared.
     assert pool.sizes[:3] == [1, 1, 1]
     assert max(pool.sizes) == most
     assert pool.sizes[-1] <= max(2, most // 4)
 
 
+def test_what_a_worker_has_no_time_for_goes_to_another():
+    """Losing this: forty long fits that follow short ones are one worker's, and lost with it."""
+    pool = Batches(most=3)
+    search, told, shift = shift_of(pool)
+    shift.run()
+    assert len(search.results()[1]) == 200
+    assert told.over == dict.fromkeys(told.begun, 1)
+
+
 def test_only_the_task_that_kills_its_worker_fails_of_those_given_out_with_it():
     pool = Batches(deadly="1-40")
-    search, shift = shift_of(pool)
+    search, told, shift = shift_of(pool)
     shift.run()
     scored = search.results()[1]
     assert len(scored) == 200
     assert [one.split for one in scored if one.error] == [40]
-    assert sum(pool.pids.values()) == 1 + 3  # Once with others, three times alone.
+    assert pool.deaths == 1 + 3  # Once with others, three times alone.
+    assert told.over == dict.fromkeys(told.begun, 1)
 
 
-def test_what_was_done_before_an_error_is_not_lost(monkeypatch):
+def test_a_task_given_to_a_worker_that_was_gone_already_is_given_again():
+    """Losing this: the search waits for ever for a task that nobody has."""
+    pool = Batches(late=True)
+    search, told, shift = shift_of(pool)
+    shift.run()
+    assert len(search.results()[1]) == 200
+    assert pool.deaths == 1
+    assert told.over == dict.fromkeys(told.begun, 1)
+
+
+def test_what_was_done_before_an_error_is_kept():
     """With error_score="raise" the search ends; what it had scored is on record."""
-    done = []
+    pool = Batches(raises="0-90")
+    search, _, shift = shift_of(pool)
+    with pytest.raises(ValueError, match="no such solver"):
+        shift.run()
+    assert {f"0-{split}" for split in range(90)} <= {f"0-{n}" for n in search._scored[0]}
+
+
+def test_a_worker_gives_back_what_it_did_in_time(monkeypatch):
+    clock, seconds = [0.0], {0: 0.1, 1: 0.05, 2: 30.0, 3: 0.1, 4: 0.1}
+    monkeypatch.setattr(tasks.time, "perf_counter", lambda: clock[0])
 
     def fit(task):
-        if task.split == 2:
+        clock[0] += seconds[task.split]
+        if task.split == 4:
             raise ValueError("no such solver")
-        done.append(task.split)
         return Reply(scored_of(task), [], "")
 
     monkeypatch.setattr(tasks, "_work", fit)
-    some = [SplitTask(0, "", split, {}, 1) for split in range(4)]
-    assert [reply.scored.split for reply in work(some)] == [0, 1]
+    some = [SplitTask(0, "", split, {}, 1) for split in range(5)]
+    assert [reply.scored.split for reply in work(some)] == [0, 1, 2]
+    assert [reply.scored.split for reply in work(some[3:])] == [3]
     with pytest.raises(ValueError, match="no such solver"):
-        work(some[2:])
-    assert done == [0, 1]
+        work(some[4:])

@@ -32,15 +32,21 @@ from stormsweep.records import SplitScored
 from stormsweep.sweepcv.callbacks import Callbacks
 from stormsweep.sweepcv.crew import Crew
 from stormsweep.sweepcv.searching import Search
-from stormsweep.sweepcv.tasks import Materials, Part, Reply, SplitTask, hold, score, work
+from stormsweep.sweepcv.tasks import (
+    TOGETHER_SECONDS,
+    Materials,
+    Part,
+    Reply,
+    SplitTask,
+    hold,
+    score,
+    work,
+)
 
 #: What it takes to start workers on this machine and bring them the data, in seconds.
 START_SECONDS = 4.0
 #: Tasks that take less are done here while workers start: a worker never waits longer for one.
 _SHORT_SECONDS = 0.5
-#: A worker is given so many short tasks at once that it has enough for this long: each message
-#: costs this process some milliseconds of a core that workers may need.
-_TOGETHER_SECONDS = 0.2
 #: Bytes of one message to a worker.
 PART_BYTES = 128 * 2**20
 #: How often a task may lose its worker before it counts as failed.
@@ -153,6 +159,8 @@ class _Shift:
         self._idle: set[str] = set()
         #: Tasks under way, by the token of the first of those given out together.
         self._at: dict[str, list[SplitTask]] = {}
+        #: Worker to the token of what it was given last.
+        self._given: dict[str, str] = {}
         #: Tokens of tasks that are given out alone: one of those given with them lost its worker.
         self._alone: set[str] = set()
         #: Tasks that workers did, and the seconds those took.
@@ -168,9 +176,12 @@ class _Shift:
         """Give out tasks and take in results until nothing is left."""
         while True:
             done: list[SplitScored] = []
-            for event in self._pool.events(0.0 if self._hand else 1.0):
-                done += self._happened(event)
-            self._search.take(*done)
+            try:
+                for event in self._pool.events(0.0 if self._hand else 1.0):
+                    done += self._happened(event)
+            finally:
+                # Also where one of the events ends the search.
+                self._search.take(*done)
             self._check()
             self._give_out()
             if not self._at and not self._search.waiting and self._nothing_to_come():
@@ -206,6 +217,7 @@ class _Shift:
             self._idle.discard(worker)
             tasks = self._with_more(task)
             self._at[task.token] = tasks
+            self._given[worker] = task.token
             for each in tasks:
                 self._callbacks.began(each)
             self._pool.submit(worker, self._pid[worker], task.token, work, tasks)
@@ -218,7 +230,7 @@ class _Shift:
         tasks = [first]
         if self._done and first.token not in self._alone:
             fair = math.ceil((1 + self._search.waiting) / (2 * self._most))
-            wanted = min(fair, int(_TOGETHER_SECONDS * self._done / max(self._spent, 1e-9)))
+            wanted = min(fair, int(TOGETHER_SECONDS * self._done / max(self._spent, 1e-9)))
             while len(tasks) < wanted and self._search.waiting:
                 task = self._search.next()
                 assert task is not None
@@ -229,8 +241,7 @@ class _Shift:
         return tasks
 
     def _put_back(self, tasks: Sequence[SplitTask]) -> None:
-        """Have tasks that came to nothing be the next, each alone: nobody knows which was why."""
-        self._alone |= {task.token for task in tasks}
+        """Have tasks that came to nothing be the next."""
         for task in reversed(tasks):
             self._search.again(task)
 
@@ -261,9 +272,13 @@ class _Shift:
                     f"a module that they need: {type(error).__name__}: {error}"
                 ) from error
             case WorkerLost():
-                self._gone(event)
-                if event.token in self._at:
-                    return self._lost(self._at.pop(event.token), event)
+                # A pool knows nothing of a task that came when its worker was gone already.
+                known = self._pid.get(event.worker) == event.pid
+                token = self._given.pop(event.worker, "") if known else event.token or ""
+                had_task = token in self._at
+                self._gone(event, had_task)
+                if had_task:
+                    return self._lost(self._at.pop(token), event)
             case PoolBroken(reason):
                 raise StormsweepError(f"no workers will come any more: {reason}")
             case NodesOver():
@@ -284,7 +299,7 @@ class _Shift:
         part = Part(number, len(self._parts), self._parts[number])
         self._pool.submit(worker, self._pid[worker], f"part-{number}", hold, part)
 
-    def _gone(self, event: WorkerLost) -> None:
+    def _gone(self, event: WorkerLost, had_task: bool) -> None:
         """Take note that a worker is gone; refuse to go on where one after the other is."""
         whole = False
         if self._pid.get(event.worker) == event.pid:
@@ -294,7 +309,7 @@ class _Shift:
             if not self._pid and whole:
                 self._alone_since = time.monotonic()
         self._idle.discard(event.worker)
-        if whole or event.token in self._at or event.failure in NO_FAULT:
+        if whole or had_task or event.failure in NO_FAULT:
             return
         if any(self._holding[worker] == len(self._parts) for worker in self._pid):
             return  # The search goes on without it.
@@ -318,6 +333,8 @@ class _Shift:
     def _lost(self, tasks: list[SplitTask], event: WorkerLost) -> list[SplitScored]:
         """Try tasks that lost their worker again, or give the one that did up."""
         if len(tasks) > 1:
+            # Nobody knows which of them it was.
+            self._alone |= {task.token for task in tasks}
             self._put_back(tasks)
             return []
         (task,) = tasks

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,10 @@ from sklearn.model_selection._validation import _fit_and_score
 
 from stormsweep.cluster.line import unpack
 from stormsweep.records import SplitScored
+
+#: A worker is given so many short tasks at once that it has enough for this long: each message
+#: costs the process of the search some milliseconds of a core that workers may need.
+TOGETHER_SECONDS = 0.2
 
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 
@@ -229,8 +234,9 @@ def work(tasks: Sequence[SplitTask]) -> list[Reply]:
     Returns
     -------
     list of Reply
-        One for each task, in their order; fewer where one of them, not the first, raised an error:
-        what was done before it is not lost, and whoever asks for it again is told.
+        One for each task, in their order; fewer where they took longer than `TOGETHER_SECONDS`, or
+        one of them, not the first, raised an error. What was done before is not lost, and whoever
+        asks for that one again is told.
 
     Raises
     ------
@@ -239,7 +245,10 @@ def work(tasks: Sequence[SplitTask]) -> list[Reply]:
         traceback as a note.
     """
     replies: list[Reply] = []
+    enough = time.perf_counter() + TOGETHER_SECONDS
     for task in tasks:
+        if replies and time.perf_counter() > enough:
+            break
         try:
             replies.append(_work(task))
         except Exception:

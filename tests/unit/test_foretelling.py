@@ -450,20 +450,28 @@ def test_advice_knows_the_layouts_that_were_measured(tmp_path: Path) -> None:
     own = Outlook(study).runtime
     folder = study.directory / "scale" / "local"
     cells = {}
-    for workers, pin in ((1, "within"), (4, "within"), (8, "none"), (16, "within")):
+    other = {"model": {"build": "stormsweep.models:storm_cnn", "sha256": "1" * 64}}
+    for workers, pin in ((1, "within"), (4, "within"), (8, "none"), (16, "within"), (32, "within")):
         name = f"{workers}x1-{pin}"
         cells[name] = {"workers": workers, "threads": 1, "nodes": 1, "pin": pin}
         sizes = [{"epoch_patches": 38_000, "validation": 9_000}] * 3
-        write_study(folder / name, SPACE, workers=workers, fold_sizes=sizes)
+        changes = other if workers == 32 else {}
+        write_study(folder / name, SPACE, workers=workers, fold_sizes=sizes, **changes)
     (folder / "16x1-within" / measured.LOAD).write_text(json.dumps({"others_cores": 4.0}))
     known = dict.fromkeys(("why", "node", "engine"), "") | {"runs": {}, "weak": 0, "left_out": []}
     about = known | {"site": "local", "sockets": 1, "cells": cells, "cores": 16}
     (folder / "scale.json").write_text(json.dumps(about))
     found = Outlook(study)
-    # Workers without cores of their own, or whose cores others used, are no measure of these.
+    # Workers without cores of their own, or whose cores others used, are no measure of these; nor
+    # is another model.
     assert found.runtime.ranges["workers"] == (1, 4)
     assert found.runtime.stretches == 3 * own.stretches
     assert found.beyond(asked) == []
     assert found.foretell(asked, 3).makespan.median > 0
+    # On another processor they say nothing of this one.
+    sessions = folder / "4x1-within" / "environment.json"
+    facts = json.loads(sessions.read_text()) | {"session": 1, "processor": "an abacus"}
+    sessions.write_text(json.dumps(facts))
+    assert Outlook(study).runtime.ranges["workers"] == (1, 2)
     (folder / "scale.json").write_text("{")
     assert Outlook(study).runtime.stretches == own.stretches

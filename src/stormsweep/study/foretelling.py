@@ -15,7 +15,7 @@ import pandas as pd
 
 from stormsweep.config.sites import LOCAL, Found
 from stormsweep.errors import DataError, JournalError, StudyFileError, UserError, typed
-from stormsweep.records import Entry, SessionBegun, TaskDone
+from stormsweep.records import Entry, SessionBegun, StudyBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
 from stormsweep.results.progress import Progress
@@ -102,13 +102,15 @@ class Outlook:
         self._patches = facts.epoch_patches(self._entries, self.plan.folds)
         own = runtime.observations(self._entries, sessions_of(study.directory))
         kind = runtime.kind_of(own)
-        table = pd.concat([own, *_measured(study.directory)], ignore_index=True)
+        about = facts.study(self._entries)
+        table = pd.concat([own, *_measured(study.directory, about)], ignore_index=True)
         table = table[table["kind"] == kind].reset_index(drop=True)
         self.runtime = runtime.fit(table)
         fitted = set(own.loc[own["kind"] == kind, "session"])
         begun = of_kind(self._entries, SessionBegun)
         self._sites = {one.site for one in begun if one.session in fitted}
-        self._common = uncertainty(table)
+        # Not of measurements: they are of the same runs, so that none would be left out.
+        self._common = uncertainty(own[own["kind"] == kind])
         self._around = around(self._entries)
         self._parameters = parameters_of(self._entries)
         self._any_batch = takes_any_batch(study.file)
@@ -241,23 +243,27 @@ class Outlook:
         return notes
 
 
-def _measured(directory: Path) -> list[pd.DataFrame]:
+def _measured(directory: Path, about: StudyBegun) -> list[pd.DataFrame]:
     """Return what `scale` observed of a study: a frame for each measurement.
 
-    In layouts whose workers are kept on cores of their own, as a study's usually are, and while
-    others left the cores alone.
+    Of the same model and data, in layouts whose workers are kept on cores of their own, as a
+    study's usually are, and while others left the cores alone.
     """
-    try:
-        found = measured.read(directory)
-    except (DataError, JournalError):
-        # It is no reason to foretell nothing: `scale` and the report say what is damaged.
-        return []
-    return [
-        runtime.observations(entries, sessions_of(one.folder / name), f"scale {one.site} {name}")
-        for one in found
-        for name, entries in one.journals.items()
-        if one.asked[name]["pin"] == "within" and not one.disturbed(name)
-    ]
+    frames = []
+    for path in sorted((directory / measured.FOLDER).glob(f"*/{measured.FILE}")):
+        try:
+            found = measured.read_site(path.parent)
+        except (DataError, JournalError):
+            # It is no reason to foretell nothing: `scale` and the report say what is damaged.
+            continue
+        for name, entries in found.journals.items():
+            begun = facts.study(entries)
+            same = (begun.model, begun.data) == (about.model, about.data)
+            if same and found.asked[name]["pin"] == "within" and not found.disturbed(name):
+                sessions = sessions_of(found.folder / name)
+                place = f"scale {found.site} {name}"
+                frames.append(runtime.observations(entries, sessions, place))
+    return [frame for frame in frames if len(frame)]
 
 
 def queue_left_out(machine: Machine) -> bool:

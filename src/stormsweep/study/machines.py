@@ -41,7 +41,7 @@ class Machines:
     runs : int
         How many it has to train.
     threads : set of int
-        Numbers of threads a worker that its journal has tasks of.
+        Numbers of threads a worker that were measured.
     around : Around
         What was measured of queues and start-ups.
     said : Circumstances

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -464,9 +465,7 @@ def test_no_configuration_is_cut_off_at_the_edge_of_a_slice(study: Path) -> None
 
 
 @pytest.mark.parametrize("trials", [6, 9])
-def test_labels_of_a_few_drawn_values_are_legible_and_each_median_is_a_line(
-    trials: int, tmp_path: Path
-) -> None:
+def test_labels_of_a_few_drawn_values_are_legible(trials: int, tmp_path: Path) -> None:
     """Losing this: of six learning rates from a range, the labels lie over one another."""
     journals.simulate(tmp_path, RANGES, points=RANDOM[:trials], milestones=[4])
     material = Material(journal.read(tmp_path / "journal.jsonl"))
@@ -484,6 +483,26 @@ def test_labels_of_a_few_drawn_values_are_legible_and_each_median_is_a_line(
                 assert left.x1 < right.x0
         edges = [left.x1 for left in inside]
         assert max(edges) <= figure.bbox.x1
+
+
+def test_each_listed_value_has_its_median_however_uneven_the_list(tmp_path: Path) -> None:
+    """Losing this: a list like that of dropout has no medians, and the legend promises them."""
+    space = {"dropout": [0.0, 0.05, 0.5], "learning_rate": [0.001, 0.003], "epochs": [3]}
+    journals.simulate(tmp_path, space)
+    material = Material(journal.read(tmp_path / "journal.jsonl"))
+    with style.look():
+        picture = slices.slice_picture(material, material.configurations)
+    dropout = picture.figure.axes[0]
+    strokes = [line for line in dropout.lines if line.get_color() == "#222222"]
+    assert [round(float(np.mean(line.get_xdata())), 3) for line in strokes] == [0.0, 0.05, 0.5]
+    assert "Dark lines" in picture.caption
+    journals.simulate(tmp_path / "drawn", RANGES | {"filters": [[8, 16]]}, points=RANDOM[6:9])
+    material = Material(journal.read(tmp_path / "drawn" / "journal.jsonl"))
+    with style.look():
+        picture = slices.slice_picture(material, material.configurations[:2])
+    lines = [line.get_color() for axis in picture.figure.axes for line in axis.lines]
+    texts = [text.get_text() for text in picture.figure.legends[0].get_texts()]
+    assert ("median" in texts) == ("Dark lines" in picture.caption) == ("#222222" in lines)
 
 
 def _scales(material: Material) -> list[Scale]:

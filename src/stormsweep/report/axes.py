@@ -18,6 +18,8 @@ from stormsweep.report.style import plain_ticks
 
 #: More distinct values than these do not go on an axis, into a legend, or on a figure each.
 MOST_STEPS, MOST_LINES, MOST_FIGURES = 16, 8, 6
+#: Labels of values on an axis, at most.
+MOST_LABELS = 9
 #: Least distance of values that have labels, as a share of the axis; and of those that have room
 #: about them, as a share of what it is where they lie evenly.
 _LABELS_APART, _EVEN = 0.09, 0.25
@@ -101,11 +103,14 @@ class Scale:
         The distinct values, in order.
     kind : str
         ``log2``, ``log``, ``linear``, or ``steps`` for what is no number.
+    ranged : bool
+        Whether the values are drawn from a range, not listed.
     """
 
     name: str
     values: list[Any]
     kind: str
+    ranged: bool = False
 
     def place(self, given: Any) -> float:
         """Return the coordinate of a value."""
@@ -113,9 +118,17 @@ class Scale:
 
     @property
     def few(self) -> bool:
-        """Whether there is room about each value: a list has it, draws from a range rarely."""
-        apart = self.kind == "steps" or self._least_gap() * (len(self.values) - 1) >= _EVEN
-        return len(self.values) <= MOST_STEPS and apart
+        """Whether each value stands for itself: one of a list, or of a range with room about it."""
+        if len(self.values) > MOST_STEPS:
+            return False
+        apart = not self.ranged or self._least_gap() * (len(self.values) - 1) >= _EVEN
+        return self.kind == "steps" or apart
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every value has its label: few do, whose labels keep clear of each other."""
+        clear = self.kind == "steps" or self._least_gap() >= _LABELS_APART
+        return len(self.values) <= MOST_LABELS and clear
 
     def _least_gap(self) -> float:
         """Return the least distance of two values, as a share of the axis; 1 of a single one."""
@@ -134,12 +147,12 @@ class Scale:
             margin = 0.06 * (max(places) - min(places)) or 0.5
             axes.set_xlim(min(places) - max(margin, 0.5 * (self.kind == "steps")), 0)
             axes.set_xlim(right=max(places) + max(margin, 0.5 * (self.kind == "steps")))
-        if len(places) <= 9 and (self.kind == "steps" or self._least_gap() >= _LABELS_APART):
+        if self.labelled:
             texts = [words.short(words.value(value), 16) for value in self.values]
             plain_ticks(axes.xaxis, places, texts)
             self._tilt(axes, texts)
         elif self.kind == "steps":
-            step = math.ceil(len(places) / 9)
+            step = math.ceil(len(places) / MOST_LABELS)
             texts = [words.short(words.value(value), 16) for value in self.values[::step]]
             plain_ticks(axes.xaxis, places[::step], texts)
             self._tilt(axes, texts)
@@ -184,13 +197,14 @@ def scale_for(name: str, values: pd.Series[Any], declared: Any = None) -> Scale:
     if not _numeric(values) or len(present) < len(values):
         return Scale(name, _steps(declared, [words.value(value) for value in values]), "steps")
     distinct = sorted(present.unique().tolist())
-    log = isinstance(declared, dict) and bool(declared.get("log"))
+    ranged = isinstance(declared, dict)
+    log = ranged and bool(declared.get("log"))
     if min(distinct) > 0:
         if name == "batch_size" or _powers_of_two(distinct):
-            return Scale(name, distinct, "log2" if len(distinct) > 1 else "linear")
+            return Scale(name, distinct, "log2" if len(distinct) > 1 else "linear", ranged)
         if log or max(distinct) / min(distinct) >= 8:
-            return Scale(name, distinct, "log")
-    return Scale(name, distinct, "linear")
+            return Scale(name, distinct, "log", ranged)
+    return Scale(name, distinct, "linear", ranged)
 
 
 def places(scale: Scale, values: pd.Series[Any]) -> list[float]:

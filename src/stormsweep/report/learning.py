@@ -49,7 +49,7 @@ class _Curve:
         epochs: list[float] = []
         scores: list[float] = []
         before: set[int] | None = None
-        for epoch, own in self.scores.groupby("epochs"):
+        for epoch, own in self.scores.dropna(subset=[metric]).groupby("epochs"):
             folds = set(own["fold"])
             if before is not None and folds != before:
                 epochs.append(math.nan)
@@ -220,7 +220,9 @@ def _live(material: Material, curves: list[_Curve]) -> Any:
         places = [n for n, own in enumerate(xs) if not panels or len(own) == 1]
         dots = {
             "x": [x for n in places for x in xs[n] if not math.isnan(x)],
-            "y": [y for n in places for y in ys[n] if not math.isnan(y)],
+            "y": [
+                y for n in places for x, y in zip(xs[n], ys[n], strict=True) if not math.isnan(x)
+            ],
             "code": [told["code"][n] for n in places for x in xs[n] if not math.isnan(x)],
         }
         plot.scatter("x", "y", source=live.source(**dots), color=colours, size=5)

@@ -32,7 +32,7 @@ from bokeh.plotting import figure
 from bokeh.resources import Resources
 
 from stormsweep.report import words
-from stormsweep.report.axes import Scale
+from stormsweep.report.axes import MOST_LABELS, Scale
 from stormsweep.report.drawing import counterpart
 
 INK, SOFT, LINE = "#1c1f23", "#5a626b", "#e3e3e3"
@@ -180,7 +180,7 @@ def span(scale: Scale) -> Any:
 
 def axis(plot: Any, which: Any, scale: Scale) -> None:
     """Put ticks at a scale's values with their texts, where they are few."""
-    if len(scale.values) > 9 and scale.kind != "steps":
+    if not scale.labelled and scale.kind != "steps":
         if scale.kind in ("log", "log2"):
             at = scale.log_ticks()
             which.ticker = FixedTicker(ticks=at)
@@ -188,7 +188,7 @@ def axis(plot: Any, which: Any, scale: Scale) -> None:
                 _tick(place): PlainText(text=f"{place:.6g}") for place in at
             }
         return
-    step = -(-len(scale.values) // 9)
+    step = -(-len(scale.values) // MOST_LABELS)
     shown = scale.values[::step]
     which.ticker = FixedTicker(ticks=[scale.place(value) for value in shown])
     which.major_label_overrides = {

@@ -43,6 +43,7 @@ def slice_picture(material: Material, table: pd.DataFrame) -> Picture:
     heights = table[f"{material.metric}_mean"].to_numpy(dtype=float)
     complete = table["complete"].to_numpy(dtype=bool)
     bars = len(table) <= MOST_BARS
+    medians = False
     for axis, name in zip(grid.flat, names, strict=False):
         values = table[material.columns[name]]
         scale = scale_of(material, name, values)
@@ -50,6 +51,7 @@ def slice_picture(material: Material, table: pd.DataFrame) -> Picture:
         _points(axis, material, table, at, bars)
         for where, own in _trend(scale, places_of, heights):
             axis.plot(where, own, color="#222222", lw=1.4, zorder=4, solid_capstyle="butt")
+            medians = True
         axis.plot(at[:1], heights[:1], "o", ms=9, mfc="none", mec=RED, mew=1.4, zorder=5)
         scale.apply(axis)
         if (reach := _reach(scale)) is not None:
@@ -67,28 +69,30 @@ def slice_picture(material: Material, table: pd.DataFrame) -> Picture:
     if not complete.all():
         handles.append(line([], [], ls="", marker="o", color=BLUE, mfc="white"))
         texts.append("not all folds scored")
-    handles.append(line([], [], color="#222222", lw=1.4))
-    texts.append("median")
+    if medians:
+        handles.append(line([], [], color="#222222", lw=1.4))
+        texts.append("median")
     handles.append(line([], [], ls="", marker="o", ms=9, mfc="none", mec=RED, mew=1.4))
     texts.append("best")
     legend_above(figure, handles, texts)
     return Picture(
         "score-slices",
         f"{words.capital(material.metric_label)} against each hyperparameter",
-        _caption(material, bars),
+        _caption(material, bars, medians),
         figure,
         drawn(material, table),
         lambda: _live(material, table),
     )
 
 
-def _caption(material: Material, bars: bool) -> str:
+def _caption(material: Material, bars: bool, medians: bool) -> str:
     left_out = [words.label(name) for name in material.varied[MOST_SLICES:]]
+    spread = ", with the standard deviation over them either way" if bars else ""
+    lines = "Dark lines: the median of the configurations with a value, or in a part of a range. "
     return (
         f"Each point is one configuration: its mean {material.metric_label} over the validation "
-        f"folds{', with the standard deviation over them either way' if bars else ''}. Dark lines: "
-        "the median of the configurations with a value, or in a part of a range. The other "
-        "hyperparameters differ from point to point, so a trend across a panel may be theirs."
+        f"folds{spread}. {lines if medians else ''}The other hyperparameters differ from point to "
+        "point, so a trend across a panel may be theirs."
         + (f" Not shown: {', '.join(left_out)}." if left_out else "")
     )
 

@@ -58,6 +58,17 @@ def amount(value: float) -> str:
     return f"{value:,.3f}" if value < 10 else f"{value:,.1f}"
 
 
+def money(value: float) -> str:
+    """Word an amount of money: to the cent, and what is less with one digit.
+
+    Examples
+    --------
+    >>> money(1431.268), money(7.25), money(0.0), money(0.00021)
+    ('1,431.27', '7.25', '0.00', '0.0002')
+    """
+    return amount(value) if 0 < value < 0.01 else f"{value:,.2f}"
+
+
 def percent(share: float, decimals: int = 0) -> str:
     """Word a share, with a space as the SI has it.
 

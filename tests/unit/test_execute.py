@@ -316,6 +316,8 @@ def test_a_precision_that_a_node_emulates_is_told_once(
         ("tensorflow", "bfloat16", ["avx512_bf16"], False),
         ("tensorflow", "bfloat16", ["amx_bf16"], False),
         ("tensorflow", "float32", ["avx2"], False),
+        ("tensorflow", "bfloat16", ["bf16"], False),
+        ("tensorflow", "bfloat16", [], False),
         ("jax", "bfloat16", ["avx2"], False),
     ],
 )

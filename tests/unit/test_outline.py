@@ -141,3 +141,22 @@ def test_what_is_large_is_not_read_for_a_plan(
             patch.setattr("stormsweep.data.npz.QUICK", 20)
             plan(file, tmp_path / "runs")
         assert "the data are not prepared yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_plan_says_where_this_machine_emulates_the_precision(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    precision: str,
+) -> None:
+    """Losing this: a night of training that takes fifty times as long as it need."""
+    monkeypatch.setattr("stormsweep.cluster.machine.instruction_sets", lambda: ["avx2", "fma"])
+    file = tmp_path / "s.toml"
+    file.write_text(
+        f'[study]\nname = "s"\n[engine]\nprecision = "{precision}"\n'
+        "[search.space]\nbatch_size = [128]\nepochs = [1]\n"
+    )
+    plan(file, tmp_path / "runs")
+    said = capsys.readouterr().out
+    assert ("engine.precision: " in said) == (precision == "bfloat16")

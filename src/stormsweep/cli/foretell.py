@@ -13,7 +13,7 @@ import typer
 from stormsweep.cli import app
 from stormsweep.cli.complete import sites
 from stormsweep.cli.run import RUNS, RunsOption, StudyArgument
-from stormsweep.wording import amount, duration, percent
+from stormsweep.wording import amount, duration, money, percent
 
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads of each worker, instead of the site's.")
@@ -170,7 +170,7 @@ def _told(outlook: Any, found: Any) -> Iterator[str]:
     if found.machine.gpus_per_node:
         rows.append(("GPU-hours", found.gpu_hours, amount))
     if found.cost is not None:
-        rows.append(("cost", found.cost, amount))
+        rows.append(("cost", found.cost, money))
     rows.append(("utilisation", found.utilisation, percent))
     if found.machine.name != "local":
         rows.append(("jobs", found.jobs, lambda value: f"{value:.0f}"))

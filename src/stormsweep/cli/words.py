@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stormsweep.wording import percent
+from stormsweep.wording import amount, percent
 
 if TYPE_CHECKING:
     from stormsweep.records import RunFailed
@@ -27,6 +27,8 @@ def hours(count: float) -> str:
     """
     if math.isnan(count):
         return "unknown"
+    if 0 < count < 0.001:
+        return amount(count)
     return f"{count:.3f}" if count < 1 else f"{count:.1f}" if count < 100 else f"{count:,.0f}"
 
 

@@ -165,14 +165,14 @@ def instruction_sets() -> list[str]:
     for line in (_read(Path("/proc/cpuinfo")) or "").splitlines():
         if line.startswith(("flags", "Features")):
             flags = set(line.partition(":")[2].split())
-            known = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+            known = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "bf16")
             return [flag for flag in known if flag in flags]
     return []
 
 
 def computes_bfloat16() -> bool:
     """Tell whether the processor has instructions for bfloat16; else it is emulated, slowly."""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(instruction_sets())
+    return any(name.endswith("bf16") for name in instruction_sets())
 
 
 def processor_seconds() -> tuple[float, float]:

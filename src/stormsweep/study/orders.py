@@ -230,7 +230,7 @@ class Reception:
         self._pool.refuse(name, who.pid, str(error))
 
     def _note_once(self, text: str) -> None:
-        """Note what all workers of a node would say."""
+        """Note what many workers would say."""
         if text not in self._noted:
             self._noted.add(text)
             self._note(text)

@@ -113,12 +113,14 @@ def emulated(engine: str, precision: str) -> str:
     engine, precision : str
         As in `TaskOrder`.
     """
-    if engine != "tensorflow" or precision != "bfloat16" or machine.computes_bfloat16():
+    if engine != "tensorflow" or precision != "bfloat16":
         return ""
-    node = station.here().node
+    # Where nothing is known of the processor, nothing is said of it.
+    if machine.computes_bfloat16() or not machine.instruction_sets():
+        return ""
     return (
-        f"{machine.processor()}{f' on {node}' * bool(node)} has no instructions for bfloat16: "
-        'training takes many times as long as in "float32"'
+        f"{machine.processor()} has no instructions for bfloat16: training takes many times as "
+        'long as in "float32"'
     )
 
 

@@ -625,6 +625,8 @@ class SplitScored:
     unscored : list of str
         Scores that the scorer failed to compute after a sound fit, by what they are called in
         ``cv_results_`` (``test_score``, ``train_auc``); `error_score` stands for them.
+    lost : bool
+        Whether it failed because each worker process that had it died.
     """
 
     kind: ClassVar[str] = "split"
@@ -639,6 +641,7 @@ class SplitScored:
     error: str = ""
     worker: str = ""
     unscored: list[str] = field(default_factory=list)
+    lost: bool = False
 
     @property
     def sound(self) -> bool:

@@ -262,3 +262,54 @@ def test_ctrl_c_while_workers_start_is_told_of_once(tmp_path):
     with start(tmp_path, 2) as process:
         said = interrupted(process, one_imports)
     assert said.startswith("Traceback")
+
+
+DEADLY_SCRIPT = """
+import os
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.datasets import load_iris
+from stormsweep import SweepSearchCV
+
+class Deadly(ClassifierMixin, BaseEstimator):
+    def __init__(self, a=0):
+        self.a = a
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        if self.a == 1:
+            os._exit(7)
+        return self
+    def predict(self, X):
+        return np.full(len(X), self.classes_[0])
+
+space = {"a": [0, 1, 2]}
+search = SweepSearchCV(Deadly(), space, cv=2, n_jobs=1, directory="kept", refit=False)
+search.fit(*load_iris(return_X_y=True))
+print(search.cv_results_["mean_test_score"])
+"""
+
+
+def test_a_fit_that_kills_the_process_of_the_search_does_so_once(tmp_path):
+    """Losing this: whoever runs the script again dies of the same fit, again and again."""
+    (tmp_path / "s.py").write_text(DEADLY_SCRIPT)
+    command = [sys.executable, "s.py"]
+    codes = []
+    # Once more when all is done: what failed is tried again, by a worker.
+    for _ in range(3):
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+        )
+        codes.append(done.returncode)
+    assert codes == [7, 0, 0]
+    assert "nan" in done.stdout
+    scored = on_record(tmp_path)
+    assert {(one.trial, one.split) for one in scored if one.sound} == {
+        (trial, split) for trial in (0, 2) for split in (0, 1)
+    }
+    assert {one.trial for one in scored if one.lost} == {1}
+
+
+def test_a_directory_that_is_a_file_is_refused_in_one_line(tmp_path):
+    (tmp_path / "x").write_text("")
+    with pytest.raises(UserError, match=r"directory: given '.*x'; no such folder can be made"):
+        SweepSearchCV(LogisticRegression(), GRID, directory=tmp_path / "x").fit(*IRIS)

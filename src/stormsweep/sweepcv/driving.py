@@ -88,8 +88,10 @@ def drive(
     """
     task = search.next()
     began = time.perf_counter()
-    while task is not None and crew.here:
-        search.take(score(materials, task, **callbacks.here()))
+    while task is not None and crew.here and not search.deadly(task):
+        with search.trying(task):
+            scored = score(materials, task, **callbacks.here())
+        search.take(scored)
         check()
         spent = time.perf_counter() - began
         if hire(spent, search.done, search.left, crew.workers):
@@ -100,7 +102,7 @@ def drive(
             return
         search.again(task)
     if search.left:
-        mean = spent / search.done if crew.here else float("inf")
+        mean = spent / search.done if search.done else float("inf")
         needed = crew.at_most(search.left)
         with needed.pool() as pool:
             hand = mean < _SHORT_SECONDS
@@ -206,8 +208,14 @@ class _Shift:
                 "logs say more"
             )
         if self._hand and (task := self._search.next()) is not None:
+            if self._search.deadly(task):
+                self._search.again(task)
+                self._hand = False
+                return
             began = time.perf_counter()
-            self._search.take(score(self._materials, task, **self._callbacks.here()))
+            with self._search.trying(task):
+                scored = score(self._materials, task, **self._callbacks.here())
+            self._search.take(scored)
             self._hand = time.perf_counter() - began < _SHORT_SECONDS
 
     def _give_out(self) -> None:
@@ -228,17 +236,20 @@ class _Shift:
         Only what waits already: for more, a strategy that learns would be asked too early.
         """
         tasks = [first]
-        if self._done and first.token not in self._alone:
+        if self._done and not self._is_alone(first):
             fair = math.ceil((1 + self._search.waiting) / (2 * self._most))
             wanted = min(fair, int(TOGETHER_SECONDS * self._done / max(self._spent, 1e-9)))
             while len(tasks) < wanted and self._search.waiting:
                 task = self._search.next()
                 assert task is not None
-                if task.token in self._alone:
+                if self._is_alone(task):
                     self._search.again(task)
                     break
                 tasks.append(task)
         return tasks
+
+    def _is_alone(self, task: SplitTask) -> bool:
+        return task.token in self._alone or self._search.deadly(task)
 
     def _put_back(self, tasks: Sequence[SplitTask]) -> None:
         """Have tasks that came to nothing be the next."""

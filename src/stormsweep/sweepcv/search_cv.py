@@ -315,7 +315,13 @@ class SweepSearchCV(BaseSearchCV):  # type: ignore[misc]
         with contextlib.ExitStack() as open_:
             # Until the search is over: its workers' and jobs' logs follow too.
             open_.enter_context(within_group())
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"directory: given {str(folder)!r}; no such folder can be made: "
+                    f"{error.strerror or error}"
+                ) from None
             try:
                 lock = open_.enter_context(DriverLock(folder))
             except StudyBusyError:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import logging
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,6 +26,8 @@ from stormsweep.sweepcv.tasks import SplitTask
 
 log = logging.getLogger(__name__)
 
+#: Beside the journal, while the process of the search works on a task itself: which one.
+TRYING = "trying.json"
 #: Means of the scores over the splits, turned so that more is better; empty: there are none.
 Merits = Callable[[Sequence[SplitScored]], tuple[float, ...]]
 #: What a search must have in common with what is on record, and what to say where it has not.
@@ -37,15 +42,28 @@ _MUST_FIT = {
 class Memory(Protocol):
     """Where a search writes down what happened."""
 
+    #: Candidates (by key) and splits that took the process with them that worked on them.
+    deadly: set[tuple[str, int]]
+
     def append(self, *records: Record) -> None:
         """Append records, and return when they are kept."""
+
+    def trying(self, key: str, split: int) -> AbstractContextManager[None]:
+        """Remember, should this process die meanwhile, what it worked on."""
 
 
 class NoMemory:
     """A search without a directory keeps nothing."""
 
+    def __init__(self) -> None:
+        self.deadly: set[tuple[str, int]] = set()
+
     def append(self, *records: Record) -> None:
         """Do nothing."""
+
+    def trying(self, key: str, split: int) -> AbstractContextManager[None]:
+        """Do nothing."""
+        return contextlib.nullcontext()
 
 
 class OnRecord:
@@ -70,8 +88,12 @@ class OnRecord:
         self._search = ""
         #: The last good score of each candidate and split.
         self.scored: dict[tuple[str, int], SplitScored] = {}
-        self._path = path
+        self.deadly: set[tuple[str, int]] = set()
+        self._path, self._trying = path, path.with_name(TRYING)
         self._journal = JournalWriter(path, self._told)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads(self._trying.read_text(encoding="utf-8"))
+            self.deadly.add((str(said["key"]), int(said["split"])))
 
     def _told(self, entry: Entry) -> None:
         match entry.record:
@@ -82,6 +104,8 @@ class OnRecord:
                 self._events.setdefault(self._search, []).append(event)
                 if isinstance(event, SplitScored) and event.sound:
                     self.scored[event.key, event.split] = event
+                elif isinstance(event, SplitScored) and event.lost:
+                    self.deadly.add((event.key, event.split))
             case _:
                 raise JournalError(
                     f"directory: {self._path} is the journal of a study; give a search a directory "
@@ -110,6 +134,15 @@ class OnRecord:
         """Append records, and return when they are on the disk."""
         if records:
             self._journal.append(*records)
+
+    @contextlib.contextmanager
+    def trying(self, key: str, split: int) -> Iterator[None]:
+        """Leave a note that stays where this process dies, and not where anything is raised."""
+        self._trying.write_text(json.dumps({"key": key, "split": split}), encoding="utf-8")
+        try:
+            yield
+        finally:
+            self._trying.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the journal."""
@@ -197,7 +230,7 @@ class Search:
                     CandidateProposed(
                         each.trial,
                         self._key(each),
-                        {n: repr(v) for n, v in self._chooser.parameters(each).items()},
+                        {n: _written(v) for n, v in self._chooser.parameters(each).items()},
                     )
                     for each in proposals
                 )
@@ -206,6 +239,14 @@ class Search:
                 self._begin(proposal)
                 self._enqueue(proposal.trial)
         return self._queue.popleft()
+
+    def deadly(self, task: SplitTask) -> bool:
+        """Tell whether a task took a process with it before: then it is for a worker, alone."""
+        return (task.key, task.split) in self._memory.deadly
+
+    def trying(self, task: SplitTask) -> AbstractContextManager[None]:
+        """Remember a task that this process does itself, should it die meanwhile."""
+        return self._memory.trying(task.key, task.split)
 
     def again(self, task: SplitTask) -> None:
         """Put a task that came to nothing back, to be the next."""
@@ -307,6 +348,11 @@ class Search:
         self._told[trial] = bool(usable)
         proposal = self._proposals[trial]
         self._chooser.strategy.take(Outcome(trial, proposal.epochs, proposal.folds, usable))
+
+
+def _written(value: Any) -> str:
+    """Return a value as Python writes it; NumPy's numbers as Python's own."""
+    return repr(value.item() if isinstance(value, np.generic) else value)
 
 
 def mean_scores(scored: Sequence[SplitScored], names: Sequence[str]) -> tuple[float, ...]:

@@ -95,7 +95,7 @@ class Materials:
         return value
 
     def failed(self, task: SplitTask, error: str, seconds: float = 0.0) -> SplitScored:
-        """Return what is recorded of a task that came to nothing."""
+        """Return what is recorded of a task that every worker died of."""
         assert not isinstance(self.error_score, str)
         names = getattr(self.options["scorer"], "_scorers", None)
         score = float(self.error_score)
@@ -110,6 +110,7 @@ class Materials:
             fit_seconds=seconds,
             score_seconds=0.0,
             error=error,
+            lost=True,
         )
 
 

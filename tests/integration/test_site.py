@@ -237,7 +237,7 @@ constraint = "hpcf1913"
     )
     study = digits_study(tmp_path)
     for arguments, said in (
-        (("--site", "tow"), "site.use: given 'tow' (did you mean 'two'?)"),
+        (("--site", "tow"), "--site: given 'tow' (did you mean 'two'?)"),
         (("--site", "long"), "site.long.walltime: given 05:00:00; partition 'gpu' allows at most"),
         (
             ("--site", "elsewhere"),

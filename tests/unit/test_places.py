@@ -52,5 +52,7 @@ def test_a_site_beside_the_file_a_study_was_begun_from_is_known_to_its_directory
     (directory / "environment.json").write_text(json.dumps(begun | {"later": [again]}))
     found = find("two", directory / "study.toml", directory, "--site")
     assert found.file == tmp_path / "studies" / "sites.toml"
-    with pytest.raises(StudyFileError, match=r"--site: given 'tow'.*known sites are local"):
+    with pytest.raises(
+        StudyFileError, match=r"--site: given 'tow' .*did you mean 'two'.*studies/sites.toml"
+    ):
         place_of("tow", directory / "study.toml", directory, said_site="--site")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal, NamedTuple
@@ -221,15 +221,23 @@ def sites_files(study_file: Path | None) -> list[Path]:
     return [path for path in _looked_for(study_file) if path.is_file()]
 
 
-def _looked_for(study_file: Path | None) -> list[Path]:
+def _looked_for(study_file: Path | None, others: Sequence[Path] = ()) -> list[Path]:
     configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     folders = [] if study_file is None else [study_file.resolve().parent]
     folders += [Path.cwd(), configuration / "stormsweep"]
+    folders += [other.resolve().parent for other in others]
     return [folder / "sites.toml" for folder in dict.fromkeys(folders)]
 
 
-def locate_sites(study_file: Path | None) -> dict[str, Found]:
+def locate_sites(study_file: Path | None, others: Sequence[Path] = ()) -> dict[str, Found]:
     """Read every site known here; a nearer file's site hides one of the same name.
+
+    Parameters
+    ----------
+    study_file : Path or None
+        The study file, whose folder may hold a sites.toml.
+    others : sequence of Path
+        Files in whose folders one is looked for last.
 
     Raises
     ------
@@ -237,7 +245,7 @@ def locate_sites(study_file: Path | None) -> dict[str, Found]:
         If a sites file is malformed.
     """
     sites: dict[str, Found] = {}
-    for path in reversed(sites_files(study_file)):
+    for path in filter(Path.is_file, reversed(_looked_for(study_file, others))):
         here = parse(path, read_toml(path), SitesFile).site
         if LOCAL in here:
             raise StudyFileError(
@@ -259,7 +267,9 @@ def load_sites(study_file: Path | None) -> dict[str, Site]:
     return {name: found.site for name, found in locate_sites(study_file).items()}
 
 
-def locate_site(name: str, study_file: Path | None, asked: str = "site.use") -> Found:
+def locate_site(
+    name: str, study_file: Path | None, asked: str = "site.use", others: Sequence[Path] = ()
+) -> Found:
     """Return a site by name, and where it stands.
 
     Parameters
@@ -270,16 +280,19 @@ def locate_site(name: str, study_file: Path | None, asked: str = "site.use") -> 
         The study file, whose folder may hold a sites.toml.
     asked : str
         Where the name was given: the key, or the option.
+    others : sequence of Path
+        As in `locate_sites`.
 
     Raises
     ------
     StudyFileError
         If there is no such site.
     """
-    sites = locate_sites(study_file)
+    sites = locate_sites(study_file, others)
     if name not in sites:
         files = ", ".join(
-            f"{path}{'' if path.is_file() else ' (not there)'}" for path in _looked_for(study_file)
+            f"{path}{'' if path.is_file() else ' (not there)'}"
+            for path in _looked_for(study_file, others)
         )
         raise StudyFileError(
             f"{asked}: given {name!r}{nearest(name, sites)}; known sites are {', '.join(sites)}; "

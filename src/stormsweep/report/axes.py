@@ -183,7 +183,9 @@ class Scale:
         if base == 10 and len(powers) < 3:
             powers = [m * 10.0**p for p in range(first - 1, last + 1) for m in (1, 2, 5)]
             powers = [value for value in powers if low * 0.9 <= value <= high * 1.1]
-        return powers[:: math.ceil(len(powers) / 6) or 1]
+        # Long labels need the room of two.
+        most = 6 if max((len(f"{value:.6g}") for value in powers), default=0) <= 5 else 4
+        return powers[:: math.ceil(len(powers) / most) or 1]
 
 
 def scale_of(material: Material, name: str, values: pd.Series[Any]) -> Scale:

@@ -59,6 +59,12 @@ class _Curve:
             before = folds
         return epochs, scores
 
+    def some(self, metric: str, folds: int) -> pd.Series[Any]:
+        """Return the means that are over fewer than all folds, by epoch."""
+        groups = self.scores.dropna(subset=[metric]).groupby("epochs")
+        mean: pd.Series[Any] = groups[metric].mean()
+        return mean[groups["fold"].nunique() < folds]
+
 
 def learning_picture(material: Material) -> Picture | None:
     """Show the score at the milestones and the training loss of each epoch, for the best runs."""
@@ -66,7 +72,7 @@ def learning_picture(material: Material) -> Picture | None:
     if not curves:
         return None
     best = curves[:MOST_CURVES]
-    complete = all(curve.row["complete"] for curve in best)
+    complete = all(curve.some(material.metric, material.study.folds).empty for curve in best)
     return Picture(
         "learning",
         "Learning of the best runs",
@@ -158,8 +164,9 @@ def _drawn(material: Material, curves: list[_Curve]) -> Any:
         for _, fold in curve.scores.groupby("fold"):
             thin = {"marker": "_", "ls": ""} if len(fold) == 1 else {"lw": 0.6}
             top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], alpha=0.5, **thin)
-        filled = None if curve.row["complete"] else "white"
-        top.plot(*curve.means(material.metric), **style, mfc=filled)
+        top.plot(*curve.means(material.metric), **style)
+        some = curve.some(material.metric, material.study.folds)
+        top.plot(some.index, some, **style, mfc="white", ls="")
         # No line can be seen of one epoch.
         dot = {"marker": MARKERS[index]} if len(curve.loss) == 1 else {}
         low.plot(np.arange(1, len(curve.loss) + 1), curve.loss, color=COLOURS[index], **dot)

@@ -158,6 +158,9 @@ def _trend(scale: Scale, at: Any, heights: Any) -> list[tuple[Any, Any]]:
         half = 0.26 * (steps.min() if len(steps) else 1.0)
         lines = []
         for place in distinct:
+            if scale.ranged and np.sum(at == place) == 1:
+                # Of one draw from a range there is no median.
+                continue
             median = float(np.median(heights[at == place]))
             ends = np.array([-half, half])
             lines.append((place * np.exp(ends) if log else place + ends, [median, median]))

@@ -92,7 +92,13 @@ class Findings:
         return table.sort_values(["threads", "pin", "workers", "runs", "repeat"], ignore_index=True)
 
     def disturbed(self, name: str) -> bool:
-        """Say whether others used much of the cores during a measurement, as far as is known."""
+        """Say whether others used much of the cores during a measurement, as far as is known.
+
+        Parameters
+        ----------
+        name : str
+            Of the measurement.
+        """
         return self.loads.get(name, 0.0) > MUCH * float(self.about["cores"])
 
     @property

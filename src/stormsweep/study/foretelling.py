@@ -32,6 +32,7 @@ from stormsweep.study.environment import sessions_of, takes_any_batch
 from stormsweep.study.machines import Machines
 from stormsweep.study.places import find
 from stormsweep.study.remaining import blind_search
+from stormsweep.wording import counted
 
 if TYPE_CHECKING:
     from stormsweep.study.study import Study
@@ -102,8 +103,8 @@ class Outlook:
         self._patches = facts.epoch_patches(self._entries, self.plan.folds)
         own = runtime.observations(self._entries, sessions_of(study.directory))
         kind = runtime.kind_of(own)
-        about = facts.study(self._entries)
-        table = pd.concat([own, *_measured(study.directory, about)], ignore_index=True)
+        frames, self._disturbed = _measured(study.directory, facts.study(self._entries))
+        table = pd.concat([own, *frames], ignore_index=True)
         table = table[table["kind"] == kind].reset_index(drop=True)
         self.runtime = runtime.fit(table)
         fitted = set(own.loc[own["kind"] == kind, "session"])
@@ -209,6 +210,11 @@ class Outlook:
                 f"the timings are of {' and '.join(sorted(self._sites))}: whether cores of "
                 f"{machine.name} are as fast is not known (--speed)"
             )
+        if self._disturbed:
+            notes.append(
+                f"{counted(self._disturbed, 'measurement')} of scale left out: other work took the "
+                "cores meanwhile"
+            )
         if queue_left_out(machine):
             notes.append("waiting in the queue is not counted (--queue-wait)")
         return [*notes, *machine.notes]
@@ -243,13 +249,13 @@ class Outlook:
         return notes
 
 
-def _measured(directory: Path, about: StudyBegun) -> list[pd.DataFrame]:
+def _measured(directory: Path, about: StudyBegun) -> tuple[list[pd.DataFrame], int]:
     """Return what `scale` observed of a study: a frame for each measurement.
 
     Of the same model and data, in layouts whose workers are kept on cores of their own, as a
-    study's usually are, and while others left the cores alone.
+    study's usually are, and while others left the cores alone; and how many they did not.
     """
-    frames = []
+    frames, disturbed = [], 0
     for path in sorted((directory / measured.FOLDER).glob(f"*/{measured.FILE}")):
         try:
             found = measured.read_site(path.parent)
@@ -259,11 +265,15 @@ def _measured(directory: Path, about: StudyBegun) -> list[pd.DataFrame]:
         for name, entries in found.journals.items():
             begun = facts.study(entries)
             same = (begun.model, begun.data) == (about.model, about.data)
-            if same and found.asked[name]["pin"] == "within" and not found.disturbed(name):
+            if not same or found.asked[name]["pin"] != "within":
+                continue
+            if found.disturbed(name):
+                disturbed += 1
+            else:
                 sessions = sessions_of(found.folder / name)
                 place = f"scale {found.site} {name}"
                 frames.append(runtime.observations(entries, sessions, place))
-    return [frame for frame in frames if len(frame)]
+    return [frame for frame in frames if len(frame)], disturbed
 
 
 def queue_left_out(machine: Machine) -> bool:

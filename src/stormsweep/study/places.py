@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -138,11 +137,9 @@ def find(name: str, study_file: Path, directory: Path, asked: str = "site.use") 
         return locate_site(name, study_file, asked)
     except StudyFileError:
         begun = [one.get("study_file") for one in sessions_of(directory).values()]
-        for file in (_remembered(directory).get("sites_file"), *reversed(begun)):
-            if isinstance(file, str):
-                with contextlib.suppress(StudyFileError):
-                    return locate_site(name, Path(file), asked)
-        raise
+        known = (_remembered(directory).get("sites_file"), *reversed(begun))
+        others = [Path(file) for file in known if isinstance(file, str)]
+        return locate_site(name, study_file, asked, others)
 
 
 def as_asked(

@@ -472,7 +472,7 @@ def test_labels_of_a_few_drawn_values_are_legible(trials: int, tmp_path: Path) -
     with style.look():
         figure = slices.slice_picture(material, material.configurations).figure
         figure.canvas.draw()
-    assert [scale.few for scale in _scales(material)][1:] == [False, True]
+    assert [scale.by_value for scale in _scales(material)][1:] == [False, True]
     for axis in figure.axes:
         boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
         inside = [box for box in boxes if axis.bbox.x0 - 40 <= box.x0 <= axis.bbox.x1]

@@ -117,7 +117,7 @@ class Scale:
         return float(self.values.index(given)) if self.kind == "steps" else float(given)
 
     @property
-    def few(self) -> bool:
+    def by_value(self) -> bool:
         """Whether each value stands for itself: one of a list, or of a range with room about it."""
         if len(self.values) > MOST_STEPS:
             return False

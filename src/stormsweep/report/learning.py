@@ -49,17 +49,17 @@ class _Curve:
         epochs: list[float] = []
         scores: list[float] = []
         before: set[int] | None = None
-        for epoch, own in self.scores.dropna(subset=[metric]).groupby("epochs"):
+        for _, own in self.scores.dropna(subset=[metric]).groupby("epochs"):
             folds = set(own["fold"])
             if before is not None and folds != before:
                 epochs.append(math.nan)
                 scores.append(math.nan)
-            epochs.append(int(str(epoch)))
+            epochs.append(int(own["epochs"].iloc[0]))
             scores.append(float(own[metric].mean()))
             before = folds
         return epochs, scores
 
-    def some(self, metric: str, folds: int) -> pd.Series[Any]:
+    def over_some_folds(self, metric: str, folds: int) -> pd.Series[Any]:
         """Return the means that are over fewer than all folds, by epoch."""
         groups = self.scores.dropna(subset=[metric]).groupby("epochs")
         mean: pd.Series[Any] = groups[metric].mean()
@@ -72,7 +72,9 @@ def learning_picture(material: Material) -> Picture | None:
     if not curves:
         return None
     best = curves[:MOST_CURVES]
-    complete = all(curve.some(material.metric, material.study.folds).empty for curve in best)
+    complete = all(
+        curve.over_some_folds(material.metric, material.study.folds).empty for curve in best
+    )
     return Picture(
         "learning",
         "Learning of the best runs",
@@ -165,7 +167,7 @@ def _drawn(material: Material, curves: list[_Curve]) -> Any:
             thin = {"marker": "_", "ls": ""} if len(fold) == 1 else {"lw": 0.6}
             top.plot(fold["epochs"], fold[material.metric], color=COLOURS[index], alpha=0.5, **thin)
         top.plot(*curve.means(material.metric), **style)
-        some = curve.some(material.metric, material.study.folds)
+        some = curve.over_some_folds(material.metric, material.study.folds)
         top.plot(some.index, some, **style, mfc="white", ls="")
         # No line can be seen of one epoch.
         dot = {"marker": MARKERS[index]} if len(curve.loss) == 1 else {}

@@ -112,7 +112,7 @@ def _side_by_side(scale: Scale, values: pd.Series[Any]) -> tuple[Any, Any]:
     Points of one value stand beside each other, so that equal scores stay apart.
     """
     exact = np.array(places(scale, values), dtype=float)
-    if not scale.few:
+    if not scale.by_value:
         return exact, exact
     shift = np.linspace(-1, 1, 7)[np.arange(len(exact)) % 7]
     distinct = sorted(scale.place(value) for value in scale.values)
@@ -125,7 +125,7 @@ def _side_by_side(scale: Scale, values: pd.Series[Any]) -> tuple[Any, Any]:
 
 def _reach(scale: Scale) -> tuple[float, float] | None:
     """Return from where to where points and strokes of few values reach, with a little room."""
-    if not scale.few:
+    if not scale.by_value:
         return None
     at = np.array(sorted(scale.place(value) for value in scale.values), dtype=float)
     log = scale.kind in ("log", "log2")
@@ -152,7 +152,7 @@ def _points(axis: Any, material: Material, table: pd.DataFrame, at: Any, bars: b
 def _trend(scale: Scale, at: Any, heights: Any) -> list[tuple[Any, Any]]:
     """Return lines of the median score: a stroke at each of few values, else one over the range."""
     log = scale.kind in ("log", "log2")
-    if scale.few:
+    if scale.by_value:
         distinct = np.unique(at)
         steps = np.diff(np.log(distinct) if log else distinct)
         half = 0.26 * (steps.min() if len(steps) else 1.0)

@@ -138,11 +138,14 @@ class OnRecord:
     @contextlib.contextmanager
     def trying(self, key: str, split: int) -> Iterator[None]:
         """Leave a note that stays where this process dies, and not where anything is raised."""
-        self._trying.write_text(json.dumps({"key": key, "split": split}), encoding="utf-8")
+        # On a full disk it is the journal that says so.
+        with contextlib.suppress(OSError):
+            self._trying.write_text(json.dumps({"key": key, "split": split}), encoding="utf-8")
         try:
             yield
         finally:
-            self._trying.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._trying.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the journal."""

@@ -73,6 +73,28 @@ def test_workers_begin_with_what_they_need_and_the_words_of_their_driver(
         pool.close()
 
 
+def test_workers_are_spared_what_training_does_without_but_may_have_it() -> None:
+    """Seconds before the first task and 200 MB; or else a model whose code wants pandas."""
+    looks = (
+        "import sys\n"
+        "import stormsweep.training.imported\n"
+        "spared = ('IPython', 'jax', 'matplotlib', 'pandas')\n"
+        "print([name for name in ('keras', 'tensorflow', *spared) if name in sys.modules])\n"
+        "import matplotlib.pyplot, pandas\n"
+        "import keras\n"
+        "model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])\n"
+        "print(model(pandas.DataFrame({'a': [1.0], 'b': [2.0]}).to_numpy()).shape)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", looks],
+        env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "['keras', 'tensorflow']\n(1, 1)\n", done.stderr
+
+
 def test_no_worker_has_tracebacks_for_what_ends_its_driver(tmp_path: Path) -> None:
     """Ctrl-C while the workers' process imports; a driver that is killed while they start."""
     (tmp_path / "slow.py").write_text(

@@ -22,6 +22,13 @@ from pydantic import (
     model_validator,
 )
 
+from stormsweep.config.kinds import (
+    GROUPED_SPLITS,
+    ONE_WAY_SPLITS,
+    STORM_KEYS,
+    STORM_SOURCES,
+    TABLE_SOURCES,
+)
 from stormsweep.config.space_checks import (
     check_constraints,
     check_search,
@@ -48,14 +55,6 @@ BOUNDS: dict[str, tuple[float, float]] = dict.fromkeys(METRICS, (0.0, 1.0)) | {
     "brier_skill_score": (-math.inf, 1.0),
     "loss": (0.0, math.inf),
 }
-STORM_SOURCES = ("twin", "ncar-storms")
-TABLE_SOURCES = ("csv", "npz")
-#: Ways to make folds that keep groups whole.
-GROUPED_SPLITS = ("grouped", "stratified-grouped", "chronological")
-#: Ways to make folds that need no chance, so that there is one round of them.
-ONE_WAY_SPLITS = ("chronological", "consecutive")
-#: Keys of ``[data]`` that choose among storms.
-STORM_KEYS = ("first_date", "last_date", "missing")
 #: What storms are predicted for unless another target is named: strong rotation.
 _ROTATION = "RVORT1_MAX_future"
 

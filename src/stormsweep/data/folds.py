@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stormsweep.config.study import ONE_WAY_SPLITS
+from stormsweep.config.kinds import ONE_WAY_SPLITS
 from stormsweep.errors import DataError
 
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]

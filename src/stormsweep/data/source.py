@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stormsweep.config.study import STORM_KEYS, STORM_SOURCES, DataTable
+from stormsweep.config.kinds import STORM_KEYS, STORM_SOURCES
+from stormsweep.config.study import DataTable
 from stormsweep.data.layout import digest
 from stormsweep.errors import DataError
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.config.study import DataTable
 from stormsweep.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from stormsweep.config.study import DataTable
 
 _TAG = 0x7E57
 

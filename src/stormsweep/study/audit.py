@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stormsweep.config.study import STORM_SOURCES, SearchTable, StudyFile
+from stormsweep.config.kinds import STORM_SOURCES
+from stormsweep.config.study import SearchTable, StudyFile
 from stormsweep.data.prepared import Part
 from stormsweep.errors import DataError, StudyFileError
 from stormsweep.files import within_group, write_json

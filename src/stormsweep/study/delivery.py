@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep import __version__
-from stormsweep.config.study import STORM_SOURCES, StudyFile
+from stormsweep.config.kinds import STORM_SOURCES
+from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import Part, PreparedData
 from stormsweep.data.scaling import unscale
 from stormsweep.errors import DataError, typed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stormsweep.config.study import DataTable
 from stormsweep.errors import DataError
+
+if TYPE_CHECKING:
+    from stormsweep.config.study import DataTable
 
 
 def unscorable(data: Mapping[str, Any]) -> str:
@@ -71,6 +73,7 @@ def leak(data: DataTable, groups: Collection[str], drawn_by: str) -> str:
 
     Examples
     --------
+    >>> from stormsweep.config.study import DataTable
     >>> table = DataTable(source="csv", groups={"day": "date"}, test_fraction=0.2)
     >>> leak(table, table.groups, "day")
     ''

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep import __version__
-from stormsweep.config.study import STORM_SOURCES
+from stormsweep.config.kinds import STORM_SOURCES
 from stormsweep.data.probabilities import ProbabilityWriter
 from stormsweep.data.scaling import scale
 from stormsweep.errors import DataError, ModelError, RunError, UserError

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stormsweep.config.study import STORM_SOURCES, StudyFile
+from stormsweep.config.kinds import STORM_SOURCES
+from stormsweep.config.study import StudyFile
 from stormsweep.data.export import Format
 from stormsweep.data.export import export as write_files
 from stormsweep.data.prepared import PreparedData

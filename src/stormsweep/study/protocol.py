@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.config.study import STORM_SOURCES, AugmentTable, StudyFile
+from stormsweep.config.kinds import STORM_SOURCES
 from stormsweep.data.balance import balance
 from stormsweep.data.folds import Split, folds
 from stormsweep.data.prepared import Part
@@ -18,6 +18,9 @@ from stormsweep.data.split import UnknownGroupError, as_date, unknown_group
 from stormsweep.errors import DataError
 from stormsweep.study.held_out import leak, telling
 from stormsweep.work import Augmentation, Protocol
+
+if TYPE_CHECKING:
+    from stormsweep.config.study import AugmentTable, StudyFile
 
 #: Metrics that cases of one class alone can be scored with.
 _ONE_CLASS_METRICS = ("accuracy", "loss", "brier_score")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from stormsweep.config.study import STORM_SOURCES, DataTable, StudyFile
+from stormsweep.config.kinds import STORM_SOURCES
+from stormsweep.config.study import DataTable, StudyFile
 from stormsweep.data.split import unknown_group
 from stormsweep.errors import typed
 from stormsweep.files import namesake

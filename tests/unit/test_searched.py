@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stormsweep.cli import searched as words
 from stormsweep.cli.show import Format, What, results, status
 from stormsweep.errors import StudyFileError, UserError
 from stormsweep.results.searched import read
+from stormsweep.study.lock import DriverLock
 
 IRIS = load_iris(return_X_y=True)
 GRID = {"C": [0.001, 0.1, 1.0], "fit_intercept": [True, False]}
@@ -38,6 +40,10 @@ def test_status_says_how_far_a_search_is_and_what_is_best(
     assert told.startswith("SweepSearchCV of LogisticRegression, strategy grid\n")
     assert "24 of 24, on 4 splits" in told
     assert f"{search.best_score_:.4f} mean_test_score: C={search.best_params_['C']}" in told
+    assert "  at rest   " in told
+    with DriverLock(Path(search.directory)):
+        status(Path(search.directory))
+    assert f"  running   process {os.getpid()} on " in capsys.readouterr().out
 
 
 def test_results_are_those_of_cv_results(
@@ -89,7 +95,7 @@ def test_several_scores_and_fits_that_fail(tmp_path: Path) -> None:
     assert np.isnan(bad["mean_test_accuracy"])
     assert not found.ranked_by
     assert found.candidates["trial"].tolist() == [0, 1]
-    assert "best      of several scores refit names none" in "\n".join(words.status(found))
+    assert "best      of several scores refit names none" in "\n".join(words.status(found, None))
 
 
 def _two_scores(estimator, X, y):
@@ -128,7 +134,7 @@ def test_of_several_scores_the_one_that_refit_names_ranks(
     assert found.candidates["trial"].iloc[0] == search.best_index_
     means = found.candidates[f"mean_test_{refit}"].tolist()
     assert means == sorted(means, reverse=True)
-    told = "\n".join(words.status(found))
+    told = "\n".join(words.status(found, None))
     assert f"{search.best_score_:.4f} mean_test_{refit}: C={search.best_params_['C']}" in told
 
 

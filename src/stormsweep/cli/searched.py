@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def status(found: Any) -> Iterator[str]:
+def status(found: Any, driver: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield what a search has done so far.
 
     Parameters
     ----------
     found : Searched
         The search.
+    driver : mapping or None
+        The process that is at work on it (`stormsweep.study.lock.driver_of`); None: nobody is.
     """
     begun, table = found.begun, found.candidates
     yield f"SweepSearchCV of {begun.estimator}, strategy {begun.strategy}"
+    if driver is not None:
+        yield f"  running   process {driver['pid']} on {driver['host']}, seen {driver['seen']}"
+    else:
+        yield "  at rest   its script, run again, goes by what is on record"
     yield f"  candidates{len(table):>8,} proposed so far"
     yield f"  fits      {found.scored:>8,} of {found.proposed:,}, on {begun.splits} splits"
     if found.failed:

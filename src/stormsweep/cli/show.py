@@ -62,7 +62,9 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     if (search := _searched(study)) is not None:
         from stormsweep.cli import searched
 
-        for line in searched.status(search):
+        driver = driver_of(study)
+        alive = driver is not None and is_alive(study, driver)
+        for line in searched.status(search, driver if alive else None):
             typer.echo(line)
         return
     chosen = Study.from_toml(study, runs)

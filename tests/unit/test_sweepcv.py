@@ -683,7 +683,7 @@ def test_a_failed_fit_is_tried_again_when_the_search_goes_on(tmp_path):
             },
             r"^param_grid: C: given .*; distributions are for 'random' without constraints$",
         ),
-        ({"site": "taki"}, r"^directory: none given; the nodes of site 'taki' need one"),
+        ({"site": "nope"}, r"^site: given 'nope'; known sites are local"),
         ({"constraints": ["C > 1"]}, r"^constraints: not for a grid"),
     ],
 )
@@ -692,6 +692,13 @@ def test_mistakes_are_said_in_one_line(options, words):
     with pytest.raises(UserError, match=words) as caught:
         SweepSearchCV(**options).fit(*IRIS)
     assert "\n" not in str(caught.value)
+
+
+def test_a_site_needs_a_directory_that_its_nodes_share(tmp_path, monkeypatch):
+    (tmp_path / "sites.toml").write_text('[site.here]\nscheduler = "slurm"\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^directory: none given; the nodes of site 'here' need"):
+        SweepSearchCV(SVC(), {"C": [1.0]}, site="here").fit(*IRIS)
 
 
 FEW = {"C": [1.0, 2.0, 3.0], "kernel": ["rbf", "linear"], "gamma": [0.1, 1.0]}

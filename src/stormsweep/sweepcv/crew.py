@@ -138,14 +138,16 @@ def crew(site: str, n_jobs: int | None, directory: Path | None) -> Crew:
         # joblib counts from all cores of the machine; we may have fewer of them.
         wanted = max(1, cores + 1 + n_jobs) if n_jobs is not None and n_jobs < 0 else n_jobs
         return Crew(effective_n_jobs(wanted), None, directory)
+    nodes = None
+    # A site that nobody knows has no nodes to share anything with.
+    here = directory or Path()
+    place = place_of(site, here / "search", here, said_site="site")
+    assert place is not None
     if directory is None:
         raise UserError(
             f"directory: none given; the nodes of site {site!r} need one that they share with this "
             "process"
         )
-    nodes = None
-    place = place_of(site, directory / "search", directory)
-    assert place is not None
     if n_jobs is not None and n_jobs > 0:
         count = math.ceil(n_jobs / place.found.site.workers_per_node)
         nodes = (1, count)

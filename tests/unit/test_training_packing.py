@@ -65,6 +65,27 @@ def test_a_packed_model_has_the_outputs_and_gradients_of_the_plain_one(filters, 
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("filters", [8, 16])
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5])
+def test_no_height_of_a_kernel_is_given_another_gradient(height, filters):
+    def model():
+        keras.utils.set_random_seed(3)
+        block = [keras.layers.Conv2D(filters, (height, 5), padding="same", activation="relu")]
+        return keras.Sequential([keras.layers.Input((16, 16, 8)), *block])
+
+    plain, packed = model(), model()
+    assert pack_layers(packed) == (1 if filters == 8 or height % 2 else 0)
+    images = tf.random.stateless_normal([4, 16, 16, 8], (1, 2))
+    found = []
+    for each in (plain, packed):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_mean(each(images) ** 2)
+        found.append(tape.gradient(loss, [images, *each.trainable_variables]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
 def test_layers_that_are_not_plain_are_left_alone():
     layers = keras.layers
     stack = [

@@ -158,7 +158,9 @@ def pack_layers(model: keras.Model) -> int:
             continue
         width, kernel = int(layer.input.shape[2]), layer.kernel_size[1]
         forward = cells_at_a_time(width, kernel, layer.kernel.shape[3])
-        backward = cells_at_a_time(width, kernel, layer.kernel.shape[2])
+        # What goes back passes the kernel upside down, and the edges of an even height with it.
+        odd = layer.kernel_size[0] % 2 == 1
+        backward = cells_at_a_time(width, kernel, layer.kernel.shape[2]) if odd else 1
         if forward > 1 or backward > 1:
             layer.call = functools.partial(_call, layer, forward, backward)
             changed += 1

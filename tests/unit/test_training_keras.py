@@ -255,6 +255,108 @@ def test_models_that_differ_in_a_closure_only_do_not_share_a_program(engine):
         assert np.array_equal(reused, alone)
 
 
+def with_schedule(learning_rate):
+    import keras
+
+    class Warming(keras.optimizers.schedules.LearningRateSchedule):
+        def __init__(self, learning_rate):
+            self.learning_rate = learning_rate
+
+        def __call__(self, step):
+            return self.learning_rate * keras.ops.minimum(1.0, (step + 1.0) / 3)
+
+        def get_config(self):
+            return {"learning_rate": self.learning_rate}
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(Warming(learning_rate)), "binary_crossentropy")
+    return model
+
+
+def with_own_loss(learning_rate):
+    import keras
+
+    def loss(truth, predicted):
+        return keras.ops.mean((truth - predicted) ** 2) * learning_rate
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+def with_loss_object(learning_rate):
+    import keras
+
+    class Scaled(keras.losses.Loss):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, truth, predicted):
+            return keras.ops.mean((truth - predicted) ** 2) * self.factor
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(0.1), Scaled(learning_rate))
+    return model
+
+
+@pytest.mark.parametrize("builder", [with_schedule, with_own_loss, with_loss_object])
+def test_a_learning_rate_that_is_no_variable_is_not_that_of_an_earlier_run(engine, builder):
+    # Else the search over learning rates is over one, and which one is chance.
+    for rate in (0.001, 1.0):
+        run = {"learning_rate": rate}
+        reused, _ = trained(engine, [2], run, builder, ROWS)
+        alone, _ = trained(KerasEngine(), [2], run, builder, ROWS)
+        for name, value in alone.state().items():
+            assert np.array_equal(reused.state()[name], value), name
+
+
+def squared(truth, predicted):
+    import keras
+
+    return keras.ops.mean((truth - predicted) ** 2)
+
+
+def with_plain_functions(learning_rate):
+    import keras
+
+    model = storm_dnn((4,), learning_rate=learning_rate)
+    model.compile(keras.optimizers.SGD(learning_rate), squared)
+    return model
+
+
+def test_learning_rates_share_a_program_with_a_loss_that_closes_over_nothing(engine):
+    for rate in (0.01, 0.1):
+        reused, _ = trained(engine, [2], {"learning_rate": rate}, with_plain_functions, ROWS)
+        run = {"learning_rate": rate}
+        alone, _ = trained(KerasEngine(), [2], run, with_plain_functions, ROWS)
+        for name, value in alone.state().items():
+            assert np.array_equal(reused.state()[name], value), name
+    assert len(engine._programs) == 1
+
+
+def with_drawn_layer():
+    import keras
+
+    class Features(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.drawn = np.random.normal(size=(4, 8)).astype(np.float32)  # noqa: NPY002
+
+        def call(self, x):
+            return x @ self.drawn
+
+    return keras.Sequential([Features(), keras.layers.Dense(1, activation="sigmoid")])
+
+
+def test_numbers_that_a_builder_draws_follow_seed_and_fold_of_the_run(engine):
+    for fold in (0, 1):
+        reused, _ = trained(engine, [2], {}, with_drawn_layer, ROWS, fold=fold)
+        alone, _ = trained(KerasEngine(), [2], {}, with_drawn_layer, ROWS, fold=fold)
+        for name, value in alone.state().items():
+            assert np.array_equal(reused.state()[name], value), name
+
+
 def count_clearings(monkeypatch):
     """Count how often TensorFlow's kernels are thrown away, as if no state had been seen yet."""
     from tensorflow.python.eager import context

@@ -116,14 +116,17 @@ class JaxEngine:
             )
         shape = data.inputs.shape[1:]
         batch_size = int(hyperparameters["batch_size"])
-        with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)):
+        with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)) as drawn:
             model = build_model(builder, hyperparameters, shape)
+            chance = (seed, fold) if drawn() else None
             flat = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
         weighted = data.class_weight is not None
         program = BundleProgram(model, batch_size, flat, weighted)
         initial = program.initial()
-        key = program_key(builder, hyperparameters, model, batch_size, shape, flat, weighted)
+        key = program_key(
+            builder, hyperparameters, model, batch_size, shape, flat, weighted, chance
+        )
         if key is not None:
             program = self._programs.find(key) or program
             self._programs.keep(key, program, model)

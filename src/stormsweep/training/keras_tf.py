@@ -104,8 +104,9 @@ class KerasEngine:
 
         shape = data.inputs.shape[1:]
         batch_size = int(hyperparameters["batch_size"])
-        with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)):
+        with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)) as drawn:
             model = build_model(builder, hyperparameters, shape)
+            chance = (seed, fold) if drawn() else None
             flat_output = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
         if self._packing:
@@ -121,6 +122,7 @@ class KerasEngine:
             data.turning,
             self._precision,
             self._packing,
+            chance,
         )
         known = self._programs.find(key)
         if known is not None and known.reusable:

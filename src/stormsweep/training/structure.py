@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
 from collections.abc import Callable, Hashable, Mapping
@@ -22,7 +23,8 @@ def program_key(
 
     Keras writes a custom activation or loss down by name only, not what it closes over. Equal
     configurations alone would therefore prove nothing: the builder and all hyperparameters that it
-    was called with, but the learning rate, must be equal too.
+    was called with must be equal too, but the learning rate where it is a variable of Keras's own
+    optimizers and nothing can have closed over it.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def program_key(
     model : keras.Model
         What it returned, compiled.
     *rest : hashable
-        Whatever else the program depends on: input shape, precision.
+        Whatever else the program depends on: input shape, precision, chance.
 
     Returns
     -------
@@ -42,7 +44,6 @@ def program_key(
     """
     try:
         passed = arguments(builder, hyperparameters, ())
-        others = {name: value for name, value in passed.items() if name != "learning_rate"}
         with warnings.catch_warnings():
             # Keras warns that lambdas cannot be loaded again; nothing is loaded again here.
             warnings.simplefilter("ignore")
@@ -52,7 +53,9 @@ def program_key(
                 "loss": [compiled.get("loss"), compiled.get("loss_weights")],
                 "optimizer": _without_rate(compiled["optimizer"]),
             }
-        text = json.dumps([_without_names(structure), others], sort_keys=True)
+        if not _closes_over_something(structure["model"], model):
+            passed = {name: value for name, value in passed.items() if name != "learning_rate"}
+        text = json.dumps([_without_names(structure), passed], sort_keys=True)
         key: tuple[Any, ...] = (builder, type(model), text, *rest)
         hash(key)
     except Exception:  # a user's get_config may raise anything; not sharing is always right
@@ -61,15 +64,74 @@ def program_key(
 
 
 def _without_rate(optimizer: Any) -> Any:
-    """Leave out the learning rate where it is a variable; a schedule is part of the program."""
-    if isinstance(optimizer, Mapping):
-        return {
-            name: "variable"
-            if name == "learning_rate" and isinstance(value, int | float)
-            else _without_rate(value)
-            for name, value in optimizer.items()
-        }
-    return optimizer
+    """Leave out the learning rate where it is a variable: it is one of Keras's own optimizers.
+
+    A schedule, or an optimizer of the user's own, may have it as a constant of the program.
+    """
+    if isinstance(optimizer, list | tuple):
+        return [_without_rate(each) for each in optimizer]
+    if not isinstance(optimizer, Mapping) or optimizer.get("module") != "keras.optimizers":
+        return optimizer
+    config = {
+        name: "variable"
+        if name == "learning_rate" and isinstance(value, int | float)
+        else _without_rate(value)
+        for name, value in optimizer["config"].items()
+    }
+    return {**optimizer, "config": config}
+
+
+def _closes_over_something(config: Any, model: keras.Model) -> bool:
+    """Tell whether a function of the user's own may hold what no configuration says.
+
+    Layers are written down with their arguments. A function is so by its name, and a loss of a
+    class of its own by what the class cares to tell.
+    """
+    own, held = [], [value for layer in _layers(model) for value in vars(layer).values()]
+    for loss in _leaves(getattr(model, "loss", None)):
+        if isinstance(loss, str | None) or _is_keras(loss) or _is_keras(type(loss)):
+            continue
+        if not inspect.isfunction(loss):
+            return True
+        own.append(loss.__name__)
+        held.append(loss)
+    own += _functions(config)
+    functions = [one for one in held if inspect.isfunction(one) and not _is_keras(one)]
+    plain = {one.__name__ for one in functions if _is_plain(one)}
+    return not set(own) <= plain - {one.__name__ for one in functions if not _is_plain(one)}
+
+
+def _layers(model: keras.Model) -> list[Any]:
+    return list(model._flatten_layers(include_self=True))
+
+
+def _is_keras(what: Any) -> bool:
+    return str(getattr(what, "__module__", "")).split(".")[0] == "keras"
+
+
+def _is_plain(function: Any) -> bool:
+    """Tell whether a function is the same wherever it comes from."""
+    given = function.__closure__, function.__defaults__, function.__kwdefaults__
+    return not any(given)
+
+
+def _functions(config: Any) -> list[str]:
+    """Return the names of all functions in what Keras wrote down."""
+    if isinstance(config, Mapping):
+        if config.get("class_name") in ("function", "__lambda__"):
+            return [config["config"] if isinstance(config["config"], str) else "<lambda>"]
+        config = list(config.values())
+    if isinstance(config, list | tuple):
+        return [name for each in config for name in _functions(each)]
+    return []
+
+
+def _leaves(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [leaf for each in value for leaf in _leaves(each)]
+    return [value]
 
 
 def _without_names(structure: Any) -> Any:

@@ -5,6 +5,7 @@ Or, to see what that is worth, of all memory nodes alike.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -242,7 +243,9 @@ def pin_process(cores: Cores) -> None:
     """
     global _pinned
     for thread in Path("/proc/self/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
+        # It may have ended since it was listed.
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread.name), cores)
     _pinned = cores
 
 

@@ -143,10 +143,12 @@ def _after_training(
         # Runs trained together are at the same epoch.
         yield from _left(trained, clock)
         return
-    members = [member for member, _ in trained]
-    predicted = engine.predict([m.run for m in members], [m.data.validation for m in members])
+    predicted = _predicted(engine, [member for member, _ in trained])
     records: list[tuple[Member, TaskDone]] = []
     for (member, result), probabilities in zip(trained, predicted, strict=True):
+        if isinstance(probabilities, Exception):
+            yield _failed(member.order, probabilities)
+            continue
         try:
             done = _record(member, result, probabilities, clock, len(together))
             records.append((member, done))
@@ -161,6 +163,20 @@ def _after_training(
     for member, done in records:
         worker.held[done.run] = member.run
         yield stretches.timed(done, clock, stopped)
+
+
+def _predicted(
+    engine: Engine, members: Sequence[Member]
+) -> Sequence[NDArray[np.float32] | Exception]:
+    """Predict the validation rows of runs together, or where that fails each alone."""
+    runs, rows = [member.run for member in members], [member.data.validation for member in members]
+    try:
+        return engine.predict(runs, rows)
+    except Exception as error:
+        # Several need more memory than one; and what fails, fails alone.
+        if len(members) == 1:
+            return [error]
+        return [_predicted(engine, [member])[0] for member in members]
 
 
 def _record(

@@ -383,53 +383,72 @@ def test_a_new_run_leaves_a_compiled_program_ready(engine, monkeypatch):
     assert not clearings
 
 
-def with_its_own_state(learning_rate=0.01):
-    """A model that begins with, and trains on, random numbers that TensorFlow keeps a state of."""
+def drawn_by_tensorflow(learning_rate=0.01):
+    """A model that begins with random numbers that TensorFlow keeps a state of."""
     import keras
     import tensorflow as tf
-
-    class Noise(keras.layers.Layer):
-        def call(self, x, training=False):
-            return x + 0.3 * tf.random.normal((4,)) if training else x
 
     def drawn(shape, dtype=None):
         return 0.1 * tf.random.normal(shape, dtype=tf.as_dtype(dtype or "float32"))
 
     last = keras.layers.Dense(1, activation="sigmoid", kernel_initializer=drawn)
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), Noise(), last])
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), last])
     model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy")
     return model
 
 
-def with_a_raw_operation(learning_rate=0.01):
-    """A model that trains on random numbers of which TensorFlow's Python knows nothing."""
-    import keras
-    import tensorflow as tf
-
-    class Noise(keras.layers.Layer):
-        def call(self, x, training=False):
-            drawn = tf.raw_ops.RandomStandardNormal(shape=[4], dtype=tf.float32, seed=1, seed2=2)
-            return x + 0.3 * drawn if training else x
-
-    last = keras.layers.Dense(1, activation="sigmoid")
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), Noise(), last])
-    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy")
-    return model
-
-
-@pytest.mark.parametrize("builder", [with_its_own_state, with_a_raw_operation])
-def test_random_operations_with_a_state_begin_anew_with_every_run(keras, monkeypatch, builder):
+def test_initial_weights_that_tensorflow_draws_begin_anew_with_every_run(keras, monkeypatch):
     # Else a run would depend on what its worker trained before.
     clearings = count_clearings(monkeypatch)
     run = {"learning_rate": 0.01}
     engine = KerasEngine()
-    _, first = trained(engine, [1], run, builder)
+    _, first = trained(engine, [1], run, drawn_by_tensorflow)
     for _ in range(2):
-        _, again = trained(engine, [1], run, builder)
+        _, again = trained(engine, [1], run, drawn_by_tensorflow)
         np.testing.assert_array_equal(again[0], first[0])
     assert clearings
-    _, alone = trained(KerasEngine(), [1], run, builder)
+    _, alone = trained(KerasEngine(), [1], run, drawn_by_tensorflow)
     np.testing.assert_array_equal(alone[0], first[0])
+
+
+def noisy(kind):
+    """A model that draws random numbers in training, or whenever it is asked."""
+    import keras
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.generator = keras.random.SeedGenerator()
+
+        def call(self, x, training=False):
+            if training and kind == "tf.random":
+                return x + tf.random.normal((4,))
+            if training and kind == "tf.raw_ops":
+                return x + tf.raw_ops.RandomUniform(shape=[4], dtype=tf.float32, seed=1, seed2=2)
+            if not training and kind == "tf.random, asked":
+                return tf.nn.dropout(x, 0.3)
+            if kind == "seeded":
+                return keras.random.dropout(x, 0.3, seed=self.generator)
+            if kind == "unseeded":
+                return keras.random.dropout(x, 0.3)
+            if not training and kind == "unseeded, asked":
+                return keras.random.dropout(x, 0.3)
+            return x
+
+    last = keras.layers.Dense(1, activation="sigmoid")
+    return keras.Sequential([keras.layers.Flatten(), Noise(), keras.layers.Dense(4), last])
+
+
+@pytest.mark.parametrize("kind", ["tf.random", "tf.raw_ops", "tf.random, asked"])
+def test_numbers_whose_state_no_checkpoint_holds_are_refused_in_one_line(engine, kind):
+    # Else scores would depend on what the worker trained before, and on interruptions.
+    for fold in (0, 1):
+        run = engine.start(noisy, {"batch_size": 32, "kind": kind}, SEED, fold, ROWS)
+        with pytest.raises(RunError, match=r"by tf\.random \(.*noise.*SeedGenerator") as caught:
+            run.advance(1)
+        assert "\n" not in str(caught.value)
+        assert run.epoch == 0
 
 
 def test_few_programs_are_kept(engine):

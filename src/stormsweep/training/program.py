@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 from stormsweep.training.engine import State, Turning
-from stormsweep.training.kernels import look_through
+from stormsweep.training.kernels import draws_with_a_state
 from stormsweep.training.randomness import seeded
 from stormsweep.training.turning import turn
 
@@ -67,7 +67,7 @@ class Program:
         self._rows = tf.TensorSpec([None], tf.int64)
         self._train: Any = None
         self._predict: Any = None
-        #: Variables that the program changes beyond model and optimizer, known once it is traced.
+        #: Variables that the program uses beyond model and optimizer, known once it is traced.
         self._extra: list[Any] = []
         self._pending_extra: State = {}
         #: Whether other runs can take the program over: it is traced and all its state is known.
@@ -82,7 +82,7 @@ class Program:
         return sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
 
     def compile(self, seed: int) -> float:
-        """Trace the epoch and let TensorFlow optimize it; return the seconds that took.
+        """Trace what is to be computed, let TensorFlow optimize the epoch; return the seconds.
 
         Parameters
         ----------
@@ -92,7 +92,8 @@ class Program:
         Raises
         ------
         RunError
-            If the model or its loss cannot be computed on the data.
+            If the model or its loss cannot be computed on the data, or the model draws random
+            numbers that no checkpoint could go on from.
         """
         if self._train is not None:
             return 0.0
@@ -108,11 +109,20 @@ class Program:
                     input_signature=[self._inputs, labels, self._rows, weights, turns, size],
                     autograph=False,
                 ).get_concrete_function()
+                predict = tf.function(
+                    self._outputs, input_signature=[self._inputs, self._rows], autograph=False
+                ).get_concrete_function()
         except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
             text = " ".join(str(error).split())
             raise RunError(f"the model cannot be trained: {text[:400]}") from error
-        self._find_extra(train)
-        look_through(train.graph)
+        for traced in (train, predict):
+            if (drawn := draws_with_a_state(traced.graph)) is not None:
+                raise RunError(
+                    f"the model draws random numbers by tf.random ({drawn}), "
+                    "whose state no checkpoint holds; draw them by keras.random, "
+                    "with a keras.random.SeedGenerator made in the layer's __init__"
+                )
+        self._find_extra(train.graph, predict.graph)
         # An epoch of no rows changes nothing, but the graph is optimized before its first call.
         train(
             tf.zeros([1, *self._inputs.shape[1:]]),
@@ -122,7 +132,7 @@ class Program:
             tf.ones([0, 2]),
             tf.constant(1),
         )
-        self._train = train
+        self._train, self._predict = train, predict
         self._assign_extra(self._pending_extra)
         return time.perf_counter() - began
 
@@ -149,11 +159,10 @@ class Program:
         return float(self._train(inputs, labels, rows, weights, turns, batch_size))
 
     def predict(self, inputs: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the model's output for rows, shape (m,), in chunks of fixed size but the last."""
-        if self._predict is None:
-            self._predict = tf.function(
-                self._outputs, input_signature=[self._inputs, self._rows], autograph=False
-            )
+        """Return the model's output for rows, shape (m,), in chunks of fixed size but the last.
+
+        `compile` must have been called.
+        """
         out = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), CHUNK):
             chunk = tf.constant(rows[start : start + CHUNK], tf.int64)
@@ -198,12 +207,13 @@ class Program:
         for place, variable in enumerate(self._extra):
             yield f"extra/{place:03d}", variable
 
-    def _find_extra(self, train: Any) -> None:
+    def _find_extra(self, *graphs: Any) -> None:
         """Find what the program captured beyond model and optimizer: seed generators and such."""
         known = {id(v.handle) for _, v in named_variables(self.model)}
-        captured = [outer for outer, _ in train.graph.captures if outer.dtype == tf.resource]
-        unknown = {id(handle) for handle in captured if id(handle) not in known}
-        self._extra = [v for v in train.graph.variables if id(v.handle) in unknown]
+        captured = [outer for graph in graphs for outer, _ in graph.captures]
+        unknown = {id(outer) for outer in captured if outer.dtype == tf.resource} - known
+        found = {id(v.handle): v for graph in graphs for v in graph.variables}
+        self._extra = [variable for handle, variable in found.items() if handle in unknown]
         self.reusable = not unknown
 
     def _epoch(

@@ -233,8 +233,9 @@ class KerasTrajectory:
         from stormsweep.training.inference import Predictor
         from stormsweep.training.saving import save_model
 
-        self._take_program()
-        return save_model(self._program.model, folder, lambda model: Predictor(model)(cases))
+        self._compile()
+        with self._program.finished():
+            return save_model(self._program.model, folder, lambda model: Predictor(model)(cases))
 
     def state(self) -> State:
         """Return a copy of weights, optimizer and random state."""

@@ -148,6 +148,44 @@ def test_an_epoch_is_that_of_keras_fit():
         np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (own, theirs)), **NEAR)
 
 
+def averaging(learning_rate):
+    """A model whose optimizer keeps moving averages of the weights, for the end of a fit."""
+    import keras
+
+    layers = [keras.layers.Input((3,)), keras.layers.Dense(6, activation="relu")]
+    model = keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])
+    inner = keras.optimizers.Adam(learning_rate, use_ema=True, ema_momentum=0.95)
+    model.compile(keras.optimizers.LossScaleOptimizer(inner), "binary_crossentropy")
+    return model
+
+
+def test_moving_averages_are_scored_and_delivered_as_by_keras_fit(tmp_path):
+    # Else a search over an optimizer with use_ema would rank models that nobody gets.
+    import keras
+
+    data = rows_of_numbers()
+    cases = data.inputs[data.validation]
+    engine = JaxEngine()
+    runs = started(engine, averaging, {"batch_size": 32}, [data], (0.02, 0.05))
+    model = averaging(0.02)
+    model.set_weights(runs[0].program.model.get_weights())
+    order = batch_order(data.train, SEED, 0, 1)
+    model.fit(data.inputs[order], data.labels[order], batch_size=32, shuffle=False, verbose=0)
+
+    together(engine, runs, 1)
+    scored, _ = engine.predict(runs, [data.validation] * 2)
+    np.testing.assert_allclose(scored, model.predict(cases, verbose=0)[:, 0], **NEAR)
+    file, _ = runs[0].save(tmp_path, cases)
+    delivered = keras.saving.load_model(tmp_path / file, compile=False)
+    np.testing.assert_allclose(delivered.predict(cases, verbose=0)[:, 0], scored, **NEAR)
+    weights = runs[0].state()["trainable/000"]
+    assert np.abs(weights - np.asarray(delivered.weights[0].value)).max() > 0.01
+    (straight,) = started(JaxEngine(), averaging, {"batch_size": 32}, [data], (0.02,))
+    straight.advance(2)
+    together(engine, runs, 2)
+    alike(runs[0], straight)
+
+
 def test_a_run_goes_on_from_its_checkpoint_in_any_bundle(tmp_path):
     kind = {"builder": normalized, "run": {"batch_size": 32}, "folds": FOLDS[:2]}
     engine = JaxEngine()

@@ -383,53 +383,100 @@ def test_a_new_run_leaves_a_compiled_program_ready(engine, monkeypatch):
     assert not clearings
 
 
-def with_its_own_state(learning_rate=0.01):
-    """A model that begins with, and trains on, random numbers that TensorFlow keeps a state of."""
+def drawn_by_tensorflow(learning_rate=0.01):
+    """A model that begins with random numbers that TensorFlow keeps a state of."""
     import keras
     import tensorflow as tf
-
-    class Noise(keras.layers.Layer):
-        def call(self, x, training=False):
-            return x + 0.3 * tf.random.normal((4,)) if training else x
 
     def drawn(shape, dtype=None):
         return 0.1 * tf.random.normal(shape, dtype=tf.as_dtype(dtype or "float32"))
 
     last = keras.layers.Dense(1, activation="sigmoid", kernel_initializer=drawn)
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), Noise(), last])
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), last])
     model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy")
     return model
 
 
-def with_a_raw_operation(learning_rate=0.01):
-    """A model that trains on random numbers of which TensorFlow's Python knows nothing."""
-    import keras
-    import tensorflow as tf
-
-    class Noise(keras.layers.Layer):
-        def call(self, x, training=False):
-            drawn = tf.raw_ops.RandomStandardNormal(shape=[4], dtype=tf.float32, seed=1, seed2=2)
-            return x + 0.3 * drawn if training else x
-
-    last = keras.layers.Dense(1, activation="sigmoid")
-    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(4), Noise(), last])
-    model.compile(optimizer=keras.optimizers.Adam(learning_rate), loss="binary_crossentropy")
-    return model
-
-
-@pytest.mark.parametrize("builder", [with_its_own_state, with_a_raw_operation])
-def test_random_operations_with_a_state_begin_anew_with_every_run(keras, monkeypatch, builder):
+def test_initial_weights_that_tensorflow_draws_begin_anew_with_every_run(keras, monkeypatch):
     # Else a run would depend on what its worker trained before.
     clearings = count_clearings(monkeypatch)
     run = {"learning_rate": 0.01}
     engine = KerasEngine()
-    _, first = trained(engine, [1], run, builder)
+    _, first = trained(engine, [1], run, drawn_by_tensorflow)
     for _ in range(2):
-        _, again = trained(engine, [1], run, builder)
+        _, again = trained(engine, [1], run, drawn_by_tensorflow)
         np.testing.assert_array_equal(again[0], first[0])
     assert clearings
-    _, alone = trained(KerasEngine(), [1], run, builder)
+    _, alone = trained(KerasEngine(), [1], run, drawn_by_tensorflow)
     np.testing.assert_array_equal(alone[0], first[0])
+
+
+def noisy(kind):
+    """A model that draws random numbers in training, or whenever it is asked."""
+    import keras
+    import tensorflow as tf
+
+    class Noise(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.generator = keras.random.SeedGenerator()
+
+        def call(self, x, training=False):
+            if training and kind == "tf.random":
+                return x + tf.random.normal((4,))
+            if training and kind == "tf.raw_ops":
+                return x + tf.raw_ops.RandomUniform(shape=[4], dtype=tf.float32, seed=1, seed2=2)
+            if not training and kind == "tf.random, asked":
+                return tf.nn.dropout(x, 0.3)
+            if kind == "seeded":
+                return keras.random.dropout(x, 0.3, seed=self.generator)
+            if kind == "unseeded":
+                return keras.random.dropout(x, 0.3)
+            if not training and kind == "unseeded, asked":
+                return keras.random.dropout(x, 0.3)
+            return x
+
+    last = keras.layers.Dense(1, activation="sigmoid")
+    return keras.Sequential([keras.layers.Flatten(), Noise(), keras.layers.Dense(4), last])
+
+
+@pytest.mark.parametrize("kind", ["tf.random", "tf.raw_ops", "tf.random, asked"])
+def test_numbers_whose_state_no_checkpoint_holds_are_refused_in_one_line(engine, kind):
+    # Else scores would depend on what the worker trained before, and on interruptions.
+    for fold in (0, 1):
+        run = engine.start(noisy, {"batch_size": 32, "kind": kind}, SEED, fold, ROWS)
+        with pytest.raises(RunError, match=r"by tf\.random \(.*noise.*SeedGenerator") as caught:
+            run.advance(1)
+        assert "\n" not in str(caught.value)
+        assert run.epoch == 0
+
+
+@pytest.mark.parametrize("kind", ["seeded", "unseeded", "unseeded, asked"])
+def test_a_model_that_is_random_when_asked_trains_on_as_if_nobody_had_asked(keras, tmp_path, kind):
+    # Else a run scored at [1, 2] would not be the fit of 2 epochs.
+    run = {"kind": kind}
+    straight, (expected,) = trained(KerasEngine(), [2], run, noisy, ROWS)
+    asked, (first, last) = trained(KerasEngine(), [1, 2], run, noisy, ROWS)
+    assert np.array_equal(last, expected)
+    assert np.array_equal(asked.predict(ROWS.validation), last)
+    asked.save(tmp_path, ROWS.inputs[:9])
+    for trajectory in (straight, asked):
+        trajectory.advance(3)
+    for name, value in straight.state().items():
+        assert np.array_equal(asked.state()[name], value), name
+
+    before, _ = trained(KerasEngine(), [1], run, noisy, ROWS)
+    resumed = KerasEngine().start(noisy, {"batch_size": 32, **run}, SEED, 1, ROWS)
+    resumed.restore(before.state(), 1)
+    assert np.array_equal(resumed.predict(ROWS.validation), first)
+    resumed.advance(2)
+    assert np.array_equal(resumed.predict(ROWS.validation), last)
+
+
+@pytest.mark.parametrize(("builder", "run", "data"), CASES)
+def test_asking_a_usual_model_changes_nothing_that_must_be_put_back(engine, builder, run, data):
+    # Else every score would cost a copy of the weights.
+    assert trained(engine, [1], run, builder, data)[0]._program._touched == []
 
 
 def test_few_programs_are_kept(engine):
@@ -506,24 +553,20 @@ def test_a_program_that_is_dropped_leaves_no_graph_behind(keras):
     assert graphs() == before
 
 
-@pytest.mark.parametrize(("run", "class_weight"), [(PLAIN, None), (DROPOUT, (0.7, 1.9))])
-def test_training_gives_the_weights_of_keras_fit_to_the_bit(keras, run, class_weight):
-    data = fold_data(class_weight)
-    trajectory = KerasEngine(packing=False).start(
-        storm_cnn, {"batch_size": 32, **run}, SEED, 1, data
-    )
-    losses = trajectory.advance(2).losses
+def fitted(keras, builder, run, data, epochs, class_weight=None):
+    """Fit a model as Keras does, on the engine's own batches in its own order.
+
+    To Keras the epochs are one, of all their batches: it reads ahead, past the end of its epochs.
+    """
+    batches = math.ceil(len(data.train) / 32)
 
     class Batches(keras.utils.PyDataset):
-        """The engine's own batches, in its own order."""
-
-        epoch = 1
-
         def __len__(self):
-            return math.ceil(len(data.train) / 32)
+            return epochs * batches
 
         def __getitem__(self, number):
-            order = batch_order(data.train, SEED, 1, self.epoch)
+            epoch, number = divmod(number, batches)
+            order = batch_order(data.train, SEED, 1, epoch + 1)
             rows = order[number * 32 : number * 32 + 32]
             x, y = data.inputs[rows], data.labels[rows].astype(np.float32)
             weight = np.array(class_weight or (1, 1), np.float32)[data.labels[rows]]
@@ -531,16 +574,60 @@ def test_training_gives_the_weights_of_keras_fit_to_the_bit(keras, run, class_we
 
     keras.utils.set_random_seed(initial_seed(SEED, 1))
     arguments = {name: value for name, value in run.items() if name != "batch_size"}
-    model = storm_cnn(input_shape=data.inputs.shape[1:], **arguments)
-    history = []
-    for epoch in (1, 2):
-        batches = Batches()
-        batches.epoch = epoch
-        history += model.fit(batches, shuffle=False, verbose=0).history["loss"]
+    model = builder(input_shape=data.inputs.shape[1:], **arguments)
+    return model, model.fit(Batches(), shuffle=False, verbose=0).history["loss"][0]
+
+
+@pytest.mark.parametrize(("run", "class_weight"), [(PLAIN, None), (DROPOUT, (0.7, 1.9))])
+def test_training_gives_the_weights_of_keras_fit_to_the_bit(keras, run, class_weight):
+    data = fold_data(class_weight)
+    trajectory = KerasEngine(packing=False).start(
+        storm_cnn, {"batch_size": 32, **run}, SEED, 1, data
+    )
+    losses = trajectory.advance(2).losses
+    model, loss = fitted(keras, storm_cnn, run, data, 2, class_weight)
     ours = [value for name, value in trajectory.state().items() if name.startswith("model/")]
     for variable, value in zip(model.variables, ours, strict=True):
         assert np.array_equal(variable.numpy(), value), variable.path
-    assert losses == pytest.approx(history, rel=1e-6)
+    assert np.mean(losses) == pytest.approx(loss, rel=1e-6)
+
+
+def averaging(input_shape, learning_rate=0.05, wrapped=False, every=None):
+    """A model whose optimizer keeps moving averages of the weights, for the end of a fit."""
+    import keras
+
+    layers = [keras.layers.Input(input_shape), keras.layers.Dense(6, activation="relu")]
+    model = keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])
+    optimizer = keras.optimizers.Adam(
+        learning_rate, use_ema=True, ema_momentum=0.95, ema_overwrite_frequency=every
+    )
+    if wrapped:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer, "binary_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("run", [{}, {"wrapped": True}, {"every": 3}])
+def test_moving_averages_are_scored_and_delivered_as_by_keras_fit(keras, tmp_path, run):
+    # Else a search over an optimizer with use_ema would rank models that nobody gets.
+    from stormsweep.training.inference import Predictor, load_model
+
+    cases = ROWS.inputs[ROWS.validation]
+    trajectory, scored = trained(KerasEngine(), [1, 3], run, averaging, ROWS)
+    for epochs, ours in zip((1, 3), scored, strict=True):
+        model, _ = fitted(keras, averaging, run, ROWS, epochs)
+        np.testing.assert_allclose(ours, model.predict(cases, verbose=0)[:, 0], rtol=1e-6)
+    straight, (alone,) = trained(KerasEngine(), [3], run, averaging, ROWS)
+    assert np.array_equal(alone, scored[1])
+
+    file, form = trajectory.save(tmp_path, cases)
+    delivered = load_model(tmp_path / file, form, lambda: averaging, run, (4,))
+    np.testing.assert_allclose(Predictor(delivered)(cases), scored[1], rtol=1e-6)
+    for name, value in straight.state().items():
+        assert np.array_equal(trajectory.state()[name], value), name
+    weights = [value for name, value in straight.state().items() if name.startswith("model/")]
+    apart = [np.abs(a - b).max() for a, b in zip(weights, delivered.get_weights(), strict=True)]
+    assert max(apart) > 0.01 or "every" in run
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ class BundleProgram:
         filled = np.zeros((members, -(-count // CHUNK) * CHUNK), np.int32)
         filled[:, :count] = rows
         parts = [
-            self._predict(states[0], states[1], cases(chunk), together=members > 1)
+            self._predict(*states, cases(chunk), together=members > 1)
             for chunk in np.split(filled, filled.shape[1] // CHUNK, axis=1)
         ]
         return np.concatenate([np.asarray(part) for part in parts], axis=1)[:, :count]
@@ -232,6 +232,10 @@ class BundleProgram:
         """Assign a state to the model's own variables."""
         for name, variable in zip(self._names(), self._variables(), strict=True):
             variable.assign(state[name])
+
+    def finish(self) -> None:
+        """Give the model's own variables the values that Keras's `fit` would end with."""
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
     def check(self, state: State) -> None:
         """Refuse a state that is not of this program.
@@ -355,12 +359,24 @@ class BundleProgram:
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
         return (trainable, other, optimizer), loss
 
-    def _outputs(self, trainable: Any, other: Any, x: Any, together: bool) -> Any:
-        def one(trainable: Any, other: Any, x: Any) -> Any:
-            predicted, _ = self.model.stateless_call(trainable, other, x, **self._predicting)
+    def _outputs(self, trainable: Any, other: Any, optimizer: Any, x: Any, together: bool) -> Any:
+        def one(trainable: Any, other: Any, optimizer: Any, x: Any) -> Any:
+            weights = self._finished(trainable, optimizer)
+            predicted, _ = self.model.stateless_call(weights, other, x, **self._predicting)
             return predicted.astype(jnp.float32).reshape(-1)
 
-        return _together(one, together)(trainable, other, x)
+        return _together(one, together)(trainable, other, optimizer, x)
+
+    def _finished(self, trainable: Any, optimizer: Any) -> list[Any]:
+        """Return the weights that Keras's `fit` would end with: averages, where it keeps them."""
+        model = self.model
+        values = [
+            *zip(model.trainable_variables, trainable, strict=True),
+            *zip(model.optimizer.variables, optimizer, strict=True),
+        ]
+        with keras.StatelessScope(state_mapping=values) as scope:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+        return [scope.get_current_value(variable) for variable in model.trainable_variables]
 
 
 def _arrays(epoch: Epoch) -> tuple[Any, ...]:

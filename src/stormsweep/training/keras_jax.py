@@ -321,6 +321,7 @@ class JaxTrajectory:
         from stormsweep.training.saving import save_model
 
         self.program.assign(self._state)
+        self.program.finish()
         return save_model(self.program.model, folder, lambda model: predict_plainly(model, cases))
 
     def state(self) -> State:

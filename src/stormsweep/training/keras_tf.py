@@ -179,8 +179,7 @@ class KerasTrajectory:
 
     def advance(self, to_epoch: int, go_on: GoOn | None = None) -> AdvanceResult:
         """Train up to and including `to_epoch`; see `engine.Trajectory.advance`."""
-        self._take_program()
-        compile_seconds = self._program.compile(seed32(self._seed, self._fold, "tracing"))
+        compile_seconds = self._compile()
         began = time.perf_counter()
         losses: list[float] = []
         took: float | None = None
@@ -206,6 +205,11 @@ class KerasTrajectory:
             train_seconds=time.perf_counter() - began,
         )
 
+    def _compile(self) -> float:
+        """Take the program, and have it compiled; return the seconds that took."""
+        self._take_program()
+        return self._program.compile(seed32(self._seed, self._fold, "tracing"))
+
     def _order(self, epoch: int) -> tuple[Any, Any]:
         """Return the rows of an epoch in order, and how their patches are turned."""
         import tensorflow as tf
@@ -221,7 +225,7 @@ class KerasTrajectory:
         self, rows: NDArray[np.int64], inputs: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
         """Return the probability of the event for each row."""
-        self._take_program()
+        self._compile()
         return self._program.predict(self._inputs if inputs is None else alias(inputs), rows)
 
     def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
@@ -229,8 +233,9 @@ class KerasTrajectory:
         from stormsweep.training.inference import Predictor
         from stormsweep.training.saving import save_model
 
-        self._take_program()
-        return save_model(self._program.model, folder, lambda model: Predictor(model)(cases))
+        self._compile()
+        with self._program.finished():
+            return save_model(self._program.model, folder, lambda model: Predictor(model)(cases))
 
     def state(self) -> State:
         """Return a copy of weights, optimizer and random state."""

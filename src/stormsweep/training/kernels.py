@@ -33,21 +33,27 @@ def _get_seed_and_note(op_seed: Any) -> Any:
 random_seed.get_seed = _get_seed_and_note
 
 
-def look_through(graph: Any) -> None:
-    """Note random operations with a state in a traced function.
+def draws_with_a_state(graph: Any) -> str | None:
+    """Return the name of a random operation in a traced function that keeps a state of its own.
 
-    Those that came with a saved model, or by ``tf.raw_ops``, were not seeded by `get_seed`.
+    Such a one was seeded when the function was traced, for whichever run that was, and nothing
+    outside of its kernel knows how many numbers it has drawn.
 
     Parameters
     ----------
     graph : tf.Graph
-        Of the function; those that it calls are looked through as well.
+        Of the function; those that it calls are looked through as well. What is inside of
+        ``tf.py_function`` cannot be seen.
+
+    Returns
+    -------
+    str or None
+        The operation, below the scopes of its layers; None where there is none.
     """
-    global _stateful
     traced = graph.as_graph_def()
     bodies = [traced.node, *(function.node_def for function in traced.library.function)]
     # Operations without a state are given their seed as an input.
-    _stateful = _stateful or any("seed2" in node.attr for body in bodies for node in body)
+    return next((node.name for body in bodies for node in body if "seed2" in node.attr), None)
 
 
 def clear_next() -> None:
@@ -60,9 +66,8 @@ def clear_next() -> None:
 def kernels_kept() -> Iterator[None]:
     """Let `tf.random.set_seed` inside the block leave compiled functions as they are.
 
-    From the first random operation with a state of its own (``tf.random.normal``, say, in a user's
-    model) the block changes nothing: such a one must begin anew with every run, also inside a
-    program that was compiled for another.
+    From the first random operation with a state of its own (``tf.random.normal``, say, for a user's
+    initial weights) the block changes nothing: such a one must begin anew with every run.
     """
     global _given_up
     if _stateful or _given_up:

@@ -10,16 +10,20 @@ import inspect
 import time
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tensorflow.python.framework.auto_control_deps_utils import (
+    get_read_only_resource_input_indices_graph,
+)
 
 from stormsweep.errors import RunError
 from stormsweep.training.engine import State, Turning
-from stormsweep.training.kernels import look_through
+from stormsweep.training.kernels import draws_with_a_state
 from stormsweep.training.randomness import seeded
 from stormsweep.training.turning import turn
 
@@ -67,7 +71,10 @@ class Program:
         self._rows = tf.TensorSpec([None], tf.int64)
         self._train: Any = None
         self._predict: Any = None
-        #: Variables that the program changes beyond model and optimizer, known once it is traced.
+        self._finish: Any = None
+        #: Variables that finishing and predicting may change, known once they are traced.
+        self._touched: list[Any] = []
+        #: Variables that the program uses beyond model and optimizer, known once it is traced.
         self._extra: list[Any] = []
         self._pending_extra: State = {}
         #: Whether other runs can take the program over: it is traced and all its state is known.
@@ -82,7 +89,7 @@ class Program:
         return sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
 
     def compile(self, seed: int) -> float:
-        """Trace the epoch and let TensorFlow optimize it; return the seconds that took.
+        """Trace what is to be computed, let TensorFlow optimize the epoch; return the seconds.
 
         Parameters
         ----------
@@ -92,7 +99,8 @@ class Program:
         Raises
         ------
         RunError
-            If the model or its loss cannot be computed on the data.
+            If the model or its loss cannot be computed on the data, or the model draws random
+            numbers that no checkpoint could go on from.
         """
         if self._train is not None:
             return 0.0
@@ -108,11 +116,24 @@ class Program:
                     input_signature=[self._inputs, labels, self._rows, weights, turns, size],
                     autograph=False,
                 ).get_concrete_function()
+                predict = tf.function(
+                    self._outputs, input_signature=[self._inputs, self._rows], autograph=False
+                ).get_concrete_function()
+                finish = tf.function(
+                    self._end_as_fit_does, input_signature=[], autograph=False
+                ).get_concrete_function()
         except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
             text = " ".join(str(error).split())
             raise RunError(f"the model cannot be trained: {text[:400]}") from error
-        self._find_extra(train)
-        look_through(train.graph)
+        for traced in (train, predict):
+            if (drawn := draws_with_a_state(traced.graph)) is not None:
+                raise RunError(
+                    f"the model draws random numbers by tf.random ({drawn}), "
+                    "whose state no checkpoint holds; draw them by keras.random, "
+                    "with a keras.random.SeedGenerator made in the layer's __init__"
+                )
+        self._find_extra(train.graph, predict.graph)
+        self._touched = [*_written(predict.graph), *_written(finish.graph)]
         # An epoch of no rows changes nothing, but the graph is optimized before its first call.
         train(
             tf.zeros([1, *self._inputs.shape[1:]]),
@@ -122,7 +143,7 @@ class Program:
             tf.ones([0, 2]),
             tf.constant(1),
         )
-        self._train = train
+        self._train, self._predict, self._finish = train, predict, finish
         self._assign_extra(self._pending_extra)
         return time.perf_counter() - began
 
@@ -149,16 +170,32 @@ class Program:
         return float(self._train(inputs, labels, rows, weights, turns, batch_size))
 
     def predict(self, inputs: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the model's output for rows, shape (m,), in chunks of fixed size but the last."""
-        if self._predict is None:
-            self._predict = tf.function(
-                self._outputs, input_signature=[self._inputs, self._rows], autograph=False
-            )
+        """Return the model's output for rows, shape (m,), in chunks of fixed size but the last.
+
+        `compile` must have been called. Training goes on as if nobody had asked.
+        """
         out = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), CHUNK):
-            chunk = tf.constant(rows[start : start + CHUNK], tf.int64)
-            out[start : start + CHUNK] = self._predict(inputs, chunk).numpy()
+        with self.finished():
+            for start in range(0, len(rows), CHUNK):
+                chunk = tf.constant(rows[start : start + CHUNK], tf.int64)
+                out[start : start + CHUNK] = self._predict(inputs, chunk).numpy()
         return out
+
+    @contextmanager
+    def finished(self) -> Iterator[None]:
+        """Have the weights that Keras's `fit` would end with; put back afterwards what was changed.
+
+        `compile` must have been called. An optimizer with ``use_ema`` keeps moving averages of the
+        weights, which take their place at the end of a fit. Some models draw random numbers when
+        they predict. For all others there is nothing to do.
+        """
+        held = [(variable, variable.read_value()) for variable in self._touched]
+        try:
+            self._finish()
+            yield
+        finally:
+            for variable, value in held:
+                variable.assign(value)
 
     def state(self) -> State:
         """Return copies of all variables, by place, in dtypes that numpy knows."""
@@ -198,12 +235,13 @@ class Program:
         for place, variable in enumerate(self._extra):
             yield f"extra/{place:03d}", variable
 
-    def _find_extra(self, train: Any) -> None:
+    def _find_extra(self, *graphs: Any) -> None:
         """Find what the program captured beyond model and optimizer: seed generators and such."""
         known = {id(v.handle) for _, v in named_variables(self.model)}
-        captured = [outer for outer, _ in train.graph.captures if outer.dtype == tf.resource]
-        unknown = {id(handle) for handle in captured if id(handle) not in known}
-        self._extra = [v for v in train.graph.variables if id(v.handle) in unknown]
+        captured = [outer for graph in graphs for outer, _ in graph.captures]
+        unknown = {id(outer) for outer in captured if outer.dtype == tf.resource} - known
+        found = {id(v.handle): v for graph in graphs for v in graph.variables}
+        self._extra = [variable for handle, variable in found.items() if handle in unknown]
         self.reusable = not unknown
 
     def _epoch(
@@ -251,6 +289,9 @@ class Program:
         predicted = self.model(tf.gather(inputs, rows), **self._predicting)
         return tf.reshape(tf.cast(predicted, tf.float32), [-1])
 
+    def _end_as_fit_does(self) -> None:
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
 
 def snapshot(model: keras.Model) -> State:
     """Return copies of all variables of a model and its optimizer, as `Program.state` does."""
@@ -262,6 +303,13 @@ def named_variables(model: keras.Model) -> Iterator[tuple[str, Any]]:
     for part, owner in (("model", model), ("optimizer", model.optimizer)):
         for place, variable in enumerate(owner.variables):
             yield f"{part}/{place:03d}", variable.value
+
+
+def _written(graph: Any) -> list[Any]:
+    """Return the variables that a traced function does more than read, as far as can be told."""
+    read = {id(graph.inputs[place]) for place in get_read_only_resource_input_indices_graph(graph)}
+    handles = {id(outer) for outer, inner in graph.captures if id(inner) not in read}
+    return [variable for variable in graph.variables if id(variable.handle) in handles]
 
 
 def _plain(value: NDArray[Any]) -> NDArray[Any]:

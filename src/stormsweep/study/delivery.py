@@ -57,7 +57,7 @@ def write_delivery(
     probabilities : ndarray of float32, shape (n,)
         Of the test part.
     builder_sha256 : str
-        Checksum of the file that the builder stands in.
+        SHA-256 of the builder's code.
     made_again : bool
         Whether the model takes the place of one that was lost.
 

@@ -7,10 +7,10 @@ import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stormsweep import files
 from stormsweep.cluster import machine, station
 from stormsweep.errors import ModelError
 from stormsweep.models.build import Builder, check_builder, find_builder
+from stormsweep.models.checksum import checksum
 from stormsweep.study.cases import open_all
 from stormsweep.training.engine import Engine
 from stormsweep.work import TaskOrder
@@ -64,7 +64,7 @@ class Welcome:
     problem : str
         What is wrong with the builder, in one line; empty: nothing.
     model : str
-        SHA-256 of the file that the builder stands in.
+        SHA-256 of the builder's code: `stormsweep.models.checksum`.
     device : str
         What it computes on, where that is not simply the processor.
     processor : str
@@ -128,13 +128,18 @@ def emulated(engine: str, precision: str) -> str:
 def builder_of(build: str) -> tuple[Builder, str]:
     """Import a builder once: what is edited later counts for workers that start later.
 
-    Returns and raises what `builder_and_checksum` does.
+    Takes, returns and raises what `builder_and_checksum` does.
     """
     return builder_and_checksum(build)
 
 
 def builder_and_checksum(build: str) -> tuple[Builder, str]:
-    """Import a builder; return it and the SHA-256 of its file, empty where there is no file.
+    """Import a builder; return it and the SHA-256 of its code, empty where there is no file.
+
+    Parameters
+    ----------
+    build : str
+        As in `Question`.
 
     Raises
     ------
@@ -142,11 +147,16 @@ def builder_and_checksum(build: str) -> tuple[Builder, str]:
         If it cannot be imported.
     """
     function = find_builder(build)
+    return function, checksum(build, _file_of(function))
+
+
+def _file_of(function: Builder) -> Path | None:
+    """Return the file that a function stands in; None for what is none (a partial, an object)."""
     try:
         source = inspect.getsourcefile(inspect.unwrap(function))
-        return function, files.sha256(Path(source or ""))
-    except (TypeError, OSError):
-        return function, ""
+    except (TypeError, ValueError, OSError):
+        return None
+    return Path(source) if source else None
 
 
 def engine_for(order: TaskOrder) -> Engine:

@@ -166,12 +166,15 @@ BUILDERS = {
     "function": BUILDER,
 }
 SEEN_BY_A_WORKER = """
-import sys
+import contextlib, sys, types
+# What the model draws is not the matter here, and Keras takes seconds to import.
+fake = types.SimpleNamespace(seeded=lambda seed: contextlib.nullcontext())
+sys.modules["stormsweep.training.randomness"] = fake
 sys.path.insert(0, sys.argv[2])
 for name in sys.argv[3:]:
     __import__(name)
 from stormsweep.study.setup import builder_of
-print(builder_of(sys.argv[1])[1])
+print(builder_of(sys.argv[1], 3)[1])
 """
 
 

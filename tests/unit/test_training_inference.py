@@ -106,7 +106,7 @@ def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, mo
     net, folder = tmp_path / "net.py", tmp_path / "study" / "model"
     folder.mkdir(parents=True)
     net.write_text(NET, encoding="utf-8")
-    builder, checksum = builder_and_checksum(f"{net}:build")
+    builder, checksum = builder_and_checksum(f"{net}:build", 0)
     model = builder(SHAPE)
     file, form = save_model(model, folder, lambda one: Predictor(one)(CASES[:32]))
     assert form == "weights"

@@ -85,6 +85,7 @@ def write_delivery(
         "model_sha256": sha256(folder / delivered.file),
         "build": study.model.build,
         "build_sha256": builder_sha256,
+        "seed": study.study.seed,
         "precision": study.engine.precision,
         "event": manifest["target"],
         "decision_threshold": choice.threshold,

@@ -81,6 +81,7 @@ class Orders:
             fingerprint=self._data.fingerprint,
             turned=self._turned,
             test=self._score_test,
+            seed=self._protocol.seed,
         )
 
     def order(

@@ -13,6 +13,7 @@ from stormsweep.models.build import Builder, check_builder, find_builder
 from stormsweep.models.checksum import checksum
 from stormsweep.study.cases import open_all
 from stormsweep.training.engine import Engine
+from stormsweep.training.seeds import seed32
 from stormsweep.work import TaskOrder
 
 _NO_GPU = (
@@ -41,6 +42,8 @@ class Question:
         As in `TaskOrder`: where what tasks will need lies.
     test : bool
         Whether they will need the test part too.
+    seed : int
+        The study's.
     """
 
     build: str
@@ -53,6 +56,7 @@ class Question:
     fingerprint: str
     turned: str
     test: bool
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def welcome(question: Question) -> Welcome:
     open_all(question.data, question.fingerprint, question.turned, question.test)
     _engine(question.threads, question.engine, question.precision, question.packing)
     try:
-        function, model = builder_of(question.build)
+        function, model = builder_of(question.build, question.seed)
         check_builder(function, question.names)
     except ModelError as error:
         return Welcome(str(error), "")
@@ -125,28 +129,36 @@ def emulated(engine: str, precision: str) -> str:
 
 
 @functools.cache
-def builder_of(build: str) -> tuple[Builder, str]:
+def builder_of(build: str, seed: int) -> tuple[Builder, str]:
     """Import a builder once: what is edited later counts for workers that start later.
 
     Takes, returns and raises what `builder_and_checksum` does.
     """
-    return builder_and_checksum(build)
+    return builder_and_checksum(build, seed)
 
 
-def builder_and_checksum(build: str) -> tuple[Builder, str]:
+def builder_and_checksum(build: str, seed: int) -> tuple[Builder, str]:
     """Import a builder; return it and the SHA-256 of its code, empty where there is no file.
+
+    What its module makes when it is imported (an initializer without a seed, say) draws from the
+    study's seed: else every worker process would train another model. The engine is set up before.
 
     Parameters
     ----------
     build : str
         As in `Question`.
+    seed : int
+        The study's.
 
     Raises
     ------
     ModelError
         If it cannot be imported.
     """
-    function = find_builder(build)
+    from stormsweep.training.randomness import seeded
+
+    with seeded(seed32(seed, 0, "import")):
+        function = find_builder(build)
     return function, checksum(build, _file_of(function))
 
 

@@ -30,7 +30,8 @@ class StudyBegun:
     space : dict
         Hyperparameters with their values or ranges.
     model : dict of str to str
-        The builder (``build``) and the SHA-256 of the file it stands in (``sha256``).
+        The builder (``build``) and the SHA-256 of its code (``sha256``): of its file, or of
+        all that this imports from its own folder or package.
     data : dict
         Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
         test_positives, groups (number of), inputs (names), input_shape (not in the first journals

@@ -159,7 +159,7 @@ class TaskOrder:
     build : str
         The model builder, ``package.module:function`` or ``/path/file.py:function``.
     model : str
-        SHA-256 of the file that the builder stands in.
+        SHA-256 of the builder's code: `stormsweep.models.checksum`.
     data, fingerprint : str
         Folder of the prepared arrays, and what they must be.
     protocol : Protocol

@@ -190,7 +190,7 @@ def test_a_worker_that_cannot_open_the_data_says_so_and_is_left_aside(tmp_path: 
     try:
         worker = Asked(pool)
         ready, gone = worker.ready, str(tmp_path / "gone")
-        asked = Question("m:f", [], 1, "tensorflow", "float32", True, gone, "f", "", False)
+        asked = Question("m:f", [], 1, "tensorflow", "float32", True, gone, "f", "", False, 0)
         pool.submit(ready.worker, ready.pid, "welcome", welcome, asked)
         error = worker.next(Broken).error
         assert isinstance(error, DataAwayError)

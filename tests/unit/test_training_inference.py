@@ -106,7 +106,7 @@ def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, mo
     net, folder = tmp_path / "net.py", tmp_path / "study" / "model"
     folder.mkdir(parents=True)
     net.write_text(NET, encoding="utf-8")
-    builder, checksum = builder_and_checksum(f"{net}:build")
+    builder, checksum = builder_and_checksum(f"{net}:build", 0)
     model = builder(SHAPE)
     file, form = save_model(model, folder, lambda one: Predictor(one)(CASES[:32]))
     assert form == "weights"
@@ -137,7 +137,7 @@ def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, mo
         assert np.array_equal(out["probability"][:], Predictor(model)(CASES))
 
     net.write_text(NET.replace("0.5", "0.25"), encoding="utf-8")
-    with pytest.raises(ModelError, match="the file was edited since the study was verified") as no:
+    with pytest.raises(ModelError, match="was edited since the study was verified") as no:
         predict(tmp_path / "study", [tmp_path / "new.npz"], tmp_path / "other.nc")
     assert "\n" not in str(no.value)
     assert not (tmp_path / "other.nc").exists()

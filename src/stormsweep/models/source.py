@@ -26,7 +26,7 @@ _Definition = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """A module as text: its file, its name as a package's module (none for a file), its tree."""
 
     path: Path
@@ -85,10 +85,10 @@ def _found(spec: str) -> tuple[Path, _Definition] | None:
     """Return the definition of a builder and its file; None where that is not certain."""
     place, _, function = spec.rpartition(":")
     try:
-        module = _file(Path(place)) if place.endswith(".py") else _module(place)
+        module = read_file(Path(place)) if place.endswith(".py") else read_module(place)
         if module is None:
             return None
-        bound = _bound(module.tree, function)
+        bound = binding(module.tree, function)
         if not bound and not _hides(module.tree):
             known = [node.name for node in module.tree.body if isinstance(node, _Definition)]
             raise ModelError(
@@ -99,12 +99,13 @@ def _found(spec: str) -> tuple[Path, _Definition] | None:
         return None
 
 
-def _file(path: Path) -> _Source | None:
+def read_file(path: Path) -> Source | None:
+    """Read a file, or return None where it cannot be read; a mistake in it is a `ModelError`."""
     try:
         with warnings.catch_warnings():
             # Of escapes in texts, say: a worker that imports the file gives them.
             warnings.simplefilter("ignore")
-            return _Source(path, "", ast.parse(path.read_bytes()))
+            return Source(path, "", ast.parse(path.read_bytes()))
     except SyntaxError as error:
         line = f":{error.lineno}" if error.lineno else ""
         raise ModelError(f"model.build: {path}{line}: SyntaxError: {error.msg}") from None
@@ -112,8 +113,8 @@ def _file(path: Path) -> _Source | None:
         return None
 
 
-def _module(name: str) -> _Source | None:
-    """Read a module of a package without importing its parents, as `import` would."""
+def read_module(name: str) -> Source | None:
+    """Read a module without importing it or its parents, or return None if there is no source."""
     found: ModuleSpec | None = None
     top, *rest = name.split(".")
     try:
@@ -127,12 +128,12 @@ def _module(name: str) -> _Source | None:
         return None
     if found is None or found.origin is None or not found.origin.endswith(".py"):
         return None
-    source = _file(Path(found.origin))
-    return source and _Source(source.path, name, source.tree)
+    source = read_file(Path(found.origin))
+    return source and Source(source.path, name, source.tree)
 
 
 def _definition(
-    module: _Source, name: str, bound: list[ast.AST], depth: int = 0
+    module: Source, name: str, bound: list[ast.AST], depth: int = 0
 ) -> tuple[Path, _Definition] | None:
     """Return the function that a name stands for, and its file; None where that is not certain."""
     if len(bound) != 1 or bound[0] not in module.tree.body or depth > _DEEPEST:
@@ -148,14 +149,14 @@ def _definition(
     except ImportError:
         return None
     # Another package may do with its modules what it likes when it is imported.
-    other = _module(full) if full.partition(".")[0] == module.name.partition(".")[0] else None
+    other = read_module(full) if full.partition(".")[0] == module.name.partition(".")[0] else None
     if other is None:
         return None
     original = [alias.name for alias in one.names if (alias.asname or alias.name) == name][-1]
-    return _definition(other, original, _bound(other.tree, original), depth + 1)
+    return _definition(other, original, binding(other.tree, original), depth + 1)
 
 
-def _bound(tree: ast.Module, name: str) -> list[ast.AST]:
+def binding(tree: ast.Module, name: str) -> list[ast.AST]:
     """Return all that binds or alters a name of a module, or may do so."""
     nodes = list(_own(tree))
     own = [number for number, node in enumerate(nodes) if name in _names(node)]

@@ -57,7 +57,7 @@ def write_delivery(
     probabilities : ndarray of float32, shape (n,)
         Of the test part.
     builder_sha256 : str
-        Checksum of the file that the builder stands in.
+        SHA-256 of the builder's code.
     made_again : bool
         Whether the model takes the place of one that was lost.
 
@@ -85,6 +85,7 @@ def write_delivery(
         "model_sha256": sha256(folder / delivered.file),
         "build": study.model.build,
         "build_sha256": builder_sha256,
+        "seed": study.study.seed,
         "precision": study.engine.precision,
         "event": manifest["target"],
         "decision_threshold": choice.threshold,

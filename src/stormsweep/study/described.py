@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 from stormsweep.config.load import load_study, no_such_study
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, UserError
-from stormsweep.files import sha256
 from stormsweep.records import Entry, LayoutTried, SessionBegun
 from stormsweep.search.plan import Plan
 from stormsweep.study.directory import StudyDirectory, no_study
@@ -261,12 +260,13 @@ class DescribedStudy(RecordedStudy):
             self._kept.refuse_unmeant()
 
     def _check_source(self) -> None:
+        from stormsweep.models.checksum import checksum
         from stormsweep.models.source import check_source
         from stormsweep.study.remaining import names_of
 
         path = check_source(self.file.model.build, names_of(self.file))
         if path is not None:
-            self._kept.refuse_other_model(sha256(path))
+            self._kept.refuse_other_model(checksum(self.file.model.build, path))
 
     def remaining(self) -> Remaining:
         """Read from the journal what is left to train.

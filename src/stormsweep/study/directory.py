@@ -268,14 +268,14 @@ class StudyDirectory:
             )
 
     def refuse_other_model(self, model: str) -> None:
-        """Refuse a builder whose file is not the one that scores on record come from.
+        """Refuse a builder whose code is not that which scores on record come from.
 
         A model that nothing could be trained with may be mended.
 
         Parameters
         ----------
         model : str
-            SHA-256 of the file.
+            SHA-256 of the code.
 
         Raises
         ------
@@ -285,9 +285,9 @@ class StudyDirectory:
         begun, trained = self._begun_and_trained()
         if begun and trained and begun.model["sha256"] != model:
             raise JournalError(
-                f"{self._file.model.build}: the file was edited since {self._folder} was begun, "
-                "and what was trained with it is on record; undo that, or begin another study "
-                f"with study.name = {self._free_name()!r}"
+                f"{self._file.model.build}: the file, or one that it imports, was edited since "
+                f"{self._folder} was begun, and what was trained with it is on record; undo that, "
+                f"or begin another study with study.name = {self._free_name()!r}"
             )
 
     def _free_name(self) -> str:

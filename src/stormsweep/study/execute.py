@@ -185,7 +185,7 @@ class Execution:
 
     @property
     def model(self) -> str:
-        """SHA-256 of the file that the builder stands in, as the first worker found it."""
+        """SHA-256 of the builder's code, as the first worker found it."""
         return self._reception.model
 
     @property

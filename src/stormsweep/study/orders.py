@@ -81,6 +81,7 @@ class Orders:
             fingerprint=self._data.fingerprint,
             turned=self._turned,
             test=self._score_test,
+            seed=self._protocol.seed,
         )
 
     def order(
@@ -93,7 +94,7 @@ class Orders:
         task : Task
             The task.
         model : str
-            SHA-256 of the file that the builder stands in.
+            SHA-256 of the builder's code.
         name, session : str, int
             Who is asked, in which session of the driver.
         foreseen : float
@@ -152,7 +153,7 @@ class Reception:
         self._losses = self._late = 0
         #: The workers that joined and live, set up or not, by name.
         self.joined: dict[str, WorkerReady] = {}
-        #: SHA-256 of the file that the builder stands in, as the first worker found it.
+        #: SHA-256 of the builder's code, as the first worker found it.
         self.model = ""
         #: What the workers compute on, as they say.
         self.devices: set[str] = set()
@@ -184,8 +185,8 @@ class Reception:
                     raise ModelError(said.problem)
                 if self.model and said.model != self.model:
                     raise ModelError(
-                        f"model.build: the file of {self._build} was edited while the study runs; "
-                        "undo that, or begin another study"
+                        f"model.build: the file of {self._build}, or one that it imports, was "
+                        "edited while the study runs; undo that, or begin another study"
                     )
                 self.model, self._losses = said.model, 0
                 self.devices |= {said.device} - {""}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+import random
 import shlex
 import sys
 import tempfile
@@ -193,14 +194,21 @@ def model_loaded(directory: Path, facts: dict[str, Any]) -> Iterator[Any]:
 
 
 def _builder(facts: dict[str, Any]) -> Callable[..., Any]:
-    """Import the builder, if its file is still the one that the model was trained with."""
+    """Import the builder, if its code is still that which the model was trained with."""
     from stormsweep.study.setup import builder_and_checksum
 
-    function, checksum = builder_and_checksum(facts["build"])
+    # Workers import it seeded; here what the user draws afterwards must not follow from that.
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        # The first models say no seed.
+        function, checksum = builder_and_checksum(facts["build"], int(facts.get("seed", 0)))
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
     if checksum != facts["build_sha256"]:
         raise ModelError(
-            f"{facts['build']}: the file was edited since the study was verified, and "
-            f"{facts['model']} cannot be loaded without what it was then; undo that"
+            f"{facts['build']}: the file, or one that it imports, was edited since the study was "
+            f"verified, and {facts['model']} cannot be loaded without what it was then; undo that"
         )
     return function
 

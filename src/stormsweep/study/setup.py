@@ -7,12 +7,13 @@ import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stormsweep import files
 from stormsweep.cluster import machine, station
 from stormsweep.errors import ModelError
 from stormsweep.models.build import Builder, check_builder, find_builder
+from stormsweep.models.checksum import checksum
 from stormsweep.study.cases import open_all
 from stormsweep.training.engine import Engine
+from stormsweep.training.seeds import seed32
 from stormsweep.work import TaskOrder
 
 _NO_GPU = (
@@ -41,6 +42,8 @@ class Question:
         As in `TaskOrder`: where what tasks will need lies.
     test : bool
         Whether they will need the test part too.
+    seed : int
+        The study's.
     """
 
     build: str
@@ -53,6 +56,7 @@ class Question:
     fingerprint: str
     turned: str
     test: bool
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Welcome:
     problem : str
         What is wrong with the builder, in one line; empty: nothing.
     model : str
-        SHA-256 of the file that the builder stands in.
+        SHA-256 of the builder's code: `stormsweep.models.checksum`.
     device : str
         What it computes on, where that is not simply the processor.
     processor : str
@@ -91,7 +95,7 @@ def welcome(question: Question) -> Welcome:
     open_all(question.data, question.fingerprint, question.turned, question.test)
     _engine(question.threads, question.engine, question.precision, question.packing)
     try:
-        function, model = builder_of(question.build)
+        function, model = builder_of(question.build, question.seed)
         check_builder(function, question.names)
     except ModelError as error:
         return Welcome(str(error), "")
@@ -125,28 +129,46 @@ def emulated(engine: str, precision: str) -> str:
 
 
 @functools.cache
-def builder_of(build: str) -> tuple[Builder, str]:
+def builder_of(build: str, seed: int) -> tuple[Builder, str]:
     """Import a builder once: what is edited later counts for workers that start later.
 
-    Returns and raises what `builder_and_checksum` does.
+    Takes, returns and raises what `builder_and_checksum` does.
     """
-    return builder_and_checksum(build)
+    return builder_and_checksum(build, seed)
 
 
-def builder_and_checksum(build: str) -> tuple[Builder, str]:
-    """Import a builder; return it and the SHA-256 of its file, empty where there is no file.
+def builder_and_checksum(build: str, seed: int) -> tuple[Builder, str]:
+    """Import a builder; return it and the SHA-256 of its code, empty where there is no file.
+
+    What its module makes when it is imported (an initializer without a seed, say) draws from the
+    study's seed: else every worker process would train another model. The engine is set up before.
+
+    Parameters
+    ----------
+    build : str
+        As in `Question`.
+    seed : int
+        The study's.
 
     Raises
     ------
     ModelError
         If it cannot be imported.
     """
-    function = find_builder(build)
+    from stormsweep.training.randomness import seeded
+
+    with seeded(seed32(seed, 0, "import")):
+        function = find_builder(build)
+    return function, checksum(build, _file_of(function))
+
+
+def _file_of(function: Builder) -> Path | None:
+    """Return the file that a function stands in; None for what is none (a partial, an object)."""
     try:
         source = inspect.getsourcefile(inspect.unwrap(function))
-        return function, files.sha256(Path(source or ""))
-    except (TypeError, OSError):
-        return function, ""
+    except (TypeError, ValueError, OSError):
+        return None
+    return Path(source) if source else None
 
 
 def engine_for(order: TaskOrder) -> Engine:

@@ -1,0 +1,65 @@
+"""What a builder may not do, because its runs would not be what the journal says of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stormsweep.training.engine import FoldData
+from stormsweep.training.keras_tf import KerasEngine, configure
+
+configure(1)
+
+import keras  # noqa: E402
+from keras import layers  # noqa: E402
+
+INPUTS = np.random.default_rng(5).standard_normal((200, 4), dtype=np.float32)
+LABELS = (INPUTS.sum(1) > 0.3).astype(np.uint8)
+DATA = FoldData(INPUTS, LABELS, np.arange(150), np.arange(150, 200), None, 0.4)
+
+
+@pytest.fixture
+def engine() -> KerasEngine:
+    return KerasEngine()
+
+
+def losses(engine: KerasEngine, builder: Any, epochs: int = 2, **run: Any) -> list[float]:
+    return engine.start(builder, {"batch_size": 32, **run}, 11, 0, DATA).advance(epochs).losses
+
+
+def plain() -> Any:
+    return keras.Sequential(
+        [layers.Dense(5, "relu"), layers.Dropout(0.2), layers.Dense(1, "sigmoid")]
+    )
+
+
+class Own(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(1, "sigmoid")
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):  # type: ignore[no-untyped-def]
+        return super().compute_loss(x, y, y_pred, sample_weight)
+
+
+class Asking(Own):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, *, training):  # type: ignore[no-untyped-def]
+        return (2.0 if training else 1.0) * super().compute_loss(x, y, y_pred, sample_weight)
+
+
+class Defaulting(Own):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=False):  # type: ignore[no-untyped-def]
+        return (2.0 if training else 1.0) * super().compute_loss(x, y, y_pred, sample_weight)
+
+
+def test_a_loss_that_asks_is_told_that_it_is_training(engine: KerasEngine) -> None:
+    """Else a model trains on another loss than under Keras's own ``fit``."""
+    plainly = losses(engine, Own, epochs=1)
+    for kind in (Asking, Defaulting):
+        # Adam does not see how large a gradient is: the same steps, and twice the loss.
+        assert losses(engine, kind, epochs=1) == pytest.approx([2 * plainly[0]], rel=1e-4)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stormsweep.errors import RunError
 from stormsweep.training.engine import FoldData
 from stormsweep.training.keras_tf import KerasEngine, configure
 
@@ -33,6 +34,33 @@ def plain() -> Any:
     return keras.Sequential(
         [layers.Dense(5, "relu"), layers.Dropout(0.2), layers.Dense(1, "sigmoid")]
     )
+
+
+def with_a_step_of_its_own() -> Any:
+    model = plain()
+    model.train_step = lambda _: {}
+    return model
+
+
+def frozen() -> Any:
+    model = plain()
+    model.trainable = False
+    return model
+
+
+@pytest.mark.parametrize(
+    ("builder", "words"),
+    [
+        (with_a_step_of_its_own, "returned a model with a train_step of its own"),
+        (frozen, r"has no trainable weights \(layers: 3, frozen or without weights\)"),
+    ],
+)
+def test_what_would_not_be_trained_as_it_says_is_refused(
+    engine: KerasEngine, builder: Any, words: str
+) -> None:
+    with pytest.raises(RunError, match=words) as caught:
+        losses(engine, builder)
+    assert "\n" not in str(caught.value)
 
 
 class Own(keras.Model):

@@ -93,7 +93,8 @@ def build_model(
         raise RunError(f"{label} returned {type(model).__name__}; must be a Keras model")
     if model.compiled and model.optimizer is None:
         raise RunError(f"{label} compiled its model without an optimizer")
-    if type(model).train_step is not keras.Model.train_step:
+    # One set on the model itself is no method of its class.
+    if getattr(model.train_step, "__func__", None) is not keras.Model.train_step:
         raise RunError(
             f"{label} returned a model with a train_step of its own; "
             "must be trained by the loss and the optimizer it is compiled with"
@@ -144,7 +145,8 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
     Raises
     ------
     RunError
-        If the model does not take it, or its output is neither (n, 1) nor (n,).
+        If the model does not take it, its output is neither (n, 1) nor (n,), or it has nothing to
+        train.
     """
     try:
         shape = tuple(getattr(model(keras.ops.convert_to_tensor(case)), "shape", ()))
@@ -157,6 +159,11 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
         raise RunError(
             f"the model's output has shape {('n', *shape[1:])}; must be (n, 1) or (n,), "
             "the probability of the event"
+        )
+    if not model.trainable_variables:
+        raise RunError(
+            f"the model {model.name!r} has no trainable weights (layers: "
+            f"{len(model.layers)}, frozen or without weights); at least one layer must train"
         )
     return len(shape) == 1
 

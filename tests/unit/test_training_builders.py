@@ -16,6 +16,9 @@ configure(1)
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
 
+from stormsweep.training.inference import load_model  # noqa: E402
+from stormsweep.training.saving import save_model  # noqa: E402
+
 INPUTS = np.random.default_rng(5).standard_normal((200, 4), dtype=np.float32)
 LABELS = (INPUTS.sum(1) > 0.3).astype(np.uint8)
 DATA = FoldData(INPUTS, LABELS, np.arange(150), np.arange(150, 200), None, 0.4)
@@ -34,6 +37,19 @@ def plain() -> Any:
     return keras.Sequential(
         [layers.Dense(5, "relu"), layers.Dropout(0.2), layers.Dense(1, "sigmoid")]
     )
+
+
+def test_a_delivered_model_takes_batches_of_any_size(engine: KerasEngine, tmp_path: Any) -> None:
+    """Else its file says that cases come one by one."""
+    trajectory = engine.start(plain, {"batch_size": 32}, 11, 0, DATA)
+    model = trajectory._program.model
+    assert model.input_shape == (None, 4)
+    cases = keras.ops.convert_to_tensor(INPUTS)
+    name, form = save_model(model, tmp_path, lambda made: np.asarray(made(cases)))
+    assert form == "keras"
+    again = load_model(tmp_path / name, form, lambda: plain, {}, (4,))
+    assert again.input_shape == (None, 4)
+    assert again(cases).shape == (200, 1)
 
 
 def with_a_step_of_its_own() -> Any:

@@ -39,6 +39,39 @@ def plain() -> Any:
     )
 
 
+def clearing() -> Any:
+    keras.backend.clear_session()
+    return plain()
+
+
+def clearing_with_a_policy_of_its_own() -> Any:
+    keras.utils.clear_session()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    return plain()
+
+
+def with_a_policy_of_its_own() -> Any:
+    keras.config.set_dtype_policy("float32")
+    return plain()
+
+
+def test_a_builder_that_clears_the_session_does_not_lose_precision_unsaid() -> None:
+    """Else a study in bfloat16 trains in float32, and its journal says bfloat16."""
+    with pytest.raises(RunError, match=r"clear_session\(\).* no longer compute in bfloat16; "):
+        losses(KerasEngine("bfloat16"), clearing)
+    assert keras.config.dtype_policy().name == "float32"
+    expected = losses(KerasEngine("bfloat16"), plain)
+    assert losses(KerasEngine("bfloat16"), clearing_with_a_policy_of_its_own) == expected
+    losses(KerasEngine("bfloat16"), with_a_policy_of_its_own)
+
+
+def test_a_builder_that_clears_the_session_trains_the_same_in_float32(engine: KerasEngine) -> None:
+    """Else its run would depend on which builder a worker called before, or on chance."""
+    expected = losses(KerasEngine(), plain)
+    assert losses(engine, clearing) == expected
+    assert losses(engine, clearing) == expected
+
+
 def test_a_delivered_model_takes_batches_of_any_size(engine: KerasEngine, tmp_path: Any) -> None:
     """Else its file says that cases come one by one."""
     trajectory = engine.start(plain, {"batch_size": 32}, 11, 0, DATA)

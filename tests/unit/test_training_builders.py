@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stormsweep.errors import RunError
+from stormsweep.errors import ModelError, RunError
 from stormsweep.training.engine import FoldData
 from stormsweep.training.keras_tf import KerasEngine, configure
 
@@ -16,6 +19,7 @@ configure(1)
 import keras  # noqa: E402
 from keras import layers  # noqa: E402
 
+from stormsweep.training.building import build_model  # noqa: E402
 from stormsweep.training.inference import load_model  # noqa: E402
 from stormsweep.training.saving import save_model  # noqa: E402
 
@@ -37,6 +41,102 @@ def plain() -> Any:
     return keras.Sequential(
         [layers.Dense(5, "relu"), layers.Dropout(0.2), layers.Dense(1, "sigmoid")]
     )
+
+
+def backbone() -> Any:
+    return keras.Sequential([layers.Input((4,)), layers.Dense(5), layers.BatchNormalization()])
+
+
+def on_top_of(part: Any) -> Any:
+    return keras.Sequential([layers.Input((4,)), part, layers.Dense(1, "sigmoid")])
+
+
+def with_layers_of_the_module() -> Any:
+    made = backbone()
+    return lambda: on_top_of(made)
+
+
+def with_a_cached_layer() -> Any:
+    """A layer that has no weights yet when it is returned for the first time."""
+    made = functools.cache(lambda: layers.Dense(1, "sigmoid"))
+    return lambda: keras.Sequential([layers.Dense(3), made()])
+
+
+def with_a_cached_model() -> Any:
+    return functools.cache(plain)
+
+
+def with_one_optimizer() -> Any:
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+
+    def build() -> Any:
+        model = plain()
+        model.compile(optimizer, "binary_crossentropy")
+        return model
+
+    return build
+
+
+def with_one_dropout() -> Any:
+    """It goes on with its random numbers where the run before stopped."""
+    made = layers.Dropout(0.3)
+    return lambda: keras.Sequential([made, layers.Dense(1, "sigmoid")])
+
+
+@pytest.mark.parametrize(
+    ("make", "shared"),
+    [
+        (with_layers_of_the_module, "kernel"),
+        (with_a_cached_layer, "kernel"),
+        (with_a_cached_model, "kernel"),
+        (with_one_optimizer, "iteration"),
+        (with_one_dropout, "seed_generator_state"),
+    ],
+)
+def test_a_run_does_not_begin_with_what_another_has_learned(
+    engine: KerasEngine, make: Any, shared: str
+) -> None:
+    """Else a fold is scored by cases on which another fold's run trained the same weights."""
+    builder = make()
+    losses(engine, builder)
+    with pytest.raises(RunError, match=rf"shares \S*{shared} with one that it returned before; "):
+        losses(engine, builder)
+
+
+def test_a_frozen_backbone_may_be_loaded_once_for_all_runs(engine: KerasEngine) -> None:
+    made = backbone()
+    made.trainable = False
+    first = losses(engine, lambda: on_top_of(made))
+    assert losses(engine, lambda: on_top_of(made)) == first
+
+    def unfrozen() -> Any:
+        made.trainable = True
+        return on_top_of(made)
+
+    with pytest.raises(RunError, match=r"shares \S*kernel with"):
+        losses(engine, unfrozen)
+
+
+def test_what_is_known_of_a_model_does_not_keep_it_alive() -> None:
+    """Else a worker's memory grows with each run, whose weights nobody can free."""
+    engine = KerasEngine()
+    trajectory = engine.start(plain, {"batch_size": 32}, 11, 0, DATA)
+    kernel = weakref.ref(trajectory._program.model.layers[0].kernel)
+    assert kernel() is not None
+    del trajectory, engine
+    gc.collect()
+    assert kernel() is None
+
+
+def test_loading_two_models_of_one_cached_layer_is_refused(tmp_path: Any) -> None:
+    """Else the second takes the weights of the first away."""
+    builder = with_a_cached_layer()
+    model = build_model(builder, {}, (4,))
+    model.build((None, 4))
+    model.save_weights(tmp_path / "own.weights.h5")
+    load_model(tmp_path / "own.weights.h5", "weights", lambda: builder, {}, (4,))
+    with pytest.raises(ModelError, match="returned before"):
+        load_model(tmp_path / "own.weights.h5", "weights", lambda: builder, {}, (4,))
 
 
 def clearing() -> Any:

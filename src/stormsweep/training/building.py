@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
+from stormsweep.training.outlived import refuse_used, remember
 
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -99,6 +100,7 @@ def build_model(
             f"{label} returned a model with a train_step of its own; "
             "must be trained by the loss and the optimizer it is compiled with"
         )
+    refuse_used(model, label)
     if not model.compiled:
         rate = float(hyperparameters.get("learning_rate", 0.001))
         model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
@@ -155,7 +157,7 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
     Parameters
     ----------
     model : keras.Model
-        Built or not.
+        Compiled; built or not.
     case : ndarray of float32, shape (1, ...)
         One case.
 
@@ -183,6 +185,7 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
             f"the model {model.name!r} has no trainable weights (layers: "
             f"{len(model.layers)}, frozen or without weights); at least one layer must train"
         )
+    remember(model)
     return len(shape) == 1
 
 

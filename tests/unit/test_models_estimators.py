@@ -121,6 +121,45 @@ def test_a_seed_gives_the_same_model_and_leaves_other_generators_alone():
     assert random.getstate() == before
 
 
+def build_drawing(disturb):
+    """A model in whose making somebody else draws from Python's generator, `disturb` a time."""
+    import keras
+
+    layers = []
+    for width in (4, 3):
+        random.sample(range(9), disturb)
+        layers += [keras.layers.Dense(width, "softmax"), keras.layers.Dropout(0.2)]
+    model = keras.Sequential(layers)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.slow
+def test_another_thread_that_draws_random_numbers_changes_no_score():
+    X, y = load_iris(return_X_y=True)
+    quiet, disturbed = (
+        KerasClassifier(build_drawing, disturb=disturb, random_state=5).fit(X, y).predict_proba(X)
+        for disturb in (0, 3)
+    )
+    np.testing.assert_array_equal(disturbed, quiet)
+
+
+@pytest.mark.slow
+def test_a_seed_of_an_estimator_does_not_become_that_of_the_program():
+    """Else what a notebook draws from TensorFlow after a fit is the same numbers each time."""
+    import keras
+    import tensorflow as tf
+
+    X, y = load_iris(return_X_y=True)
+    keras.utils.set_random_seed(1)
+    expected = tf.random.normal([3]).numpy(), keras.random.normal([3]).numpy()
+    keras.utils.set_random_seed(1)
+    KerasClassifier(build_three, random_state=5).fit(X, y)
+    found = tf.random.normal([3]).numpy(), keras.random.normal([3]).numpy()
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
 @pytest.mark.slow
 def test_arguments_of_the_builder_are_searched_beside_epochs():
     X, y = load_breast_cancer(return_X_y=True)

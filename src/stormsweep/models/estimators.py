@@ -21,6 +21,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 _RATE, _DEFAULT_RATE = "learning_rate", 1e-3
 #: Images and series of images are inputs, too.
 _ALLOWED: dict[str, Any] = {"ensure_2d": False, "allow_nd": True}
+#: What Keras keeps of a seed.
+_GLOBAL_SEEDS = ("global_random_seed", "global_seed_generator")
 
 
 class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
@@ -328,16 +330,48 @@ def _takes(build: Callable[..., Any]) -> set[str] | None:
 
 @contextlib.contextmanager
 def _seeded(seed: int | None) -> Iterator[None]:
-    """Seed what Keras draws from; leave Python's and NumPy's generators as they were."""
+    """Seed what Keras draws from; leave all generators as they were.
+
+    Keras takes the seeds of weights and of dropout from Python's global generator, from which other
+    threads may draw in the midst of it, so it is lent one of its own. `training.randomness` does
+    the same for programs of which it knows all random operations; those of ``fit`` it does not.
+    """
     if seed is None:
         yield
         return
     import keras
+    from keras.src.backend.common import global_state
+    from keras.src.random import seed_generator
 
-    before = random.getstate(), np.random.get_state()  # noqa: NPY002 - Keras seeds these
-    keras.utils.set_random_seed(int(seed))
+    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - Keras seeds these
+    kept = {name: global_state.get_global_attribute(name) for name in _GLOBAL_SEEDS}
+    lent = seed_generator.python_random
+    with _seed_of_tensorflow_kept():
+        keras.utils.set_random_seed(int(seed))
+        seed_generator.python_random = random.Random(int(seed))
+        try:
+            yield
+        finally:
+            seed_generator.python_random = lent
+            for name, value in kept.items():
+                global_state.set_global_attribute(name, value)
+            random.setstate(python)
+            np.random.set_state(arrays)  # noqa: NPY002
+
+
+@contextlib.contextmanager
+def _seed_of_tensorflow_kept() -> Iterator[None]:
+    try:
+        from tensorflow.python.eager.context import context
+    except ImportError:
+        yield
+        return
+    held = context()
+    seed, generator = held._seed, vars(held).get("_rng")
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+        # Which also has it forget kernels that hold the state of the seed in between.
+        held._set_global_seed(seed)
+        if generator is not None:
+            held._rng = generator

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
+from stormsweep.training.outlived import refuse_used, remember
 
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -93,11 +94,13 @@ def build_model(
         raise RunError(f"{label} returned {type(model).__name__}; must be a Keras model")
     if model.compiled and model.optimizer is None:
         raise RunError(f"{label} compiled its model without an optimizer")
-    if type(model).train_step is not keras.Model.train_step:
+    # One set on the model itself is no method of its class.
+    if getattr(model.train_step, "__func__", None) is not keras.Model.train_step:
         raise RunError(
             f"{label} returned a model with a train_step of its own; "
             "must be trained by the loss and the optimizer it is compiled with"
         )
+    refuse_used(model, label)
     if not model.compiled:
         rate = float(hyperparameters.get("learning_rate", 0.001))
         model.compile(keras.optimizers.Adam(rate), "binary_crossentropy")
@@ -131,22 +134,41 @@ def _place(builder: Callable[..., Any], error: Exception) -> str:
     return f" ({Path(frame.filename).name}:{frame.lineno})"
 
 
+def build_layers(model: keras.Model, input_shape: Sequence[int]) -> None:
+    """Build a Sequential that has no input layer yet, for batches of any size.
+
+    Its first call would build it for batches of the size that it is called with, and that is what
+    a saved model would say of its inputs.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Any; others than such a Sequential stay as they are.
+    input_shape : sequence of int
+        Shape of one case.
+    """
+    if isinstance(model, keras.Sequential) and not model.built:
+        model.build((None, *input_shape))
+
+
 def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
     """Run one case through a model, which builds it; return whether its output is (n,).
 
     Parameters
     ----------
     model : keras.Model
-        Built or not.
+        Compiled; built or not.
     case : ndarray of float32, shape (1, ...)
         One case.
 
     Raises
     ------
     RunError
-        If the model does not take it, or its output is neither (n, 1) nor (n,).
+        If the model does not take it, its output is neither (n, 1) nor (n,), or it has nothing to
+        train.
     """
     try:
+        build_layers(model, case.shape[1:])
         shape = tuple(getattr(model(keras.ops.convert_to_tensor(case)), "shape", ()))
     except _errors_of_backend() as error:
         text = " ".join(str(error).split())
@@ -158,6 +180,12 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
             f"the model's output has shape {('n', *shape[1:])}; must be (n, 1) or (n,), "
             "the probability of the event"
         )
+    if not model.trainable_variables:
+        raise RunError(
+            f"the model {model.name!r} has no trainable weights (layers: "
+            f"{len(model.layers)}, frozen or without weights); at least one layer must train"
+        )
+    remember(model)
     return len(shape) == 1
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
 from stormsweep.training.building import build_model, cast_once
+from stormsweep.training.outlived import remember
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.program import CHUNK
 
@@ -51,10 +52,12 @@ def load_model(
     """
     try:
         if form == "weights":
+            builder = find()
             with precision_of_layers(precision):
-                model = build_model(find(), hyperparameters, input_shape)
+                model = build_model(builder, hyperparameters, input_shape)
                 if not model.built:
                     model.build((None, *input_shape))
+            remember(model)
             with warnings.catch_warnings():
                 # It tells that the optimizer's variables are not loaded; nothing is trained here.
                 warnings.simplefilter("ignore")

@@ -67,6 +67,9 @@ class Program:
         self.turning = turning
         self._training = {"training": True} if _takes_training(model) else {}
         self._predicting = {"training": False} if _takes_training(model) else {}
+        # Keras, too, gives a loss of the model's own no argument that it does not name.
+        told = "training" in inspect.signature(model.compute_loss).parameters
+        self._of_loss = {"training": True} if told else {}
         self._inputs = tf.TensorSpec([None, *input_shape], tf.float32)
         self._rows = tf.TensorSpec([None], tf.int64)
         self._train: Any = None
@@ -278,7 +281,9 @@ class Program:
             y = y[:, tf.newaxis]
         with tf.GradientTape() as tape:
             predicted = model(x, **self._training)
-            loss = model.compute_loss(x=x, y=y, y_pred=predicted, sample_weight=sample_weight)
+            loss = model.compute_loss(
+                x=x, y=y, y_pred=predicted, sample_weight=sample_weight, **self._of_loss
+            )
             scaled = model.optimizer.scale_loss(loss)
         variables = model.trainable_variables
         gradients = tape.gradient(scaled, variables)

@@ -1,0 +1,242 @@
+"""What a builder may not do, because its runs would not be what the journal says of them."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stormsweep.errors import ModelError, RunError
+from stormsweep.training.engine import FoldData
+from stormsweep.training.keras_tf import KerasEngine, configure
+
+configure(1)
+
+import keras  # noqa: E402
+from keras import layers  # noqa: E402
+
+from stormsweep.training.building import build_model  # noqa: E402
+from stormsweep.training.inference import load_model  # noqa: E402
+from stormsweep.training.saving import save_model  # noqa: E402
+
+INPUTS = np.random.default_rng(5).standard_normal((200, 4), dtype=np.float32)
+LABELS = (INPUTS.sum(1) > 0.3).astype(np.uint8)
+DATA = FoldData(INPUTS, LABELS, np.arange(150), np.arange(150, 200), None, 0.4)
+
+
+@pytest.fixture
+def engine() -> KerasEngine:
+    return KerasEngine()
+
+
+def losses(engine: KerasEngine, builder: Any, epochs: int = 2, **run: Any) -> list[float]:
+    return engine.start(builder, {"batch_size": 32, **run}, 11, 0, DATA).advance(epochs).losses
+
+
+def plain() -> Any:
+    return keras.Sequential(
+        [layers.Dense(5, "relu"), layers.Dropout(0.2), layers.Dense(1, "sigmoid")]
+    )
+
+
+def backbone() -> Any:
+    return keras.Sequential([layers.Input((4,)), layers.Dense(5), layers.BatchNormalization()])
+
+
+def on_top_of(part: Any) -> Any:
+    return keras.Sequential([layers.Input((4,)), part, layers.Dense(1, "sigmoid")])
+
+
+def with_layers_of_the_module() -> Any:
+    made = backbone()
+    return lambda: on_top_of(made)
+
+
+def with_a_cached_layer() -> Any:
+    """A layer that has no weights yet when it is returned for the first time."""
+    made = functools.cache(lambda: layers.Dense(1, "sigmoid"))
+    return lambda: keras.Sequential([layers.Dense(3), made()])
+
+
+def with_a_cached_model() -> Any:
+    return functools.cache(plain)
+
+
+def with_one_optimizer() -> Any:
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+
+    def build() -> Any:
+        model = plain()
+        model.compile(optimizer, "binary_crossentropy")
+        return model
+
+    return build
+
+
+def with_one_dropout() -> Any:
+    """It goes on with its random numbers where the run before stopped."""
+    made = layers.Dropout(0.3)
+    return lambda: keras.Sequential([made, layers.Dense(1, "sigmoid")])
+
+
+@pytest.mark.parametrize(
+    ("make", "shared"),
+    [
+        (with_layers_of_the_module, "kernel"),
+        (with_a_cached_layer, "kernel"),
+        (with_a_cached_model, "kernel"),
+        (with_one_optimizer, "iteration"),
+        (with_one_dropout, "seed_generator_state"),
+    ],
+)
+def test_a_run_does_not_begin_with_what_another_has_learned(
+    engine: KerasEngine, make: Any, shared: str
+) -> None:
+    """Else a fold is scored by cases on which another fold's run trained the same weights."""
+    builder = make()
+    losses(engine, builder)
+    with pytest.raises(RunError, match=rf"shares \S*{shared} with one that it returned before; "):
+        losses(engine, builder)
+
+
+def test_a_frozen_backbone_may_be_loaded_once_for_all_runs(engine: KerasEngine) -> None:
+    made = backbone()
+    made.trainable = False
+    first = losses(engine, lambda: on_top_of(made))
+    assert losses(engine, lambda: on_top_of(made)) == first
+
+    def unfrozen() -> Any:
+        made.trainable = True
+        return on_top_of(made)
+
+    with pytest.raises(RunError, match=r"shares \S*kernel with"):
+        losses(engine, unfrozen)
+
+
+def test_what_is_known_of_a_model_does_not_keep_it_alive() -> None:
+    """Else a worker's memory grows with each run, whose weights nobody can free."""
+    engine = KerasEngine()
+    trajectory = engine.start(plain, {"batch_size": 32}, 11, 0, DATA)
+    kernel = weakref.ref(trajectory._program.model.layers[0].kernel)
+    assert kernel() is not None
+    del trajectory, engine
+    gc.collect()
+    assert kernel() is None
+
+
+def test_loading_two_models_of_one_cached_layer_is_refused(tmp_path: Any) -> None:
+    """Else the second takes the weights of the first away."""
+    builder = with_a_cached_layer()
+    model = build_model(builder, {}, (4,))
+    model.build((None, 4))
+    model.save_weights(tmp_path / "own.weights.h5")
+    load_model(tmp_path / "own.weights.h5", "weights", lambda: builder, {}, (4,))
+    with pytest.raises(ModelError, match="returned before"):
+        load_model(tmp_path / "own.weights.h5", "weights", lambda: builder, {}, (4,))
+
+
+def clearing() -> Any:
+    keras.backend.clear_session()
+    return plain()
+
+
+def clearing_with_a_policy_of_its_own() -> Any:
+    keras.utils.clear_session()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    return plain()
+
+
+def with_a_policy_of_its_own() -> Any:
+    keras.config.set_dtype_policy("float32")
+    return plain()
+
+
+def test_a_builder_that_clears_the_session_does_not_lose_precision_unsaid() -> None:
+    """Else a study in bfloat16 trains in float32, and its journal says bfloat16."""
+    with pytest.raises(RunError, match=r"clear_session\(\).* no longer compute in bfloat16; "):
+        losses(KerasEngine("bfloat16"), clearing)
+    assert keras.config.dtype_policy().name == "float32"
+    expected = losses(KerasEngine("bfloat16"), plain)
+    assert losses(KerasEngine("bfloat16"), clearing_with_a_policy_of_its_own) == expected
+    losses(KerasEngine("bfloat16"), with_a_policy_of_its_own)
+
+
+def test_a_builder_that_clears_the_session_trains_the_same_in_float32(engine: KerasEngine) -> None:
+    """Else its run would depend on which builder a worker called before, or on chance."""
+    expected = losses(KerasEngine(), plain)
+    assert losses(engine, clearing) == expected
+    assert losses(engine, clearing) == expected
+
+
+def test_a_delivered_model_takes_batches_of_any_size(engine: KerasEngine, tmp_path: Any) -> None:
+    """Else its file says that cases come one by one."""
+    trajectory = engine.start(plain, {"batch_size": 32}, 11, 0, DATA)
+    model = trajectory._program.model
+    assert model.input_shape == (None, 4)
+    cases = keras.ops.convert_to_tensor(INPUTS)
+    name, form = save_model(model, tmp_path, lambda made: np.asarray(made(cases)))
+    assert form == "keras"
+    again = load_model(tmp_path / name, form, lambda: plain, {}, (4,))
+    assert again.input_shape == (None, 4)
+    assert again(cases).shape == (200, 1)
+
+
+def with_a_step_of_its_own() -> Any:
+    model = plain()
+    model.train_step = lambda _: {}
+    return model
+
+
+def frozen() -> Any:
+    model = plain()
+    model.trainable = False
+    return model
+
+
+@pytest.mark.parametrize(
+    ("builder", "words"),
+    [
+        (with_a_step_of_its_own, "returned a model with a train_step of its own"),
+        (frozen, r"has no trainable weights \(layers: 3, frozen or without weights\)"),
+    ],
+)
+def test_what_would_not_be_trained_as_it_says_is_refused(
+    engine: KerasEngine, builder: Any, words: str
+) -> None:
+    with pytest.raises(RunError, match=words) as caught:
+        losses(engine, builder)
+    assert "\n" not in str(caught.value)
+
+
+class Own(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(1, "sigmoid")
+
+    def call(self, x: Any) -> Any:
+        return self.dense(x)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):  # type: ignore[no-untyped-def]
+        return super().compute_loss(x, y, y_pred, sample_weight)
+
+
+class Asking(Own):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, *, training):  # type: ignore[no-untyped-def]
+        return (2.0 if training else 1.0) * super().compute_loss(x, y, y_pred, sample_weight)
+
+
+class Defaulting(Own):
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=False):  # type: ignore[no-untyped-def]
+        return (2.0 if training else 1.0) * super().compute_loss(x, y, y_pred, sample_weight)
+
+
+def test_a_loss_that_asks_is_told_that_it_is_training(engine: KerasEngine) -> None:
+    """Else a model trains on another loss than under Keras's own ``fit``."""
+    plainly = losses(engine, Own, epochs=1)
+    for kind in (Asking, Defaulting):
+        # Adam does not see how large a gradient is: the same steps, and twice the loss.
+        assert losses(engine, kind, epochs=1) == pytest.approx([2 * plainly[0]], rel=1e-4)

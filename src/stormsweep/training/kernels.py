@@ -9,6 +9,7 @@ initializers draw from seeds that are inputs, and have no state to be cleared.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,12 +49,15 @@ def draws_with_a_state(graph: Any) -> str | None:
     Returns
     -------
     str or None
-        The operation, below the scopes of its layers; None where there is none.
+        The operation, below the scopes of its layers, without numbers; None where there is none.
     """
     traced = graph.as_graph_def()
     bodies = [traced.node, *(function.node_def for function in traced.library.function)]
     # Operations without a state are given their seed as an input.
-    return next((node.name for body in bodies for node in body if "seed2" in node.attr), None)
+    named = (node.name for body in bodies for node in body if "seed2" in node.attr)
+    first = next(named, None)
+    # Keras and TensorFlow number what is made, through the process: each run would say another.
+    return first and re.sub(r"(_\d+)+(?=/|$)", "", first.removeprefix("while/"))
 
 
 def clear_next() -> None:

@@ -110,7 +110,9 @@ def test_bundles_whose_time_is_over_again_and_again_come_to_the_same_scores_to_t
     assert found["hurried"] == found["calm"]
     pauses = of_kind(read(tmp_path / "runs" / "hurried" / "journal.jsonl"), TaskPaused)
     assert [pause.bundle for pause in pauses] == [4] * 4
-    assert {(pause.from_epoch, pause.to_epoch) for pause in pauses} == {(5, 10)}
+    # All at one epoch, which one is for the engine to say: it asks for the time beside epochs, too.
+    ((began, ended),) = {(pause.from_epoch, pause.to_epoch) for pause in pauses}
+    assert began == 5 < ended < 18
     assert len({(pause.started, pause.stopped) for pause in pauses}) == 1
 
 

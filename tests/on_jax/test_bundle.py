@@ -18,6 +18,7 @@ from stormsweep.models import storm_cnn, storm_dnn  # noqa: E402
 from stormsweep.training import bundle, checkpoint  # noqa: E402
 from stormsweep.training.engine import FoldData, OutOfMemoryError, Turning  # noqa: E402
 from stormsweep.training.seeds import batch_order  # noqa: E402
+from tests.schedules import warming  # noqa: E402
 
 SEED, RATES = 11, (0.001, 0.005, 0.02)
 RUN = {"batch_size": 32, "filters": [4]}
@@ -103,33 +104,22 @@ def test_a_bundle_is_its_runs_trained_alone(builder, run, folds):
         np.testing.assert_allclose(p, alone.predict(np.arange(50), INPUTS[250:]), **NEAR)
 
 
-def warming(input_shape, learning_rate):
+def with_schedule(input_shape, learning_rate):
     """A schedule of one's own is a constant of the program, whatever its configuration says."""
     import keras
 
-    class Warming(keras.optimizers.schedules.LearningRateSchedule):
-        def __init__(self, learning_rate):
-            self.learning_rate = learning_rate
-
-        def __call__(self, step):
-            return self.learning_rate * keras.ops.minimum(1.0, (step + 1.0) / 3)
-
-        def get_config(self):
-            return {"learning_rate": self.learning_rate}
-
     model = storm_dnn(input_shape)
-    model.compile(keras.optimizers.SGD(Warming(learning_rate)), "binary_crossentropy")
+    model.compile(keras.optimizers.SGD(warming(learning_rate)), "binary_crossentropy")
     return model
 
 
 def test_learning_rates_that_are_constants_are_not_trained_as_one():
-    data = rows_of_numbers()
-    runs = started(JaxEngine(), warming, {"batch_size": 32}, [data], (0.001, 1.0))
-    results, alone = together(runs[0]._engine, runs, 2), []
-    for rate in (0.001, 1.0):
-        alone += started(JaxEngine(), warming, {"batch_size": 32}, [data], (rate,))
-    for result, run in zip(results, alone, strict=True):
-        assert result.losses == pytest.approx(run.advance(2).losses, rel=1e-4)
+    run, data, rates = {"batch_size": 32}, [rows_of_numbers()], (0.001, 1.0)
+    engine = JaxEngine()
+    results = together(engine, started(engine, with_schedule, run, data, rates), 2)
+    for result, rate in zip(results, rates, strict=True):
+        (alone,) = started(JaxEngine(), with_schedule, run, data, (rate,))
+        assert result.losses == pytest.approx(alone.advance(2).losses, rel=1e-4)
 
 
 def test_an_epoch_is_that_of_keras_fit():

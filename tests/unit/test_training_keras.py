@@ -17,6 +17,7 @@ from stormsweep.training.engine import FoldData
 from stormsweep.training.kept import PROGRAMS_KEPT, Kept
 from stormsweep.training.keras_tf import KerasEngine, alias, configure
 from stormsweep.training.seeds import batch_order, initial_seed
+from tests.schedules import warming
 
 SEED = 11
 #: 150 rows in batches of 32: the last batch is a partial one.
@@ -258,18 +259,8 @@ def test_models_that_differ_in_a_closure_only_do_not_share_a_program(engine):
 def with_schedule(learning_rate):
     import keras
 
-    class Warming(keras.optimizers.schedules.LearningRateSchedule):
-        def __init__(self, learning_rate):
-            self.learning_rate = learning_rate
-
-        def __call__(self, step):
-            return self.learning_rate * keras.ops.minimum(1.0, (step + 1.0) / 3)
-
-        def get_config(self):
-            return {"learning_rate": self.learning_rate}
-
     model = storm_dnn((4,))
-    model.compile(keras.optimizers.SGD(Warming(learning_rate)), "binary_crossentropy")
+    model.compile(keras.optimizers.SGD(warming(learning_rate)), "binary_crossentropy")
     return model
 
 

@@ -134,23 +134,6 @@ def _place(builder: Callable[..., Any], error: Exception) -> str:
     return f" ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def build_layers(model: keras.Model, input_shape: Sequence[int]) -> None:
-    """Build a Sequential that has no input layer yet, for batches of any size.
-
-    Its first call would build it for batches of the size that it is called with, and that is what
-    a saved model would say of its inputs.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Any; others than such a Sequential stay as they are.
-    input_shape : sequence of int
-        Shape of one case.
-    """
-    if isinstance(model, keras.Sequential) and not model.built:
-        model.build((None, *input_shape))
-
-
 def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
     """Run one case through a model, which builds it; return whether its output is (n,).
 
@@ -168,7 +151,9 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
         train.
     """
     try:
-        build_layers(model, case.shape[1:])
+        if isinstance(model, keras.Sequential) and not model.built:
+            # Its first call would build it for batches of one, and a saved model would say so.
+            model.build((None, *case.shape[1:]))
         shape = tuple(getattr(model(keras.ops.convert_to_tensor(case)), "shape", ()))
     except _errors_of_backend() as error:
         text = " ".join(str(error).split())

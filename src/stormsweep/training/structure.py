@@ -87,22 +87,20 @@ def _closes_over_something(config: Any, model: keras.Model) -> bool:
     Layers are written down with their arguments. A function is so by its name, and a loss of a
     class of its own by what the class cares to tell.
     """
-    own, held = [], [value for layer in _layers(model) for value in vars(layer).values()]
-    for loss in _leaves(getattr(model, "loss", None)):
-        if isinstance(loss, str | None) or _is_keras(loss) or _is_keras(type(loss)):
-            continue
-        if not inspect.isfunction(loss):
-            return True
-        own.append(loss.__name__)
-        held.append(loss)
-    own += _functions(config)
+    losses = [
+        loss
+        for loss in keras.tree.flatten(getattr(model, "loss", None))
+        if not (isinstance(loss, str | None) or _is_keras(loss) or _is_keras(type(loss)))
+    ]
+    if not all(inspect.isfunction(loss) for loss in losses):
+        return True
+    layers = model._flatten_layers(include_self=True)
+    held = [*losses, *(value for layer in layers for value in vars(layer).values())]
     functions = [one for one in held if inspect.isfunction(one) and not _is_keras(one)]
     plain = {one.__name__ for one in functions if _is_plain(one)}
-    return not set(own) <= plain - {one.__name__ for one in functions if not _is_plain(one)}
-
-
-def _layers(model: keras.Model) -> list[Any]:
-    return list(model._flatten_layers(include_self=True))
+    others = {one.__name__ for one in functions if not _is_plain(one)}
+    named = {loss.__name__ for loss in losses} | set(_functions(config))
+    return not named <= plain - others
 
 
 def _is_keras(what: Any) -> bool:
@@ -124,14 +122,6 @@ def _functions(config: Any) -> list[str]:
     if isinstance(config, list | tuple):
         return [name for each in config for name in _functions(each)]
     return []
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [leaf for each in value for leaf in _leaves(each)]
-    return [value]
 
 
 def _without_names(structure: Any) -> Any:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
@@ -83,6 +85,15 @@ def _toml(value: Any) -> str:
     return str(value)
 
 
+#: What is told elsewhere of what a command prints.
+_FURTHER_ON = {
+    "stormsweep results": (
+        "What each column is: [frames, column by column](python-further.md#frames-column-by-column)"
+        "; of `--what account`: [the account](../explanation/timings.md#the-account)."
+    ),
+}
+
+
 def commands_page() -> str:
     """Return the page of all commands, as the command line itself describes them."""
     parts = [
@@ -91,9 +102,14 @@ def commands_page() -> str:
         "Every command and option, written from the command line itself",
         "(`python docs/generate_reference.py`); `stormsweep COMMAND --help` says the same.",
         "",
-        "Exit codes: 0 done; 1 the study ended with failed runs, named, the model to verify cannot",
-        "be trained, or the cluster's scheduler does not answer; 2 a mistake in the command, the",
-        "study file or the data, said in one line; 130 interrupted, with the line to go on.",
+        "Exit codes:",
+        "",
+        "- 0: done.",
+        "- 1: not everything went well. Some runs failed (they are named); the model of `verify`",
+        "  cannot be trained; the scores of `scale` differ between layouts; `doctor` finds a",
+        "  problem; or the cluster's scheduler refuses a command or does not answer.",
+        "- 2: a mistake in the command, the study file or the data, said in one line.",
+        "- 130: interrupted; the command to go on is printed.",
         "",
     ]
     for name, command, context in commands():
@@ -120,6 +136,8 @@ def commands_page() -> str:
             ),
             "",
         ]
+        if name in _FURTHER_ON:
+            parts += [*textwrap.wrap(_FURTHER_ON[name], 100, **_WHOLE), ""]
     return "\n".join(parts)
 
 
@@ -157,12 +175,15 @@ class Group:
         In full, in the order of the page.
     calls : bool
         Whether users call them, so that how they are called is shown.
+    columns : bool
+        Whether its functions return frames, whose columns are shown.
     """
 
     title: str
     words: str
     names: tuple[str, ...]
     calls: bool = True
+    columns: bool = False
 
 
 def _of(module: str, *names: str) -> tuple[str, ...]:
@@ -192,7 +213,8 @@ PUBLIC = (
     ),
     Group(
         "In scikit-learn's place",
-        "",
+        "What `SweepSearchCV` has besides `fit` (`predict`, `score`, `cv_results_` and so on) is "
+        "as in scikit-learn's `GridSearchCV`.",
         _of("stormsweep", "SweepSearchCV", "Interval", "KerasClassifier", "KerasRegressor"),
     ),
     Group(
@@ -250,6 +272,7 @@ FURTHER = (
             *_of("stormsweep.results.importance", "importance_frame", "Importance"),
             "stormsweep.results.contenders.contenders",
         ),
+        columns=True,
     ),
     Group(
         "What methods return",
@@ -296,10 +319,10 @@ def python_page(site: bool = False) -> str:
     """
     return _names_page(
         "In Python",
-        "Everything that most need is a name of the package: `from stormsweep import Study`. "
-        "Nothing heavy is imported before it is used. What a strategy or a watcher of your own "
-        "works with, the columns of frames and the records of a journal are in "
-        "[In Python: plug-ins, frames, records](python-further.md).",
+        "What most users need can be imported from the package itself: "
+        "`from stormsweep import Study`. Nothing heavy is imported before it is used. What a "
+        "strategy or a watcher of your own works with, the columns of frames and the records of a "
+        "journal are in [In Python: plug-ins, frames, records](python-further.md).",
         PUBLIC,
         site,
     )
@@ -309,9 +332,9 @@ def further_page(site: bool = False) -> str:
     """Return the page of what lies in modules; see `python_page`."""
     return _names_page(
         "In Python: plug-ins, frames, records",
-        "What plug-ins work with and what methods return. It is imported from where it lies: "
-        "`from stormsweep.search.proposals import Proposal`. The names that most need are in "
-        "[In Python](python.md).",
+        "What plug-ins work with and what methods return. These names are imported from their "
+        "modules: `from stormsweep.search.proposals import Proposal`. The names that most users "
+        "need are in [In Python](python.md).",
         FURTHER,
         site,
     )
@@ -321,10 +344,10 @@ def _names_page(title: str, words: str, groups: Iterable[Group], site: bool) -> 
     more = (
         "`help(Study)` and `help(Study.simulate)` say the same."
         if site
-        else "Signatures, parameters, methods, attributes and errors of each are on this page of "
-        "the site that `make docs` builds (`docs/_build/html`), and `help(Study)` or "
-        "`help(Study.simulate)` says the same: both are the docstrings. This list is written from "
-        "the code (`python docs/generate_reference.py`)."
+        else "Parameters, attributes and errors of each name are on this page of the site that "
+        "`make docs` builds (`docs/_build/html`). `help(Study)` or `help(Study.simulate)` says the "
+        "same: both are the docstrings. In the tables of methods, three dots stand for a default. "
+        "This page is written from the code (`python docs/generate_reference.py`)."
     )
     parts = [f"# {title}", "", *textwrap.wrap(words, 100, **_WHOLE), ""]
     parts += [*textwrap.wrap(more, 100, **_WHOLE), ""]
@@ -332,8 +355,60 @@ def _names_page(title: str, words: str, groups: Iterable[Group], site: bool) -> 
         parts += [f"## {group.title}", "", *([group.words, ""] if group.words else [])]
         parts += ["| name | what it is |", "| --- | --- |"]
         parts += [_name_row(name, site) for name in group.names]
-        parts += ["", *(_described(group.names) if site else ())]
+        parts += ["", *(_described(group.names) if site else _outlined(group))]
     return "\n".join(parts)
+
+
+def _outlined(group: Group) -> Iterator[str]:
+    """Yield what the page in the repository tells of some names: methods, and columns of frames."""
+    rows = [row for name in group.names for row in _member_rows(name)]
+    if rows:
+        yield from ("| method or property | what it does or is |", "| --- | --- |", *rows, "")
+    for name in group.names if group.columns else ():
+        if not isinstance(named(name), type):
+            yield from (f"### `{name.rpartition('.')[2]}`", "", *_returned(name), "")
+
+
+def _member_rows(name: str) -> Iterator[str]:
+    """Yield a row for each public method and property of a class that Stormsweep's code defines."""
+    owner = named(name)
+    if not isinstance(owner, type) or issubclass(owner, BaseException):
+        return
+    for member in dir(owner):
+        if member.startswith("_"):
+            continue
+        home = next(cls for cls in owner.__mro__ if member in vars(cls))
+        own = vars(home)[member]
+        if not home.__module__.startswith("stormsweep"):
+            continue
+        shown = f"{owner.__name__}.{member}"
+        if inspect.isfunction(own) or isinstance(own, classmethod | staticmethod):
+            bound = getattr(owner, member)
+            shown += _call(inspect.signature(bound), inspect.isfunction(own))
+            first = inspect.getdoc(bound)
+        elif isinstance(own, property | cached_property):
+            first = inspect.getdoc(own)
+        else:
+            continue
+        first = (first or "").partition("\n")[0].replace("``", "`")
+        yield f"| `{_cell(shown)}` | {_cell(first)} |"
+
+
+def _call(signature: inspect.Signature, of_object: bool) -> str:
+    """Return how a method is called: its parameters without types, three dots for a default."""
+    kept = [
+        one.replace(annotation=one.empty, default=one.empty if one.default is one.empty else ...)
+        for one in list(signature.parameters.values())[of_object:]
+    ]
+    return str(inspect.Signature(kept)).replace("=Ellipsis", "=...")
+
+
+def _returned(name: str) -> list[str]:
+    """Return what a function's docstring says of what it returns, line by line, as Markdown."""
+    doc = f"{inspect.getdoc(named(name))}\n"
+    found = re.search(r"^Returns\n-+\n.*\n((?:(?: .*)?\n)+)", doc, re.MULTILINE)
+    assert found is not None, f"{name}: its docstring does not say what it returns"
+    return textwrap.dedent(found[1]).strip().replace("``", "`").splitlines()
 
 
 #: Addresses of links stay on one line.

@@ -34,13 +34,13 @@ class StudyBegun:
         all that this imports from its own folder or package.
     data : dict
         Summary of the data: source, synthetic (bool), fingerprint, train, train_positives, test,
-        test_positives, groups (number of), inputs (names), input_shape (not in the first journals
-        of 0.1), target, threshold, units.
+        test_positives, groups (number of), inputs (names), input_shape (not in journals of early
+        development versions), target, threshold, units.
     fold_sizes : list of dict
         One entry a fold: train, train_positives, epoch_patches (after balancing), validation,
         validation_positives, groups (number in the validation fold).
     split : str
-        How the folds are made; empty in journals of the first sessions of 0.1.
+        How the folds are made; empty in journals of early development versions.
     flaws : list of str
         What makes the validation other than honest, one line each.
     rounds : int
@@ -161,13 +161,14 @@ class SessionBegun:
         ``price_per_core_hour``, ``price_per_gpu_hour``; ``inside``: whether the nodes are those of
         the driver's own job, which had run for ``held_seconds`` when the session began, of which
         data took ``prepared_seconds``, and waited in the queue for ``queued_seconds``. Empty in
-        journals of 0.1.
+        journals of early development versions.
     opened : float
-        When the first tasks could be given out; 0 in journals of 0.1.
+        When the first tasks could be given out; 0 in journals of early development versions.
     driver_seconds : float
         Processor seconds that the driver took until then; 0: not known.
     any_batch : bool
-        Whether a compiled program takes batches of any size; in version 0.1.0 none did.
+        Whether a compiled program takes batches of any size; false in journals of development
+        versions up to 26 November 2026, which do not say it.
     """
 
     kind: ClassVar[str] = "session"
@@ -224,7 +225,7 @@ class SessionEnded:
         ``done``, ``failed`` (failed runs), ``walltime`` (work is left, but the time of its job was
         over), ``interrupted`` or ``error``.
     driver_seconds : float
-        Processor seconds that the driver itself took; 0 in journals of 0.1.
+        Processor seconds that the driver itself took; 0 in journals of early development versions.
     """
 
     kind: ClassVar[str] = "session-end"
@@ -249,9 +250,10 @@ class WorkerEvent:
         What else is known, in words.
     failure : str
         Why it was lost: ``killed``, ``out-of-memory``, ``walltime``, ``node-failure``,
-        ``cancelled`` or ``preempted``; empty in the first journals of 0.1.
+        ``cancelled`` or ``preempted``; empty in journals of early development versions.
     processor : str
-        That of its machine, said where it became ready; not in journals of 0.1.
+        That of its machine, said where it became ready; not in journals of early development
+        versions.
     """
 
     kind: ClassVar[str] = "worker"
@@ -276,7 +278,8 @@ class NodeEvent:
     node : str
         Its number in the session; workers' names have it after the name of the machine.
     event : str
-        ``asked``, ``granted`` (by the scheduler; not in journals of 0.1) or ``ended``.
+        ``asked``, ``granted`` (by the scheduler; not in journals of early development versions) or
+        ``ended``.
     failure : str
         Why it ended: ``walltime``, ``node-failure``, ``cancelled``, ``preempted``,
         ``out-of-memory`` or ``killed``; empty: it was not needed any more.
@@ -331,7 +334,8 @@ class TaskDone:
     test_errors : dict of str to float
         Standard errors of those, from resampled groups; only of scores that have one.
     threads : int
-        Compute threads of the worker; 0 in the first journals of 0.1, where the session has them.
+        Compute threads of the worker; 0 in journals of early development versions, where the
+        session has them.
     cores : list of int
         Logical processors that the worker was pinned to; empty: it was not.
     bundle : int
@@ -446,7 +450,7 @@ class RunFailed:
         The traceback, where there is one.
     seconds : float
         The run's share of the time since its worker was sent the task, by the driver's clock: work
-        that was for nothing. 0 in journals of 0.1.
+        that was for nothing. 0 in journals of early development versions.
     """
 
     kind: ClassVar[str] = "failure"
@@ -520,7 +524,7 @@ class Verified:
         Time in the worker's tasks, training and prediction.
     threshold_folds : list of int
         How many folds have a threshold (one whose cases are all of one class has none), and of how
-        many; empty in the first journals of 0.1.
+        many; empty in journals of early development versions.
     """
 
     kind: ClassVar[str] = "verified"

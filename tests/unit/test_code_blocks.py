@@ -34,7 +34,7 @@ TRAINS = {
     "docs/how-to/sweep-search-cv.md",
 }
 #: Words of a shell, and programs that are not ours.
-SHELL = {".", "cd", "export", "ssh", "tmux", "cat", "ls", "source", "eval", "scancel", "wget"}
+SHELL = {".", "cd", "export", "ssh", "tmux", "cat", "ls", "source", "eval", "scancel", "wget", "rm"}
 
 
 def name(block: Block) -> str:

@@ -143,7 +143,8 @@ class DataTable(Table):
     source: StrictStr = "twin"
     """``twin``, ``ncar-storms``, ``csv``, ``npz``, or a function ``package.module:function``."""
     path: Path | None = None
-    """Folder of storm files, or a file, folder or pattern of tables; the twin needs none."""
+    """Folder of storm files, or a file, folder or pattern of tables, relative to the study file;
+    the twin needs none."""
     patches: Annotated[StrictInt, Field(ge=100)] = 6000
     """How many storm patches the twin has."""
     inputs: Annotated[list[StrictStr], Field(min_length=1)] | None = None
@@ -178,7 +179,8 @@ class DataTable(Table):
     """Without dates: share of the cases kept as the test set: whole groups of ``group_by``, or
     single cases where that is ``none``; these are like those of their group that train."""
     cache: Path = Path("data")
-    """Folder for the twin's files and for prepared arrays."""
+    """Folder for the twin's files and for prepared arrays, relative to the folder in which the
+    command is given."""
 
     @field_validator("source")
     @classmethod

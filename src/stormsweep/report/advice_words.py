@@ -161,8 +161,8 @@ def layouts_table(found: NextTime) -> Table:
         header,
         rows,
         "Medians of the simulations, and where 9 of 10 of them lie. On the front: no other is both "
-        "faster and cheaper. The knee: the least product of time and cost, from where on a percent "
-        "of time costs more than a percent. Busy: the share of their time that workers are at "
+        "faster and cheaper. The knee: the least product of time and cost; beyond it, saving 1 % "
+        "of time costs more than 1 % more. Busy: the share of their time that workers are at "
         "tasks.",
         numeric_from=2,
         frame=frame(found),

@@ -199,11 +199,18 @@ def contenders(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        In the order of the ranks, the best first: ``rank``, ``configuration``, the hyperparameters,
-        ``<metric>_mean``, ``difference`` (by how much the best is better, positive in either
-        direction of the metric), ``low`` and ``high`` (95 %, each comparison by itself), ``p`` and
-        ``p_adjusted`` (for the number of comparisons; NaN of the best), ``contender``, which is
-        true; ``seconds`` of all its folds' tasks, and ``cheapest``: the one that took least.
+        In the order of the ranks, the best first.
+
+        - ``rank``, ``configuration``, and one column for each hyperparameter.
+        - ``<metric>_mean``: mean over folds of the score that configurations are ranked by.
+        - ``difference``: by how much the best is better; positive in either direction of the
+          metric.
+        - ``low``, ``high``: 95 % interval of the difference, each comparison by itself.
+        - ``p``, ``p_adjusted``: p-value, and the same adjusted for the number of comparisons; NaN
+          of the best.
+        - ``contender``: true in every row here.
+        - ``seconds``: the time of all its folds' tasks.
+        - ``cheapest``: whether it took the least time of those here.
 
     Raises
     ------

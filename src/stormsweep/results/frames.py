@@ -59,9 +59,11 @@ def fits(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``configuration``, ``run``, ``fold``, the hyperparameters (``epochs`` is the milestone), the
-        scores on the validation fold, and ``seconds``, the time that the run's tasks took until
-        this milestone, paused ones included: of a bundle its share.
+        - ``configuration``, ``run``, ``fold``: which fit.
+        - One column for each hyperparameter; ``epochs`` is the milestone.
+        - One column for each score, on the validation fold.
+        - ``seconds``: the time that the run's tasks took until this milestone, paused ones
+          included; of a bundle its share.
     """
     runs, columns, scores = (
         planned_runs(entries),
@@ -106,14 +108,20 @@ def configurations(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``rank``, ``configuration``, the hyperparameters, ``folds`` scored of ``folds_expected``,
-        ``complete``, where several scores are traded off (``search.objectives``) ``front``, whether
-        no other complete configuration beats it in these, ``<score>_mean`` and ``<score>_sd``
-        (n - 1 in the denominator) over folds, ``<metric>_low`` and ``<metric>_high``, the 95 %
-        t-interval of the metric's mean over folds (cut at the metric's bounds), and ``seconds``,
-        the time of all its folds' tasks. Further rounds validate the same cases again: by them it
-        is better known how much folds scatter, but the variance of the mean is counted as that of
-        one round.
+        - ``rank``: 1 is the best.
+        - ``configuration``: its id.
+        - One column for each hyperparameter.
+        - ``folds``, ``folds_expected``: folds that are scored, and folds that there are to be.
+        - ``complete``: whether all of them are scored.
+        - ``front``: whether no other complete configuration beats it in the scores that are traded
+          off; only with several ``search.objectives``.
+        - ``<score>_mean``, ``<score>_sd``: mean and standard deviation (n - 1 in the denominator)
+          over folds, for each score.
+        - ``<metric>_low``, ``<metric>_high``: 95 % t-interval of the mean of the metric, by which
+          configurations are ranked, over folds; cut at the metric's bounds. Further rounds validate
+          the same cases again: they tell better how much folds scatter, but the variance of the
+          mean is counted as that of one round.
+        - ``seconds``: the time of all its folds' tasks.
     """
     frame, columns, scores = fits(entries), hyperparameter_columns(entries), score_names(entries)
     about = study(entries)
@@ -235,8 +243,13 @@ def sessions(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``session``, ``host``, ``pid``, ``site``, ``workers``, ``threads``, ``begun``, ``ended``,
-        ``seconds``, ``outcome``, ``tasks``, ``busy_seconds`` (of all workers).
+        - ``session``: its number.
+        - ``host``, ``pid``, ``site``: the driver's machine and process, and where workers ran.
+        - ``workers``, ``threads``: the layout, threads of each worker.
+        - ``begun``, ``ended``, ``seconds``: two instants, and the time between them.
+        - ``outcome``: how it ended.
+        - ``tasks``, ``busy_seconds``: tasks that were done, and the seconds of all workers in
+          tasks.
     """
     rows: dict[int, dict[str, Any]] = {
         number: {

@@ -183,13 +183,17 @@ def importance_frame(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row an effect, the greatest first: ``effect`` (``batch_size``, ``batch_size with
-        epochs``, or ``three and more together``, which is last), ``first`` and ``second``, the
-        hyperparameters; ``share`` of the variance (all add up to one), ``low`` and ``high``, a 95 %
-        interval; ``noise``, what the share would be by chance alone, on average;
-        ``beyond_noise``, whether chance would hardly do it (one time in twenty, each effect by
-        itself). Of the last a forest says neither: it is also the forest's own error. The frame's
-        ``attrs`` are the other attributes of `Importance`.
+        One row an effect, the greatest first. The frame's ``attrs`` are the other attributes of
+        `Importance`.
+
+        - ``effect``: such as ``batch_size``, ``batch_size with epochs``, or, in the last row,
+          ``three and more together``.
+        - ``first``, ``second``: the hyperparameters.
+        - ``share``: of the variance of the mean scores; all shares add up to one.
+        - ``low``, ``high``: 95 % interval of the share.
+        - ``noise``: what the share would be by chance alone, on average.
+        - ``beyond_noise``: whether chance would hardly do it: one time in twenty, each effect by
+          itself. Of the last row a forest says neither: that share is also the forest's own error.
 
     Raises
     ------

@@ -265,7 +265,7 @@ def sharing_of(entries: Sequence[Entry]) -> dict[tuple[int, str], int]:
 
 
 def allotment_of(begun: SessionBegun) -> dict[str, Any]:
-    """Return what a session was allotted, filled up from what journals of 0.1 say."""
+    """Return what a session was allotted, filled up for journals of early development versions."""
     local = {"nodes": 1, "workers_per_node": begun.workers} if begun.site == "local" else {}
     if local:
         local |= {"cores_per_node": begun.workers * begun.threads_per_worker}

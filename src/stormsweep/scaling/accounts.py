@@ -256,7 +256,7 @@ def _first_ready(session: int, there: Sequence[Spell]) -> dict[str, float]:
 
 
 def _workers_seen(session: int, there: Sequence[Spell]) -> int:
-    """Return how many workers a node had: of journals of 0.1, which do not say."""
+    """Return how many workers a node had, for journals of early development versions."""
     names = {spell.worker for spell in there if spell.session == session}
     counts: dict[str, int] = defaultdict(int)
     for name in names:

@@ -247,7 +247,7 @@ def _choose(
     budget: Budget | None,
 ) -> tuple[Foretold, str]:
     if deadline is None and budget is None:
-        return knee, "the knee: in a faster layout a percent of time costs more than a percent"
+        return knee, "the knee: beyond it, saving 1 % of time costs more than 1 % more"
     cheap = [one for one in sound if budget is None or budget.of(one).high <= budget.amount]
     soon = [one for one in cheap if deadline is None or one.makespan.high <= deadline]
     if soon and deadline is not None:

@@ -197,7 +197,7 @@ class _Reader:
         bundle = self._together[when, loss.worker]
         submitted = when - loss.seconds * bundle
         if not loss.seconds:
-            # Not said in journals of 0.1: the worker had it since it had nothing else.
+            # Journals of early development versions do not say: it had it since it was idle.
             start, end = self.since.get(key[:2], (when, when))
             submitted = end if end < when else start
         self.since[key[:2]] = submitted, when

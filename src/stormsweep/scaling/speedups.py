@@ -49,11 +49,15 @@ def cell(entries: Sequence[Entry]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``seconds`` from the instant at which all workers were ready until the last task was
-        recorded, ``startup_seconds`` before that, ``train_seconds`` of all workers together,
-        ``busy`` (share of the workers' time in tasks), ``patches``, ``failed`` (runs), ``lost``
-        (workers), ``hosts`` (names of the machines that workers ran on), and ``charged_cores`` (of
-        all nodes; NaN where that is not known).
+        - ``seconds``: from the instant at which all workers were ready until the last task was
+          recorded.
+        - ``startup_seconds``: from the begin of the session to that instant.
+        - ``train_seconds``: of all workers together.
+        - ``busy``: share of the workers' time in tasks.
+        - ``patches``: cases trained on, copies counted.
+        - ``failed``, ``lost``: runs that failed, workers that were lost.
+        - ``hosts``: names of the machines that workers ran on.
+        - ``charged_cores``: of all nodes; NaN where that is not known.
     """
     empty: dict[str, Any] = {"seconds": math.nan, "startup_seconds": math.nan, "train_seconds": 0.0}
     empty |= {"busy": math.nan, "patches": 0, "failed": 0, "lost": 0, "hosts": ""}
@@ -115,12 +119,18 @@ def speedups(table: pd.DataFrame, times: Any = 1) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a layout: ``workers``, ``threads``, ``nodes``, ``pin``, ``cores``, ``repeats``,
-        ``seconds`` (median) with ``low`` and ``high`` (least and greatest), ``startup_seconds``,
-        ``busy`` (medians), ``speedup`` (ratio of the medians) with ``speedup_low`` and
-        ``speedup_high`` (of the least and greatest times on either side), ``efficiency`` (speed-up
-        divided by cores) with the same, ``core_hours`` (cores charged times time, start-up
-        included; NaN where they are not known). Without the baseline, speed-ups are NaN.
+        One row a layout. Without the baseline, speed-ups are NaN.
+
+        - ``workers``, ``threads``, ``nodes``, ``pin``: the layout.
+        - ``cores``: workers times threads.
+        - ``repeats``: how often it was measured.
+        - ``seconds``, ``low``, ``high``: median of the times, the least and the greatest.
+        - ``startup_seconds``, ``busy``: medians of what `cell` says.
+        - ``speedup``, ``speedup_low``, ``speedup_high``: ratio of the medians, and what the least
+          and the greatest times on either side allow.
+        - ``efficiency``, ``efficiency_low``, ``efficiency_high``: speed-up divided by cores.
+        - ``core_hours``: cores charged times time, start-up included; NaN where the cores are not
+          known.
     """
     columns = [*KEYS, "cores", "repeats", "seconds", "low", "high", "startup_seconds", "busy"]
     columns += [

@@ -47,13 +47,30 @@ def tasks(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        What `stormsweep.results.frames.tasks` has, then ``queued``: when it could have been given
-        out; ``returned``: when its result came back, both by the driver's clock and NaN where the
-        result was found in a checkpoint by a later session or worker; ``queued_seconds`` until it
-        was sent; ``sending_seconds`` and ``returning_seconds`` on the way, like ``seconds`` a share
-        where runs were trained in a bundle. Where the worker's machine is not the driver's, the
-        two are parted with the help of an estimate of how far the clocks are apart, which makes no
-        difference to their sum.
+        - ``run``, ``fold``, and one column for each hyperparameter but ``epochs``: which run.
+        - ``from_epoch``, ``to_epoch``: what was trained at one go; after a pause ``from_epoch`` is
+          where it went on.
+        - ``session``, ``worker``, ``threads``, ``cores``: who did it, with how many threads, and
+          the processors that it was pinned to, such as ``0-3``; empty: none.
+        - ``submitted``, ``started``, ``stopped``: instants, by the driver's clock: when it was
+          sent, when the worker began and when it ended.
+        - ``waited``: seconds from ``submitted`` to ``started``.
+        - ``seconds``: the time that it took its worker; of a bundle its share.
+        - ``open_seconds``, ``build_seconds``, ``compile_seconds``, ``train_seconds``,
+          ``score_seconds``, ``checkpoint_seconds``: what these were spent on.
+        - ``patches``, ``updates``: cases trained on, copies counted, and optimizer steps.
+        - ``patches_per_second``: speed of the worker while training.
+        - ``memory_mb``: peak memory of the worker process so far.
+        - ``parameters``: trainable parameters of the model.
+        - ``bundle``: how many runs were trained together from ``started`` to ``stopped``.
+        - ``paused``: whether the row ends with a pause instead of a milestone.
+        - ``queued``, ``returned``: when it could have been given out and when its result came back,
+          by the driver's clock; the second is NaN where a later session or worker found the result
+          in a checkpoint.
+        - ``queued_seconds``: from ``queued`` until it was sent.
+        - ``sending_seconds``, ``returning_seconds``: on the way to the worker and back; of a bundle
+          its share. Between two machines they are told apart by an estimate of how far the clocks
+          differ, which does not change their sum.
     """
     done = work(entries)
     ahead = clocks(entries)
@@ -90,15 +107,21 @@ def workers(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``session``, ``worker``, ``host``, ``node``; ``asked``, ``granted`` (by the scheduler; on
-        this machine both are the begin of the session), ``ready`` and ``gone``, instants;
-        ``available_seconds`` between the last two, spells apart left out, and what they were spent
-        on: ``busy_seconds`` in tasks on record, ``lost_seconds`` on work that was for nothing,
-        ``travel_seconds`` while orders and answers were on the way, ``waiting_seconds`` with
-        nothing to do although a run waited, ``rest_seconds`` with nothing to do because none did,
-        ``underway_seconds`` since the last answer where the driver was killed or is at work: what
-        was done then is not on record. ``idle_seconds``: travel, waiting and rest. ``tasks``,
-        ``cores``, ``gpus`` (a share where workers share one).
+        - ``session``, ``worker``, ``host``, ``node``: which worker, and where it ran.
+        - ``asked``, ``granted``, ``ready``, ``gone``: instants. The scheduler granted it; on this
+          machine the first two are the begin of the session.
+        - ``available_seconds``: from ``ready`` to ``gone``, without the time between its spells,
+          if it was lost and came back. The next six add up to it.
+        - ``busy_seconds``: in tasks on record.
+        - ``lost_seconds``: on work that was for nothing.
+        - ``travel_seconds``: while orders and answers were on the way.
+        - ``waiting_seconds``: with nothing to do although a run waited.
+        - ``rest_seconds``: with nothing to do because no run waited.
+        - ``underway_seconds``: since the last answer, where the driver was killed or is at work:
+          what was done then is not on record.
+        - ``idle_seconds``: travel, waiting and rest.
+        - ``tasks``: tasks that it did.
+        - ``cores``, ``gpus``: its threads, and its GPUs, a share where workers share one.
     """
     done = work(entries)
     asked = nodes(entries)

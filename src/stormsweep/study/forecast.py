@@ -78,7 +78,7 @@ class Kind:
     inputs : tuple of str
         Names of the inputs.
     shape : tuple of int
-        Of one case; empty in the first journals of 0.1.
+        Of one case; empty in journals of early development versions.
     threads : int
         Compute threads of the worker.
     site : str
@@ -157,7 +157,7 @@ def pace_of(
 
     def counts(session: int, own_threads: int) -> bool:
         said = sessions.get(session, {})
-        # The first journals of 0.1 knew TensorFlow only, and packed nothing.
+        # Journals of early development versions knew TensorFlow only, and packed nothing.
         engine = str(said.get("engine", "tensorflow"))
         return kind.fits(
             Kind(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-import random
 import shlex
 import sys
 import tempfile
@@ -181,36 +180,40 @@ def model_loaded(directory: Path, facts: dict[str, Any]) -> Iterator[Any]:
         from stormsweep.training.keras_tf import configure
 
         configure(cores())
+        from stormsweep.models.generators import generators_kept
         from stormsweep.training.inference import load_model
 
-        yield load_model(
-            directory / FOLDER / facts["model"],
-            facts["form"],
-            lambda: _builder(facts),
-            facts["hyperparameters"],
-            facts["input_shape"],
-            facts["precision"],
-        )
+        # What the user draws afterwards must not follow from the model's seed.
+        with generators_kept():
+            model = load_model(
+                directory / FOLDER / facts["model"],
+                facts["form"],
+                lambda: _builder(facts),
+                facts["hyperparameters"],
+                facts["input_shape"],
+                facts["precision"],
+                _seed(facts),
+                facts.get("fold"),
+            )
+        yield model
 
 
 def _builder(facts: dict[str, Any]) -> Callable[..., Any]:
     """Import the builder, if its code is still that which the model was trained with."""
     from stormsweep.study.setup import builder_and_checksum
 
-    # Workers import it seeded; here what the user draws afterwards must not follow from that.
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        # The first models say no seed.
-        function, checksum = builder_and_checksum(facts["build"], int(facts.get("seed", 0)))
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
+    function, checksum = builder_and_checksum(facts["build"], _seed(facts))
     if checksum != facts["build_sha256"]:
         raise ModelError(
             f"{facts['build']}: the file, or one that it imports, was edited since the study was "
             f"verified, and {facts['model']} cannot be loaded without what it was then; undo that"
         )
     return function
+
+
+def _seed(facts: dict[str, Any]) -> int:
+    # The first models do not say.
+    return int(facts.get("seed", 0))
 
 
 @contextlib.contextmanager

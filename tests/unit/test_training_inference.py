@@ -161,6 +161,21 @@ def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, mo
     assert not (tmp_path / "other.nc").exists()
 
 
+def test_a_model_of_before_imports_were_covered_is_loaded_still(tmp_path, monkeypatch) -> None:
+    """Losing this: users are told to undo an edit that nobody made."""
+    net = tmp_path / "net.py"
+    (tmp_path / "half_of_net.py").write_text("HALF = 0.5\n", encoding="utf-8")
+    text = NET.replace("0.5", "HALF").replace("import keras", "import keras\nimport half_of_net", 1)
+    net.write_text(text.replace("HALF", "half_of_net.HALF"), encoding="utf-8")
+    model = delivered(net, monkeypatch, build_sha256=sha256(net))
+    assert np.array_equal(predicted(tmp_path), Predictor(model)(CASES))
+    facts = tmp_path / "study" / "model" / "model.json"
+    # One that says its seed has a checksum of both files.
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"seed": 0}), encoding="utf-8")
+    with pytest.raises(ModelError, match="was edited since the study was verified"):
+        predicted(tmp_path)
+
+
 def test_predicting_does_not_seed_what_the_user_draws(tmp_path, monkeypatch) -> None:
     """Losing this: a notebook draws the same numbers after each prediction."""
 

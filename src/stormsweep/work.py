@@ -254,8 +254,11 @@ class Delivered:
         ``keras``: the whole model; ``weights``: to be loaded into what the builder returns.
     seconds : float
         How long it took.
+    problem : str
+        Why the file cannot be loaded to predict what was predicted here; empty: it can.
     """
 
     file: str
     form: str
     seconds: float
+    problem: str = ""

@@ -16,6 +16,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from stormsweep.data.scaling import unscale
 from stormsweep.errors import UserError
 from stormsweep.files import sha256
 from stormsweep.records import Verified
@@ -103,6 +104,64 @@ def test_a_lost_model_is_made_again_and_a_second_look_is_counted(twin, tmp_path)
     assert two.look == 2
     assert (two.predictions_sha256, two.scores) == (one.predictions_sha256, one.scores)
     assert gone(working_in(tmp_path)) == [], "worker processes were left behind"
+
+
+DRAWN = """
+from pathlib import Path
+import keras
+import numpy as np
+
+SHIFT = np.random.normal(size=16).astype("float32")
+
+class Features(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        unseeded = Path(__file__).with_name("unseeded").exists()
+        draw = np.random.default_rng().normal if unseeded else np.random.normal
+        self.mixing = draw(size=(64, 16)).astype("float32") / 8
+
+    def call(self, x):
+        return keras.ops.tanh(keras.ops.matmul(x, self.mixing) + SHIFT)
+
+def net(input_shape):
+    layers = [keras.layers.Input(input_shape), keras.layers.Flatten(), Features()]
+    return keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])
+"""
+
+
+def test_a_model_with_drawn_constants_predicts_what_it_was_verified_by(tmp_path):
+    """Losing this: who draws features in a layer gets other probabilities at each prediction."""
+    (tmp_path / "nets.py").write_text(DRAWN)
+    changes = {
+        "data": f'source = "npz"\npath = "{tmp_path}/digits.npz"\ntarget = "labels"\n'
+        f'test_fraction = 0.3\ncache = "{tmp_path}/data"',
+        "model": f'build = "{tmp_path}/nets.py:net"',
+        "search.space": "batch_size = [32]\nlearning_rate = [0.01]\nepochs = [3]",
+        "site": "workers = 1",
+    }
+    path, directory = digits_study(tmp_path, **changes), tmp_path / "runs" / "digits"
+    assert stormsweep(tmp_path, "run", path, "--no-report").returncode == 0
+    done = stormsweep(tmp_path, "verify", directory, "--no-report")
+    assert (done.returncode, "cannot be loaded" in done.stdout + done.stderr) == (0, False)
+    assert read_facts(directory / "model")["form"] == "weights"
+
+    prepared = Study.from_toml(path).prepare()
+    test = unscale(prepared.part("test").inputs, prepared.manifest["inputs"])
+    np.savez(tmp_path / "new.npz", inputs=test)
+    known = pd.read_parquet(directory / "model" / "test_predictions.parquet")["probability"]
+    for name in ("one", "two"):
+        predict(directory, [tmp_path / "new.npz"], tmp_path / f"{name}.nc")
+        with netCDF4.Dataset(tmp_path / f"{name}.nc") as file:
+            np.testing.assert_allclose(file["probability"][:], known, atol=1e-5)
+
+    (tmp_path / "unseeded").touch()
+    done = stormsweep(tmp_path, "verify", directory, "--again", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert "model.weights.h5 cannot be loaded to predict what is scored here" in (
+        done.stdout + done.stderr
+    )
+    with pytest.raises(UserError, match="predicts otherwise than when it was verified"):
+        predict(directory, [tmp_path / "new.npz"], tmp_path / "three.nc")
 
 
 class Noting(Silent):

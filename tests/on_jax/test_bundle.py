@@ -352,6 +352,41 @@ def test_what_cannot_be_trained_fails_in_one_line():
         JaxEngine().start(unseeded, {"batch_size": 32}, SEED, 0, rows_of_numbers()).advance(1)
 
 
+def featured():
+    """A model with a constant that no file of weights has."""
+    import keras
+
+    class Features(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.mixing = np.random.normal(size=(432, 8)).astype("float32")  # noqa: NPY002
+
+        def call(self, x):
+            return keras.ops.tanh(keras.ops.matmul(x, self.mixing) / 16)
+
+    last = keras.layers.Dense(1, activation="sigmoid")
+    return keras.Sequential([keras.layers.Flatten(), Features(), last])
+
+
+def test_a_model_of_weights_is_built_again_as_its_run_did(tmp_path):
+    from stormsweep.training.saving import CHECK, check_weights, rebuilt
+
+    run = JaxEngine().start(featured, {"batch_size": 32}, SEED, 2, FOLDS[0])
+    run.advance(1)
+    file, form = run.save(tmp_path, INPUTS[:20])
+    assert form == "weights"
+    predicted = run.predict(np.arange(300), INPUTS)
+    for number, problem in ((2, ""), (0, "probabilities differ by")):
+
+        def rebuild(number=number):
+            return rebuilt(tmp_path / file, featured, {}, INPUTS.shape[1:], "float32", SEED, number)
+
+        found = check_weights(tmp_path / file, rebuild, INPUTS, predicted)
+        assert found.startswith(problem)
+        assert bool(found) == bool(problem)
+    assert (tmp_path / CHECK).is_file()
+
+
 _ASK_TENSORFLOW = """
 import sys, json
 from pathlib import Path

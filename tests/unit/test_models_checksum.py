@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from hashlib import sha256
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from stormsweep import files
+from stormsweep.errors import ModelError
 from stormsweep.models.checksum import checksum
 
 BUILDER = "from blocks import block\ndef net(input_shape, width=3):\n    return block(width)\n"
@@ -154,6 +158,54 @@ def test_a_function_that_a_file_takes_from_another_is_covered_by_both(model: Pat
     write(blocks, "def one(): ...\ndef two():\n    return 2\n")
     known.add(checksum(f"{model}:net", blocks))
     assert len(known) == 3
+
+
+def test_a_function_of_another_folder_is_covered_beside_a_file_of_its_name(tmp_path: Path) -> None:
+    """Losing this: an edit of one of the two goes unnoticed; which one, differs by process."""
+    theirs = write(tmp_path / "mylib" / "model.py", "def net(): ...\n")
+    ours = write(tmp_path / "study" / "model.py", "from mylib.model import net\n")
+    known = {checksum(f"{ours}:net", theirs)}
+    for path in (ours, theirs):
+        write(path, path.read_text(encoding="utf-8") + "# edited\n")
+        known.add(checksum(f"{ours}:net", theirs))
+    assert len(known) == 3
+    for name in ("study", "mylib"):
+        write(tmp_path / "moved" / name / "model.py", (tmp_path / name / "model.py").read_text())
+    moved = tmp_path / "moved"
+    spec = f"{moved / 'study' / 'model.py'}:net"
+    assert checksum(spec, moved / "mylib" / "model.py") in known
+
+
+def test_a_function_of_another_folder_and_name_keeps_its_checksum(tmp_path: Path) -> None:
+    """Losing this: studies on disk are refused, as if their model had been edited."""
+    theirs = write(tmp_path / "mylib" / "nets.py", "def net(): ...\n")
+    ours = write(tmp_path / "study" / "model.py", "from mylib.nets import net\n")
+    lines = [f"{sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in (ours, theirs)]
+    assert checksum(f"{ours}:net", theirs) == sha256("".join(lines).encode()).hexdigest()
+
+
+def test_a_file_that_cannot_be_read_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losing this: it is told that the model was edited, or edits go unnoticed from then on."""
+    read = files.sha256
+
+    def fail(path: Path) -> str:
+        if path.name == "sub.py":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return read(path)
+
+    monkeypatch.setattr(files, "sha256", fail)
+    with pytest.raises(ModelError) as refused:
+        of_file(model)
+    where = model.parent / "parts" / "sub.py"
+    assert str(refused.value) == f"model.build: {where}: cannot be read (Stale file handle)"
+
+
+def test_a_function_that_was_made_from_a_text_is_covered_by_the_file_that_is_named(
+    model: Path,
+) -> None:
+    """A decorator may make it so: it stands in no file that anybody could read."""
+    assert checksum(f"{model}:net", Path("<string>")) == checksum(f"{model}:net", None)
+    assert checksum("builtins:len", Path("<string>")) == ""
 
 
 BUILDERS = {

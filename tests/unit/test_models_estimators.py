@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -158,6 +160,33 @@ def test_a_seed_of_an_estimator_does_not_become_that_of_the_program():
     found = tf.random.normal([3]).numpy(), keras.random.normal([3]).numpy()
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
+
+
+def build_in_step(own, other):
+    """Tell another thread that this builder was called; give it a moment to come as far."""
+    own.set()
+    other.wait(timeout=1)
+    return build_drawing(0)
+
+
+def test_fits_in_two_threads_are_those_of_one_and_leave_keras_its_generator():
+    """Else scores of ``cross_val_score`` with threads change from call to call, and Keras goes on
+    with a generator that nobody can seed any more."""
+    from keras.src.random import seed_generator
+
+    X, y = load_iris(return_X_y=True)
+    alone = KerasClassifier(build_drawing, disturb=0, random_state=5).fit(X, y).predict_proba(X)
+    inside = [threading.Event(), threading.Event()]
+
+    def fit(own, other):
+        made = KerasClassifier(build_in_step, own=own, other=other, random_state=5)
+        return made.fit(X, y).predict_proba(X)
+
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(fit, inside, reversed(inside)))
+    assert seed_generator.python_random is random
+    for probabilities in found:
+        np.testing.assert_array_equal(probabilities, alone)
 
 
 @pytest.mark.slow

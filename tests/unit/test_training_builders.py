@@ -139,6 +139,22 @@ def test_loading_two_models_of_one_cached_layer_is_refused(tmp_path: Any) -> Non
         load_model(tmp_path / "own.weights.h5", "weights", lambda: builder, {}, (4,))
 
 
+def test_a_frozen_backbone_that_weights_were_loaded_into_may_be_loaded_again(tmp_path: Any) -> None:
+    """Else a notebook predicts once, and is told that the model is shared when it does so again."""
+
+    def with_its_own_backbone() -> Any:
+        made = backbone()
+        made.trainable = False
+        return lambda: on_top_of(made)
+
+    trained, here = with_its_own_backbone()(), with_its_own_backbone()
+    trained.save_weights(tmp_path / "own.weights.h5")
+    for _ in range(2):
+        loaded = load_model(tmp_path / "own.weights.h5", "weights", lambda: here, {}, (4,))
+        for one, other in zip(loaded.get_weights(), trained.get_weights(), strict=True):
+            assert np.array_equal(one, other)
+
+
 def clearing() -> Any:
     keras.backend.clear_session()
     return plain()

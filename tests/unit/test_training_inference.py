@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,17 @@ from stormsweep.files import sha256
 from stormsweep.models.storm import storm_cnn, storm_dnn
 from stormsweep.study.predict import predict
 from stormsweep.study.setup import builder_and_checksum
-from stormsweep.training.keras_tf import configure
+from stormsweep.training.engine import FoldData
+from stormsweep.training.keras_tf import KerasEngine, configure
 
 configure(1)
 
 import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 from stormsweep.training.inference import Predictor, load_model  # noqa: E402
 from stormsweep.training.policy import precision_of_layers  # noqa: E402
-from stormsweep.training.saving import save_model  # noqa: E402
+from stormsweep.training.saving import CHECK, check_weights, rebuilt, save_model  # noqa: E402
 
 SHAPE = (8, 8, 2)
 CASES = np.random.default_rng(0).normal(size=(700, *SHAPE)).astype(np.float32)
@@ -101,11 +105,14 @@ def build(input_shape):
 """
 
 
-def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, monkeypatch) -> None:
+def delivered(net: Path, monkeypatch: pytest.MonkeyPatch, **more: object) -> keras.Model:
+    """Deliver the untrained model of a file into ``study/model`` beside it; return the model.
+
+    Its facts are those of the first models that were verified; `more` is said beside them.
+    """
     monkeypatch.setattr("stormsweep.cluster.machine.cores", lambda: 1)
-    net, folder = tmp_path / "net.py", tmp_path / "study" / "model"
+    folder = net.parent / "study" / "model"
     folder.mkdir(parents=True)
-    net.write_text(NET, encoding="utf-8")
     builder, checksum = builder_and_checksum(f"{net}:build", 0)
     model = builder(SHAPE)
     file, form = save_model(model, folder, lambda one: Predictor(one)(CASES[:32]))
@@ -130,17 +137,142 @@ def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, mo
         "trained_on": {"cases": 1, "fingerprint": "f"},
         "synthetic": False,
     }
-    (folder / "model.json").write_text(json.dumps(facts), encoding="utf-8")
-    np.savez(tmp_path / "new.npz", inputs=CASES)
-    done = predict(tmp_path / "study", [tmp_path / "new.npz"], tmp_path / "out.nc")
+    (folder / "model.json").write_text(json.dumps(facts | more), encoding="utf-8")
+    np.savez(net.parent / "new.npz", inputs=CASES)
+    return model
+
+
+def predicted(folder: Path) -> Any:
+    done = predict(folder / "study", [folder / "new.npz"], folder / "out.nc", overwrite=True)
     with netCDF4.Dataset(done.path) as out:
-        assert np.array_equal(out["probability"][:], Predictor(model)(CASES))
+        return out["probability"][:]
+
+
+def test_a_builder_edited_since_is_not_loaded_for_the_model_it_made(tmp_path, monkeypatch) -> None:
+    net = tmp_path / "net.py"
+    net.write_text(NET, encoding="utf-8")
+    model = delivered(net, monkeypatch)
+    assert np.array_equal(predicted(tmp_path), Predictor(model)(CASES))
 
     net.write_text(NET.replace("0.5", "0.25"), encoding="utf-8")
     with pytest.raises(ModelError, match="was edited since the study was verified") as no:
         predict(tmp_path / "study", [tmp_path / "new.npz"], tmp_path / "other.nc")
     assert "\n" not in str(no.value)
     assert not (tmp_path / "other.nc").exists()
+
+
+def test_a_model_of_before_imports_were_covered_is_loaded_still(tmp_path, monkeypatch) -> None:
+    """Losing this: users are told to undo an edit that nobody made."""
+    net = tmp_path / "net.py"
+    (tmp_path / "half_of_net.py").write_text("HALF = 0.5\n", encoding="utf-8")
+    text = NET.replace("0.5", "HALF").replace("import keras", "import keras\nimport half_of_net", 1)
+    net.write_text(text.replace("HALF", "half_of_net.HALF"), encoding="utf-8")
+    model = delivered(net, monkeypatch, build_sha256=sha256(net))
+    assert np.array_equal(predicted(tmp_path), Predictor(model)(CASES))
+    facts = tmp_path / "study" / "model" / "model.json"
+    # One that says its seed has a checksum of both files.
+    facts.write_text(json.dumps(json.loads(facts.read_text()) | {"seed": 0}), encoding="utf-8")
+    with pytest.raises(ModelError, match="was edited since the study was verified"):
+        predicted(tmp_path)
+
+
+def test_predicting_does_not_seed_what_the_user_draws(tmp_path, monkeypatch) -> None:
+    """Losing this: a notebook draws the same numbers after each prediction."""
+
+    def drawn() -> list[float]:
+        tensors = keras.random.normal([2]), tf.random.normal([2])
+        numbers = [float(x) for tensor in tensors for x in tensor]
+        return [*numbers, random.random(), np.random.random()]  # noqa: NPY002
+
+    (tmp_path / "net.py").write_text(NET, encoding="utf-8")
+    delivered(tmp_path / "net.py", monkeypatch)
+    for seed in (1, 2):
+        keras.utils.set_random_seed(seed)
+        expected = drawn()
+        keras.utils.set_random_seed(seed)
+        predicted(tmp_path)
+        assert drawn() == expected
+
+
+RUN = {"batch_size": 64}
+SEED, FOLD = 7, 3
+
+
+class Features(keras.layers.Layer):
+    """Random features: a user's layer with a constant that no file of weights has."""
+
+    def __init__(self, draw: Callable[..., Any]) -> None:
+        super().__init__()
+        self.mixing = draw(size=(128, 8)).astype("float32")
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.tanh(keras.ops.matmul(x, self.mixing) / 8)
+
+
+def featured(input_shape: tuple[int, ...], *more: Any, draw: Any = np.random.normal) -> Any:
+    layers = [keras.layers.Input(input_shape), keras.layers.Flatten(), Features(draw), *more]
+    return keras.Sequential([*layers, keras.layers.Dense(1, activation="sigmoid")])
+
+
+def unseeded(input_shape: tuple[int, ...]) -> Any:
+    return featured(input_shape, draw=np.random.default_rng().normal)
+
+
+class Restless(keras.layers.Dropout):
+    def call(self, x: Any) -> Any:
+        return super().call(x, training=True)
+
+
+def restless(input_shape: tuple[int, ...]) -> Any:
+    return featured(input_shape, Restless(0.5))
+
+
+def weights_of(builder: Any, folder: Path) -> tuple[Path, Any, str]:
+    """Train and deliver a model as a worker does: its file, probabilities, and what is wrong."""
+    labels = (CASES.mean(axis=(1, 2, 3)) > 0).astype(np.uint8)
+    data = FoldData(CASES, labels, np.arange(500), np.arange(500, 700), None, 0.5)
+    run = KerasEngine().start(builder, RUN, SEED, FOLD, data)
+    run.advance(2)
+    file, form = run.save(folder, CASES[:32])
+    assert form == "weights"
+    expected = run.predict(np.arange(len(CASES)), CASES)
+
+    def rebuild() -> Any:
+        return rebuilt(folder / file, builder, RUN, SHAPE, "float32", SEED, FOLD)
+
+    return folder / file, expected, check_weights(folder / file, rebuild, CASES, expected)
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_constants_that_a_builder_draws_are_those_of_the_trained_model(tmp_path, before) -> None:
+    """Losing this: probabilities of another model each time, without a word."""
+    path, expected, problem = weights_of(featured, tmp_path)
+    assert problem == ""
+    np.random.seed(before)  # noqa: NPY002 - whatever the process has drawn
+    loaded = load_model(path, "weights", lambda: featured, RUN, SHAPE, seed=SEED, fold=FOLD)
+    np.testing.assert_allclose(Predictor(loaded)(CASES), expected, atol=1e-6)
+
+
+def test_a_model_that_is_built_again_and_predicts_otherwise_is_refused(tmp_path) -> None:
+    path, _, problem = weights_of(unseeded, tmp_path)
+    assert problem.startswith("probabilities differ by up to 0.")
+    with pytest.raises(ModelError, match=r"predicts otherwise .*\(probabilities differ") as refused:
+        load_model(path, "weights", lambda: unseeded, RUN, SHAPE, seed=SEED, fold=FOLD)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_an_earlier_version_did_not_write_down_is_not_guessed(tmp_path) -> None:
+    path, _, _ = weights_of(featured, tmp_path)
+    with pytest.raises(ModelError, match="draws random numbers, and an earlier version") as refused:
+        load_model(path, "weights", lambda: featured, RUN, SHAPE, seed=SEED)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_that_is_random_when_it_predicts_is_loaded(tmp_path) -> None:
+    path, _, problem = weights_of(restless, tmp_path)
+    assert problem == ""
+    assert not (tmp_path / CHECK).exists()
+    load_model(path, "weights", lambda: restless, RUN, SHAPE, seed=SEED, fold=FOLD)
 
 
 def test_a_probability_does_not_depend_on_its_company() -> None:

@@ -39,18 +39,37 @@ def checksum(spec: str, stands_in: Path | None) -> str:
     str
         SHA-256 of the file, if it is only one; else of the names, as seen from the folder, and
         checksums of all. Empty: there is no file.
+
+    Raises
+    ------
+    ModelError
+        If one cannot be read.
     """
     try:
-        named = _named(spec)
-        if named is None or named.installed:
-            one = stands_in or (named and named.path)
-            return files.sha256(one) if one else ""
-        starts = [named.path]
-        if stands_in is not None and not stands_in.samefile(named.path):
-            starts.append(named.within(stands_in))
-        known = {named.label(path): files.sha256(path) for path in _reached(starts, named)}
-    except OSError:
-        return ""
+        return _checksum(spec, stands_in)
+    except OSError as error:
+        said = error.strerror or type(error).__name__
+        raise ModelError(
+            f"model.build: {error.filename or spec}: cannot be read ({said})"
+        ) from None
+
+
+def _checksum(spec: str, stands_in: Path | None) -> str:
+    named = _named(spec)
+    if stands_in is not None and not stands_in.exists():  # as of code that was made from a text
+        stands_in = None
+    if named is None or named.installed:
+        one = stands_in or (named and named.path)
+        return files.sha256(one) if one else ""
+    starts = [named.path]
+    if stands_in is not None and not stands_in.samefile(named.path):
+        starts.append(named.within(stands_in))
+    known: dict[str, str] = {}
+    # Only the file that the function stands in may lie elsewhere; one below the root may have its
+    # name, and is first.
+    for path in sorted(_reached(starts, named), key=named.elsewhere):
+        label = named.label(path)
+        known[f"../{label}" if label in known else label] = files.sha256(path)
     if len(known) == 1:
         return known.popitem()[1]
     lines = (f"{known[label]}  {label}\n" for label in sorted(known))
@@ -95,10 +114,13 @@ class _Named:
         real, root = path.resolve(), self.root.resolve()
         return self.root / real.relative_to(root) if real.is_relative_to(root) else path
 
+    def elsewhere(self, path: Path) -> bool:
+        """Whether a file does not lie below the root."""
+        return not path.is_relative_to(self.root)
+
     def label(self, path: Path) -> str:
         """Return what a file is called, wherever the folder lies."""
-        below = path.is_relative_to(self.root)
-        return path.relative_to(self.root).as_posix() if below else path.name
+        return path.name if self.elsewhere(path) else path.relative_to(self.root).as_posix()
 
 
 def _named(spec: str) -> _Named | None:

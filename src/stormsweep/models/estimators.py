@@ -18,11 +18,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from stormsweep.models.generators import generators_kept
+
 _RATE, _DEFAULT_RATE = "learning_rate", 1e-3
 #: Images and series of images are inputs, too.
 _ALLOWED: dict[str, Any] = {"ensure_2d": False, "allow_nd": True}
-#: What Keras keeps of a seed.
-_GLOBAL_SEEDS = ("global_random_seed", "global_seed_generator")
 
 
 class _KerasEstimator(BaseEstimator):  # type: ignore[misc]
@@ -181,7 +181,8 @@ class KerasClassifier(ClassifierMixin, _KerasEstimator):  # type: ignore[misc]
     epochs, batch_size : int
         Of the training.
     random_state : int, optional
-        Seed of weights, order of batches and dropout. None: other ones each time.
+        Seed of weights, order of batches and dropout. None: other ones each time. Fits with a seed
+        in threads of one process wait for each other.
     verbose : int
         As of Keras's ``fit``.
     fit_options : dict, optional
@@ -278,7 +279,8 @@ class KerasRegressor(RegressorMixin, _KerasEstimator):  # type: ignore[misc]
     epochs, batch_size : int
         Of the training.
     random_state : int, optional
-        Seed of weights, order of batches and dropout. None: other ones each time.
+        Seed of weights, order of batches and dropout. None: other ones each time. Fits with a seed
+        in threads of one process wait for each other.
     verbose : int
         As of Keras's ``fit``.
     fit_options : dict, optional
@@ -340,38 +342,9 @@ def _seeded(seed: int | None) -> Iterator[None]:
         yield
         return
     import keras
-    from keras.src.backend.common import global_state
     from keras.src.random import seed_generator
 
-    python, arrays = random.getstate(), np.random.get_state()  # noqa: NPY002 - Keras seeds these
-    kept = {name: global_state.get_global_attribute(name) for name in _GLOBAL_SEEDS}
-    lent = seed_generator.python_random
-    with _seed_of_tensorflow_kept():
+    with generators_kept():
         keras.utils.set_random_seed(int(seed))
         seed_generator.python_random = random.Random(int(seed))
-        try:
-            yield
-        finally:
-            seed_generator.python_random = lent
-            for name, value in kept.items():
-                global_state.set_global_attribute(name, value)
-            random.setstate(python)
-            np.random.set_state(arrays)  # noqa: NPY002
-
-
-@contextlib.contextmanager
-def _seed_of_tensorflow_kept() -> Iterator[None]:
-    try:
-        from tensorflow.python.eager.context import context
-    except ImportError:
         yield
-        return
-    held = context()
-    seed, generator = held._seed, vars(held).get("_rng")
-    try:
-        yield
-    finally:
-        # Which also has it forget kernels that hold the state of the seed in between.
-        held._set_global_seed(seed)
-        if generator is not None:
-            held._rng = generator

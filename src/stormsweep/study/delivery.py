@@ -86,6 +86,7 @@ def write_delivery(
         "build": study.model.build,
         "build_sha256": builder_sha256,
         "seed": study.study.seed,
+        "fold": fold_of_whole(study),
         "precision": study.engine.precision,
         "event": manifest["target"],
         "decision_threshold": choice.threshold,
@@ -103,6 +104,14 @@ def write_delivery(
     }
     write_json(folder / FACTS, said)
     return said
+
+
+def fold_of_whole(study: StudyFile) -> int:
+    """Return the number of the fold of the run on the whole training part.
+
+    It is the one after the first round's, and stays the same when the study gets more rounds.
+    """
+    return study.validation.folds
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
-import random
 import shlex
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from stormsweep.config.kinds import STORM_SOURCES
 from stormsweep.data.probabilities import ProbabilityWriter
 from stormsweep.data.scaling import scale
 from stormsweep.errors import DataError, ModelError, RunError, UserError
-from stormsweep.files import replacing
+from stormsweep.files import replacing, sha256
 from stormsweep.study.delivery import FOLDER, read_facts
 
 #: Told what is being done and how much of it, from 0 to 1.
@@ -181,36 +180,44 @@ def model_loaded(directory: Path, facts: dict[str, Any]) -> Iterator[Any]:
         from stormsweep.training.keras_tf import configure
 
         configure(cores())
+        from stormsweep.models.generators import generators_kept
         from stormsweep.training.inference import load_model
 
-        yield load_model(
-            directory / FOLDER / facts["model"],
-            facts["form"],
-            lambda: _builder(facts),
-            facts["hyperparameters"],
-            facts["input_shape"],
-            facts["precision"],
-        )
+        # What the user draws afterwards must not follow from the model's seed.
+        with generators_kept():
+            model = load_model(
+                directory / FOLDER / facts["model"],
+                facts["form"],
+                lambda: _builder(facts),
+                facts["hyperparameters"],
+                facts["input_shape"],
+                facts["precision"],
+                _seed(facts),
+                facts.get("fold"),
+            )
+        yield model
 
 
 def _builder(facts: dict[str, Any]) -> Callable[..., Any]:
     """Import the builder, if its code is still that which the model was trained with."""
-    from stormsweep.study.setup import builder_and_checksum
+    from stormsweep.study.setup import builder_and_checksum, file_of
 
-    # Workers import it seeded; here what the user draws afterwards must not follow from that.
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        # The first models say no seed.
-        function, checksum = builder_and_checksum(facts["build"], int(facts.get("seed", 0)))
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-    if checksum != facts["build_sha256"]:
+    function, checksum = builder_and_checksum(facts["build"], _seed(facts))
+    known = {checksum}
+    if "seed" not in facts and (file := file_of(function)) and file.is_file():
+        # Before a model said its seed, its checksum was that of this file, whatever it imports.
+        known.add(sha256(file))
+    if facts["build_sha256"] not in known:
         raise ModelError(
             f"{facts['build']}: the file, or one that it imports, was edited since the study was "
             f"verified, and {facts['model']} cannot be loaded without what it was then; undo that"
         )
     return function
+
+
+def _seed(facts: dict[str, Any]) -> int:
+    # The first models do not say.
+    return int(facts.get("seed", 0))
 
 
 @contextlib.contextmanager

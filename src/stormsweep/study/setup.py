@@ -159,10 +159,10 @@ def builder_and_checksum(build: str, seed: int) -> tuple[Builder, str]:
 
     with seeded(seed32(seed, 0, "import")):
         function = find_builder(build)
-    return function, checksum(build, _file_of(function))
+    return function, checksum(build, file_of(function))
 
 
-def _file_of(function: Builder) -> Path | None:
+def file_of(function: Builder) -> Path | None:
     """Return the file that a function stands in; None for what is none (a partial, an object)."""
     try:
         source = inspect.getsourcefile(inspect.unwrap(function))

@@ -30,7 +30,7 @@ from stormsweep.records import RunFailed, TaskDone, TaskPaused, Verified
 from stormsweep.results.journal import JournalWriter
 from stormsweep.study import worker
 from stormsweep.study.choice import Choice
-from stormsweep.study.delivery import FOLDER, group_columns, write_delivery
+from stormsweep.study.delivery import FOLDER, fold_of_whole, group_columns, write_delivery
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import Patience
 from stormsweep.study.problem import turned_folder
@@ -102,9 +102,8 @@ class Verification:
         self._study, self._directory, self._data = study, directory, data
         self._choice, self._pool, self._watcher = choice, pool, watcher
         structure = {n: v for n, v in choice.hyperparameters.items() if n != "epochs"}
-        # The number of the fold after the first round: it decides over chance alone, and stays the
-        # same when the study gets more rounds. Which run this is stands in its name.
-        number = study.validation.folds
+        # The fold decides over chance alone; which run this is stands in its name.
+        number = fold_of_whole(study)
         key = f"{identity(structure)}-whole"
         self._run = Run(key, structure, number, choice.stops, whole=True)
         self._checkpoints = directory / "checkpoints"
@@ -158,6 +157,12 @@ class Verification:
             delivery = Delivery(self._order(start, start), str(folder.resolve()))
             delivered: Delivered = self._do(worker.deliver_task, delivery, delivery.order.task)
             self._watcher.stage("predicting the test part", 1.0)
+            if delivered.problem:
+                self._watcher.note(
+                    f"{self._directory / FOLDER / delivered.file} cannot be loaded to predict what "
+                    f"is scored here ({delivered.problem}); the scores stand, but predicting with "
+                    "this model will be refused"
+                )
             seconds += delivered.seconds
             known = self._choice.recorded
             record = known or self._record(folder, delivered, losses, seconds)

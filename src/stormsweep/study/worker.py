@@ -11,10 +11,11 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from stormsweep.cluster import worker_log
 from stormsweep.errors import DataAwayError, RunError
@@ -164,7 +165,26 @@ def _deliver(delivery: Delivery) -> Delivered:
     check_probabilities(probabilities)
     np.save(folder / "probabilities.npy", probabilities)
     file, form = trajectory.save(folder, inputs[:64])
-    return Delivered(file, form, round(time.time() - clock.started, 3))
+    problem = ""
+    if form == "weights":
+        problem = _problem_of_weights(order, folder / file, inputs, probabilities)
+    return Delivered(file, form, round(time.time() - clock.started, 3), problem)
+
+
+def _problem_of_weights(
+    order: TaskOrder, path: Path, inputs: NDArray[np.float32], probabilities: NDArray[np.float32]
+) -> str:
+    """Say why weights cannot be loaded to predict what their model predicts; empty: they can."""
+    from stormsweep.training.saving import check_weights, rebuilt
+
+    run, seed = order.task.run, order.protocol.seed
+
+    def rebuild() -> Any:
+        builder = builder_of(order.build, seed)[0]
+        shape = inputs.shape[1:]
+        return rebuilt(path, builder, run.hyperparameters, shape, order.precision, seed, run.fold)
+
+    return check_weights(path, rebuild, inputs, probabilities)
 
 
 def _sample(sample: Sample) -> Sampled:

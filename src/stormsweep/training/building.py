@@ -150,16 +150,7 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
         If the model does not take it, its output is neither (n, 1) nor (n,), or it has nothing to
         train.
     """
-    try:
-        if isinstance(model, keras.Sequential) and not model.built:
-            # Its first call would build it for batches of one, and a saved model would say so.
-            model.build((None, *case.shape[1:]))
-        shape = tuple(getattr(model(keras.ops.convert_to_tensor(case)), "shape", ()))
-    except _errors_of_backend() as error:
-        text = " ".join(str(error).split())
-        raise RunError(
-            f"the model does not take inputs of shape {tuple(case.shape[1:])}: {text[:400]}"
-        ) from error
+    shape = run_case(model, case)
     if shape not in ((1,), (1, 1)):
         raise RunError(
             f"the model's output has shape {('n', *shape[1:])}; must be (n, 1) or (n,), "
@@ -172,6 +163,33 @@ def output_is_flat(model: keras.Model, case: NDArray[np.float32]) -> bool:
         )
     remember(model)
     return len(shape) == 1
+
+
+def run_case(model: keras.Model, case: NDArray[np.float32]) -> tuple[int, ...]:
+    """Run one case through a model, which builds it; return the shape of its output.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built or not.
+    case : ndarray of float32, shape (1, ...)
+        One case.
+
+    Raises
+    ------
+    RunError
+        If the model does not take it.
+    """
+    try:
+        if isinstance(model, keras.Sequential) and not model.built:
+            # Its first call would build it for batches of one, and a saved model would say so.
+            model.build((None, *case.shape[1:]))
+        return tuple(getattr(model(keras.ops.convert_to_tensor(case)), "shape", ()))
+    except _errors_of_backend() as error:
+        text = " ".join(str(error).split())
+        raise RunError(
+            f"the model does not take inputs of shape {tuple(case.shape[1:])}: {text[:400]}"
+        ) from error
 
 
 def _errors_of_backend() -> tuple[type[Exception], ...]:

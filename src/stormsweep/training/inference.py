@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
-from stormsweep.training.building import build_model, cast_once
-from stormsweep.training.outlived import remember
-from stormsweep.training.policy import precision_of_layers
+from stormsweep.training.building import cast_once
 from stormsweep.training.program import CHUNK
+from stormsweep.training.saving import rebuilt, refuse_unlike
 
 
 def load_model(
@@ -27,6 +25,8 @@ def load_model(
     hyperparameters: Mapping[str, Any],
     input_shape: Sequence[int],
     precision: str = "float32",
+    seed: int = 0,
+    fold: int | None = None,
 ) -> keras.Model:
     """Load a model that `saving.save_model` wrote, whichever engine trained it.
 
@@ -44,24 +44,21 @@ def load_model(
         Shape of one case.
     precision : str
         ``float32`` or ``bfloat16``, under which the model was built.
+    seed : int
+        The study's, from which follows what the builder draws.
+    fold : int, optional
+        The run's, likewise; None: nobody wrote it down.
 
     Raises
     ------
     ModelError
-        If the file cannot be loaded, or the builder's model does not fit it.
+        If the file cannot be loaded, the builder's model does not fit it, or predicts otherwise
+        than the one that was saved.
     """
     try:
         if form == "weights":
-            builder = find()
-            with precision_of_layers(precision):
-                model = build_model(builder, hyperparameters, input_shape)
-                if not model.built:
-                    model.build((None, *input_shape))
-            remember(model)
-            with warnings.catch_warnings():
-                # It tells that the optimizer's variables are not loaded; nothing is trained here.
-                warnings.simplefilter("ignore")
-                model.load_weights(path)
+            model = rebuilt(path, find(), hyperparameters, input_shape, precision, seed, fold)
+            refuse_unlike(model, path)
             return model
         try:
             return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from stormsweep.errors import ModelError, typed
+from stormsweep.training.building import build_model, run_case
+from stormsweep.training.outlived import remember
+from stormsweep.training.policy import precision_of_layers
+from stormsweep.training.randomness import seeded
+from stormsweep.training.seeds import initial_seed
+
 log = logging.getLogger(__name__)
 WHOLE, WEIGHTS = "model.keras", "model.weights.h5"
+#: Beside weights: some cases, scaled as in training, and what the trained model made of them.
+CHECK = "model.check.npz"
+#: How far the probabilities of one model may lie apart on different processors, in any precision.
+TOLERANCE = 0.02
+_CASES = 16
 
 
 def save_model(
@@ -53,3 +67,139 @@ def save_model(
     (folder / WHOLE).unlink(missing_ok=True)
     model.save_weights(folder / WEIGHTS)
     return WEIGHTS, "weights"
+
+
+def rebuilt(
+    path: Path,
+    builder: Callable[..., Any],
+    hyperparameters: Mapping[str, Any],
+    input_shape: Sequence[int],
+    precision: str,
+    seed: int,
+    fold: int | None,
+) -> keras.Model:
+    """Build a model as its run did, and load its weights.
+
+    A layer may hold constants that were drawn when the model was built, and that no file of weights
+    has: they are drawn again from the seed of the run.
+
+    Parameters
+    ----------
+    path : Path
+        The file of weights.
+    builder : callable
+        The model builder.
+    hyperparameters : mapping
+        With which it is called.
+    input_shape : sequence of int
+        Shape of one case.
+    precision : str
+        ``float32`` or ``bfloat16``, under which the model was built.
+    seed : int
+        The study's.
+    fold : int or None
+        The run's; None: nobody wrote it down.
+
+    Raises
+    ------
+    ModelError
+        If the builder draws what follows from the fold, and that is not known.
+    RunError
+        If the builder raises, or does not return a model.
+    """
+    case = np.zeros((1, *input_shape), np.float32)
+    with precision_of_layers(precision), seeded(initial_seed(seed, fold or 0)) as drawn:
+        model = build_model(builder, hyperparameters, input_shape)
+        run_case(model, case)
+        if fold is None and drawn():
+            raise ModelError(
+                f"{path}: its builder draws random numbers, and an earlier version did not write "
+                f"down what they follow from; remove {path.parent} and make it again with "
+                f"`{typed('verify', path.parent.parent)}`"
+            )
+    with warnings.catch_warnings():
+        # It tells that the optimizer's variables are not loaded; nothing is trained here.
+        warnings.simplefilter("ignore")
+        model.load_weights(path)
+    # A frozen layer that all models of the builder share must be found as it is from now on.
+    remember(model)
+    return model
+
+
+def check_weights(
+    path: Path,
+    rebuild: Callable[[], keras.Model],
+    inputs: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
+) -> str:
+    """See whether weights become the trained model again; keep some cases to see it by later.
+
+    Parameters
+    ----------
+    path : Path
+        The file of weights.
+    rebuild : callable
+        Returns what `rebuilt` makes of it.
+    inputs : ndarray of float32, shape (n, ...)
+        Cases, scaled as in training.
+    probabilities : ndarray of float32, shape (n,)
+        What the trained model makes of them.
+
+    Returns
+    -------
+    str
+        What is wrong, in a few words; empty: nothing.
+    """
+    try:
+        model = rebuild()
+    except Exception as error:  # a user's builder may raise anything when it is called again
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    # From the least to the most probable: where all are near 0, any model would do.
+    order = np.argsort(probabilities, kind="stable")
+    rows = np.sort(order[np.linspace(0, len(order) - 1, min(_CASES, len(order))).astype(np.int64)])
+    cases, expected = np.asarray(inputs[rows]), probabilities[rows]
+    found = _outputs(model, cases)
+    if not np.array_equal(found, _outputs(model, cases)):
+        return ""  # It is random when it predicts.
+    np.savez(path.with_name(CHECK), inputs=cases, probabilities=expected)
+    return _unlike(found, expected)
+
+
+def refuse_unlike(model: keras.Model, path: Path) -> None:
+    """Refuse a rebuilt model that does not predict what the trained one did.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From `rebuilt`.
+    path : Path
+        The file of weights, with what `check_weights` wrote beside it; without, nothing is known.
+
+    Raises
+    ------
+    ModelError
+        If it does not.
+    """
+    check = path.with_name(CHECK)
+    if not check.is_file():
+        return
+    with np.load(check, allow_pickle=False) as kept:
+        said = _unlike(_outputs(model, kept["inputs"]), kept["probabilities"])
+    if said:
+        raise ModelError(
+            f"{path}: built again, the model predicts otherwise than when it was verified ({said}):"
+            " its builder draws from a generator without a seed, or this Python had imported its "
+            "module before; try a new Python, else mend the builder and verify anew"
+        )
+
+
+def _outputs(model: keras.Model, cases: NDArray[np.float32]) -> NDArray[np.float32]:
+    takes = "training" in inspect.signature(model.call).parameters
+    keywords = {"training": False} if takes else {}
+    found = model(keras.ops.convert_to_tensor(cases), **keywords)
+    return np.asarray(keras.ops.convert_to_numpy(found), np.float32).reshape(-1)
+
+
+def _unlike(found: NDArray[np.float32], expected: NDArray[np.float32]) -> str:
+    apart = float(np.max(np.abs(found - expected)))
+    return "" if apart <= TOLERANCE else f"probabilities differ by up to {apart:.2g}"

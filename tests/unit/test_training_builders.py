@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from stormsweep.errors import ModelError, RunError
+from stormsweep.models.build import find_builder
+from stormsweep.study.setup import builder_of
 from stormsweep.training.engine import FoldData
 from stormsweep.training.keras_tf import KerasEngine, configure
 
@@ -182,6 +184,50 @@ def test_a_frozen_backbone_that_draws_random_numbers_is_refused_until_it_does_no
     drops.rate = 0.0
     first = losses(engine, builder)
     assert losses(engine, builder) == first
+
+
+SHARING = """
+import keras
+
+BACKBONE = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(5)])
+BACKBONE.trainable = False
+
+def net():
+    return keras.Sequential([BACKBONE, keras.layers.Dense(1, "sigmoid")])
+"""
+
+
+def test_layers_that_a_module_makes_compute_in_the_precision_of_the_study(tmp_path: Any) -> None:
+    """Else most of a model computes in float32, and the journal says bfloat16."""
+    (tmp_path / "net.py").write_text(SHARING, encoding="utf-8")
+    builder, _ = builder_of(f"{tmp_path}/net.py:net", 7, "bfloat16")
+    engine = KerasEngine("bfloat16")
+    first = losses(engine, builder)
+    assert losses(engine, builder) == first
+    made = builder.__globals__["BACKBONE"]
+    assert {layer.compute_dtype for layer in made._flatten_layers()} == {"bfloat16"}
+    assert keras.config.dtype_policy().name == "float32"
+
+    model = builder()
+    model.build((None, 4))
+    model.save_weights(tmp_path / "net.weights.h5")
+    (tmp_path / "anew.py").write_text(SHARING, encoding="utf-8")
+    found = load_model(
+        tmp_path / "net.weights.h5",
+        "weights",
+        lambda: find_builder(f"{tmp_path}/anew.py:net"),
+        {},
+        (4,),
+        "bfloat16",
+    )
+    assert {layer.compute_dtype for layer in found._flatten_layers()} == {"bfloat16"}
+
+
+def test_a_module_that_clears_the_session_does_not_lose_precision_unsaid(tmp_path: Any) -> None:
+    text = SHARING.replace("import keras\n", "import keras\nkeras.utils.clear_session()\n", 1)
+    (tmp_path / "net.py").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"when .* is imported, .* no longer compute in bfloat16"):
+        builder_of(f"{tmp_path}/net.py:net", 7, "bfloat16")
 
 
 def test_what_is_known_of_a_model_does_not_keep_it_alive() -> None:

@@ -172,7 +172,7 @@ def _sample(sample: Sample) -> Sampled:
     run = order.task.run
     few = data.train[: _SAMPLE_BATCHES * int(run.hyperparameters["batch_size"])]
     trajectory = engine_for(order).start(
-        builder_of(order.build, order.protocol.seed)[0],
+        builder_of(order.build, order.protocol.seed, order.precision)[0],
         run.hyperparameters,
         order.protocol.seed,
         run.fold,

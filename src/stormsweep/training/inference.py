@@ -52,9 +52,9 @@ def load_model(
     """
     try:
         if form == "weights":
-            builder = find()
             with precision_of_layers(precision):
-                model = build_model(builder, hyperparameters, input_shape)
+                # Layers that its module makes are of that precision, too.
+                model = build_model(find(), hyperparameters, input_shape)
                 if not model.built:
                     model.build((None, *input_shape))
             remember(model)
@@ -66,7 +66,8 @@ def load_model(
         try:
             return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
         except (ValueError, TypeError):
-            find()  # which registers the layers that its module defines
+            with precision_of_layers(precision):
+                find()  # which registers the layers that its module defines
             return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
     except (ModelError, MemoryError):
         raise

@@ -74,7 +74,7 @@ def test_workers_begin_with_what_they_need_and_the_words_of_their_driver(
 
 
 def test_workers_are_spared_what_training_does_without_but_may_have_it() -> None:
-    """Seconds before the first task and 200 MB; or else a model whose code wants pandas."""
+    """Seconds before the first task and 200 MB; or else a builder that pretrains on a table."""
     looks = (
         "import sys\n"
         "import stormsweep.training.imported\n"
@@ -83,7 +83,11 @@ def test_workers_are_spared_what_training_does_without_but_may_have_it() -> None
         "import matplotlib.pyplot, pandas\n"
         "import keras\n"
         "model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])\n"
-        "print(model(pandas.DataFrame({'a': [1.0], 'b': [2.0]}).to_numpy()).shape)\n"
+        # Numbers of two kinds, of which only pandas knows how to make one.
+        "table = pandas.DataFrame({'wind': [1.0, 2.0], 'by_day': [True, False]})\n"
+        "model.compile('sgd', 'mse')\n"
+        "model.fit(table, table['wind'], verbose=0)\n"
+        "print(model.predict(table, verbose=0).shape)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", looks],
@@ -92,7 +96,7 @@ def test_workers_are_spared_what_training_does_without_but_may_have_it() -> None
         text=True,
         timeout=120,
     )
-    assert done.stdout == "['keras', 'tensorflow']\n(1, 1)\n", done.stderr
+    assert done.stdout == "['keras', 'tensorflow']\n(2, 1)\n", done.stderr
 
 
 def test_no_worker_has_tracebacks_for_what_ends_its_driver(tmp_path: Path) -> None:

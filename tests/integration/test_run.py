@@ -284,8 +284,23 @@ def test_doctor_says_what_this_machine_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_nothing_could_be_trained_with_is_mended_and_goes_on(tmp_path: Path) -> None:
-    wrong = "def net(input_shape):\n    raise RuntimeError('no such layer')\n"
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("def net(input_shape):\n    raise RuntimeError('no such layer')\n", "no such layer"),
+        (
+            "import keras\nLAST = keras.layers.Dense(1, 'sigmoid')\n"
+            "def net():\n    return keras.Sequential([keras.layers.Flatten(), LAST])\n",
+            "dense/kernel with one that it returned before",
+        ),
+    ],
+    ids=["raises", "shares a layer"],
+)
+def test_a_model_that_nothing_could_be_trained_with_is_mended_and_goes_on(
+    tmp_path: Path, wrong: str, words: str
+) -> None:
+    """Else one worker trains some folds, and what they came to keeps the file from being mended."""
+    shutil.copy(MODELS, tmp_path)
     right = "from small_models import dense\ndef net(input_shape):\n    return dense(input_shape)\n"
     (tmp_path / "model.py").write_text(wrong)
     space = "batch_size = [64]\nepochs = [1]"
@@ -293,8 +308,7 @@ def test_a_model_that_nothing_could_be_trained_with_is_mended_and_goes_on(tmp_pa
     study = digits_study(tmp_path, model=model, search__space=space, site="workers = 1")
     failed = stormsweep(tmp_path, "run", study, "--no-report")
     assert failed.returncode == 1, failed.stderr
-    assert "no such layer" in failed.stdout
-    shutil.copy(MODELS, tmp_path)
+    assert words in failed.stdout
     (tmp_path / "model.py").write_text(right)
     mended = stormsweep(tmp_path, "run", "runs/digits", "--retry-failed", "--no-report")
     assert mended.returncode == 0, mended.stderr

@@ -387,6 +387,28 @@ def test_a_model_of_weights_is_built_again_as_its_run_did(tmp_path):
     assert (tmp_path / CHECK).is_file()
 
 
+def test_what_outlives_a_build_is_refused_before_anything_is_trained():
+    import keras
+
+    def sharing(*made):
+        for layer in made[:-1]:  # only the last is trained
+            layer.trainable = False
+        return lambda: keras.Sequential([*made, keras.layers.Dense(1, activation="sigmoid")])
+
+    def start(builder):
+        return JaxEngine().start(builder, {"batch_size": 32}, SEED, 0, rows_of_numbers())
+
+    frozen, drops = keras.layers.Dense(4), keras.layers.Dropout(0.3, name="drops")
+    for _ in range(2):
+        with pytest.raises(RunError, match="dense/kernel with one that it returned before"):
+            start(sharing(keras.layers.Dense(4)))
+        with pytest.raises(RunError, match="shares drops/seed_generator_state with"):
+            start(sharing(frozen, drops))
+    first, second = (start(sharing(frozen, keras.layers.ReLU())).state() for _ in range(2))
+    for name, value in first.items():
+        np.testing.assert_array_equal(second[name], value)
+
+
 _ASK_TENSORFLOW = """
 import sys, json
 from pathlib import Path

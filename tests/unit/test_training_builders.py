@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from stormsweep.errors import ModelError, RunError
+from stormsweep.models.build import find_builder
+from stormsweep.study.setup import builder_of
 from stormsweep.training.engine import FoldData
 from stormsweep.training.keras_tf import KerasEngine, configure
 
@@ -96,11 +98,41 @@ def with_one_dropout() -> Any:
 def test_a_run_does_not_begin_with_what_another_has_learned(
     engine: KerasEngine, make: Any, shared: str
 ) -> None:
-    """Else a fold is scored by cases on which another fold's run trained the same weights."""
-    builder = make()
-    losses(engine, builder)
-    with pytest.raises(RunError, match=rf"shares \S*{shared} with one that it returned before; "):
+    """Else a fold is scored by cases on which another fold's run trained the same weights.
+
+    The first run is refused as well: else it would depend on the workers how many are.
+    """
+    builder, said = make(), []
+    for _ in range(2):
+        with pytest.raises(RunError, match=rf"shares \S*{shared} with one that it retu") as refused:
+            losses(engine, builder)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+
+
+def test_a_builder_that_fails_when_it_is_called_again_fails_every_run(engine: KerasEngine) -> None:
+    left = [plain()]
+
+    def builder() -> Any:
+        return left.pop()
+
+    with pytest.raises(RunError, match=r"raised IndexError: .*test_training_builders\.py:\d+"):
         losses(engine, builder)
+
+
+def test_a_model_is_built_twice_only_where_its_program_is_compiled(engine: KerasEngine) -> None:
+    """What a builder draws must not follow from it, and short runs would take longer."""
+    calls = []
+
+    def builder(width: int) -> Any:
+        calls.append(width)
+        return keras.Sequential([layers.Dense(width, "relu"), layers.Dense(1, "sigmoid")])
+
+    alone = losses(KerasEngine(), lambda: builder(3))
+    for _ in range(2):
+        assert losses(engine, builder, width=3) == alone
+    losses(engine, builder, width=4)
+    assert calls == [3, 3, 3, 3, 3, 4, 4]
 
 
 def test_a_frozen_backbone_may_be_loaded_once_for_all_runs(engine: KerasEngine) -> None:
@@ -115,6 +147,87 @@ def test_a_frozen_backbone_may_be_loaded_once_for_all_runs(engine: KerasEngine) 
 
     with pytest.raises(RunError, match=r"shares \S*kernel with"):
         losses(engine, unfrozen)
+
+
+def tuned(made: Any, fine: bool) -> Any:
+    made.trainable = fine
+    return on_top_of(made)
+
+
+def test_runs_with_a_frozen_backbone_do_not_fail_with_those_that_train_it(
+    engine: KerasEngine,
+) -> None:
+    """Else it depends on the order of work which of them have a score."""
+    builder, found = functools.partial(tuned, backbone()), []
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"shares \S*kernel with"):
+            losses(engine, builder, fine=True)
+        found.append(losses(engine, builder, fine=False))
+    assert found[0] == found[1]
+
+
+def test_a_frozen_backbone_that_draws_random_numbers_is_refused_until_it_does_not(
+    engine: KerasEngine,
+) -> None:
+    """Keras's applications have dropout inside, and neither being frozen turns it off nor this."""
+    drops = layers.Dropout(0.3, name="drops")
+    made = keras.Sequential([layers.Input((4,)), layers.Dense(5), drops])
+    made.trainable = False
+
+    def builder() -> Any:
+        inputs = layers.Input((4,))
+        return keras.Model(inputs, layers.Dense(1, "sigmoid")(made(inputs, training=False)))
+
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"shares drops/seed_.* set the rate of Dropout to 0"):
+            losses(engine, builder)
+    drops.rate = 0.0
+    first = losses(engine, builder)
+    assert losses(engine, builder) == first
+
+
+SHARING = """
+import keras
+
+BACKBONE = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(5)])
+BACKBONE.trainable = False
+
+def net():
+    return keras.Sequential([BACKBONE, keras.layers.Dense(1, "sigmoid")])
+"""
+
+
+def test_layers_that_a_module_makes_compute_in_the_precision_of_the_study(tmp_path: Any) -> None:
+    """Else most of a model computes in float32, and the journal says bfloat16."""
+    (tmp_path / "net.py").write_text(SHARING, encoding="utf-8")
+    builder, _ = builder_of(f"{tmp_path}/net.py:net", 7, "bfloat16")
+    engine = KerasEngine("bfloat16")
+    first = losses(engine, builder)
+    assert losses(engine, builder) == first
+    made = builder.__globals__["BACKBONE"]
+    assert {layer.compute_dtype for layer in made._flatten_layers()} == {"bfloat16"}
+    assert keras.config.dtype_policy().name == "float32"
+
+    model = builder()
+    model.build((None, 4))
+    model.save_weights(tmp_path / "net.weights.h5")
+    (tmp_path / "anew.py").write_text(SHARING, encoding="utf-8")
+    found = load_model(
+        tmp_path / "net.weights.h5",
+        "weights",
+        lambda: find_builder(f"{tmp_path}/anew.py:net"),
+        {},
+        (4,),
+        "bfloat16",
+    )
+    assert {layer.compute_dtype for layer in found._flatten_layers()} == {"bfloat16"}
+
+
+def test_a_module_that_clears_the_session_does_not_lose_precision_unsaid(tmp_path: Any) -> None:
+    text = SHARING.replace("import keras\n", "import keras\nkeras.utils.clear_session()\n", 1)
+    (tmp_path / "net.py").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"when .* is imported, .* no longer compute in bfloat16"):
+        builder_of(f"{tmp_path}/net.py:net", 7, "bfloat16")
 
 
 def test_what_is_known_of_a_model_does_not_keep_it_alive() -> None:

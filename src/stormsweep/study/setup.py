@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stormsweep.cluster import machine, station
-from stormsweep.errors import ModelError
+from stormsweep.errors import ModelError, RunError
 from stormsweep.models.build import Builder, check_builder, find_builder
 from stormsweep.models.checksum import checksum
 from stormsweep.study.cases import open_all
@@ -95,7 +95,7 @@ def welcome(question: Question) -> Welcome:
     open_all(question.data, question.fingerprint, question.turned, question.test)
     _engine(question.threads, question.engine, question.precision, question.packing)
     try:
-        function, model = builder_of(question.build, question.seed)
+        function, model = builder_of(question.build, question.seed, question.precision)
         check_builder(function, question.names)
     except ModelError as error:
         return Welcome(str(error), "")
@@ -129,12 +129,30 @@ def emulated(engine: str, precision: str) -> str:
 
 
 @functools.cache
-def builder_of(build: str, seed: int) -> tuple[Builder, str]:
+def builder_of(build: str, seed: int, precision: str = "float32") -> tuple[Builder, str]:
     """Import a builder once: what is edited later counts for workers that start later.
 
-    Takes, returns and raises what `builder_and_checksum` does.
+    Layers that its module makes compute in the study's precision, as those of the builder do.
+
+    Parameters
+    ----------
+    build, seed : str, int
+        As of `builder_and_checksum`; it returns the same.
+    precision : str
+        As in `TaskOrder`.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be imported, or its module clears Keras's precision.
     """
-    return builder_and_checksum(build, seed)
+    from stormsweep.training.policy import precision_of_layers
+
+    try:
+        with precision_of_layers(precision):
+            return builder_and_checksum(build, seed)
+    except RunError as error:
+        raise ModelError(f"model.build: when {build} is imported, {error}") from None
 
 
 def builder_and_checksum(build: str, seed: int) -> tuple[Builder, str]:

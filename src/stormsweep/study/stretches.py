@@ -122,7 +122,7 @@ def begin(order: TaskOrder, data: FoldData, known: Trajectory | None, go_on: GoO
     if known is not None and known.epoch == epoch == task.from_epoch:
         return Member(order, data, known, [], epoch)
     trajectory = engine_for(order).start(
-        builder_of(order.build, order.protocol.seed)[0],
+        builder_of(order.build, order.protocol.seed, order.precision)[0],
         task.run.hyperparameters,
         order.protocol.seed,
         task.run.fold,

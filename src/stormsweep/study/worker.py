@@ -180,7 +180,7 @@ def _problem_of_weights(
     run, seed = order.task.run, order.protocol.seed
 
     def rebuild() -> Any:
-        builder = builder_of(order.build, seed)[0]
+        builder = builder_of(order.build, seed, order.precision)[0]
         shape = inputs.shape[1:]
         return rebuilt(path, builder, run.hyperparameters, shape, order.precision, seed, run.fold)
 
@@ -192,7 +192,7 @@ def _sample(sample: Sample) -> Sampled:
     run = order.task.run
     few = data.train[: _SAMPLE_BATCHES * int(run.hyperparameters["batch_size"])]
     trajectory = engine_for(order).start(
-        builder_of(order.build, order.protocol.seed)[0],
+        builder_of(order.build, order.protocol.seed, order.precision)[0],
         run.hyperparameters,
         order.protocol.seed,
         run.fold,

@@ -37,5 +37,13 @@ for _name in ("keras", "tensorflow"):
 # A model's own code may well want them.
 for _name in _SPARED:
     sys.modules.pop(_name, None)
+# Keras takes what it could not import to be nowhere. It asks for pandas when a builder has a model
+# fit or predict, and then has it.
+with contextlib.suppress(ImportError):
+    from keras.src.trainers.data_adapters import array_slicing
+    from keras.src.utils.module_utils import LazyModule
+
+    if array_slicing.pandas is None:
+        array_slicing.pandas = LazyModule("pandas")
 os.dup2(_terminal, 2)
 os.close(_terminal)

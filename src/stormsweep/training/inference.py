@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
 from stormsweep.training.building import cast_once
+from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.program import CHUNK
 from stormsweep.training.saving import rebuilt, refuse_unlike
 
@@ -57,13 +58,16 @@ def load_model(
     """
     try:
         if form == "weights":
-            model = rebuilt(path, find(), hyperparameters, input_shape, precision, seed, fold)
+            with precision_of_layers(precision):
+                builder = find()  # layers that its module makes are of that precision, too
+            model = rebuilt(path, builder, hyperparameters, input_shape, precision, seed, fold)
             refuse_unlike(model, path)
             return model
         try:
             return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
         except (ValueError, TypeError):
-            find()  # which registers the layers that its module defines
+            with precision_of_layers(precision):
+                find()  # which registers the layers that its module defines
             return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
     except (ModelError, MemoryError):
         raise

@@ -107,6 +107,7 @@ class JaxEngine:
         from stormsweep.training.building import build_model, output_is_flat
         from stormsweep.training.bundle import BundleProgram
         from stormsweep.training.randomness import seeded
+        from stormsweep.training.shared import refuse_shared
         from stormsweep.training.structure import program_key
 
         if data.turning is not None:
@@ -127,8 +128,11 @@ class JaxEngine:
         key = program_key(
             builder, hyperparameters, model, batch_size, shape, flat, weighted, chance
         )
+        known = self._programs.find(key)
+        if known is None:
+            refuse_shared(model, builder, hyperparameters, seed, fold, data, self._precision)
         if key is not None:
-            program = self._programs.find(key) or program
+            program = known or program
             self._programs.keep(key, program, model)
         return JaxTrajectory(self, program, initial, data, seed, fold)
 

@@ -100,6 +100,7 @@ class KerasEngine:
         from stormsweep.training.packing import pack_layers
         from stormsweep.training.program import Program, snapshot
         from stormsweep.training.randomness import seeded
+        from stormsweep.training.shared import refuse_shared
         from stormsweep.training.structure import program_key
 
         shape = data.inputs.shape[1:]
@@ -127,6 +128,7 @@ class KerasEngine:
         known = self._programs.find(key)
         if known is not None and known.reusable:
             return KerasTrajectory(known, batch_size, data, seed, fold, snapshot(model))
+        refuse_shared(model, builder, hyperparameters, seed, fold, data, self._precision)
         program = Program(model, shape, flat_output, weighted, data.turning)
         if known is not None:
             # No other run can take over what is of this key.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import re
 import zlib
 from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 
@@ -34,15 +38,44 @@ def refuse_used(model: keras.Model, label: str) -> None:
         If it does.
     """
     changing = {id(variable) for variable in _changing(model)}
-    for variable in _all(model):
-        if not hasattr(variable, _MARK):
-            continue
+    for variable in _shared(model):
         began = getattr(variable, _MARK)
         if began is None or id(variable) in changing or began != _checksum(variable):
-            raise RunError(
-                f"{label} returned a model that shares {variable.path} with one that it returned "
-                "before; make layers and optimizer in each call, not once at module level or cached"
-            )
+            raise _refusal(variable, model, label)
+
+
+def refuse_moved(model: keras.Model, label: str, case: NDArray[np.float32]) -> None:
+    """Refuse a model that shares with an earlier one what a look at a case in training changes.
+
+    A frozen layer may count, or draw random numbers. Afterwards all that is shared is as before.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Passed by `refuse_used`; not to be trained.
+    label : str
+        What the builder is called.
+    case : ndarray of float32, shape (1, ...)
+        One case.
+
+    Raises
+    ------
+    RunError
+        If it does.
+    """
+    shared = _shared(model)
+    if not shared:
+        return
+    before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in shared]
+    takes = "training" in inspect.signature(model.call).parameters
+    # What goes wrong here is said when the model is trained.
+    with contextlib.suppress(Exception):
+        model(keras.ops.convert_to_tensor(case), **({"training": True} if takes else {}))
+    moved = [variable for variable in shared if _checksum(variable) != getattr(variable, _MARK)]
+    for variable, value in zip(shared, before, strict=True):
+        variable.assign(value)
+    if moved:
+        raise _refusal(moved[0], model, label)
 
 
 def remember(model: keras.Model) -> None:
@@ -60,12 +93,47 @@ def remember(model: keras.Model) -> None:
             setattr(variable, _MARK, _checksum(variable))
 
 
+def forget(model: keras.Model) -> None:
+    """Take the marks of `remember` off a model that will not be trained, as far as they matter.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Which was remembered.
+    """
+    for variable in _changing(model):
+        if getattr(variable, _MARK, "") is None:
+            delattr(variable, _MARK)
+
+
+def _refusal(variable: Any, model: keras.Model, label: str) -> RunError:
+    path, remedy = variable.path, ""
+    for layer in model._flatten_layers():
+        if any(variable is generator.state for generator in layer._seed_generators):
+            # Which by itself does not say whose it is.
+            path = f"{layer.name}/{variable.name}"
+            remedy = (
+                "; in a frozen part, set the rate of Dropout to 0, which training=False does not "
+                "turn off inside of another model"
+            )
+    # Keras numbers what is made, through the process: each run would say another.
+    path = re.sub(r"(_\d+)+(?=/|$)", "", path)
+    return RunError(
+        f"{label} returned a model that shares {path} with one that it returned before; make "
+        f"layers and optimizer in each call, not once at module level or cached{remedy}"
+    )
+
+
 def _changing(model: keras.Model) -> list[Any]:
     return [*model.trainable_variables, *_of_optimizer(model)]
 
 
 def _all(model: keras.Model) -> list[Any]:
     return [*model.variables, *_of_optimizer(model)]
+
+
+def _shared(model: keras.Model) -> list[Any]:
+    return [variable for variable in _all(model) if hasattr(variable, _MARK)]
 
 
 def _of_optimizer(model: keras.Model) -> list[Any]:

@@ -435,11 +435,21 @@ def noisy(kind):
 def test_numbers_whose_state_no_checkpoint_holds_are_refused_in_one_line(engine, kind):
     # Else scores would depend on what the worker trained before, and on interruptions.
     for fold in (0, 1):
-        run = engine.start(noisy, {"batch_size": 32, "kind": kind}, SEED, fold, ROWS)
         with pytest.raises(RunError, match=r"by tf\.random \(.*noise.*SeedGenerator") as caught:
-            run.advance(1)
+            trained(engine, [1], {"kind": kind}, noisy, ROWS, fold=fold)
         assert "\n" not in str(caught.value)
-        assert run.epoch == 0
+
+
+def test_a_refused_model_costs_the_runs_after_it_nothing(engine, monkeypatch):
+    # Else each run of it is traced to be refused again, and all others optimize their graphs anew.
+    clearings = count_clearings(monkeypatch)
+    run = {"batch_size": 32, "kind": "tf.random"}
+    with pytest.raises(RunError, match=r"by tf\.random"):
+        engine.start(noisy, run, SEED, 0, ROWS).advance(1)
+    with pytest.raises(RunError, match=r"by tf\.random"):
+        engine.start(noisy, run, SEED, 1, ROWS)
+    trained(engine, [1], DROPOUT)
+    assert not clearings
 
 
 @pytest.mark.parametrize("kind", ["seeded", "unseeded", "unseeded, asked"])

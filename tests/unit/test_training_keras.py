@@ -361,16 +361,19 @@ def count_clearings(monkeypatch):
         clearings.append(1)
         clear(handle)
 
-    monkeypatch.setattr(kernels, "_stateful", False)
+    monkeypatch.setattr(kernels, "_stateful", 0)
     monkeypatch.setattr(context.pywrap_tfe, "TFE_ContextClearCaches", cleared)
     return clearings
 
 
-def test_a_new_run_leaves_a_compiled_program_ready(engine, monkeypatch):
+@pytest.mark.parametrize(
+    ("builder", "run", "data"), [(storm_cnn, DROPOUT, DATA), (with_seed, {"seed": 1}, ROWS)]
+)
+def test_a_new_run_leaves_a_compiled_program_ready(engine, monkeypatch, builder, run, data):
     # Else every run optimizes its graph anew, a twentieth of the time of short ones.
     clearings = count_clearings(monkeypatch)
-    trained(engine, [1], DROPOUT)
-    trained(engine, [1], DROPOUT, fold=2)
+    trained(engine, [1], run, builder, data)
+    trained(engine, [1], run, builder, data, fold=2)
     assert not clearings
 
 

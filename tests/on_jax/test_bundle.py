@@ -122,6 +122,60 @@ def test_learning_rates_that_are_constants_are_not_trained_as_one():
         assert result.losses == pytest.approx(alone.advance(2).losses, rel=1e-4)
 
 
+def with_drawn_constants(learning_rate, late):
+    import keras
+
+    class Features(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.drawn = None if late else keras.random.normal((3, 8))
+
+        def build(self, shape):
+            if late:
+                self.drawn = np.random.normal(size=(3, 8)).astype(np.float32)  # noqa: NPY002
+
+        def call(self, x):
+            return x @ self.drawn
+
+    model = keras.Sequential([Features(), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(keras.optimizers.SGD(learning_rate), "binary_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_numbers_that_a_model_draws_are_not_those_of_another_fold(late):
+    run, data = {"batch_size": 32, "late": late}, [rows_of_numbers()] * 2
+    engine = JaxEngine()
+    bundled = together(engine, started(engine, with_drawn_constants, run, data, (0.1,)), 2)
+    for number, result in enumerate(bundled):
+        alone = JaxEngine().start(
+            with_drawn_constants, {**run, "learning_rate": 0.1}, SEED, number, data[number]
+        )
+        assert result.losses == pytest.approx(alone.advance(2).losses, rel=1e-4)
+
+
+def with_drawing_loss(learning_rate):
+    import keras
+
+    def loss(truth, predicted):
+        return (truth - predicted) ** 2 * np.random.uniform(0.1, 10)  # noqa: NPY002
+
+    model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(keras.optimizers.SGD(learning_rate), loss)
+    return model
+
+
+def test_what_a_loss_draws_does_not_depend_on_what_was_drawn_before():
+    losses = []
+    for before in (1, 2):
+        run = JaxEngine().start(
+            with_drawing_loss, {"batch_size": 32, "learning_rate": 0.1}, SEED, 0, rows_of_numbers()
+        )
+        np.random.seed(before)  # noqa: NPY002
+        losses.append(run.advance(1).losses)
+    assert losses[0] == losses[1]
+
+
 def test_an_epoch_is_that_of_keras_fit():
     import keras
 

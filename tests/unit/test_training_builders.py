@@ -19,6 +19,7 @@ from stormsweep.training.keras_tf import KerasEngine, configure
 configure(1)
 
 import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
 from keras import layers  # noqa: E402
 
 from stormsweep.training.building import build_model  # noqa: E402
@@ -230,6 +231,66 @@ def test_a_module_that_clears_the_session_does_not_lose_precision_unsaid(tmp_pat
         builder_of(f"{tmp_path}/net.py:net", 7, "bfloat16")
 
 
+class Counting(layers.Layer):
+    """Counts its steps in a variable that is not its own, and Keras knows nothing of."""
+
+    def __init__(self, steps: Any, counts: bool) -> None:
+        super().__init__()
+        self.counts = counts
+        # In a place where TensorFlow's own tracking does not find it either.
+        self.read = lambda: steps
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        if training and self.counts:
+            self.read().assign_add(1.0)
+        return x / (1.0 + self.read())
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_variable_of_the_module_is_not_trained_on_by_run_after_run(
+    engine: KerasEngine, counts: bool
+) -> None:
+    """Else a run begins where another stopped; one that stays what it is may serve all."""
+    steps = tf.Variable(0.0)
+
+    def build() -> Any:
+        return keras.Sequential([Counting(steps, counts), layers.Dense(1, "sigmoid")])
+
+    first = losses(engine, build)
+    if counts:
+        with pytest.raises(RunError, match=r"shares the variable 'Variable:0'.*add_weight"):
+            losses(engine, build)
+    else:
+        assert losses(engine, build) == first
+
+
+class Shrunk(keras.constraints.Constraint):
+    def __call__(self, weights: Any) -> Any:
+        return 0.9 * weights
+
+
+class Weighed(layers.Layer):
+    def build(self, shape: Any) -> None:
+        self.weighing = self.add_weight(shape=(shape[-1],), regularizer="l2", constraint=Shrunk())
+
+    def call(self, x: Any) -> Any:
+        return x * self.weighing
+
+
+def of_classes_of_the_module(learning_rate: float) -> Any:
+    model = keras.Sequential([Weighed(), layers.Dense(1, "sigmoid", kernel_constraint=Shrunk())])
+    model.compile(keras.optimizers.SGD(learning_rate), "binary_crossentropy")
+    return model
+
+
+def test_learning_rates_share_a_program_with_classes_of_the_module(engine: KerasEngine) -> None:
+    """Else a search over learning rates compiles anew for each; such classes cannot hold a rate."""
+    for rate in (0.01, 0.1):
+        alone = losses(KerasEngine(), of_classes_of_the_module, learning_rate=rate)
+        assert losses(engine, of_classes_of_the_module, learning_rate=rate) == alone
+    assert len(engine._programs) == 1
+
+
 def test_what_is_known_of_a_model_does_not_keep_it_alive() -> None:
     """Else a worker's memory grows with each run, whose weights nobody can free."""
     engine = KerasEngine()
@@ -291,7 +352,9 @@ def test_a_builder_that_clears_the_session_does_not_lose_precision_unsaid() -> N
     assert keras.config.dtype_policy().name == "float32"
     expected = losses(KerasEngine("bfloat16"), plain)
     assert losses(KerasEngine("bfloat16"), clearing_with_a_policy_of_its_own) == expected
-    losses(KerasEngine("bfloat16"), with_a_policy_of_its_own)
+    in_full = losses(KerasEngine(), plain)
+    assert in_full != expected
+    assert losses(KerasEngine("bfloat16"), with_a_policy_of_its_own) == in_full
 
 
 def test_a_builder_that_clears_the_session_trains_the_same_in_float32(engine: KerasEngine) -> None:

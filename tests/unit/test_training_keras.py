@@ -264,6 +264,84 @@ def with_schedule(learning_rate):
     return model
 
 
+def with_silent_schedule(learning_rate):
+    import keras
+
+    class Silent(type(warming(learning_rate))):
+        def get_config(self):
+            return {}
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(Silent(learning_rate)), "binary_crossentropy")
+    return model
+
+
+def with_named_rate(learning_rate):
+    import keras
+
+    def rate():
+        return learning_rate
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(rate), "binary_crossentropy")
+    return model
+
+
+def with_constraint_of_the_builder(learning_rate):
+    """A class whose methods close over the rate, which its configuration does not tell."""
+    import keras
+
+    class Shrunk(keras.constraints.Constraint):
+        def __call__(self, weights):
+            return weights * learning_rate
+
+    last = keras.layers.Dense(1, activation="sigmoid", kernel_constraint=Shrunk())
+    model = keras.Sequential([keras.layers.Dense(4), last])
+    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+    return model
+
+
+def with_own_relu(learning_rate):
+    """Keras writes it down as if it were its own activation of that name."""
+    import keras
+
+    def relu(x):
+        return keras.ops.relu(x) * learning_rate
+
+    layers = [keras.layers.Dense(4, activation=relu), keras.layers.Dense(1, activation="sigmoid")]
+    model = keras.Sequential(layers)
+    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+    return model
+
+
+def with_one_of_two_losses(learning_rate):
+    import keras
+
+    if learning_rate < 0.1:
+
+        def loss(truth, predicted):
+            return (truth - predicted) ** 2
+    else:
+
+        def loss(truth, predicted):
+            return abs(truth - predicted)
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+def with_rate_as_default(learning_rate):
+    import keras
+
+    def loss(truth, predicted, factor=learning_rate):
+        return factor * (truth - predicted) ** 2
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
 def with_own_loss(learning_rate):
     import keras
 
@@ -291,7 +369,20 @@ def with_loss_object(learning_rate):
     return model
 
 
-@pytest.mark.parametrize("builder", [with_schedule, with_own_loss, with_loss_object])
+@pytest.mark.parametrize(
+    "builder",
+    [
+        with_schedule,
+        with_silent_schedule,
+        with_named_rate,
+        with_constraint_of_the_builder,
+        with_own_relu,
+        with_one_of_two_losses,
+        with_rate_as_default,
+        with_own_loss,
+        with_loss_object,
+    ],
+)
 def test_a_learning_rate_that_is_no_variable_is_not_that_of_an_earlier_run(engine, builder):
     # Else the search over learning rates is over one, and which one is chance.
     for rate in (0.001, 1.0):
@@ -316,36 +407,186 @@ def with_plain_functions(learning_rate):
     return model
 
 
-def test_learning_rates_share_a_program_with_a_loss_that_closes_over_nothing(engine):
+def focal(truth, predicted, gamma=2.0, name=None):
+    return abs(truth - predicted) ** gamma
+
+
+def with_plain_defaults(learning_rate):
+    import keras
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(learning_rate), focal)
+    return model
+
+
+def halved(x):
+    return x / 2
+
+
+def with_functions_of_keras(learning_rate):
+    """And one that is registered with it."""
+    import keras
+
+    model = keras.Sequential(
+        [
+            keras.layers.Dense(8, activation=keras.ops.sin),
+            keras.layers.Lambda(keras.ops.abs),
+            keras.layers.Dense(8, keras.saving.register_keras_serializable("storms")(halved)),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(learning_rate), keras.losses.mean_absolute_error)
+    return model
+
+
+@pytest.mark.parametrize(
+    "builder", [with_plain_functions, with_plain_defaults, with_functions_of_keras]
+)
+def test_learning_rates_share_a_program_with_functions_that_cannot_hold_one(engine, builder):
+    # Else a search over learning rates compiles anew for each.
     for rate in (0.01, 0.1):
-        reused, _ = trained(engine, [2], {"learning_rate": rate}, with_plain_functions, ROWS)
-        run = {"learning_rate": rate}
-        alone, _ = trained(KerasEngine(), [2], run, with_plain_functions, ROWS)
+        reused, _ = trained(engine, [2], {"learning_rate": rate}, builder, ROWS)
+        alone, _ = trained(KerasEngine(), [2], {"learning_rate": rate}, builder, ROWS)
         for name, value in alone.state().items():
             assert np.array_equal(reused.state()[name], value), name
     assert len(engine._programs) == 1
 
 
-def with_drawn_layer():
+GLOBAL = ["numpy", "keras", "tensorflow"]
+LOCAL = ["generator", "initializer"]
+
+
+def with_drawn_layer(how, late):
+    """A layer with random numbers for constants, drawn when it is made or when it is built."""
     import keras
+    import tensorflow as tf
+
+    ways = {
+        "numpy": lambda: np.random.normal(size=(4, 8)),  # noqa: NPY002
+        "keras": lambda: keras.random.normal((4, 8)),
+        "tensorflow": lambda: tf.random.normal((4, 8)),
+        "generator": lambda: keras.random.normal((4, 8), seed=keras.random.SeedGenerator()),
+        "initializer": lambda: keras.initializers.GlorotUniform()((4, 8)),
+    }
+
+    def draw():
+        # A global generator tells that it was drawn from, wherever a layer hides what it got.
+        hidden = how in GLOBAL
+        return SimpleNamespace(drawn=ways[how]()) if hidden else {"drawn": [ways[how]()]}
 
     class Features(keras.layers.Layer):
         def __init__(self):
             super().__init__()
-            self.drawn = np.random.normal(size=(4, 8)).astype(np.float32)  # noqa: NPY002
+            self.held = None if late else draw()
+
+        def build(self, shape):
+            self.held = draw() if late else self.held
 
         def call(self, x):
-            return x @ self.drawn
+            drawn = self.held.drawn if how in GLOBAL else self.held["drawn"][0]
+            return x @ keras.ops.cast(drawn, "float32")
 
     return keras.Sequential([Features(), keras.layers.Dense(1, activation="sigmoid")])
 
 
-def test_numbers_that_a_builder_draws_follow_seed_and_fold_of_the_run(engine):
+def with_drawing_loss():
+    import keras
+
+    def loss(truth, predicted):
+        return (truth - predicted) ** 2 * np.random.uniform(0.1, 10)  # noqa: NPY002
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("builder", "run"),
+    [
+        *(
+            pytest.param(with_drawn_layer, {"how": how, "late": late}, id=f"{how}-{late}")
+            for how in [*GLOBAL, *LOCAL]
+            for late in (False, True)
+        ),
+        pytest.param(with_drawing_loss, {}, id="loss"),
+    ],
+)
+def test_numbers_that_a_model_draws_follow_seed_and_fold_of_the_run(engine, builder, run):
+    # Else they are those of whichever fold its worker trained first.
     for fold in (0, 1):
-        reused, _ = trained(engine, [2], {}, with_drawn_layer, ROWS, fold=fold)
-        alone, _ = trained(KerasEngine(), [2], {}, with_drawn_layer, ROWS, fold=fold)
+        reused, _ = trained(engine, [2], run, builder, ROWS, fold=fold)
+        alone, _ = trained(KerasEngine(), [2], run, builder, ROWS, fold=fold)
         for name, value in alone.state().items():
             assert np.array_equal(reused.state()[name], value), name
+
+
+def handing_out(scales):
+    """A builder that goes on in a generator of its module, or with what it has measured."""
+    left = iter(scales)
+
+    def build():
+        import keras
+
+        class Scaled(keras.layers.Layer):
+            def __init__(self):
+                super().__init__()
+                self.scale = next(left)
+
+            def call(self, x):
+                return x * self.scale
+
+        return keras.Sequential([Scaled(), keras.layers.Dense(1, activation="sigmoid")])
+
+    return build
+
+
+def test_a_run_does_not_train_with_the_constants_of_another(engine):
+    # Else its model is not the one that its builder returned.
+    builder = handing_out([0.1, 10.0])
+    trained(engine, [2], {}, builder, ROWS)
+    reused, _ = trained(engine, [2], {}, builder, ROWS)
+    alone, _ = trained(KerasEngine(), [2], {}, handing_out([10.0]), ROWS)
+    for name, value in alone.state().items():
+        assert np.array_equal(reused.state()[name], value), name
+
+
+def with_seed(seed):
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    first = keras.layers.Dense(4)
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([first, keras.layers.Dense(4), keras.layers.Dense(1, "sigmoid")])
+
+
+def test_a_seed_that_a_builder_sets_gives_the_weights_that_keras_gives(keras, engine):
+    # Else a search over seeds is over one, and each has the same score.
+    first = {}
+    for seed in (1, 2):
+        model = with_seed(seed)
+        model.build((None, 4))
+        expected = model.get_weights()
+        for fold in (0, 1):
+            run = {"batch_size": 32, "seed": seed}
+            state = engine.start(with_seed, run, SEED, fold, ROWS).state()
+            for place, value in enumerate(expected):
+                assert np.array_equal(state[f"model/{place:03d}"], value)
+        first[seed] = expected[0]
+    assert not np.array_equal(first[1], first[2])
+
+
+def test_dask_that_measures_lists_meanwhile_costs_no_program(engine):
+    # Its other threads do, from Python's generator; else a run by chance compiles anew, and on a
+    # GPU falls out of its bundle.
+    from dask.sizeof import sizeof
+
+    def build():
+        sizeof(list(range(100)))
+        return storm_dnn((4,))
+
+    for fold in (0, 1):
+        trained(engine, [1], {}, build, ROWS, fold=fold)
+    assert len(engine._programs) == 1
 
 
 def count_clearings(monkeypatch):
@@ -361,16 +602,19 @@ def count_clearings(monkeypatch):
         clearings.append(1)
         clear(handle)
 
-    monkeypatch.setattr(kernels, "_stateful", False)
+    monkeypatch.setattr(kernels, "_stateful", 0)
     monkeypatch.setattr(context.pywrap_tfe, "TFE_ContextClearCaches", cleared)
     return clearings
 
 
-def test_a_new_run_leaves_a_compiled_program_ready(engine, monkeypatch):
+@pytest.mark.parametrize(
+    ("builder", "run", "data"), [(storm_cnn, DROPOUT, DATA), (with_seed, {"seed": 1}, ROWS)]
+)
+def test_a_new_run_leaves_a_compiled_program_ready(engine, monkeypatch, builder, run, data):
     # Else every run optimizes its graph anew, a twentieth of the time of short ones.
     clearings = count_clearings(monkeypatch)
-    trained(engine, [1], DROPOUT)
-    trained(engine, [1], DROPOUT, fold=2)
+    trained(engine, [1], run, builder, data)
+    trained(engine, [1], run, builder, data, fold=2)
     assert not clearings
 
 
@@ -435,11 +679,21 @@ def noisy(kind):
 def test_numbers_whose_state_no_checkpoint_holds_are_refused_in_one_line(engine, kind):
     # Else scores would depend on what the worker trained before, and on interruptions.
     for fold in (0, 1):
-        run = engine.start(noisy, {"batch_size": 32, "kind": kind}, SEED, fold, ROWS)
         with pytest.raises(RunError, match=r"by tf\.random \(.*noise.*SeedGenerator") as caught:
-            run.advance(1)
+            trained(engine, [1], {"kind": kind}, noisy, ROWS, fold=fold)
         assert "\n" not in str(caught.value)
-        assert run.epoch == 0
+
+
+def test_a_refused_model_costs_the_runs_after_it_nothing(engine, monkeypatch):
+    # Else each run of it is traced to be refused again, and all others optimize their graphs anew.
+    clearings = count_clearings(monkeypatch)
+    run = {"batch_size": 32, "kind": "tf.random"}
+    with pytest.raises(RunError, match=r"by tf\.random"):
+        engine.start(noisy, run, SEED, 0, ROWS).advance(1)
+    with pytest.raises(RunError, match=r"by tf\.random"):
+        engine.start(noisy, run, SEED, 1, ROWS)
+    trained(engine, [1], DROPOUT)
+    assert not clearings
 
 
 @pytest.mark.parametrize("kind", ["seeded", "unseeded", "unseeded, asked"])

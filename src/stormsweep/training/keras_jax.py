@@ -119,9 +119,9 @@ class JaxEngine:
         batch_size = int(hyperparameters["batch_size"])
         with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)) as drawn:
             model = build_model(builder, hyperparameters, shape)
-            chance = (seed, fold) if drawn() else None
             flat = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
+            chance = (seed, fold) if drawn() else None
         weighted = data.class_weight is not None
         program = BundleProgram(model, batch_size, flat, weighted)
         initial = program.initial()
@@ -186,7 +186,8 @@ class JaxEngine:
                 if go_on is not None and not go_on(took, 0.0 if known else self._compiling):
                     break
                 if not known:
-                    compiling = self._compiling = program.compile(states, data, weights, rows)
+                    with _tracing():
+                        compiling = self._compiling = program.compile(states, data, weights, rows)
                     if go_on is not None and not go_on(took):
                         break
                 # The next epoch is put in order while the device still computes this one.
@@ -220,7 +221,7 @@ class JaxEngine:
             filled[place, : len(own)] = own
         data = self.resident(runs[0].data)
         try:
-            with _told_of_memory(len(runs)):
+            with _told_of_memory(len(runs)), _tracing():
                 states = program.stack([run.state() for run in runs])
                 outputs = program.predict(states, lambda chunk: data.inputs[chunk], filled)
         except NoRoomError as error:
@@ -315,7 +316,8 @@ class JaxTrajectory:
             return self._engine.predict([self], [rows])[0]
         states = self.program.stack([self._state])
         alone = rows[np.newaxis].astype(np.int32)
-        outputs = self.program.predict(states, lambda chunk: inputs[chunk], alone)
+        with _tracing():
+            outputs = self.program.predict(states, lambda chunk: inputs[chunk], alone)
         own: NDArray[np.float32] = outputs[0]
         return own
 
@@ -336,6 +338,18 @@ class JaxTrajectory:
         """Go on from a state that was taken after `epoch` epochs."""
         self.program.check(state)
         self._state, self._epoch = state, epoch
+
+
+@contextlib.contextmanager
+def _tracing() -> Iterator[None]:
+    """Have what a loss, say, draws from NumPy while it is traced be the same for all runs.
+
+    It is a constant of the program, which runs of several folds may share.
+    """
+    from stormsweep.training.randomness import seeded
+
+    with seeded(0):
+        yield
 
 
 def _rows(members: Sequence[JaxTrajectory], epoch: int) -> Epoch:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormsweep.errors import DivergedError
+from stormsweep.errors import DivergedError, RunError
 from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, State
 from stormsweep.training.kept import Kept
 from stormsweep.training.policy import precision_of_layers
@@ -107,9 +107,9 @@ class KerasEngine:
         batch_size = int(hyperparameters["batch_size"])
         with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)) as drawn:
             model = build_model(builder, hyperparameters, shape)
-            chance = (seed, fold) if drawn() else None
             flat_output = output_is_flat(model, data.inputs[data.validation[:1]])
             model.optimizer.build(model.trainable_variables)
+            chance = (seed, fold) if drawn() else None
         if self._packing:
             pack_layers(model)
         weighted = data.class_weight is not None
@@ -126,6 +126,8 @@ class KerasEngine:
             chance,
         )
         known = self._programs.find(key)
+        if known is not None and known.refused:
+            raise RunError(known.refused)
         if known is not None and known.reusable:
             return KerasTrajectory(known, batch_size, data, seed, fold, snapshot(model))
         refuse_shared(model, builder, hyperparameters, seed, fold, data, self._precision)

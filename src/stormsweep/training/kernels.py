@@ -17,8 +17,8 @@ from typing import Any
 from tensorflow.python.eager import context
 from tensorflow.python.framework import random_seed
 
-#: Whether an operation was made that keeps a random state, in a model or anywhere else.
-_stateful = False
+#: How many operations were made that keep a random state, in a model or anywhere else.
+_stateful = 0
 #: Whether compiled functions were given up, whose kernels stay in memory until they are cleared.
 _given_up = False
 _get_seed = random_seed.get_seed
@@ -27,11 +27,22 @@ _get_seed = random_seed.get_seed
 def _get_seed_and_note(op_seed: Any) -> Any:
     """Do what TensorFlow does to seed an operation with a state: nearly all are made with it."""
     global _stateful
-    _stateful = True
+    _stateful += 1
     return _get_seed(op_seed)
 
 
 random_seed.get_seed = _get_seed_and_note
+
+
+def made_with_a_state() -> int:
+    """Return how many operations were made so far that keep a random state."""
+    return _stateful
+
+
+def forget_made_since(made: int) -> None:
+    """Take what was made since there were `made` for what will never run, and have no state."""
+    global _stateful
+    _stateful = made
 
 
 def draws_with_a_state(graph: Any) -> str | None:
@@ -73,18 +84,19 @@ def kernels_kept() -> Iterator[None]:
     From the first random operation with a state of its own (``tf.random.normal``, say, for a user's
     initial weights) the block changes nothing: such a one must begin anew with every run.
     """
-    global _given_up
-    if _stateful or _given_up:
-        yield
-        _given_up = False
-        return
     held = context.context()
+    clearing = held._set_global_seed
 
-    def seed_alone(seed: int) -> None:
-        held._seed, held._rng = seed, random.Random(seed)
+    def set_seed(seed: int) -> None:
+        global _given_up
+        if _stateful or _given_up:
+            clearing(seed)
+            _given_up = False
+        else:
+            held._seed, held._rng = seed, random.Random(int(seed))
 
-    held._set_global_seed = seed_alone
+    held._set_global_seed = set_seed
     try:
         yield
     finally:
-        del held._set_global_seed
+        held._set_global_seed = clearing

@@ -1,4 +1,4 @@
-"""Layers and optimizers that outlive a build, with what a run before has trained."""
+"""Layers, optimizers and variables that outlive a build, with what a run before has trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import re
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
 
-#: On a variable of a model that was built in this process, and on nothing else: None where training
-#: changes it, else a checksum of its value. It goes with the variable.
+#: On a variable that a model which was built in this process uses, and on nothing else: None where
+#: training changes it, else a checksum of its value. It goes with the variable.
 _MARK = "_stormsweep_began"
 
 
@@ -122,6 +123,34 @@ def _refusal(variable: Any, model: keras.Model, label: str) -> RunError:
         f"{label} returned a model that shares {path} with one that it returned before; make "
         f"layers and optimizer in each call, not once at module level or cached{remedy}"
     )
+
+
+def refuse_changed(used: Sequence[Any], changing: Sequence[Any]) -> None:
+    """Refuse variables of neither model nor optimizer that an earlier run has changed; mark all.
+
+    A run would begin with what that one has left, which depends on the order of work.
+
+    Parameters
+    ----------
+    used : sequence of tf.Variable
+        That a traced program uses.
+    changing : sequence of tf.Variable
+        That it changes, these or others.
+
+    Raises
+    ------
+    RunError
+        If there is one.
+    """
+    changed = {id(variable) for variable in changing}
+    for variable in used:
+        mark = None if id(variable) in changed else _checksum(variable)
+        if hasattr(variable, _MARK) and (mark is None or getattr(variable, _MARK) != mark):
+            raise RunError(
+                f"the model shares the variable {variable.name!r}, which training changes, with "
+                "one built before; make it in a layer, by self.add_weight, not at module level"
+            )
+        setattr(variable, _MARK, mark)
 
 
 def _changing(model: keras.Model) -> list[Any]:

@@ -23,7 +23,8 @@ from tensorflow.python.framework.auto_control_deps_utils import (
 
 from stormsweep.errors import RunError
 from stormsweep.training.engine import State, Turning
-from stormsweep.training.kernels import draws_with_a_state
+from stormsweep.training.kernels import draws_with_a_state, forget_made_since, made_with_a_state
+from stormsweep.training.outlived import refuse_changed
 from stormsweep.training.randomness import seeded
 from stormsweep.training.turning import turn
 
@@ -82,6 +83,8 @@ class Program:
         self._pending_extra: State = {}
         #: Whether other runs can take the program over: it is traced and all its state is known.
         self.reusable = False
+        #: Why no run of this structure can be trained, once that is known.
+        self.refused = ""
         #: The trajectory whose state the variables hold.
         self.owner: weakref.ref[Any] | None = None
         _train_alone(model.optimizer)
@@ -103,17 +106,18 @@ class Program:
         ------
         RunError
             If the model or its loss cannot be computed on the data, or the model draws random
-            numbers that no checkpoint could go on from.
+            numbers that no checkpoint could go on from, or changes variables that an earlier model
+            has changed.
         """
         if self._train is not None:
             return 0.0
-        began = time.perf_counter()
+        began, made = time.perf_counter(), made_with_a_state()
         labels = tf.TensorSpec([None], tf.float32)
         weights = tf.TensorSpec([2], tf.float32)
         turns = tf.TensorSpec([None, 2], tf.float32)
         size = tf.TensorSpec([], tf.int32)
         try:
-            with seeded(seed):
+            with seeded(seed) as drawn:
                 train = tf.function(
                     self._epoch,
                     input_signature=[self._inputs, labels, self._rows, weights, turns, size],
@@ -125,18 +129,24 @@ class Program:
                 finish = tf.function(
                     self._end_as_fit_does, input_signature=[], autograph=False
                 ).get_concrete_function()
+                constants = drawn()
         except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
             text = " ".join(str(error).split())
             raise RunError(f"the model cannot be trained: {text[:400]}") from error
         for traced in (train, predict):
-            if (drawn := draws_with_a_state(traced.graph)) is not None:
-                raise RunError(
-                    f"the model draws random numbers by tf.random ({drawn}), "
+            if (operation := draws_with_a_state(traced.graph)) is not None:
+                forget_made_since(made)
+                self.refused = (
+                    f"the model draws random numbers by tf.random ({operation}), "
                     "whose state no checkpoint holds; draw them by keras.random, "
                     "with a keras.random.SeedGenerator made in the layer's __init__"
                 )
+                raise RunError(self.refused)
         self._find_extra(train.graph, predict.graph)
+        # What the loss, say, drew from NumPy is a constant of this run's.
+        self.reusable = self.reusable and not constants
         self._touched = [*_written(predict.graph), *_written(finish.graph)]
+        refuse_changed(self._extra, [*_written(train.graph), *self._touched])
         # An epoch of no rows changes nothing, but the graph is optimized before its first call.
         train(
             tf.zeros([1, *self._inputs.shape[1:]]),

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
+
+#: What Dask draws from, once something was seeded here.
+_OF_DASK = random.Random(0)
 
 
 @contextmanager
@@ -16,9 +23,9 @@ def seeded(seed: int) -> Iterator[Callable[[], bool]]:
     """Let everything that Keras draws inside the block follow from a seed alone.
 
     ``keras.utils.set_random_seed`` seeds Python's global generator, from which Keras then takes the
-    seeds of initial weights and of dropout. Other threads of a worker draw from it as well (Dask
-    samples dictionaries to estimate their size), so that now and then a model would begin with
-    other weights. Inside the block Keras has a generator of its own.
+    seeds of initial weights and of dropout. Other threads of a worker may draw from it as well, so
+    that now and then a model would begin with other weights. Inside the block Keras has a generator
+    of its own; it follows a seed that the user sets in the block by ``set_random_seed``.
 
     Parameters
     ----------
@@ -28,29 +35,76 @@ def seeded(seed: int) -> Iterator[Callable[[], bool]]:
     Yields
     ------
     callable
-        Tells whether anything was drawn from NumPy's or Python's global generator since. What was
-        may be a constant of the model, which then follows the seed.
+        Tells whether anything was drawn since, other than the seeds of Keras's layers and
+        initializers: from the global generators of NumPy, Python and Keras, or by an operation of
+        TensorFlow that keeps a state. It may be a constant of the model, which then belongs to this
+        seed.
     """
-    with _cheaply():
+    _have_dask_draw_elsewhere()
+    with _kernels_kept():
         keras.utils.set_random_seed(seed)
-    before = seed_generator.python_random
-    seed_generator.python_random = random.Random(seed)
-    began = _global_states()
-    try:
-        yield lambda: _global_states() != began
-    finally:
-        seed_generator.python_random = before
+        before = seed_generator.python_random
+        seed_generator.python_random = _Lent(seed)
+        began = _drawn_from()
+        try:
+            yield lambda: _drawn_from() != began
+        finally:
+            seed_generator.python_random = before
 
 
-def _global_states() -> tuple[object, ...]:
+class _Followed(int):
+    """A seed that the generator lent to Keras follows already."""
+
+
+class _Lent(random.Random):
+    """What Keras takes the seeds of its layers and initializers from."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._follow(seed)
+
+    def _follow(self, seed: int) -> None:
+        self.seed(seed)
+        global_state.set_global_attribute(GLOBAL_RANDOM_SEED, _Followed(seed))
+
+    def randint(self, a: int, b: int) -> int:
+        asked = global_state.get_global_attribute(GLOBAL_RANDOM_SEED)
+        # None: the builder cleared Keras's session.
+        if asked is not None and not isinstance(asked, _Followed):
+            self._follow(asked)
+        return super().randint(a, b)
+
+
+def _drawn_from() -> tuple[object, ...]:
     # What code of users draws from, whatever NumPy recommends.
     numpy_state = np.random.get_state()  # noqa: NPY002
-    return *(np.asarray(part).tobytes() for part in numpy_state), random.getstate()
+    return (
+        *(np.asarray(part).tobytes() for part in numpy_state),
+        random.getstate(),
+        # Keras makes it when first asked for numbers without a seed.
+        global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR) is None,
+        _made_with_a_state(),
+    )
 
 
-def _cheaply() -> AbstractContextManager[None]:
+def _have_dask_draw_elsewhere() -> None:
+    """Keep Dask from Python's global generator: its threads sample lists to estimate their size."""
+    sizeof: Any = sys.modules.get("dask.sizeof")
+    if sizeof is not None:
+        sizeof.random = _OF_DASK
+
+
+def _kernels_kept() -> AbstractContextManager[None]:
     if keras.backend.backend() != "tensorflow":
         return nullcontext()
     from stormsweep.training.kernels import kernels_kept
 
     return kernels_kept()
+
+
+def _made_with_a_state() -> int:
+    if keras.backend.backend() != "tensorflow":
+        return 0
+    from stormsweep.training.kernels import made_with_a_state
+
+    return made_with_a_state()

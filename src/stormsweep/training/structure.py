@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import warnings
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from stormsweep.training.building import arguments
+
+#: Attributes of layers that are no part of a program: methods that Keras has wrapped, and losses of
+#: the call before.
+_PASSED_OVER = ("build", "quantize", "_losses", "_losses_override")
+#: What layers hold beside layers, and describe themselves, but change no program: initial weights
+#: are variables, and metrics are not computed.
+_NO_PART = (keras.Layer, keras.initializers.Initializer, keras.metrics.Metric)
 
 
 def program_key(
@@ -23,8 +32,11 @@ def program_key(
 
     Keras writes a custom activation or loss down by name only, not what it closes over. Equal
     configurations alone would therefore prove nothing: the builder and all hyperparameters that it
-    was called with must be equal too, but the learning rate where it is a variable of Keras's own
-    optimizers and nothing can have closed over it.
+    was called with must be equal too. Only the learning rate may differ, where it is a variable of
+    Keras's own optimizers and, as far as can be seen, nothing else in the model can hold it.
+
+    A model may have been given constants that follow from none of these, but were drawn or learned:
+    arrays and numbers that its layers and functions hold must be equal as well.
 
     Parameters
     ----------
@@ -53,10 +65,13 @@ def program_key(
                 "loss": [compiled.get("loss"), compiled.get("loss_weights")],
                 "optimizer": _without_rate(compiled["optimizer"]),
             }
-        if not _closes_over_something(structure["model"], model):
+        parts, held = _parts(model)
+        functions = [one for one in held if inspect.isfunction(one)]
+        if not _may_hold_the_rate(structure, model, parts, functions):
             passed = {name: value for name, value in passed.items() if name != "learning_rate"}
         text = json.dumps([_without_names(structure), passed], sort_keys=True)
-        key: tuple[Any, ...] = (builder, type(model), text, *rest)
+        codes = tuple(_written(one) for one in functions if not _of_a_library(one))
+        key: tuple[Any, ...] = (builder, type(model), text, codes, _digest(held), *rest)
         hash(key)
     except Exception:  # a user's get_config may raise anything; not sharing is always right
         return None
@@ -81,36 +96,120 @@ def _without_rate(optimizer: Any) -> Any:
     return {**optimizer, "config": config}
 
 
-def _closes_over_something(config: Any, model: keras.Model) -> bool:
-    """Tell whether a function of the user's own may hold what no configuration says.
+def _may_hold_the_rate(
+    structure: Any, model: keras.Model, parts: list[Any], functions: list[Any]
+) -> bool:
+    """Tell whether something of the user's own may hold a rate that no configuration tells.
 
-    Layers are written down with their arguments. A function is so by its name, and a loss of a
-    class of its own by what the class cares to tell.
+    Layers are written down with their arguments. A function is so by its name, a class by what it
+    cares to tell; those that a builder makes may close over its arguments.
     """
-    losses = [
-        loss
-        for loss in keras.tree.flatten(getattr(model, "loss", None))
-        if not (isinstance(loss, str | None) or _is_keras(loss) or _is_keras(type(loss)))
-    ]
-    if not all(inspect.isfunction(loss) for loss in losses):
+    if not _is_variable(structure["optimizer"]):
         return True
-    layers = model._flatten_layers(include_self=True)
-    held = [*losses, *(value for layer in layers for value in vars(layer).values())]
-    functions = [one for one in held if inspect.isfunction(one) and not _is_keras(one)]
-    plain = {one.__name__ for one in functions if _is_plain(one)}
-    others = {one.__name__ for one in functions if not _is_plain(one)}
-    named = {loss.__name__ for loss in losses} | set(_functions(config))
-    return not named <= plain - others
+    if any("<locals>" in kind.__qualname__ for part in parts for kind in type(part).__mro__):
+        return True
+    for loss in keras.tree.flatten(getattr(model, "loss", None)):
+        known = isinstance(loss, str | None) or _of_a_library(loss) or _of_a_library(type(loss))
+        if not known and not inspect.isfunction(loss):
+            return True
+    if not all(_is_plain(one) for one in functions if not _of_a_library(one)):
+        return True
+    names = {keras.saving.get_registered_name(one) for one in functions}
+    return not set(_functions(structure)) <= names
 
 
-def _is_keras(what: Any) -> bool:
-    return str(getattr(what, "__module__", "")).split(".")[0] == "keras"
+def _is_variable(optimizer: Any) -> bool:
+    """Tell whether all learning rates that Keras wrote down are numbers: it has them as variables.
+
+    A schedule or a function, which it calls, may hold whatever it likes.
+    """
+    if isinstance(optimizer, list | tuple):
+        return all(_is_variable(each) for each in optimizer)
+    if not isinstance(optimizer, Mapping):
+        return True
+    rate = optimizer.get("learning_rate")
+    number = isinstance(rate, str | int | float | None)
+    return number and all(_is_variable(each) for each in optimizer.values())
+
+
+def _of_a_library(what: Any) -> bool:
+    module = str(getattr(what, "__module__", ""))
+    return module.split(".")[0] in ("keras", "tensorflow", "jax")
 
 
 def _is_plain(function: Any) -> bool:
-    """Tell whether a function is the same wherever it comes from."""
-    given = function.__closure__, function.__defaults__, function.__kwdefaults__
-    return not any(given)
+    """Tell whether a function is its code and what `_written` adds."""
+    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return not function.__closure__ and all(
+        isinstance(default, int | float | str | None) for default in defaults
+    )
+
+
+def _written(function: Any) -> Hashable:
+    """Return what tells a function from others of its name."""
+    defaults = function.__defaults__, function.__kwdefaults__
+    return function.__module__, function.__code__, repr(defaults) if _is_plain(function) else ""
+
+
+def _parts(model: keras.Model) -> tuple[list[Any], list[Any]]:
+    """Return what a program is made of, and what these parts hold.
+
+    Parts are layers and optimizers, and the constraints, regularizers and losses that they hold.
+    """
+    parts = model._flatten_layers(include_self=True)
+    parts += [model.optimizer, getattr(model.optimizer, "inner_optimizer", None)]
+    held = [value for part in parts for value in _held(part)]
+    for variable in model.variables:
+        held += [getattr(variable, "regularizer", None), getattr(variable, "constraint", None)]
+    described = {
+        id(value): value
+        for value in held
+        if callable(value)
+        and hasattr(value, "get_config")
+        and not isinstance(value, (type, *_NO_PART))
+    }
+    held += [value for part in described.values() for value in _held(part)]
+    return [*parts, *described.values()], held
+
+
+def _held(part: Any) -> Iterator[Any]:
+    """Return the attributes of a part, and what is in them."""
+    for name, value in getattr(part, "__dict__", {}).items():
+        if name not in _PASSED_OVER:
+            yield from _within(value)
+
+
+def _within(value: Any, depth: int = 3) -> Iterator[Any]:
+    """Return a value, or what is in a list or dictionary; with a function, what it closes over."""
+    inside: Iterable[Any]
+    if isinstance(value, Mapping):
+        inside = value.values()
+    elif isinstance(value, list | tuple):
+        inside = value
+    else:
+        yield value
+        if not inspect.isfunction(value) or _of_a_library(value):
+            return
+        inside = [cell.cell_contents for cell in value.__closure__ or ()]
+    if depth:
+        for each in inside:
+            yield from _within(each, depth - 1)
+
+
+def _digest(held: list[Any]) -> str:
+    """Return a checksum of arrays, tensors and real numbers, but not of what is in variables."""
+    found = hashlib.sha256()
+    for value in held:
+        if isinstance(value, float) or (hasattr(value, "__array__") and _is_constant(value)):
+            array = np.asarray(value)
+            found.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
+    return found.hexdigest()
+
+
+def _is_constant(array: Any) -> bool:
+    if isinstance(array, np.ndarray | np.generic):
+        return True
+    return keras.ops.is_tensor(array) and not hasattr(array, "assign")
 
 
 def _functions(config: Any) -> list[str]:

@@ -106,6 +106,15 @@ def test_a_lost_model_is_made_again_and_a_second_look_is_counted(twin, tmp_path)
     assert gone(working_in(tmp_path)) == [], "worker processes were left behind"
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predict with one thread, as other tests train in this process: TensorFlow keeps to the first.
+
+    A user's process has all cores for a prediction.
+    """
+    monkeypatch.setattr("stormsweep.cluster.machine.cores", lambda: 1)
+
+
 DRAWN = """
 from pathlib import Path
 import keras

@@ -520,32 +520,31 @@ def test_numbers_that_a_model_draws_follow_seed_and_fold_of_the_run(engine, buil
             assert np.array_equal(reused.state()[name], value), name
 
 
-def handing_out(scales):
-    """A builder that goes on in a generator of its module, or with what it has measured."""
-    left = iter(scales)
-
-    def build():
-        import keras
-
-        class Scaled(keras.layers.Layer):
-            def __init__(self):
-                super().__init__()
-                self.scale = next(left)
-
-            def call(self, x):
-                return x * self.scale
-
-        return keras.Sequential([Scaled(), keras.layers.Dense(1, activation="sigmoid")])
-
-    return build
+#: What a module of a user's has measured or drawn meanwhile.
+MEASURED = {"scale": 1.0}
 
 
-def test_a_run_does_not_train_with_the_constants_of_another(engine):
+def with_measured_scale():
+    import keras
+
+    class Scaled(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.scale = MEASURED["scale"]
+
+        def call(self, x):
+            return x * self.scale
+
+    return keras.Sequential([Scaled(), keras.layers.Dense(1, activation="sigmoid")])
+
+
+def test_a_run_does_not_train_with_the_constants_of_another(engine, monkeypatch):
     # Else its model is not the one that its builder returned.
-    builder = handing_out([0.1, 10.0])
-    trained(engine, [2], {}, builder, ROWS)
-    reused, _ = trained(engine, [2], {}, builder, ROWS)
-    alone, _ = trained(KerasEngine(), [2], {}, handing_out([10.0]), ROWS)
+    monkeypatch.setitem(MEASURED, "scale", 0.1)
+    trained(engine, [2], {}, with_measured_scale, ROWS)
+    monkeypatch.setitem(MEASURED, "scale", 10.0)
+    reused, _ = trained(engine, [2], {}, with_measured_scale, ROWS)
+    alone, _ = trained(KerasEngine(), [2], {}, with_measured_scale, ROWS)
     for name, value in alone.state().items():
         assert np.array_equal(reused.state()[name], value), name
 

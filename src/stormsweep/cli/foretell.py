@@ -267,8 +267,8 @@ def advise(
             f"{percent(one.utilisation.median):>7}{_QUEUE if without else ''}"
         )
     typer.echo(
-        f"{len(found.candidates)} layouts simulated; shown are those than which none is both "
-        "faster and cheaper (* advised, k the knee)"
+        f"{len(found.candidates)} layouts simulated; shown are those that no other beats in both "
+        "time and cost (* advised, k the knee)"
     )
     if any(left_out):
         typer.echo(f"{_QUEUE.strip()}: the wait in the queue comes on top of that (--queue-wait)")

@@ -122,7 +122,7 @@ class DescribedStudy(RecordedStudy):
         return self._but(_walltime=walltime)
 
     def at(self, place: Place) -> Self:
-        """Return the same study with its workers in a place.
+        """Return the same study with its workers on the nodes of a site.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ class DescribedStudy(RecordedStudy):
         return self._part(plan_of(self.file, self._kept.grown()))
 
     def named(self) -> list[Path | str]:
-        """Return the words of a command line that name the study as it was named.
+        """Return the arguments by which this study was named on the command line.
 
         A file that has grown since the study was begun is not yet what its directory holds.
 
@@ -164,11 +164,11 @@ class DescribedStudy(RecordedStudy):
 
     @property
     def is_record(self) -> bool:
-        """Whether it was named by its directory, whose study file is a record."""
+        """Whether it was opened by its directory, not by a study file."""
         return self.path.resolve() == (self.directory / "study.toml").resolve()
 
     def again(self) -> list[Path | str]:
-        """Return the words that name the study where it is gone on with.
+        """Return the arguments by which a command goes on with the study.
 
         Returns
         -------

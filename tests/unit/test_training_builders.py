@@ -150,6 +150,36 @@ def test_a_frozen_backbone_may_be_loaded_once_for_all_runs(engine: KerasEngine) 
         losses(engine, unfrozen)
 
 
+def test_a_backbone_that_the_first_call_makes_is_refused(engine: KerasEngine) -> None:
+    """Else the first run of each worker begins with another head: what was made drew its seed."""
+
+    @functools.cache
+    def made() -> Any:
+        model = backbone()
+        model.trainable = False
+        return model
+
+    for _ in range(2):
+        with pytest.raises(RunError, match="returns other initial weights when it is called again"):
+            losses(engine, lambda: on_top_of(made()))
+        made.cache_clear()
+
+
+def test_a_builder_that_draws_is_called_twice_once_and_not_for_every_fold(
+    engine: KerasEngine,
+) -> None:
+    """Else what a builder does besides, such as pretraining, takes double the time."""
+    calls = []
+
+    def builder() -> Any:
+        calls.append(np.random.normal())  # noqa: NPY002
+        return plain()
+
+    for fold in (0, 1, 2):
+        engine.start(builder, {"batch_size": 32}, 7, fold, DATA)
+    assert len(calls) == 4
+
+
 def tuned(made: Any, fine: bool) -> Any:
     made.trainable = fine
     return on_top_of(made)

@@ -261,6 +261,22 @@ def test_a_model_that_is_built_again_and_predicts_otherwise_is_refused(tmp_path)
     assert "\n" not in str(refused.value)
 
 
+def test_a_model_that_could_not_be_built_when_it_was_verified_is_compared_when_it_can(
+    tmp_path,
+) -> None:
+    path, expected, _ = weights_of(unseeded, tmp_path)
+    (tmp_path / CHECK).unlink()
+
+    def fail() -> Any:
+        raise OSError("a file of the builder is not there")
+
+    assert check_weights(path, fail, CASES, expected) == (
+        "OSError: a file of the builder is not there"
+    )
+    with pytest.raises(ModelError, match="predicts otherwise"):
+        load_model(path, "weights", lambda: unseeded, RUN, SHAPE, seed=SEED, fold=FOLD)
+
+
 def test_what_an_earlier_version_did_not_write_down_is_not_guessed(tmp_path) -> None:
     path, _, _ = weights_of(featured, tmp_path)
     with pytest.raises(ModelError, match="draws random numbers, and an earlier version") as refused:

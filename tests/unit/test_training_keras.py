@@ -549,29 +549,51 @@ def test_a_run_does_not_train_with_the_constants_of_another(engine, monkeypatch)
         assert np.array_equal(reused.state()[name], value), name
 
 
-def with_seed(seed):
+def with_seed(seed, way="keras"):
+    """A model whose builder sets the seed, in the ways that users do."""
     import keras
+    import tensorflow as tf
 
-    keras.utils.set_random_seed(seed)
+    if way == "one by one":
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        tf.random.set_seed(seed)
+    else:
+        keras.utils.set_random_seed(seed)
+    if way == "before the session is cleared":
+        keras.utils.clear_session()
     first = keras.layers.Dense(4)
-    keras.utils.set_random_seed(seed)
+    if way == "keras":
+        keras.utils.set_random_seed(seed)
     return keras.Sequential([first, keras.layers.Dense(4), keras.layers.Dense(1, "sigmoid")])
 
 
-def test_a_seed_that_a_builder_sets_gives_the_weights_that_keras_gives(keras, engine):
+@pytest.mark.parametrize("way", ["keras", "one by one", "before the session is cleared"])
+def test_a_seed_that_a_builder_sets_gives_the_weights_that_keras_gives(keras, engine, way):
     # Else a search over seeds is over one, and each has the same score.
     first = {}
     for seed in (1, 2):
-        model = with_seed(seed)
+        model = with_seed(seed, way)
         model.build((None, 4))
         expected = model.get_weights()
         for fold in (0, 1):
-            run = {"batch_size": 32, "seed": seed}
+            run = {"batch_size": 32, "seed": seed, "way": way}
             state = engine.start(with_seed, run, SEED, fold, ROWS).state()
             for place, value in enumerate(expected):
                 assert np.array_equal(state[f"model/{place:03d}"], value)
         first[seed] = expected[0]
     assert not np.array_equal(first[1], first[2])
+
+
+def test_a_builder_may_take_tensorflows_seed_away(engine):
+    def build():
+        import tensorflow as tf
+
+        tf.random.set_seed(None)
+        return storm_dnn((4,))
+
+    _, told = trained(engine, [1], {}, build, ROWS)
+    assert np.isfinite(told[0]).all()
 
 
 def test_dask_that_measures_lists_meanwhile_costs_no_program(engine):

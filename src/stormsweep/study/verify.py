@@ -161,7 +161,7 @@ class Verification:
                 self._watcher.note(
                     f"{self._directory / FOLDER / delivered.file} cannot be loaded to predict what "
                     f"is scored here ({delivered.problem}); the scores stand, but predicting with "
-                    "this model will be refused"
+                    "this model is refused as long as that is so"
                 )
             seconds += delivered.seconds
             known = self._choice.recorded

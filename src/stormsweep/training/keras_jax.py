@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,8 @@ class JaxEngine:
 
     def __init__(self, precision: str = "float32") -> None:
         self._precision = precision
+        #: See `shared.refuse_shared`.
+        self._passed: set[Hashable] = set()
         self._programs = Kept()
         self._resident: tuple[FoldData, Resident] | None = None
         #: Seconds that the last program took to be compiled; 0: none was yet.
@@ -130,7 +132,9 @@ class JaxEngine:
         )
         known = self._programs.find(key)
         if known is None:
-            refuse_shared(model, builder, hyperparameters, seed, fold, data, self._precision)
+            refuse_shared(
+                self._passed, model, builder, hyperparameters, seed, fold, data, self._precision
+            )
         if key is not None:
             program = known or program
             self._programs.keep(key, program, model)

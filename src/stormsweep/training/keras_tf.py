@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +85,8 @@ class KerasEngine:
     def __init__(self, precision: str = "float32", packing: bool = True) -> None:
         self._precision = precision
         self._packing = packing
+        #: See `shared.refuse_shared`.
+        self._passed: set[Hashable] = set()
         self._programs = Kept(_clear_kernels)
 
     def start(
@@ -130,7 +132,9 @@ class KerasEngine:
             raise RunError(known.refused)
         if known is not None and known.reusable:
             return KerasTrajectory(known, batch_size, data, seed, fold, snapshot(model))
-        refuse_shared(model, builder, hyperparameters, seed, fold, data, self._precision)
+        refuse_shared(
+            self._passed, model, builder, hyperparameters, seed, fold, data, self._precision
+        )
         program = Program(model, shape, flat_output, weighted, data.turning)
         if known is not None:
             # No other run can take over what is of this key.

@@ -93,7 +93,8 @@ def kernels_kept() -> Iterator[None]:
             clearing(seed)
             _given_up = False
         else:
-            held._seed, held._rng = seed, random.Random(int(seed))
+            known = isinstance(seed, int | str | None)  # all that TensorFlow takes, and arrays
+            held._seed, held._rng = seed, random.Random(seed if known else int(seed))
 
     held._set_global_seed = set_seed
     try:

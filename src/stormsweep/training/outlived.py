@@ -48,7 +48,8 @@ def refuse_used(model: keras.Model, label: str) -> None:
 def refuse_moved(model: keras.Model, label: str, case: NDArray[np.float32]) -> None:
     """Refuse a model that shares with an earlier one what a look at a case in training changes.
 
-    A frozen layer may count, or draw random numbers. Afterwards all that is shared is as before.
+    A frozen layer may count, or draw random numbers. Afterwards the variables of the model that are
+    shared are as before.
 
     Parameters
     ----------
@@ -77,6 +78,17 @@ def refuse_moved(model: keras.Model, label: str, case: NDArray[np.float32]) -> N
         variable.assign(value)
     if moved:
         raise _refusal(moved[0], model, label)
+
+
+def shares(model: keras.Model) -> bool:
+    """Tell whether a model has variables of one that was remembered.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Not remembered itself.
+    """
+    return bool(_shared(model))
 
 
 def remember(model: keras.Model) -> None:
@@ -113,10 +125,11 @@ def _refusal(variable: Any, model: keras.Model, label: str) -> RunError:
         if any(variable is generator.state for generator in layer._seed_generators):
             # Which by itself does not say whose it is.
             path = f"{layer.name}/{variable.name}"
-            remedy = (
-                "; in a frozen part, set the rate of Dropout to 0, which training=False does not "
-                "turn off inside of another model"
-            )
+            if hasattr(layer, "rate"):
+                remedy = (
+                    "; in a frozen part, set the rate of Dropout to 0, which training=False does "
+                    "not turn off inside of another model"
+                )
     # Keras numbers what is made, through the process: each run would say another.
     path = re.sub(r"(_\d+)+(?=/|$)", "", path)
     return RunError(

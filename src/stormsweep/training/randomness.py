@@ -12,10 +12,10 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
-from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED
 
 #: What Dask draws from, once something was seeded here.
 _OF_DASK = random.Random(0)
+_SEED_PYTHON = random.seed
 
 
 @contextmanager
@@ -25,7 +25,8 @@ def seeded(seed: int) -> Iterator[Callable[[], bool]]:
     ``keras.utils.set_random_seed`` seeds Python's global generator, from which Keras then takes the
     seeds of initial weights and of dropout. Other threads of a worker may draw from it as well, so
     that now and then a model would begin with other weights. Inside the block Keras has a generator
-    of its own; it follows a seed that the user sets in the block by ``set_random_seed``.
+    of its own; it follows a seed that the user sets in the block, by ``set_random_seed`` or
+    ``random.seed``.
 
     Parameters
     ----------
@@ -41,38 +42,22 @@ def seeded(seed: int) -> Iterator[Callable[[], bool]]:
         seed.
     """
     _have_dask_draw_elsewhere()
+    before = random.seed, seed_generator.python_random
+    lent = random.Random(seed)
+
+    def seed_both(*args: Any, **options: Any) -> None:
+        _SEED_PYTHON(*args, **options)
+        lent.seed(*args, **options)
+
     with _kernels_kept():
-        keras.utils.set_random_seed(seed)
-        before = seed_generator.python_random
-        seed_generator.python_random = _Lent(seed)
-        began = _drawn_from()
         try:
+            random.seed = _SEED_PYTHON  # not that of a block around this one
+            keras.utils.set_random_seed(seed)
+            random.seed, seed_generator.python_random = seed_both, lent
+            began = _drawn_from()
             yield lambda: _drawn_from() != began
         finally:
-            seed_generator.python_random = before
-
-
-class _Followed(int):
-    """A seed that the generator lent to Keras follows already."""
-
-
-class _Lent(random.Random):
-    """What Keras takes the seeds of its layers and initializers from."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._follow(seed)
-
-    def _follow(self, seed: int) -> None:
-        self.seed(seed)
-        global_state.set_global_attribute(GLOBAL_RANDOM_SEED, _Followed(seed))
-
-    def randint(self, a: int, b: int) -> int:
-        asked = global_state.get_global_attribute(GLOBAL_RANDOM_SEED)
-        # None: the builder cleared Keras's session.
-        if asked is not None and not isinstance(asked, _Followed):
-            self._follow(asked)
-        return super().randint(a, b)
+            random.seed, seed_generator.python_random = before
 
 
 def _drawn_from() -> tuple[object, ...]:

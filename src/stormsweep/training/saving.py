@@ -150,18 +150,21 @@ def check_weights(
     str
         What is wrong, in a few words; empty: nothing.
     """
-    try:
-        model = rebuild()
-    except Exception as error:  # a user's builder may raise anything when it is called again
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     # From the least to the most probable: where all are near 0, any model would do.
     order = np.argsort(probabilities, kind="stable")
     rows = np.sort(order[np.linspace(0, len(order) - 1, min(_CASES, len(order))).astype(np.int64)])
     cases, expected = np.asarray(inputs[rows]), probabilities[rows]
+    check = path.with_name(CHECK)
+    # Also where the model cannot be built here: a process where it can is to compare.
+    np.savez(check, inputs=cases, probabilities=expected)
+    try:
+        model = rebuild()
+    except Exception as error:  # a user's builder may raise anything when it is called again
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     found = _outputs(model, cases)
     if not np.array_equal(found, _outputs(model, cases)):
-        return ""  # It is random when it predicts.
-    np.savez(path.with_name(CHECK), inputs=cases, probabilities=expected)
+        check.unlink()  # It is random when it predicts.
+        return ""
     return _unlike(found, expected)
 
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+import json
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
+from stormsweep.errors import RunError
 from stormsweep.training.building import build_model
 from stormsweep.training.engine import FoldData
-from stormsweep.training.outlived import forget, refuse_moved
+from stormsweep.training.kept import held_bytes
+from stormsweep.training.outlived import forget, refuse_moved, shares
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.randomness import seeded
 from stormsweep.training.seeds import initial_seed
 
+#: Bytes of a model from which on its memory is not left to the next collection of garbage.
+_LARGE = 1 << 26
+
 
 def refuse_shared(
+    passed: set[Hashable],
     model: keras.Model,
     builder: Callable[..., Any],
     hyperparameters: Mapping[str, Any],
@@ -31,6 +40,8 @@ def refuse_shared(
 
     Parameters
     ----------
+    passed : set
+        Builders with hyperparameters that were seen to share nothing: they are not called again.
     model : keras.Model
         Remembered (see `outlived.remember`) and not yet trained.
     builder, hyperparameters, seed, fold, data : callable, mapping, int, int, FoldData
@@ -42,14 +53,51 @@ def refuse_shared(
     Raises
     ------
     RunError
-        If it does, or if the builder raises when it is called again.
+        If it does, if the next one begins with other weights because it shares what the first call
+        made, or if the builder raises when it is called again.
     """
+    call = builder, json.dumps(dict(hyperparameters), sort_keys=True, default=repr)
+    if _is_hashable(call) and call in passed:
+        return
     case = data.inputs[data.validation[:1]]
+    label = getattr(builder, "__qualname__", repr(builder))
     try:
         with precision_of_layers(precision), seeded(initial_seed(seed, fold)):
             again = build_model(builder, hyperparameters, case.shape[1:])
-            refuse_moved(again, getattr(builder, "__qualname__", repr(builder)), case)
+            refuse_moved(again, label, case)
+        if shares(again) and not _begin_alike(model, again):
+            raise RunError(
+                f"{label} returns other initial weights when it is called again with the same "
+                "seed, because it keeps what its first call made; make that outside of it, at "
+                "module level"
+            )
     except Exception:
         # A run that does not share may come next: nothing was trained.
         forget(model)
         raise
+    if _is_hashable(call):
+        passed.add(call)
+    large = held_bytes(again) > _LARGE
+    del again
+    if large:
+        gc.collect()
+
+
+def _is_hashable(call: tuple[Any, str]) -> bool:
+    try:
+        hash(call)
+    except TypeError:
+        return False
+    return True
+
+
+def _begin_alike(model: keras.Model, again: keras.Model) -> bool:
+    """Tell whether two models that are not trained have the same weights, as far as they are built.
+
+    Only what is trained is compared: `outlived.refuse_moved` may have moved statistics of one.
+    """
+    pairs = zip(model.trainable_variables, again.trainable_variables, strict=False)
+    return all(
+        np.array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
+        for one, other in pairs
+    )

@@ -36,7 +36,7 @@ def program_key(
     Keras's own optimizers and, as far as can be seen, nothing else in the model can hold it.
 
     A model may have been given constants that follow from none of these, but were drawn or learned:
-    arrays and numbers that its layers and functions hold must be equal as well.
+    arrays and real numbers that its layers and functions hold must be equal as well.
 
     Parameters
     ----------

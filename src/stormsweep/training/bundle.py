@@ -11,7 +11,6 @@ an epoch is a step of its own size.
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import psutil
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
+from stormsweep.training.calling import asked
 from stormsweep.training.engine import State
 
 #: Rows predicted at once, of each run.
@@ -122,8 +122,7 @@ class BundleProgram:
         self.flat_output, self.weighted = flat_output, weighted
         #: How many runs fit at once, as far as that is known.
         self.most: int | None = None
-        takes = "training" in inspect.signature(model.call).parameters
-        self._predicting = {"training": False} if takes else {}
+        self._predicting = asked(model, training=False)
         self._metrics = [variable.value for variable in model.metrics_variables]
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._predict = jax.jit(self._outputs, static_argnames="together")
@@ -403,13 +402,6 @@ def _as_wide(mask: Any, value: Any) -> Any:
 def _plain(value: NDArray[Any]) -> NDArray[Any]:
     # bfloat16 is no dtype of numpy's own; float32 holds each of its values.
     return value.astype(np.float32) if value.dtype.kind == "V" else value
-
-
-def predict_plainly(model: keras.Model, cases: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return a model's outputs for some cases, shape (n,)."""
-    takes = "training" in inspect.signature(model.call).parameters
-    keywords = {"training": False} if takes else {}
-    return np.asarray(model(jnp.asarray(cases), **keywords), np.float32).reshape(-1)
 
 
 def free_memory() -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
 from stormsweep.training.building import cast_once
+from stormsweep.training.calling import asked
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.program import CHUNK
 from stormsweep.training.saving import rebuilt, refuse_unlike
@@ -89,8 +89,7 @@ class Predictor:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        takes = "training" in inspect.signature(model.call).parameters
-        keywords = {"training": False} if takes else {}
+        keywords = asked(model, training=False)
         self._call = tf.function(lambda x: model(x, **keywords), reduce_retracing=True)
 
     def __call__(self, cases: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -327,12 +327,12 @@ class JaxTrajectory:
 
     def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
         """Write the model down for later predictions; see `engine.Trajectory.save`."""
-        from stormsweep.training.bundle import predict_plainly
+        from stormsweep.training.calling import outputs
         from stormsweep.training.saving import save_model
 
         self.program.assign(self._state)
         self.program.finish()
-        return save_model(self.program.model, folder, lambda model: predict_plainly(model, cases))
+        return save_model(self.program.model, folder, lambda model: outputs(model, cases))
 
     def state(self) -> State:
         """Return weights, optimizer and random state."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import re
 import zlib
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
+from stormsweep.training.calling import asked
 
 #: On a variable that a model which was built in this process uses, and on nothing else: None where
 #: training changes it, else a checksum of its value. It goes with the variable.
@@ -69,10 +69,9 @@ def refuse_moved(model: keras.Model, label: str, case: NDArray[np.float32]) -> N
     if not shared:
         return
     before = [np.array(keras.ops.convert_to_numpy(variable)) for variable in shared]
-    takes = "training" in inspect.signature(model.call).parameters
     # What goes wrong here is said when the model is trained.
     with contextlib.suppress(Exception):
-        model(keras.ops.convert_to_tensor(case), **({"training": True} if takes else {}))
+        model(keras.ops.convert_to_tensor(case), **asked(model, training=True))
     moved = [variable for variable in shared if _checksum(variable) != getattr(variable, _MARK)]
     for variable, value in zip(shared, before, strict=True):
         variable.assign(value)

@@ -22,6 +22,7 @@ from tensorflow.python.framework.auto_control_deps_utils import (
 )
 
 from stormsweep.errors import RunError
+from stormsweep.training.calling import asked
 from stormsweep.training.engine import State, Turning
 from stormsweep.training.kernels import draws_with_a_state, forget_made_since, made_with_a_state
 from stormsweep.training.outlived import refuse_changed
@@ -66,8 +67,8 @@ class Program:
         self.flat_output = flat_output
         self.weighted = weighted
         self.turning = turning
-        self._training = {"training": True} if _takes_training(model) else {}
-        self._predicting = {"training": False} if _takes_training(model) else {}
+        self._training = asked(model, training=True)
+        self._predicting = asked(model, training=False)
         # Keras, too, gives a loss of the model's own no argument that it does not name.
         told = "training" in inspect.signature(model.compute_loss).parameters
         self._of_loss = {"training": True} if told else {}
@@ -346,7 +347,3 @@ def _train_alone(optimizer: Any) -> None:
 
 def _unchanged(gradients_and_variables: Any) -> Any:
     return gradients_and_variables
-
-
-def _takes_training(model: keras.Model) -> bool:
-    return "training" in inspect.signature(model.call).parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, typed
 from stormsweep.training.building import build_model, run_case
+from stormsweep.training.calling import outputs
 from stormsweep.training.outlived import remember
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.randomness import seeded
@@ -161,8 +161,8 @@ def check_weights(
         model = rebuild()
     except Exception as error:  # a user's builder may raise anything when it is called again
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    found = _outputs(model, cases)
-    if not np.array_equal(found, _outputs(model, cases)):
+    found = outputs(model, cases)
+    if not np.array_equal(found, outputs(model, cases)):
         check.unlink()  # It is random when it predicts.
         return ""
     return _unlike(found, expected)
@@ -187,20 +187,13 @@ def refuse_unlike(model: keras.Model, path: Path) -> None:
     if not check.is_file():
         return
     with np.load(check, allow_pickle=False) as kept:
-        said = _unlike(_outputs(model, kept["inputs"]), kept["probabilities"])
+        said = _unlike(outputs(model, kept["inputs"]), kept["probabilities"])
     if said:
         raise ModelError(
             f"{path}: built again, the model predicts otherwise than when it was verified ({said}):"
             " its builder draws from a generator without a seed, or this Python had imported its "
             "module before; try a new Python, else mend the builder and verify anew"
         )
-
-
-def _outputs(model: keras.Model, cases: NDArray[np.float32]) -> NDArray[np.float32]:
-    takes = "training" in inspect.signature(model.call).parameters
-    keywords = {"training": False} if takes else {}
-    found = model(keras.ops.convert_to_tensor(cases), **keywords)
-    return np.asarray(keras.ops.convert_to_numpy(found), np.float32).reshape(-1)
 
 
 def _unlike(found: NDArray[np.float32], expected: NDArray[np.float32]) -> str:

@@ -57,7 +57,8 @@ def refuse_shared(
         made, or if the builder raises when it is called again.
     """
     call = builder, json.dumps(dict(hyperparameters), sort_keys=True, default=repr)
-    if _is_hashable(call) and call in passed:
+    known = isinstance(builder, Hashable)
+    if known and call in passed:
         return
     case = data.inputs[data.validation[:1]]
     label = getattr(builder, "__qualname__", repr(builder))
@@ -75,20 +76,12 @@ def refuse_shared(
         # A run that does not share may come next: nothing was trained.
         forget(model)
         raise
-    if _is_hashable(call):
+    if known:
         passed.add(call)
     large = held_bytes(again) > _LARGE
     del again
     if large:
         gc.collect()
-
-
-def _is_hashable(call: tuple[Any, str]) -> bool:
-    try:
-        hash(call)
-    except TypeError:
-        return False
-    return True
 
 
 def _begin_alike(model: keras.Model, again: keras.Model) -> bool:

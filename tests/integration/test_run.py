@@ -148,6 +148,35 @@ def test_what_a_killed_driver_left_for_nobody_goes_also_where_nothing_is_left_to
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_orphans")
+def test_a_study_goes_on_where_it_was_moved_to_with_its_files(digits: Path, tmp_path: Path) -> None:
+    """Losing this: scratch space is purged, a project moves, and all that was trained is void."""
+    directory = tmp_path / "runs" / "digits"
+    shutil.copytree(digits, directory)
+    shutil.copy(MODELS, tmp_path)
+    space = "batch_size = [16, 32]\nlearning_rate = [0.003, 0.01]\nepochs = [6, 12, 18, 24, 25]"
+    study = digits_study(tmp_path, model=f'build = "{MODELS.name}:digits_cnn"', search__space=space)
+    with np.load(tmp_path / "digits.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "digits.npz", inputs=arrays["inputs"], labels=1 - arrays["labels"])
+    other = called(tmp_path, "run", study, "--no-report")
+    assert (other.returncode, "the data changed since the study was begun" in other.stderr) == (
+        2,
+        True,
+    )
+    np.savez(tmp_path / "digits.npz", **arrays)
+    shutil.rmtree(tmp_path / "data")
+
+    before = scores(directory)
+    done = stormsweep(tmp_path, "run", study, "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert before.items() < scores(directory).items()
+    trained = of_kind(read(directory / "journal.jsonl"), TaskDone)
+    new = [task for task in trained if task.to_epoch == 25]
+    assert len(new) == 8
+    patches = {task.run: task.patches // 6 for task in trained if task.to_epoch == 24}
+    assert {task.run: task.patches for task in new} == patches, "checkpoints were not taken up"
+
+
 def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_path: Path) -> None:
     study = digits_study(tmp_path, site='workers = "auto"')
     done = stormsweep(tmp_path, "run", study, "--no-report")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stormsweep.config.growth import grew
 from stormsweep.config.load import differences, dump_study, load_study
 from stormsweep.config.sites import find_site, load_sites
 from stormsweep.config.study import METRICS, StudyFile
@@ -158,6 +159,50 @@ def test_differences_name_the_keys_but_not_where_the_work_runs(tmp_path: Path) -
     zero = load_study(write(tmp_path, BASE + "[search.space]\nepochs = [5]\nrate = [0]"))
     point = load_study(write(tmp_path, BASE + "[search.space]\nepochs = [5]\nrate = [0.0]"))
     assert differences(zero, point) == ["search.space.rate was [0], is [0.0]"]
+
+
+MOVED = (
+    '[data]\nsource = "{source}"\npath = "{data}"\ninputs = ["x"]\ntarget = "y"\n'
+    '[model]\nbuild = "{build}"\n[search]\nstrategy = "tpe"\ntrials = 3\nknown = "{known}"\n'
+    "[search.space]\nepochs = [5]"
+)
+PLACES = {"source": "csv", "data": "t/*.csv", "build": "m.py:net", "known": "k.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"data": "tables/x/*.csv", "build": "nets/m.py:net", "known": "more/k.jsonl"}, None),
+        ({"data": "t/*.txt"}, "data.path was"),
+        ({"build": "m.py:other"}, "model.build was"),
+        ({"build": "m2.py:net"}, "model.build was"),
+        ({"build": "m:net"}, "model.build was"),
+        ({"known": "k2.jsonl"}, "search.known was"),
+    ],
+)
+def test_files_may_be_moved_but_not_be_others(
+    tmp_path: Path, changes: dict[str, str], said: str | None
+) -> None:
+    """Losing this: a study that is moved starts anew, or goes on with another model or data."""
+    old = load_study(write(tmp_path, BASE + MOVED.format(**PLACES)))
+    (tmp_path / "elsewhere").mkdir()
+    new = load_study(write(tmp_path / "elsewhere", BASE + MOVED.format(**PLACES | changes)))
+    found = differences(old, new, growing=True)
+    assert grew(old, new) == any("known" in key for key in changes if said)
+    if said is None:
+        assert found == []
+        return
+    (only,) = found
+    assert only.startswith(said)
+
+
+def test_a_function_that_reads_data_may_be_moved(tmp_path: Path) -> None:
+    text = BASE + '[data]\nsource = "{}"\n'
+    old = load_study(write(tmp_path, text.format("a/read.py:cases")))
+    new = load_study(write(tmp_path, text.format("b/read.py:cases")))
+    other = load_study(write(tmp_path, text.format("b/read.py:others")))
+    assert (differences(old, new), len(differences(old, other))) == ([], 1)
 
 
 @pytest.mark.parametrize("name", ["quickstart", "taki-2019"])

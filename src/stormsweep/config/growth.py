@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from stormsweep.config.study import Choices, Range, StudyFile
 
 #: What is taken for these where a study file does not say.
 DEFAULTS = {"batch_size": 128, "epochs": 10}
+
+
+def resettled(old: StudyFile, new: StudyFile) -> StudyFile:
+    """Return a study file with the places of its files as another one names them.
+
+    Data and builders are known by what they hold, and known points are kept with the study: where
+    they lie may change as long as they are called the same.
+
+    Parameters
+    ----------
+    old, new : StudyFile
+        The file as it was run, and as it is now; both with absolute places.
+
+    Returns
+    -------
+    StudyFile
+        The old one; ``data.path``, ``data.source``, ``model.build`` and ``search.known`` are those
+        of the new one where only the folder is another.
+    """
+    data, search, model = old.data, old.search, old.model
+    if _same_name(data.path, new.data.path):
+        data = data.model_copy(update={"path": new.data.path})
+    if _same_function(data.source, new.data.source):
+        data = data.model_copy(update={"source": new.data.source})
+    if _same_name(search.known, new.search.known):
+        search = search.model_copy(update={"known": new.search.known})
+    if _same_function(model.build, new.model.build):
+        model = model.model_copy(update={"build": new.model.build})
+    return old.model_copy(update={"data": data, "search": search, "model": model})
+
+
+def _same_name(one: Path | None, other: Path | None) -> bool:
+    return one is not None and other is not None and one.name == other.name
+
+
+def _same_function(one: str, other: str) -> bool:
+    """Tell whether two functions stand in files of one name, and are called the same."""
+    (file, _, function), (place, _, called) = one.rpartition(":"), other.rpartition(":")
+    both = file.endswith(".py") and place.endswith(".py")
+    return both and function == called and Path(file).name == Path(place).name
 
 
 def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
@@ -67,6 +108,7 @@ def shrunk(old: StudyFile, new: StudyFile) -> list[str]:
 
 def grew(old: StudyFile, new: StudyFile) -> bool:
     """Tell whether the search of a study is another now."""
+    old = resettled(old, new)
     return (
         old.search != new.search
         or old.model.parameters != new.model.parameters

@@ -12,7 +12,7 @@ import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stormsweep.config.growth import shrunk
+from stormsweep.config.growth import resettled, shrunk
 from stormsweep.config.strategies import HALVING
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, closest, nearest
@@ -163,7 +163,7 @@ def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[s
     """Say in which keys two study files differ that decide over scores.
 
     ``[site]``, where the work runs, and the keys of `_FREE` may differ between sessions of one
-    study.
+    study, and so may the folders that its files lie in (`stormsweep.config.growth.resettled`).
 
     Parameters
     ----------
@@ -177,6 +177,7 @@ def differences(old: StudyFile, new: StudyFile, growing: bool = False) -> list[s
     list of str
         ``"search.space.epochs was [5], is [5, 10]"`` and the like.
     """
+    old = resettled(old, new)
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
     changes = []
     for key in dict.fromkeys([*before, *after]):

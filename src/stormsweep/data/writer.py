@@ -365,7 +365,10 @@ def _write_manifest(
         "request": dict(about.request),
     }
     manifest = json.loads(json.dumps(manifest, default=str))
-    manifest["fingerprint"] = digest({key: manifest[key] for key in CONTENT})
+    content = {key: manifest[key] for key in CONTENT}
+    # The file of a function that reads them may be moved.
+    content["source"] = about.source.rpartition("/")[2]
+    manifest["fingerprint"] = digest(content)
     manifest["checksum"] = digest({**manifest, "checksum": None})
     files.write_json(folder / "manifest.json", manifest)
 

@@ -188,7 +188,7 @@ def model_loaded(directory: Path, facts: dict[str, Any]) -> Iterator[Any]:
             model = load_model(
                 directory / FOLDER / facts["model"],
                 facts["form"],
-                lambda: _builder(facts),
+                lambda: _builder(directory, facts),
                 facts["hyperparameters"],
                 facts["input_shape"],
                 facts["precision"],
@@ -198,18 +198,24 @@ def model_loaded(directory: Path, facts: dict[str, Any]) -> Iterator[Any]:
         yield model
 
 
-def _builder(facts: dict[str, Any]) -> Callable[..., Any]:
+def _builder(directory: Path, facts: dict[str, Any]) -> Callable[..., Any]:
     """Import the builder, if its code is still that which the model was trained with."""
+    from stormsweep.config.load import load_study
     from stormsweep.study.setup import builder_and_checksum, file_of
 
-    function, checksum = builder_and_checksum(facts["build"], _seed(facts))
+    build, study = facts["build"], directory / "study.toml"
+    place = Path(build.rpartition(":")[0])
+    if place.suffix == ".py" and not place.is_file() and study.is_file():
+        # The study may have been run since where its files lie now.
+        build = load_study(study).model.build
+    function, checksum = builder_and_checksum(build, _seed(facts))
     known = {checksum}
     if "seed" not in facts and (file := file_of(function)) and file.is_file():
         # Before a model said its seed, its checksum was that of this file, whatever it imports.
         known.add(sha256(file))
     if facts["build_sha256"] not in known:
         raise ModelError(
-            f"{facts['build']}: the file, or one that it imports, was edited since the study was "
+            f"{build}: the file, or one that it imports, was edited since the study was "
             f"verified, and {facts['model']} cannot be loaded without what it was then; undo that"
         )
     return function

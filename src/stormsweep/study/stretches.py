@@ -148,10 +148,12 @@ def fingerprint(order: TaskOrder) -> str:
     A checkpoint that was made under another seed, other data or another model is not taken up.
     """
     run, folds = order.task.run, order.protocol.folds
+    # A builder's file may be moved; what stands in it is in the checksum.
+    _, _, build = order.build.rpartition("/")
     # Before there were rounds, the number of their first fold was that of the whole training part.
     later = (f"round {run.fold // folds}",) if run.fold >= folds and not run.whole else ()
     parts = (
-        order.build,
+        build,
         order.model,
         order.fingerprint,
         order.protocol,

@@ -219,9 +219,11 @@ BUILDERS = {
 }
 SEEN_BY_A_WORKER = """
 import contextlib, sys, types
-# What the model draws is not the matter here, and Keras takes seconds to import.
+# What the model draws and computes in is not the matter here, and Keras takes seconds to import.
 fake = types.SimpleNamespace(seeded=lambda seed: contextlib.nullcontext())
 sys.modules["stormsweep.training.randomness"] = fake
+fake = types.SimpleNamespace(precision_of_layers=lambda precision: contextlib.nullcontext())
+sys.modules["stormsweep.training.policy"] = fake
 sys.path.insert(0, sys.argv[2])
 for name in sys.argv[3:]:
     __import__(name)

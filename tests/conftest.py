@@ -78,6 +78,23 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
     return once
 
 
+@pytest.fixture
+def only_sections(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that has reports be written with some sections only, named in order.
+
+    For what is not about the others: drawing all their figures takes ten seconds.
+    """
+
+    def choose(*names: str) -> None:
+        from stormsweep.report.sections import SECTIONS
+
+        few = [section for section in SECTIONS if section.name in names]
+        assert [section.name for section in few] == list(names)
+        monkeypatch.setattr("stormsweep.report.write.SECTIONS", few)
+
+    return choose
+
+
 @pytest.fixture(scope="session")
 def slurm_daemons() -> Iterator[MiniSlurm]:
     """Start a real Slurm of four small nodes, once for all tests."""

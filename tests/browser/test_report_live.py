@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -293,12 +293,14 @@ def test_fingers_scroll_the_page_over_a_figure(browser: Chromium, page: Path) ->
 
 
 def test_a_page_of_a_study_that_runs_comes_anew_and_keeps_its_place(
-    browser: Chromium, tmp_path: Path
+    browser: Chromium, tmp_path: Path, only_sections: Callable[..., None]
 ) -> None:
+    only_sections("answer", "configurations", "data", "provenance")
     directory = journals.simulate(tmp_path, stops=(200.0,), go_on=False)
     page = write_report(directory, reload_seconds=4.0)
-    browser.open(page, 1280)
+    browser.open(page, 1280, 500)
     browser.evaluate("scrollTo(0, 700)")
+    assert browser.evaluate("scrollY") == 700
     browser.evaluate("window.before = true")
     press(browser, "table.configurations", "Epochs")
     top = "document.querySelector('table.configurations').getBoundingClientRect().top"

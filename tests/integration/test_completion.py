@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import subprocess
@@ -40,12 +39,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@functools.cache
+_SHOWN: list[str] = []
+
+
 def shown(folder: Path) -> str:
-    """Return the script that a user's shell would read."""
-    return subprocess.check_output(
-        [folder / ".bin" / "stormsweep", "--show-completion", "bash"], text=True
-    )
+    """Return the script that a user's shell would read; it is the same from every folder."""
+    if not _SHOWN:
+        program = folder / ".bin" / "stormsweep"
+        _SHOWN.append(subprocess.check_output([program, "--show-completion", "bash"], text=True))
+    return _SHOWN[0]
 
 
 def tab(folder: Path, *words: str) -> list[str]:
@@ -53,15 +55,16 @@ def tab(folder: Path, *words: str) -> list[str]:
     typed = ["stormsweep", *words]
     quoted = " ".join(f"'{word}'" for word in typed)
     script = (
-        f'eval "$(stormsweep --show-completion bash)"; COMP_WORDS=({quoted}); '
+        f'eval "$SHOWN"; COMP_WORDS=({quoted}); '
         f"COMP_CWORD={len(words)}; _stormsweep_completion stormsweep; "
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     assert BASH is not None
+    path = f"{folder / '.bin'}:{os.environ['PATH']}"
     done = subprocess.run(
         [BASH, "--norc", "-c", script],
         cwd=folder,
-        env=os.environ | {"PATH": f"{folder / '.bin'}:{os.environ['PATH']}", "HOME": str(folder)},
+        env=os.environ | {"PATH": path, "HOME": str(folder), "SHOWN": shown(folder)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -11,7 +11,7 @@ import pytest
 from stormsweep.storms import find_runs, synthesize
 from tests.archive_server import FOLDERS, NAMES, Site, header, packed, serving, tar_of
 
-from .conftest import start, stormsweep, wait_for
+from .conftest import called, start, wait_for
 
 PATCHES = NAMES[1]
 STUDY = """
@@ -56,7 +56,7 @@ def test_killed_in_the_middle_the_same_command_goes_on_and_the_storms_can_be_use
 ) -> None:
     folder = tmp_path / "data" / "ncar-storms"
     (tmp_path / "real.toml").write_text(STUDY)
-    missing = stormsweep(tmp_path, "data", "describe", "real.toml")
+    missing = called(tmp_path, "data", "describe", "real.toml")
     assert missing.returncode == 2
     assert f"fetch them with: stormsweep data fetch {folder}" in missing.stderr
     assert not folder.exists()
@@ -66,7 +66,7 @@ def test_killed_in_the_middle_the_same_command_goes_on_and_the_storms_can_be_use
         assert code == -signal.SIGKILL
         had = (folder / f"{PATCHES}.part").stat().st_size
         assert not (folder / FOLDERS[1]).exists()
-        done = stormsweep(tmp_path, "data", "fetch", "--from", site.base)
+        done = called(tmp_path, "data", "fetch", "--from", site.base)
         assert done.returncode == 0, done.stderr
         first, second = site.gets(PATCHES)
         assert second.headers["range"] == f"bytes={had}-"
@@ -76,10 +76,10 @@ def test_killed_in_the_middle_the_same_command_goes_on_and_the_storms_can_be_use
     assert f"{len(find_runs(folder))} of the archive's 100 runs" in done.stdout
 
     # The server is gone: nothing more is asked of anybody.
-    again = stormsweep(tmp_path, "data", "fetch")
+    again = called(tmp_path, "data", "fetch")
     assert "Nothing was left to fetch" in again.stdout, again.stderr
 
-    described = stormsweep(tmp_path, "data", "describe", "real.toml")
+    described = called(tmp_path, "data", "describe", "real.toml")
     assert described.returncode == 0, described.stderr
     assert "real data from ncar-storms" in described.stdout
     assert f"in {folder}" in described.stdout
@@ -97,7 +97,7 @@ def test_ctrl_c_keeps_what_came_and_says_how_to_go_on(
         assert f"of {PATCHES} are kept" in last
         assert last.endswith(f"go on with: stormsweep data fetch --from {site.base}")
         assert "Traceback" not in errors
-        assert stormsweep(tmp_path, "data", "fetch", "--from", site.base).returncode == 0
+        assert called(tmp_path, "data", "fetch", "--from", site.base).returncode == 0
         assert site.gets(PATCHES)[-1].status == 206
 
 
@@ -106,7 +106,7 @@ def test_an_evil_archive_is_one_line_and_leaves_nothing(
 ) -> None:
     evil = tar_of(header(f"{FOLDERS[0]}/out", tarfile.SYMTYPE, "../../.."))
     with serving(files=archives | {NAMES[0]: evil}) as site:
-        done = stormsweep(tmp_path, "data", "fetch", "storms", "--from", site.base)
+        done = called(tmp_path, "data", "fetch", "storms", "--from", site.base)
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("stormsweep: ")]
     assert len(lines) == 1, done.stderr

@@ -24,7 +24,7 @@ from stormsweep.data.prepared import PreparedData
 from stormsweep.storms import find_runs, prepare_storms, synthesize
 from stormsweep.storms.patches import count_patches
 
-from .conftest import called, environment, family, gone, stormsweep, wait_for
+from .conftest import called, environment, family, gone, wait_for
 
 RUNS = 18
 #: As many processes read as asked for, however few the patches, and slowly enough, where it is to
@@ -152,10 +152,6 @@ def _at_least(place: Path, count: int) -> bool:
     return len(pieces(place)) >= count
 
 
-def test_several_processes_prepare_the_same_bits(place: Path, whole: dict[str, bytes]) -> None:
-    assert arrays(ended(place)) == whole
-
-
 def test_what_is_killed_and_taken_up_again_is_the_same(
     place: Path, whole: dict[str, bytes]
 ) -> None:
@@ -272,14 +268,14 @@ def test_the_command_line_counts_what_is_left_out_and_refuses_what_is_unfit(
     first = find_runs(place / "own")[0]
     with netCDF4.Dataset(first.patches, "a") as file:
         file["U10_curr"][3:5] = np.nan
-    refused = stormsweep(place, "data", "prepare", "study.toml")
+    refused = called(place, "data", "prepare", "study.toml")
     assert refused.returncode == 2
     (line,) = (line for line in refused.stderr.splitlines() if line.startswith("stormsweep: "))
     assert f"{first.patches.name}: U10_curr has 2048 missing or not finite values" in line
     assert not list((place / "data" / "prepared").iterdir()), "something is left"
 
     study.write_text(text.replace("threshold", 'missing = "drop"\nthreshold'))
-    described = stormsweep(place, "data", "describe", "study.toml")
+    described = called(place, "data", "describe", "study.toml")
     assert described.returncode == 0, described.stderr
     (train,) = (line for line in described.stdout.splitlines() if line.startswith("train"))
     dates = {run.date.year < 2015: 0 for run in find_runs(storms)}
@@ -301,4 +297,4 @@ def test_two_at_once_are_told_apart(place: Path, whole: dict[str, bytes]) -> Non
     assert "another process is preparing these data; wait for it" in second.stderr
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert arrays(Path(out.split(": ", 1)[1].strip())) == whole
+    assert arrays(Path(out.split(": ", 1)[1].strip())) == whole, "two prepare otherwise than one"

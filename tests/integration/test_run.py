@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -146,8 +147,6 @@ def test_what_a_killed_driver_left_for_nobody_goes_also_where_nothing_is_left_to
     assert [path.name for path in logs.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_orphans")
 def test_a_study_goes_on_where_it_was_moved_to_with_its_files(digits: Path, tmp_path: Path) -> None:
     """Losing this: scratch space is purged, a project moves, and all that was trained is void."""
     directory = tmp_path / "runs" / "digits"
@@ -177,6 +176,8 @@ def test_a_study_goes_on_where_it_was_moved_to_with_its_files(digits: Path, tmp_
     assert {task.run: task.patches for task in new} == patches, "checkpoints were not taken up"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_orphans")
 def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_path: Path) -> None:
     study = digits_study(tmp_path, site='workers = "auto"')
     done = stormsweep(tmp_path, "run", study, "--no-report")
@@ -200,10 +201,8 @@ def test_a_layout_left_open_gives_the_same_scores_and_is_kept(digits: Path, tmp_
     assert "nothing is left to train" in planned.stdout
 
 
-def test_the_twin_runs_to_a_report_that_says_it_is_synthetic(twin_study: Finished) -> None:
+def test_the_twin_runs_and_is_said_to_be_synthetic(twin_study: Finished) -> None:
     assert "synthetic" in twin_study.said
-    page = twin_study.directory / "report" / "index.html"
-    assert "synthetic" in page.read_text(encoding="utf-8").lower()
     described = called(twin_study.folder, "data", "describe", "twin.toml")
     assert "synthetic data from twin" in described.stdout
     assert "U10_curr" in described.stdout
@@ -276,7 +275,10 @@ def test_an_export_without_balanced_arrays_says_why(tmp_path: Path, method: str)
     assert f"No train_norm_2d_new and train_out_new: balance.method is '{method}'" in done.stdout
 
 
-def test_a_report_is_drawn_anew_from_the_journal_alone(digits: Path, tmp_path: Path) -> None:
+def test_a_report_is_drawn_anew_from_the_journal_alone(
+    digits: Path, tmp_path: Path, only_sections: Callable[..., None]
+) -> None:
+    only_sections("answer")
     copy = tmp_path / "digits"
     shutil.copytree(digits, copy)
     shutil.rmtree(copy / "report")

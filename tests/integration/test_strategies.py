@@ -66,7 +66,7 @@ def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path
     assert len(trained) < 6 * 2 * 2, "nothing was left out"
     assert len(of_kind(read(directory / "journal.jsonl"), SearchEnded)) == 1
     assert "finished" in called(tmp_path, "status", directory).stdout
-    again = called(tmp_path, "run", directory)
+    again = called(tmp_path, "run", directory, "--no-report")
     assert again.returncode == 0
     assert proposals(directory) == after
 

@@ -417,6 +417,7 @@ def test_the_report_tells_what_the_test_years_said(twin):
         "verification-cases",
     }
     assert "Verification on the test set" in page
+    assert "synthetic" in page.lower()
     assert "been looked at" not in page
     assert f"{look.scores['roc_auc'][0]:.4f}" in page
     assert look.block == "run_date"

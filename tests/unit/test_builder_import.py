@@ -27,34 +27,46 @@ def net(input_shape, last=keras.initializers.GlorotUniform()):
     return keras.Model(inputs, outputs)
 """
 WORKER = """
-import random, sys
+import os, random, sys
 import numpy as np
-model, engine, seed, before = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-# Workers have drawn what they liked before.
-random.seed(before)
-np.random.seed(before)
+model, engine = sys.argv[1:3]
 if engine == "jax":
     from stormsweep.training.keras_jax import JaxEngine as Engine, configure
 else:
-    from stormsweep.training.keras_tf import KerasEngine as Engine, configure
-configure(1)
-from stormsweep.study.setup import builder_of
-from stormsweep.training.engine import FoldData
-inputs = np.random.default_rng(5).standard_normal((64, 4), dtype=np.float32)
-labels = (inputs[:, 0] > 0).astype(np.uint8)
-data = FoldData(inputs, labels, np.arange(48), np.arange(48, 64), None, 0.5)
-function = builder_of(f"{model}:net", seed)[0]
-run = Engine().start(function, {"batch_size": 16}, 1, 0, data)
-print(*run.advance(1).losses)
+    from stormsweep.training.keras_tf import KerasEngine as Engine, configure, set_environment
+    set_environment(1)
+    import keras, tensorflow
+
+def train(seed, before):
+    # Workers have drawn what they liked before.
+    random.seed(before)
+    np.random.seed(before)
+    configure(1)
+    from stormsweep.study.setup import builder_of
+    from stormsweep.training.engine import FoldData
+    inputs = np.random.default_rng(5).standard_normal((64, 4), dtype=np.float32)
+    labels = (inputs[:, 0] > 0).astype(np.uint8)
+    data = FoldData(inputs, labels, np.arange(48), np.arange(48, 64), None, 0.5)
+    function = builder_of(f"{model}:net", seed)[0]
+    run = Engine().start(function, {"batch_size": 16}, 1, 0, data)
+    print(*run.advance(1).losses, flush=True)
+
+for seed, before in zip(*[map(int, sys.argv[3:])] * 2):
+    # As workers begin: forked from a process that has imported what trains.
+    if not os.fork():
+        train(seed, before)
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
 
 
-def first_loss(model: Path, engine: str, seed: int, before: int) -> float:
-    """Return the loss of the first epoch in a new process, all else seeded alike."""
-    called = [sys.executable, "-c", WORKER, str(model), engine, str(seed), str(before)]
+def first_losses(model: Path, engine: str, *workers: tuple[int, int]) -> list[float]:
+    """Return the loss of the first epoch in new processes, by seed and by what was drawn before."""
+    numbers = [str(number) for worker in workers for number in worker]
+    called = [sys.executable, "-c", WORKER, str(model), engine, *numbers]
     done = subprocess.run(called, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return float(done.stdout)
+    return [float(loss) for loss in done.stdout.split()]
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
@@ -67,6 +79,6 @@ def test_what_a_model_makes_when_it_is_imported_follows_from_the_seed_alone(
     model.write_text(MODEL, encoding="utf-8")
     text = "import keras\nFIRST = keras.initializers.HeNormal()\n"
     (tmp_path / "inits.py").write_text(text, encoding="utf-8")
-    one = first_loss(model, engine, 7, before=1)
-    assert first_loss(model, engine, 7, before=2) == one
-    assert first_loss(model, engine, 8, before=1) != one, "studies of another seed differ"
+    one, same, other = first_losses(model, engine, (7, 1), (7, 2), (8, 1))
+    assert same == one
+    assert other != one, "studies of another seed differ"

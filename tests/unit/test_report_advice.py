@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,9 @@ def section_of(directory: Path, **options: Any) -> Part | None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(only_sections: Callable[..., None]) -> None:
     """Have pages be written without the sections that are not looked at here."""
-    few = [one for one in SECTIONS if one.name in ("advice", "failures")]
-    monkeypatch.setattr("stormsweep.report.write.SECTIONS", few)
+    only_sections("advice", "failures")
 
 
 def text_of(page: str) -> str:

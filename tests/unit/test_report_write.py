@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -244,13 +245,14 @@ def test_live_figures_hold_what_the_frames_hold(study: Path) -> None:
 
 
 def test_what_mattered_is_told_of_a_whole_grid_and_what_lacks_of_another(
-    study: Path, tmp_path: Path
+    study: Path, tmp_path: Path, only_sections: Callable[..., None]
 ) -> None:
     def scores(point: dict[str, Any], fold: int) -> dict[str, float]:
         noise = 0.001 * journals.bell(sorted(point.items()), fold)
         return {"roc_auc": 0.8 + 0.05 * (point["batch_size"] == 1024) + noise}
 
     journals.simulate(tmp_path, SMALL, scores=scores)
+    only_sections("answer", "mattered", "configurations")
     write_report(tmp_path)
     text, folder = text_of(page_of(tmp_path)), tmp_path / "report"
     assert "Batch size mattered most: it explains on its own" in text
@@ -321,7 +323,8 @@ def test_a_report_that_fails_leaves_the_old_one(
     assert not list(study.glob(".report*"))
 
 
-def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
+def test_an_unfinished_study_says_so(tmp_path: Path, only_sections: Callable[..., None]) -> None:
+    only_sections("failures")
     write_report(journals.simulate(tmp_path, SMALL, stops=(70.0,), go_on=False))
     text = text_of(page_of(tmp_path))
     look = summary(journal.read(tmp_path / "journal.jsonl"))

@@ -599,7 +599,10 @@ def test_the_page_has_the_figures_and_the_tables(tmp_path: Path) -> None:
     assert f"4 workers {TIMES} 2 threads, across sockets" in text
 
 
-def test_the_report_of_the_study_shows_what_was_measured(tmp_path: Path) -> None:
+def test_the_report_of_the_study_shows_what_was_measured(
+    tmp_path: Path, only_sections: Callable[..., None]
+) -> None:
+    only_sections("scaling")
     space = {"batch_size": [128], "learning_rate": [0.001], "epochs": [2]}
     journals.simulate(tmp_path, space)
     assert measured.read(tmp_path) == []

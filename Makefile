@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help install study test test-slow test-oldest check docs system slurm lock clean
+.PHONY: help install study test test-slow test-oldest check collected docs system slurm lock clean
 
 help:
 	@echo "make install    a virtual environment with the locked packages, and nothing else"
@@ -58,9 +58,15 @@ check: $(VENV)/.dev
 system:
 	@sh tests/install-system-packages.sh
 
+# Once, while types are checked: else each process of the tests compiles all packages and test files
+# that it finds, at the same time as the others. What goes wrong in it is said by the tests.
+collected: $(VENV)/.dev
+	@$(BIN)/pytest -m "not slow" --collect-only -q >/dev/null 2>&1 || true
+
 # Half of the processes wait at any time, for workers or for Slurm: four keep two cores busy.
 PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
-test: check system
+test: system $(VENV)/.dev
+	@$(MAKE) --no-print-directory -j2 check collected
 	$(BIN)/pytest -m "not slow" --durations=25 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev system

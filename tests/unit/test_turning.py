@@ -200,15 +200,15 @@ TURNING = Turning(30.0, True, True, ((1, 2),), (0.0, 0.1, 0.2), (1.0, 2.0, 3.0))
 def test_a_turned_run_is_the_same_however_it_is_cut(data):
     from stormsweep.models import storm_cnn
 
-    run = {"batch_size": 32, "learning_rate": 0.005, "filters": [4, 8]}
+    run, engine = {"batch_size": 32, "learning_rate": 0.005, "filters": [4, 8]}, KerasEngine()
 
     def predictions(*stops, data=data, interrupted=False):
-        trajectory = KerasEngine().start(storm_cnn, run, 7, 1, data)
+        trajectory = engine.start(storm_cnn, run, 7, 1, data)
         for stop in stops:
             trajectory.advance(stop)
             if interrupted:
                 state = trajectory.state()
-                trajectory = KerasEngine().start(storm_cnn, run, 7, 1, data)
+                trajectory = engine.start(storm_cnn, run, 7, 1, data)
                 trajectory.restore(state, stop)
         return trajectory.predict(data.validation)
 

@@ -4,7 +4,7 @@ import gc
 import math
 import random
 import weakref
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -357,6 +357,39 @@ def with_own_loss(learning_rate):
     return model
 
 
+def with_compiled_loss(learning_rate):
+    import keras
+    import tensorflow as tf
+
+    @tf.function
+    def loss(truth, predicted):
+        return tf.reduce_mean((truth - predicted) ** 2) * learning_rate
+
+    model = storm_dnn((4,))
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    return model
+
+
+class Scale:
+    """Holds a number, and has a method that can be an activation."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def apply(self, x):
+        return x * self.factor
+
+
+def with_method(learning_rate):
+    """Keras writes a method down by its name."""
+    import keras
+
+    layers = [keras.layers.Dense(4, activation=Scale(learning_rate).apply), keras.layers.Dense(1)]
+    model = keras.Sequential([*layers, keras.layers.Activation("sigmoid")])
+    model.compile(keras.optimizers.SGD(0.1), "binary_crossentropy")
+    return model
+
+
 def with_loss_object(learning_rate):
     import keras
 
@@ -384,12 +417,14 @@ def with_loss_object(learning_rate):
         with_one_of_two_losses,
         with_rate_as_default,
         with_own_loss,
+        with_compiled_loss,
+        with_method,
         with_loss_object,
     ],
 )
 def test_a_learning_rate_that_is_no_variable_is_not_that_of_an_earlier_run(engine, builder):
     # Else the search over learning rates is over one, and which one is chance.
-    engine.start(builder, {"batch_size": 32, "learning_rate": 0.001}, SEED, 1, ROWS)
+    trained(engine, [1], {"learning_rate": 0.001}, builder, ROWS)
     trains_as_alone(engine, {"learning_rate": 1.0}, builder, ROWS)
 
 
@@ -469,7 +504,7 @@ def with_drawn_layer(how, late):
     def draw():
         # A global generator tells that it was drawn from, wherever a layer hides what it got.
         hidden = how in GLOBAL
-        return SimpleNamespace(drawn=ways[how]()) if hidden else {"drawn": [ways[how]()]}
+        return {1: ways[how]()}.values() if hidden else {"drawn": [ways[how]()]}
 
     class Features(keras.layers.Layer):
         def __init__(self):
@@ -480,21 +515,77 @@ def with_drawn_layer(how, late):
             self.held = draw() if late else self.held
 
         def call(self, x):
-            drawn = self.held.drawn if how in GLOBAL else self.held["drawn"][0]
+            drawn = next(iter(self.held)) if how in GLOBAL else self.held["drawn"][0]
             return x @ keras.ops.cast(drawn, "float32")
 
     return keras.Sequential([Features(), keras.layers.Dense(1, activation="sigmoid")])
 
 
-def with_drawing_loss():
+class Bank:
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def shifted(self, x):
+        return x + self.numbers
+
+
+def with_constant(way):
+    """A constant drawn by an initializer, which nothing global tells of, where users keep such."""
+    import keras
+
+    drawn = keras.initializers.RandomNormal()((4,))
+
+    def shifted(x, numbers=drawn):
+        return x + numbers
+
+    class OfAFunction(keras.layers.Layer):
+        def call(self, x):
+            return x + drawn
+
+    class Holding(keras.layers.Layer):
+        def __init__(self, held):
+            super().__init__()
+            self.held = held
+
+        def call(self, x):
+            if callable(self.held):
+                return self.held(x)
+            return keras.ops.take(x, self.held, axis=-1)
+
+        def get_config(self):
+            return {}
+
+    layer = {
+        "default": lambda: keras.layers.Activation(shifted),
+        "method": lambda: keras.layers.Activation(Bank(drawn).shifted),
+        "closure of a class": OfAFunction,
+        "object": lambda: Holding(Bank(drawn).shifted),
+        "partial": lambda: Holding(partial(shifted, numbers=drawn)),
+        "namespace": lambda: Holding(SimpleNamespace(f=Bank(drawn)).f.shifted),
+        "whole numbers": lambda: Holding([int(n) for n in np.argsort(drawn)]),
+    }[way]()
+    return keras.Sequential([keras.layers.Input((4,)), layer, keras.layers.Dense(1, "sigmoid")])
+
+
+def with_drawing_loss(way):
     import keras
 
     def loss(truth, predicted):
-        return (truth - predicted) ** 2 * np.random.uniform(0.1, 10)  # noqa: NPY002
+        if way == "NumPy":
+            factor = np.random.uniform(0.1, 10)  # noqa: NPY002
+        else:
+            factor = keras.initializers.RandomUniform(0.1, 10)((1,))
+        return (truth - predicted) ** 2 * factor
 
     model = storm_dnn((4,))
     model.compile(keras.optimizers.SGD(0.1), loss)
     return model
+
+
+CONSTANTS = [
+    *("default", "method", "closure of a class", "object", "partial", "namespace"),
+    "whole numbers",
+]
 
 
 @pytest.mark.parametrize(
@@ -505,14 +596,13 @@ def with_drawing_loss():
             for how in [*GLOBAL, *LOCAL]
             for late in (False, True)
         ),
-        pytest.param(with_drawing_loss, {}, id="loss"),
+        *(pytest.param(with_constant, {"way": way}, id=way) for way in CONSTANTS),
+        *(pytest.param(with_drawing_loss, {"way": way}, id=way) for way in ("NumPy", "Keras")),
     ],
 )
 def test_numbers_that_a_model_draws_follow_seed_and_fold_of_the_run(engine, builder, run):
     # Else they are those of whichever fold its worker trained first.
-    first = engine.start(builder, {"batch_size": 32, **run}, SEED, 0, ROWS)
-    if builder is with_drawing_loss:
-        first.advance(1)  # it draws when it is traced
+    trained(engine, [1], run, builder, ROWS, fold=0)
     trains_as_alone(engine, run, builder, ROWS, fold=1)
 
 
@@ -537,9 +627,18 @@ def with_measured_scale():
 def test_a_run_does_not_train_with_the_constants_of_another(engine, monkeypatch):
     # Else its model is not the one that its builder returned.
     monkeypatch.setitem(MEASURED, "scale", 0.1)
-    engine.start(with_measured_scale, {"batch_size": 32}, SEED, 1, ROWS)
+    trained(engine, [1], {}, with_measured_scale, ROWS)
     monkeypatch.setitem(MEASURED, "scale", 10.0)
     trains_as_alone(engine, {}, with_measured_scale, ROWS)
+
+
+@cache
+def seed_by_name():
+    """Return what ``from random import seed`` gives a module that is imported as builders are."""
+    from stormsweep.training.randomness import seeded
+
+    with seeded(5):
+        return random.seed
 
 
 def with_seed(seed, way="keras"):
@@ -547,7 +646,9 @@ def with_seed(seed, way="keras"):
     import keras
     import tensorflow as tf
 
-    if way == "one by one":
+    if way == "imported by name":
+        seed_by_name()(seed)
+    elif way == "one by one":
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002
         tf.random.set_seed(seed)
@@ -561,7 +662,9 @@ def with_seed(seed, way="keras"):
     return keras.Sequential([first, keras.layers.Dense(4), keras.layers.Dense(1, "sigmoid")])
 
 
-@pytest.mark.parametrize("way", ["keras", "one by one", "before the session is cleared"])
+@pytest.mark.parametrize(
+    "way", ["keras", "one by one", "before the session is cleared", "imported by name"]
+)
 def test_a_seed_that_a_builder_sets_gives_the_weights_that_keras_gives(keras, engine, way):
     # Else a search over seeds is over one, and each has the same score.
     first = {}

@@ -7,7 +7,8 @@ import os
 import sys
 import time
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,18 +42,63 @@ def configure(threads: int) -> None:
     RuntimeError
         If TensorFlow already runs with another number of threads, or Keras on another backend.
     """
+    _require_tensorflow(threads)
+    import tensorflow as tf
+
+    _set_devices(threads)
+    tf.config.experimental.enable_op_determinism()
+    _set_keras()
+
+
+@contextmanager
+def lent(threads: int) -> Iterator[None]:
+    """Have TensorFlow and Keras as in training, in a process of a user's, and give them back.
+
+    What cannot be given back is left alone: the process may draw random numbers without a seed
+    afterwards, and threads are those of the user where TensorFlow runs already.
+
+    Parameters
+    ----------
+    threads : int
+        Compute threads, where nothing was computed yet.
+
+    Raises
+    ------
+    RuntimeError
+        If Keras is loaded on another backend.
+    """
+    _require_tensorflow(threads)
+    import keras
+
+    with suppress(RuntimeError):
+        _set_devices(threads)
+    before = keras.config.floatx(), keras.config.image_data_format()
+    try:
+        _set_keras()
+        yield
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_image_data_format(before[1])
+
+
+def _require_tensorflow(threads: int) -> None:
     set_environment(threads)
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
         raise RuntimeError("Keras is already loaded with another backend than TensorFlow")
 
-    import keras
+
+def _set_devices(threads: int) -> None:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     if tf.config.list_physical_devices("GPU"):
         tf.config.set_visible_devices([], "GPU")
-    tf.config.experimental.enable_op_determinism()
+
+
+def _set_keras() -> None:
+    import keras
+
     # Not what a keras.json in the home folder may say: results must not depend on it.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
@@ -99,6 +145,7 @@ class KerasEngine:
     ) -> KerasTrajectory:
         """Build and initialise the model of a run; see `engine.Engine.start`."""
         from stormsweep.training.building import build_model, output_is_flat
+        from stormsweep.training.outlived import variables_made
         from stormsweep.training.packing import pack_layers
         from stormsweep.training.program import Program, snapshot
         from stormsweep.training.randomness import seeded
@@ -106,7 +153,7 @@ class KerasEngine:
         from stormsweep.training.structure import program_key
 
         shape = data.inputs.shape[1:]
-        batch_size = int(hyperparameters["batch_size"])
+        batch_size, since = int(hyperparameters["batch_size"]), variables_made()
         with precision_of_layers(self._precision), seeded(initial_seed(seed, fold)) as drawn:
             model = build_model(builder, hyperparameters, shape)
             flat_output = output_is_flat(model, data.inputs[data.validation[:1]])
@@ -135,7 +182,7 @@ class KerasEngine:
         refuse_shared(
             self._passed, model, builder, hyperparameters, seed, fold, data, self._precision
         )
-        program = Program(model, shape, flat_output, weighted, data.turning)
+        program = Program(model, shape, flat_output, weighted, data.turning, since)
         if known is not None:
             # No other run can take over what is of this key.
             key = None

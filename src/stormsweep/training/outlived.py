@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -79,29 +80,20 @@ def refuse_moved(model: keras.Model, label: str, case: NDArray[np.float32]) -> N
         raise _refusal(moved[0], model, label)
 
 
-def shares(model: keras.Model) -> bool:
-    """Tell whether a model has variables of one that was remembered.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Not remembered itself.
-    """
-    return bool(_shared(model))
-
-
-def remember(model: keras.Model) -> None:
+def remember(model: keras.Model, anew: bool = False) -> None:
     """Mark the variables of a model for `refuse_used`.
 
     Parameters
     ----------
     model : keras.Model
         Built and compiled.
+    anew : bool, optional
+        Whether those that training does not change were given other values on purpose.
     """
     for variable in _changing(model):
         setattr(variable, _MARK, None)
     for variable in _all(model):
-        if not hasattr(variable, _MARK):
+        if not hasattr(variable, _MARK) or (anew and getattr(variable, _MARK) is not None):
             setattr(variable, _MARK, _checksum(variable))
 
 
@@ -137,10 +129,18 @@ def _refusal(variable: Any, model: keras.Model, label: str) -> RunError:
     )
 
 
-def refuse_changed(used: Sequence[Any], changing: Sequence[Any]) -> None:
-    """Refuse variables of neither model nor optimizer that an earlier run has changed; mark all.
+def variables_made() -> int:
+    """Return a number that no variable of TensorFlow has yet, and that all later ones exceed."""
+    from tensorflow.python.framework import ops
 
-    A run would begin with what that one has left, which depends on the order of work.
+    return int(ops.uid())
+
+
+def refuse_changed(used: Sequence[Any], changing: Sequence[Any], since: int) -> None:
+    """Refuse variables of neither model nor optimizer that outlive a run and are changed by it.
+
+    The next run would begin with what it has left, which depends on the order of work. Marks those
+    that are used, to know them again.
 
     Parameters
     ----------
@@ -148,6 +148,8 @@ def refuse_changed(used: Sequence[Any], changing: Sequence[Any]) -> None:
         That a traced program uses.
     changing : sequence of tf.Variable
         That it changes, these or others.
+    since : int
+        From `variables_made`, before the model was built.
 
     Raises
     ------
@@ -157,12 +159,20 @@ def refuse_changed(used: Sequence[Any], changing: Sequence[Any]) -> None:
     changed = {id(variable) for variable in changing}
     for variable in used:
         mark = None if id(variable) in changed else _checksum(variable)
-        if hasattr(variable, _MARK) and (mark is None or getattr(variable, _MARK) != mark):
+        outlives = mark is None and _number(variable) < since
+        known = hasattr(variable, _MARK)
+        if outlives or (known and (mark is None or getattr(variable, _MARK) != mark)):
             raise RunError(
-                f"the model shares the variable {variable.name!r}, which training changes, with "
-                "one built before; make it in a layer, by self.add_weight, not at module level"
+                f"training changes the variable {variable.name!r}, which other models share; make "
+                "it in a layer, by self.add_weight, not at module level"
             )
         setattr(variable, _MARK, mark)
+
+
+def _number(variable: Any) -> int:
+    """Return the number of a variable of TensorFlow; those without one count as new."""
+    number = str(getattr(variable, "_unique_id", "")).rpartition("_")[2]
+    return int(number) if number.isdecimal() else sys.maxsize
 
 
 def _changing(model: keras.Model) -> list[Any]:

@@ -26,7 +26,7 @@ from stormsweep.training.calling import asked
 from stormsweep.training.engine import State, Turning
 from stormsweep.training.kernels import draws_with_a_state, forget_made_since, made_with_a_state
 from stormsweep.training.outlived import refuse_changed
-from stormsweep.training.randomness import seeded
+from stormsweep.training.randomness import seeded, seeds_given
 from stormsweep.training.turning import turn
 
 #: Rows predicted at once. Fixed, because a matrix product may round differently in another shape;
@@ -53,6 +53,8 @@ class Program:
         Whether the classes have weights in the loss.
     turning : Turning or None
         How patches are turned before a step.
+    since : int, optional
+        What `outlived.variables_made` said before the model was built.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Program:
         flat_output: bool,
         weighted: bool,
         turning: Turning | None = None,
+        since: int = 0,
     ) -> None:
         self.model = model
+        self._since = since
         self.flat_output = flat_output
         self.weighted = weighted
         self.turning = turning
@@ -107,8 +111,8 @@ class Program:
         ------
         RunError
             If the model or its loss cannot be computed on the data, or the model draws random
-            numbers that no checkpoint could go on from, or changes variables that an earlier model
-            has changed.
+            numbers that no checkpoint could go on from, or changes variables that were there before
+            it.
         """
         if self._train is not None:
             return 0.0
@@ -119,6 +123,7 @@ class Program:
         size = tf.TensorSpec([], tf.int32)
         try:
             with seeded(seed) as drawn:
+                given = seeds_given()
                 train = tf.function(
                     self._epoch,
                     input_signature=[self._inputs, labels, self._rows, weights, turns, size],
@@ -130,7 +135,7 @@ class Program:
                 finish = tf.function(
                     self._end_as_fit_does, input_signature=[], autograph=False
                 ).get_concrete_function()
-                constants = drawn()
+                constants = drawn() or seeds_given() != given
         except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
             text = " ".join(str(error).split())
             raise RunError(f"the model cannot be trained: {text[:400]}") from error
@@ -144,10 +149,14 @@ class Program:
                 )
                 raise RunError(self.refused)
         self._find_extra(train.graph, predict.graph)
-        # What the loss, say, drew from NumPy is a constant of this run's.
+        # What the loss, say, drew from NumPy or by an initializer is a constant of this run's.
         self.reusable = self.reusable and not constants
         self._touched = [*_written(predict.graph), *_written(finish.graph)]
-        refuse_changed(self._extra, [*_written(train.graph), *self._touched])
+        try:
+            refuse_changed(self._extra, [*_written(train.graph), *self._touched], self._since)
+        except RunError as error:
+            self.refused = str(error)
+            raise
         # An epoch of no rows changes nothing, but the graph is optimized before its first call.
         train(
             tf.zeros([1, *self._inputs.shape[1:]]),

@@ -47,7 +47,9 @@ def seeded(seed: int) -> Iterator[Callable[[], bool]]:
 
     def seed_both(*args: Any, **options: Any) -> None:
         _SEED_PYTHON(*args, **options)
-        lent.seed(*args, **options)
+        # A module that was imported in an earlier block may have kept the name.
+        if isinstance(lent_now := seed_generator.python_random, random.Random):
+            lent_now.seed(*args, **options)
 
     with _kernels_kept():
         try:
@@ -58,6 +60,11 @@ def seeded(seed: int) -> Iterator[Callable[[], bool]]:
             yield lambda: _drawn_from() != began
         finally:
             random.seed, seed_generator.python_random = before
+
+
+def seeds_given() -> object:
+    """Return what is another one once Keras gave a layer or an initializer a seed."""
+    return seed_generator.python_random.getstate()
 
 
 def _drawn_from() -> tuple[object, ...]:

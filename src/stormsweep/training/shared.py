@@ -11,10 +11,10 @@ import keras
 import numpy as np
 
 from stormsweep.errors import RunError
-from stormsweep.training.building import build_model
+from stormsweep.training.building import build_model, run_case
 from stormsweep.training.engine import FoldData
 from stormsweep.training.kept import held_bytes
-from stormsweep.training.outlived import forget, refuse_moved, shares
+from stormsweep.training.outlived import forget, refuse_moved
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.randomness import seeded
 from stormsweep.training.seeds import initial_seed
@@ -53,8 +53,8 @@ def refuse_shared(
     Raises
     ------
     RunError
-        If it does, if the next one begins with other weights because it shares what the first call
-        made, or if the builder raises when it is called again.
+        If it does, if the next one begins with other weights, because the builder keeps something,
+        or if the builder raises when it is called again.
     """
     call = builder, json.dumps(dict(hyperparameters), sort_keys=True, default=repr)
     known = isinstance(builder, Hashable)
@@ -65,12 +65,14 @@ def refuse_shared(
     try:
         with precision_of_layers(precision), seeded(initial_seed(seed, fold)):
             again = build_model(builder, hyperparameters, case.shape[1:])
+            run_case(again, case)  # some models have weights only once they saw a case
             refuse_moved(again, label, case)
-        if shares(again) and not _begin_alike(model, again):
+        if not _begin_alike(model, again):
             raise RunError(
                 f"{label} returns other initial weights when it is called again with the same "
-                "seed, because it keeps what its first call made; make that outside of it, at "
-                "module level"
+                "seed: it keeps what its first call made, which belongs outside of it, at module "
+                "level; or it draws them from a generator of its own that has no seed, or goes on "
+                "from call to call"
             )
     except Exception:
         # A run that does not share may come next: nothing was trained.

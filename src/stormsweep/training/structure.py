@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import inspect
 import json
+import sys
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import keras
@@ -20,6 +25,11 @@ _PASSED_OVER = ("build", "quantize", "_losses", "_losses_override")
 #: What layers hold beside layers, and describe themselves, but change no program: initial weights
 #: are variables, and metrics are not computed.
 _NO_PART = (keras.Layer, keras.initializers.Initializer, keras.metrics.Metric)
+_OF_KERAS = ("keras", "tensorflow", "jax", "jaxlib")
+#: What holds nothing that a user has put there.
+_CLOSED = frozenset(sys.stdlib_module_names) | {*_OF_KERAS, "numpy", "optree", "ml_dtypes"}
+#: So deep, and so many values, are looked at: whoever hides more shares no program.
+_DEPTH, _MOST = 6, 100_000
 
 
 def program_key(
@@ -36,7 +46,7 @@ def program_key(
     Keras's own optimizers and, as far as can be seen, nothing else in the model can hold it.
 
     A model may have been given constants that follow from none of these, but were drawn or learned:
-    arrays and real numbers that its layers and functions hold must be equal as well.
+    arrays and numbers that its layers, functions and objects hold must be equal as well.
 
     Parameters
     ----------
@@ -67,11 +77,12 @@ def program_key(
             }
         parts, held = _parts(model)
         functions = [one for one in held if inspect.isfunction(one)]
-        if not _may_hold_the_rate(structure, model, parts, functions):
+        if not _may_hold_the_rate(structure, model, [*parts, *held], functions):
             passed = {name: value for name, value in passed.items() if name != "learning_rate"}
         text = json.dumps([_without_names(structure), passed], sort_keys=True)
         codes = tuple(_written(one) for one in functions if not _of_a_library(one))
-        key: tuple[Any, ...] = (builder, type(model), text, codes, _digest(held), *rest)
+        state = {id(variable) for variable in (*model.variables, *model.optimizer.variables)}
+        key: tuple[Any, ...] = (builder, type(model), text, codes, _digest(held, state), *rest)
         hash(key)
     except Exception:  # a user's get_config may raise anything; not sharing is always right
         return None
@@ -97,7 +108,7 @@ def _without_rate(optimizer: Any) -> Any:
 
 
 def _may_hold_the_rate(
-    structure: Any, model: keras.Model, parts: list[Any], functions: list[Any]
+    structure: Any, model: keras.Model, held: list[Any], functions: list[Any]
 ) -> bool:
     """Tell whether something of the user's own may hold a rate that no configuration tells.
 
@@ -106,11 +117,11 @@ def _may_hold_the_rate(
     """
     if not _is_variable(structure["optimizer"]):
         return True
-    if any("<locals>" in kind.__qualname__ for part in parts for kind in type(part).__mro__):
+    if any(_local_kinds(one) or _is_opaque(one) for one in held):
         return True
     for loss in keras.tree.flatten(getattr(model, "loss", None)):
-        known = isinstance(loss, str | None) or _of_a_library(loss) or _of_a_library(type(loss))
-        if not known and not inspect.isfunction(loss):
+        own = isinstance(loss, keras.losses.Loss) and _of_a_library(type(loss))
+        if not own and not isinstance(loss, str | None) and not inspect.isfunction(loss):
             return True
     if not all(_is_plain(one) for one in functions if not _of_a_library(one)):
         return True
@@ -133,8 +144,27 @@ def _is_variable(optimizer: Any) -> bool:
 
 
 def _of_a_library(what: Any) -> bool:
-    module = str(getattr(what, "__module__", ""))
-    return module.split(".")[0] in ("keras", "tensorflow", "jax")
+    return _package(what) in _OF_KERAS
+
+
+def _package(what: Any) -> str:
+    return str(getattr(what, "__module__", "")).partition(".")[0]
+
+
+def _local_kinds(what: Any) -> list[type]:
+    """Return those classes of an object that a function made: their methods may close over more."""
+    kinds = type(what).__mro__
+    return [kind for kind in kinds if "<locals>" in kind.__qualname__ and not _of_a_library(kind)]
+
+
+def _is_opaque(what: Any) -> bool:
+    """Tell whether something of a user's is called, and nobody can see what it holds."""
+    return (
+        callable(what)
+        and not isinstance(what, (type, *_NO_PART))
+        and _package(type(what)) not in _CLOSED
+        and not hasattr(what, "__dict__")
+    )
 
 
 def _is_plain(function: Any) -> bool:
@@ -158,7 +188,8 @@ def _parts(model: keras.Model) -> tuple[list[Any], list[Any]]:
     """
     parts = model._flatten_layers(include_self=True)
     parts += [model.optimizer, getattr(model.optimizer, "inner_optimizer", None)]
-    held = [value for part in parts for value in _held(part)]
+    look = _Look()
+    held = [value for part in parts for value in _held(part, look)]
     for variable in model.variables:
         held += [getattr(variable, "regularizer", None), getattr(variable, "constraint", None)]
     described = {
@@ -168,39 +199,104 @@ def _parts(model: keras.Model) -> tuple[list[Any], list[Any]]:
         and hasattr(value, "get_config")
         and not isinstance(value, (type, *_NO_PART))
     }
-    held += [value for part in described.values() for value in _held(part)]
+    held += [value for part in described.values() for value in _held(part, look)]
     return [*parts, *described.values()], held
 
 
-def _held(part: Any) -> Iterator[Any]:
-    """Return the attributes of a part, and what is in them."""
+def _held(part: Any, look: _Look) -> Iterator[Any]:
+    """Return the attributes of a part, and what is in them, and in methods made by a function."""
     for name, value in getattr(part, "__dict__", {}).items():
-        if name not in _PASSED_OVER:
-            yield from _within(value)
+        if name in _PASSED_OVER:
+            continue
+        for found in look.within(value):
+            # Keras itself counts: how often a layer that models share was called, say.
+            if not (name.startswith("_") and isinstance(found, int)):
+                yield found
+    for kind in _local_kinds(part):
+        for value in vars(kind).values():
+            yield from look.within(value)
 
 
-def _within(value: Any, depth: int = 3) -> Iterator[Any]:
-    """Return a value, or what is in a list or dictionary; with a function, what it closes over."""
-    inside: Iterable[Any]
+class _Look:
+    """Finds what values hold: each of them once, and not without end."""
+
+    def __init__(self) -> None:
+        self._opened: dict[int, Any] = {}
+        self._count = 0
+
+    def within(self, value: Any, depth: int = _DEPTH) -> Iterator[Any]:
+        """Return a value, and what is in it: in collections, functions, methods and objects.
+
+        Raises
+        ------
+        ValueError
+            If that is too much.
+        """
+        self._count += 1
+        if self._count > _MOST:
+            raise ValueError("too much to look at")
+        if not isinstance(value, Mapping | list | tuple):
+            yield value
+        inside = _inside(value)
+        if inside and depth and self._opened.setdefault(id(value), inside) is inside:
+            for each in inside:
+                yield from self.within(each, depth - 1)
+
+
+def _inside(value: Any) -> list[Any]:
+    """Return what a value holds, in an order that does not depend on chance."""
     if isinstance(value, Mapping):
-        inside = value.values()
-    elif isinstance(value, list | tuple):
-        inside = value
-    else:
-        yield value
-        if not inspect.isfunction(value) or _of_a_library(value):
-            return
-        inside = [cell.cell_contents for cell in value.__closure__ or ()]
-    if depth:
-        for each in inside:
-            yield from _within(each, depth - 1)
+        return list(value.values())
+    if isinstance(value, list | tuple | deque):
+        return list(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, staticmethod | classmethod):
+        return [value.__func__]
+    if isinstance(value, property):
+        return [value.fget]
+    if inspect.isfunction(value):
+        if _of_a_library(value):
+            return []
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        return [*cells, *defaults, *vars(value).values()]
+    if isinstance(value, (type, *_NO_PART)):
+        return []
+    if callable(value) and (taken := _taken_over(value)) is not None:
+        return [taken]
+    if _package(type(value)) in _CLOSED and not isinstance(value, SimpleNamespace):
+        return []
+    methods = [one for kind in _local_kinds(value) for one in vars(kind).values()]
+    return [*getattr(value, "__dict__", {}).values(), *methods]
 
 
-def _digest(held: list[Any]) -> str:
-    """Return a checksum of arrays, tensors and real numbers, but not of what is in variables."""
-    found = hashlib.sha256()
+def _taken_over(value: Any) -> Any:
+    """Return the function that TensorFlow, JAX or a cache has taken over; None: there is none."""
+    for name in ("python_function", "__wrapped__"):
+        with contextlib.suppress(Exception):  # a user's object may raise anything
+            if inspect.isfunction(inner := getattr(value, name, None)):
+                return inner
+    return None
+
+
+def _digest(held: list[Any], state: set[int]) -> str:
+    """Return a checksum of arrays, tensors and numbers, but not of what is in variables.
+
+    To JAX, variables and generators are constants where they are none of the model's state.
+    """
+    found, on_jax = hashlib.sha256(), keras.backend.backend() == "jax"
     for value in held:
-        if isinstance(value, float) or (hasattr(value, "__array__") and _is_constant(value)):
+        if on_jax and isinstance(value, keras.random.SeedGenerator):
+            value = value.state
+        if on_jax and isinstance(value, keras.Variable) and id(value) not in state:
+            value = keras.ops.convert_to_numpy(value)
+        number = isinstance(value, int | float)
+        if number or (hasattr(value, "__array__") and _is_constant(value)):
             array = np.asarray(value)
             found.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
     return found.hexdigest()

@@ -423,7 +423,7 @@ def featured():
 
 
 def test_a_model_of_weights_is_built_again_as_its_run_did(tmp_path):
-    from stormsweep.training.saving import CHECK, check_weights, rebuilt
+    from stormsweep.training.saving import CHECK, check_model, rebuilt
 
     run = JaxEngine().start(featured, {"batch_size": 32}, SEED, 2, FOLDS[0])
     run.advance(1)
@@ -435,7 +435,7 @@ def test_a_model_of_weights_is_built_again_as_its_run_did(tmp_path):
         def rebuild(number=number):
             return rebuilt(tmp_path / file, featured, {}, INPUTS.shape[1:], "float32", SEED, number)
 
-        found = check_weights(tmp_path / file, rebuild, INPUTS, predicted)
+        found = check_model(tmp_path / file, rebuild, INPUTS, predicted)
         assert found.startswith(problem)
         assert bool(found) == bool(problem)
     assert (tmp_path / CHECK).is_file()

@@ -24,10 +24,17 @@ configure(1)
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.framework import config as tf_config  # noqa: E402
 
 from stormsweep.training.inference import Predictor, load_model  # noqa: E402
 from stormsweep.training.policy import precision_of_layers  # noqa: E402
-from stormsweep.training.saving import CHECK, check_weights, rebuilt, save_model  # noqa: E402
+from stormsweep.training.saving import (  # noqa: E402
+    CHECK,
+    check_model,
+    load_whole,
+    rebuilt,
+    save_model,
+)
 
 SHAPE = (8, 8, 2)
 CASES = np.random.default_rng(0).normal(size=(700, *SHAPE)).astype(np.float32)
@@ -194,6 +201,23 @@ def test_predicting_does_not_seed_what_the_user_draws(tmp_path, monkeypatch) -> 
         assert drawn() == expected
 
 
+def test_predicting_leaves_a_session_as_it_was(tmp_path, monkeypatch) -> None:
+    """Losing this: after a prediction, a notebook's own models need a seed, or round otherwise."""
+    (tmp_path / "net.py").write_text(NET, encoding="utf-8")
+    delivered(tmp_path / "net.py", monkeypatch)
+    # Tensors were computed here: the number of threads can no longer be set.
+    monkeypatch.setattr("stormsweep.cluster.machine.cores", lambda: 3)
+    tf_config.disable_op_determinism()
+    keras.config.set_floatx("float64")
+    try:
+        predicted(tmp_path)
+        assert not tf_config.is_op_determinism_enabled()
+        assert keras.config.floatx() == "float64"
+    finally:
+        keras.config.set_floatx("float32")
+        tf_config.enable_op_determinism()
+
+
 RUN = {"batch_size": 64}
 SEED, FOLD = 7, 3
 
@@ -240,7 +264,7 @@ def weights_of(builder: Any, folder: Path) -> tuple[Path, Any, str]:
     def rebuild() -> Any:
         return rebuilt(folder / file, builder, RUN, SHAPE, "float32", SEED, FOLD)
 
-    return folder / file, expected, check_weights(folder / file, rebuild, CASES, expected)
+    return folder / file, expected, check_model(folder / file, rebuild, CASES, expected)
 
 
 @pytest.mark.parametrize("before", [1, 2])
@@ -261,6 +285,59 @@ def test_a_model_that_is_built_again_and_predicts_otherwise_is_refused(tmp_path)
     assert "\n" not in str(refused.value)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Anomaly(keras.layers.Layer):
+    """Has what stands in a file beside its module, and not in the model's."""
+
+    normal = 0.0
+
+    def call(self, x: Any) -> Any:
+        return x - type(self).normal
+
+
+def test_a_whole_model_that_predicts_otherwise_is_refused(tmp_path, monkeypatch) -> None:
+    model = keras.Sequential(
+        [keras.layers.Input(SHAPE), Anomaly(), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    expected = Predictor(model)(CASES)
+    file, form = save_model(model, tmp_path, lambda one: Predictor(one)(CASES[:32]))
+    path = tmp_path / file
+    assert (form, check_model(path, lambda: load_whole(path), CASES, expected)) == ("keras", "")
+    loaded = load_model(path, form, lambda: cnn, {}, SHAPE)
+    np.testing.assert_allclose(Predictor(loaded)(CASES), expected, atol=1e-6)
+    monkeypatch.setattr(Anomaly, "normal", 2.0)
+    with pytest.raises(ModelError, match="a layer reads or draws something when its module"):
+        load_model(path, form, lambda: cnn, {}, SHAPE)
+
+
+def test_numbers_drawn_by_another_backend_are_told_from_a_mistake(tmp_path) -> None:
+    path, _, _ = weights_of(unseeded, tmp_path)
+    with np.load(tmp_path / CHECK) as kept:
+        np.savez(tmp_path / CHECK, **{**kept, "backend": np.array("jax")})
+    with pytest.raises(
+        ModelError, match=r"it was trained on jax, and numbers .* draw them by NumPy"
+    ):
+        load_model(path, "weights", lambda: unseeded, RUN, SHAPE, seed=SEED, fold=FOLD)
+
+
+def test_studies_that_share_a_frozen_layer_are_loaded_by_turns(tmp_path) -> None:
+    """Losing this: the third prediction in a notebook is refused, for no reason of the user's."""
+    shared = keras.layers.Dense(4, trainable=False)
+
+    def build(input_shape: tuple[int, ...]) -> Any:
+        flat = [keras.layers.Input(input_shape), keras.layers.Flatten()]
+        return keras.Sequential([*flat, shared, Opaque(Half())])
+
+    for number in (1, 2):
+        model = build(SHAPE)
+        shared.set_weights([np.full((128, 4), number / 10), np.zeros(4)])
+        model.save_weights(tmp_path / f"{number}.weights.h5")
+    for number in (1, 2, 1):
+        path = tmp_path / f"{number}.weights.h5"
+        load_model(path, "weights", lambda: build, {}, SHAPE, seed=SEED, fold=FOLD)
+        assert shared.get_weights()[0][0, 0] == np.float32(number / 10)
+
+
 def test_a_model_that_could_not_be_built_when_it_was_verified_is_compared_when_it_can(
     tmp_path,
 ) -> None:
@@ -270,7 +347,7 @@ def test_a_model_that_could_not_be_built_when_it_was_verified_is_compared_when_i
     def fail() -> Any:
         raise OSError("a file of the builder is not there")
 
-    assert check_weights(path, fail, CASES, expected) == (
+    assert check_model(path, fail, CASES, expected) == (
         "OSError: a file of the builder is not there"
     )
     with pytest.raises(ModelError, match="predicts otherwise"):

@@ -176,10 +176,14 @@ def model_loaded(directory: Path, facts: dict[str, Any]) -> Iterator[Any]:
     """
     from stormsweep.cluster.machine import cores
 
-    with _standard_error_kept():
-        from stormsweep.training.keras_tf import configure
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_standard_error_kept())
+        from stormsweep.training.keras_tf import lent
 
-        configure(cores())
+        try:
+            stack.enter_context(lent(cores()))
+        except RuntimeError as error:
+            raise ModelError(f"{error}, in this Python; predict in a new one") from None
         from stormsweep.models.generators import generators_kept
         from stormsweep.training.inference import load_model
 

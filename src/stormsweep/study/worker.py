@@ -165,26 +165,30 @@ def _deliver(delivery: Delivery) -> Delivered:
     check_probabilities(probabilities)
     np.save(folder / "probabilities.npy", probabilities)
     file, form = trajectory.save(folder, inputs[:64])
-    problem = ""
-    if form == "weights":
-        problem = _problem_of_weights(order, folder / file, inputs, probabilities)
+    problem = _problem_of(order, folder / file, form, inputs, probabilities)
     return Delivered(file, form, round(time.time() - clock.started, 3), problem)
 
 
-def _problem_of_weights(
-    order: TaskOrder, path: Path, inputs: NDArray[np.float32], probabilities: NDArray[np.float32]
+def _problem_of(
+    order: TaskOrder,
+    path: Path,
+    form: str,
+    inputs: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
 ) -> str:
-    """Say why weights cannot be loaded to predict what their model predicts; empty: they can."""
-    from stormsweep.training.saving import check_weights, rebuilt
+    """Say why a file cannot be loaded to predict what its model predicts; empty: it can."""
+    from stormsweep.training.saving import check_model, load_whole, rebuilt
 
     run, seed = order.task.run, order.protocol.seed
 
-    def rebuild() -> Any:
+    def load() -> Any:
+        if form != "weights":
+            return load_whole(path)
         builder = builder_of(order.build, seed, order.precision)[0]
         shape = inputs.shape[1:]
         return rebuilt(path, builder, run.hyperparameters, shape, order.precision, seed, run.fold)
 
-    return check_weights(path, rebuild, inputs, probabilities)
+    return check_model(path, load, inputs, probabilities)
 
 
 def _sample(sample: Sample) -> Sampled:

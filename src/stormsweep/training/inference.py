@@ -12,11 +12,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, RunError
-from stormsweep.training.building import cast_once
 from stormsweep.training.calling import asked
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.program import CHUNK
-from stormsweep.training.saving import rebuilt, refuse_unlike
+from stormsweep.training.saving import load_whole, rebuilt, refuse_unlike
 
 
 def load_model(
@@ -61,14 +60,15 @@ def load_model(
             with precision_of_layers(precision):
                 builder = find()  # layers that its module makes are of that precision, too
             model = rebuilt(path, builder, hyperparameters, input_shape, precision, seed, fold)
-            refuse_unlike(model, path)
-            return model
-        try:
-            return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
-        except (ValueError, TypeError):
-            with precision_of_layers(precision):
-                find()  # which registers the layers that its module defines
-            return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
+        else:
+            try:
+                model = load_whole(path)
+            except (ValueError, TypeError):
+                with precision_of_layers(precision):
+                    find()  # which registers the layers that its module defines
+                model = load_whole(path)
+        refuse_unlike(model, path)
+        return model
     except (ModelError, MemoryError):
         raise
     except (RunError, Exception) as error:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import ModelError, typed
-from stormsweep.training.building import build_model, run_case
+from stormsweep.training.building import build_model, cast_once, run_case
 from stormsweep.training.calling import outputs
 from stormsweep.training.outlived import remember
 from stormsweep.training.policy import precision_of_layers
@@ -22,7 +22,7 @@ from stormsweep.training.seeds import initial_seed
 
 log = logging.getLogger(__name__)
 WHOLE, WEIGHTS = "model.keras", "model.weights.h5"
-#: Beside weights: some cases, scaled as in training, and what the trained model made of them.
+#: Beside a model: some cases, scaled as in training, and what it made of them when it was trained.
 CHECK = "model.check.npz"
 #: How far the probabilities of one model may lie apart on different processors, in any precision.
 TOLERANCE = 0.02
@@ -67,6 +67,17 @@ def save_model(
     (folder / WHOLE).unlink(missing_ok=True)
     model.save_weights(folder / WEIGHTS)
     return WEIGHTS, "weights"
+
+
+def load_whole(path: Path) -> keras.Model:
+    """Load a model that was saved whole, uncompiled.
+
+    Raises
+    ------
+    ValueError or TypeError
+        If it has layers of a user's that are not registered; others where the file is unfit.
+    """
+    return cast_once(keras.saving.load_model(path, compile=False, safe_mode=True))
 
 
 def rebuilt(
@@ -122,24 +133,24 @@ def rebuilt(
         warnings.simplefilter("ignore")
         model.load_weights(path)
     # A frozen layer that all models of the builder share must be found as it is from now on.
-    remember(model)
+    remember(model, anew=True)
     return model
 
 
-def check_weights(
+def check_model(
     path: Path,
-    rebuild: Callable[[], keras.Model],
+    load: Callable[[], keras.Model],
     inputs: NDArray[np.float32],
     probabilities: NDArray[np.float32],
 ) -> str:
-    """See whether weights become the trained model again; keep some cases to see it by later.
+    """See whether a file becomes the trained model again; keep some cases to see it by later.
 
     Parameters
     ----------
     path : Path
-        The file of weights.
-    rebuild : callable
-        Returns what `rebuilt` makes of it.
+        The model's file.
+    load : callable
+        Returns the model: what `rebuilt` makes of weights, or what Keras loads.
     inputs : ndarray of float32, shape (n, ...)
         Cases, scaled as in training.
     probabilities : ndarray of float32, shape (n,)
@@ -156,9 +167,10 @@ def check_weights(
     cases, expected = np.asarray(inputs[rows]), probabilities[rows]
     check = path.with_name(CHECK)
     # Also where the model cannot be built here: a process where it can is to compare.
-    np.savez(check, inputs=cases, probabilities=expected)
+    backend = np.array(keras.backend.backend())
+    np.savez(check, inputs=cases, probabilities=expected, backend=backend)
     try:
-        model = rebuild()
+        model = load()
     except Exception as error:  # a user's builder may raise anything when it is called again
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     found = outputs(model, cases)
@@ -169,14 +181,14 @@ def check_weights(
 
 
 def refuse_unlike(model: keras.Model, path: Path) -> None:
-    """Refuse a rebuilt model that does not predict what the trained one did.
+    """Refuse a loaded model that does not predict what the trained one did.
 
     Parameters
     ----------
     model : keras.Model
-        From `rebuilt`.
+        Made of the file.
     path : Path
-        The file of weights, with what `check_weights` wrote beside it; without, nothing is known.
+        The model's file, with what `check_model` wrote beside it; without, nothing is known.
 
     Raises
     ------
@@ -188,12 +200,27 @@ def refuse_unlike(model: keras.Model, path: Path) -> None:
         return
     with np.load(check, allow_pickle=False) as kept:
         said = _unlike(outputs(model, kept["inputs"]), kept["probabilities"])
-    if said:
-        raise ModelError(
-            f"{path}: built again, the model predicts otherwise than when it was verified ({said}):"
-            " its builder draws from a generator without a seed, or this Python had imported its "
+        trained_on = str(kept["backend"]) if "backend" in kept else keras.backend.backend()
+    if not said:
+        return
+    if path.name == WHOLE:
+        why = (
+            "a layer reads or draws something when its module is imported, and that is not what it "
+            "was; put it back, or verify anew"
+        )
+    else:
+        why = (
+            "its builder draws from a generator without a seed, or this Python had imported its "
             "module before; try a new Python, else mend the builder and verify anew"
         )
+    if trained_on != keras.backend.backend():
+        why = (
+            f"it was trained on {trained_on}, and numbers that the builder draws by Keras are "
+            f"others on {keras.backend.backend()}; draw them by NumPy, and verify anew"
+        )
+    raise ModelError(
+        f"{path}: the loaded model predicts otherwise than when it was verified ({said}): {why}"
+    )
 
 
 def _unlike(found: NDArray[np.float32], expected: NDArray[np.float32]) -> str:

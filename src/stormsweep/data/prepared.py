@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep import files
-from stormsweep.data.layout import FORMAT, PARTS, PartName, Target, Variable, digest
+from stormsweep.data.layout import CONTENT, FORMAT, PARTS, PartName, Target, Variable, digest
 from stormsweep.data.provenance import sources_changed
 from stormsweep.data.writer import PreparedWriter
 from stormsweep.errors import DataError
@@ -117,6 +117,10 @@ class PreparedData:
     def fingerprint(self) -> str:
         """SHA-256 of what the data are; equal data have equal fingerprints."""
         return str(self.manifest["fingerprint"])
+
+    def fingerprint_of(self, source: str) -> str:
+        """Return the fingerprint that they would have under another name of their source."""
+        return digest({key: self.manifest[key] for key in CONTENT} | {"source": source})
 
     @property
     def synthetic(self) -> bool:

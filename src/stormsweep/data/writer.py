@@ -365,10 +365,9 @@ def _write_manifest(
         "request": dict(about.request),
     }
     manifest = json.loads(json.dumps(manifest, default=str))
-    content = {key: manifest[key] for key in CONTENT}
     # The file of a function that reads them may be moved.
-    content["source"] = about.source.rpartition("/")[2]
-    manifest["fingerprint"] = digest(content)
+    source = about.source.rpartition("/")[2]
+    manifest["fingerprint"] = digest({key: manifest[key] for key in CONTENT} | {"source": source})
     manifest["checksum"] = digest({**manifest, "checksum": None})
     files.write_json(folder / "manifest.json", manifest)
 

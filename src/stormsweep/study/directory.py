@@ -260,7 +260,11 @@ class StudyDirectory:
         JournalError
             If the fingerprints differ.
         """
-        if begun and begun.data["fingerprint"] != data.fingerprint:
+        if begun and begun.data["fingerprint"] not in (
+            data.fingerprint,
+            # As it was written before the file of a function that reads data could be moved.
+            data.fingerprint_of(str(begun.data.get("source"))),
+        ):
             raise JournalError(
                 f"{self._folder}: the data changed since the study was begun (fingerprint "
                 f"{data.fingerprint[:12]}, was {begun.data['fingerprint'][:12]}); restore them, "

@@ -150,7 +150,10 @@ def _predictor(
     with model_loaded(directory, facts) as model:
         from stormsweep.training.inference import Predictor
 
-        return Predictor(model)
+        ask = Predictor(model)
+        # Compiled here: afterwards Keras is the user's again, whatever its layout of images is.
+        ask(np.zeros((1, *facts["input_shape"]), np.float32))
+        return ask
 
 
 @contextlib.contextmanager
@@ -207,22 +210,23 @@ def _builder(directory: Path, facts: dict[str, Any]) -> Callable[..., Any]:
     from stormsweep.config.load import load_study
     from stormsweep.study.setup import builder_and_checksum, file_of
 
-    build, study = facts["build"], directory / "study.toml"
-    place = Path(build.rpartition(":")[0])
-    if place.suffix == ".py" and not place.is_file() and study.is_file():
-        # The study may have been run since where its files lie now.
-        build = load_study(study).model.build
-    function, checksum = builder_and_checksum(build, _seed(facts))
-    known = {checksum}
-    if "seed" not in facts and (file := file_of(function)) and file.is_file():
-        # Before a model said its seed, its checksum was that of this file, whatever it imports.
-        known.add(sha256(file))
-    if facts["build_sha256"] not in known:
-        raise ModelError(
-            f"{build}: the file, or one that it imports, was edited since the study was "
-            f"verified, and {facts['model']} cannot be loaded without what it was then; undo that"
-        )
-    return function
+    places, study = [facts["build"]], directory / "study.toml"
+    if facts["build"].rpartition(":")[0].endswith(".py") and study.is_file():
+        # The study may have been run since where its files were moved or copied to.
+        places.insert(0, load_study(study).model.build)
+        places = [one for one in places if Path(one.rpartition(":")[0]).is_file()] or places[:1]
+    for build in dict.fromkeys(places):
+        function, checksum = builder_and_checksum(build, _seed(facts))
+        known = {checksum}
+        if "seed" not in facts and (file := file_of(function)) and file.is_file():
+            # Before a model said its seed, its checksum was that of this file, whatever it imports.
+            known.add(sha256(file))
+        if facts["build_sha256"] in known:
+            return function
+    raise ModelError(
+        f"{places[0]}: the file, or one that it imports, was edited since the study was "
+        f"verified, and {facts['model']} cannot be loaded without what it was then; undo that"
+    )
 
 
 def _seed(facts: dict[str, Any]) -> int:

@@ -142,14 +142,14 @@ def begin(order: TaskOrder, data: FoldData, known: Trajectory | None, go_on: GoO
     return Member(order, data, trajectory, way.losses[len(way.losses) - own :], 0, way)
 
 
-def fingerprint(order: TaskOrder) -> str:
+def fingerprint(order: TaskOrder, build: str = "") -> str:
     """Return a checksum of all that decides over scores beside the run itself.
 
     A checkpoint that was made under another seed, other data or another model is not taken up.
     """
     run, folds = order.task.run, order.protocol.folds
     # A builder's file may be moved; what stands in it is in the checksum.
-    _, _, build = order.build.rpartition("/")
+    build = build or order.build.rpartition("/")[2]
     # Before there were rounds, the number of their first fold was that of the whole training part.
     later = (f"round {run.fold // folds}",) if run.fold >= folds and not run.whole else ()
     parts = (
@@ -188,7 +188,11 @@ def recorded(order: TaskOrder) -> TaskDone | TaskPaused | None:
 def _load(order: TaskOrder, epoch: int) -> tuple[State, dict[str, Any]] | None:
     """Return the state after an epoch and what is known of it, if they are on disk."""
     stored = checkpoint.load(Path(order.checkpoints), order.task.run.id, epoch, log.warning)
-    if stored is None or stored[1].get("protocol") != fingerprint(order):
+    if stored is None or stored[1].get("protocol") not in (
+        fingerprint(order),
+        # As it was written before builders could be moved.
+        fingerprint(order, order.build),
+    ):
         return None
     return stored
 

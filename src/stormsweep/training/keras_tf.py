@@ -69,22 +69,26 @@ def lent(threads: int) -> Iterator[None]:
     """
     _require_tensorflow(threads)
     import keras
+    from keras.src.backend.common import global_state
 
     with suppress(RuntimeError):
         _set_devices(threads)
     before = keras.config.floatx(), keras.config.image_data_format()
+    # Keras makes one of floatx when it is first asked for it, and keeps it.
+    policy = global_state.get_global_attribute("dtype_policy")
     try:
         _set_keras()
         yield
     finally:
         keras.config.set_floatx(before[0])
         keras.config.set_image_data_format(before[1])
+        global_state.set_global_attribute("dtype_policy", policy)
 
 
 def _require_tensorflow(threads: int) -> None:
-    set_environment(threads)
     if "keras" in sys.modules and sys.modules["keras"].backend.backend() != "tensorflow":
         raise RuntimeError("Keras is already loaded with another backend than TensorFlow")
+    set_environment(threads)
 
 
 def _set_devices(threads: int) -> None:

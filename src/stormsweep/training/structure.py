@@ -28,8 +28,8 @@ _NO_PART = (keras.Layer, keras.initializers.Initializer, keras.metrics.Metric)
 _OF_KERAS = ("keras", "tensorflow", "jax", "jaxlib")
 #: What holds nothing that a user has put there.
 _CLOSED = frozenset(sys.stdlib_module_names) | {*_OF_KERAS, "numpy", "optree", "ml_dtypes"}
-#: So deep, and so many values, are looked at: whoever hides more shares no program.
-_DEPTH, _MOST = 6, 100_000
+#: So deep is looked, and at so many values: who holds more shares no program.
+_DEPTH, _MOST = 12, 1_000_000
 
 
 def program_key(
@@ -200,6 +200,14 @@ def _parts(model: keras.Model) -> tuple[list[Any], list[Any]]:
         and not isinstance(value, (type, *_NO_PART))
     }
     held += [value for part in described.values() for value in _held(part, look)]
+    tracked = {id(part) for part in parts}
+    # Some are called by a function or an object, and Keras does not know of them.
+    for layer in [one for one in held if isinstance(one, keras.Layer) and id(one) not in tracked]:
+        for part in layer._flatten_layers(include_self=True):
+            if id(part) not in tracked:
+                tracked.add(id(part))
+                parts.append(part)
+                held += [*_held(part, look), *part.variables]
     return [*parts, *described.values()], held
 
 
@@ -210,11 +218,28 @@ def _held(part: Any, look: _Look) -> Iterator[Any]:
             continue
         for found in look.within(value):
             # Keras itself counts: how often a layer that models share was called, say.
-            if not (name.startswith("_") and isinstance(found, int)):
+            if not (isinstance(found, int) and _is_of_keras(part, name)):
                 yield found
     for kind in _local_kinds(part):
         for value in vars(kind).values():
             yield from look.within(value)
+
+
+def _is_of_keras(part: Any, name: str) -> bool:
+    """Tell whether a private attribute of a part is Keras's or TensorFlow's own."""
+    if not name.startswith("_"):
+        return False
+    return name.startswith("_self_") or name in _names_of_keras() or _of_a_library(type(part))
+
+
+@functools.cache
+def _names_of_keras() -> set[str]:
+    case = keras.Input((1,))
+    made = (
+        *(keras.layers.Layer(), keras.Sequential(), keras.Model(case, case)),
+        *(keras.optimizers.SGD(), keras.losses.MeanSquaredError()),
+    )
+    return {"_obj_reference_counts_dict"}.union(*map(vars, made))
 
 
 class _Look:
@@ -264,7 +289,9 @@ def _inside(value: Any) -> list[Any]:
             return []
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         defaults = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-        return [*cells, *defaults, *vars(value).values()]
+        # Which are called there, and do not make initial weights.
+        seeds = [one.seed for one in (*cells, *defaults) if hasattr(one, "seed") and _draws(one)]
+        return [*cells, *defaults, *vars(value).values(), *seeds]
     if isinstance(value, (type, *_NO_PART)):
         return []
     if callable(value) and (taken := _taken_over(value)) is not None:
@@ -272,7 +299,19 @@ def _inside(value: Any) -> list[Any]:
     if _package(type(value)) in _CLOSED and not isinstance(value, SimpleNamespace):
         return []
     methods = [one for kind in _local_kinds(value) for one in vars(kind).values()]
-    return [*getattr(value, "__dict__", {}).values(), *methods]
+    names = [name for kind in type(value).__mro__ for name in _slots(kind)]
+    slots = [getattr(value, name) for name in names if hasattr(value, name)]
+    return [*getattr(value, "__dict__", {}).values(), *slots, *methods]
+
+
+def _slots(kind: type) -> list[str]:
+    slots = vars(kind).get("__slots__", ())
+    named = [slots] if isinstance(slots, str) else list(slots)
+    return [name for name in named if name not in ("__dict__", "__weakref__")]
+
+
+def _draws(value: Any) -> bool:
+    return isinstance(value, keras.initializers.Initializer)
 
 
 def _taken_over(value: Any) -> Any:
@@ -298,6 +337,13 @@ def _digest(held: list[Any], state: set[int]) -> str:
         number = isinstance(value, int | float)
         if number or (hasattr(value, "__array__") and _is_constant(value)):
             array = np.asarray(value)
+        elif hasattr(type(value), "__array__") and _package(type(value)) not in _CLOSED:
+            array = np.asarray(value)  # of pandas, say
+            if array.dtype == object:
+                array = np.asarray(repr(value))
+        else:
+            array = None
+        if array is not None:
             found.update(f"{array.dtype} {array.shape} ".encode() + array.tobytes())
     return found.hexdigest()
 

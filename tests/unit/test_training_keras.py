@@ -521,6 +521,16 @@ def with_drawn_layer(how, late):
     return keras.Sequential([Features(), keras.layers.Dense(1, activation="sigmoid")])
 
 
+class Slotted:
+    __slots__ = ("numbers",)
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def shifted(self, x):
+        return x + self.numbers
+
+
 class Bank:
     def __init__(self, numbers):
         self.numbers = numbers
@@ -545,17 +555,34 @@ def with_constant(way):
     class Holding(keras.layers.Layer):
         def __init__(self, held):
             super().__init__()
-            self.held = held
+            self._held = held
 
         def call(self, x):
-            if callable(self.held):
-                return self.held(x)
-            return keras.ops.take(x, self.held, axis=-1)
+            if callable(self._held):
+                return self._held(x)
+            return keras.ops.take(x, self._held, axis=-1)
 
         def get_config(self):
             return {}
 
+    class Adding(keras.layers.Layer):
+        def call(self, x):
+            return x + self.numbers
+
+    unknown = Adding()
+    unknown.numbers = drawn
+    made = keras.initializers.RandomNormal()
+
+    def through(x):
+        return unknown(x)
+
+    def moved(x):
+        return x + made((4,))
+
     layer = {
+        "layer in a closure": lambda: keras.layers.Activation(through),
+        "initializer in a closure": lambda: keras.layers.Activation(moved),
+        "slots": lambda: Holding(Slotted(drawn).shifted),
         "default": lambda: keras.layers.Activation(shifted),
         "method": lambda: keras.layers.Activation(Bank(drawn).shifted),
         "closure of a class": OfAFunction,
@@ -584,7 +611,7 @@ def with_drawing_loss(way):
 
 CONSTANTS = [
     *("default", "method", "closure of a class", "object", "partial", "namespace"),
-    "whole numbers",
+    *("whole numbers", "slots", "layer in a closure", "initializer in a closure"),
 ]
 
 

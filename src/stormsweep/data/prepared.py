@@ -119,7 +119,18 @@ class PreparedData:
         return str(self.manifest["fingerprint"])
 
     def fingerprint_of(self, source: str) -> str:
-        """Return the fingerprint that they would have under another name of their source."""
+        """Return the fingerprint that they would have under another name of their source.
+
+        Parameters
+        ----------
+        source : str
+            The name: ``"csv"``, or a function, ``"file.py:function"``.
+
+        Returns
+        -------
+        str
+            As `fingerprint`.
+        """
         return digest({key: self.manifest[key] for key in CONTENT} | {"source": source})
 
     @property

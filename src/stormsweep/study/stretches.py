@@ -146,9 +146,16 @@ def fingerprint(order: TaskOrder, build: str = "") -> str:
     """Return a checksum of all that decides over scores beside the run itself.
 
     A checkpoint that was made under another seed, other data or another model is not taken up.
+
+    Parameters
+    ----------
+    order : TaskOrder
+        The task.
+    build : str, optional
+        What the builder is called; by default without the folder of its file, which may be moved:
+        what stands in it is in the checksum of its code.
     """
     run, folds = order.task.run, order.protocol.folds
-    # A builder's file may be moved; what stands in it is in the checksum.
     build = build or order.build.rpartition("/")[2]
     # Before there were rounds, the number of their first fold was that of the whole training part.
     later = (f"round {run.fold // folds}",) if run.fold >= folds and not run.whole else ()

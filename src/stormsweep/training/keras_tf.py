@@ -55,7 +55,8 @@ def lent(threads: int) -> Iterator[None]:
     """Have TensorFlow and Keras as in training, in a process of a user's, and give them back.
 
     What cannot be given back is left alone: the process may draw random numbers without a seed
-    afterwards, and threads are those of the user where TensorFlow runs already.
+    afterwards, and threads and GPUs are those of the user where TensorFlow runs already. Where it
+    does not, it will not see GPUs in this process: predictions are made on processors.
 
     Parameters
     ----------

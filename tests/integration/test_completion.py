@@ -45,8 +45,11 @@ _SHOWN: list[str] = []
 def shown(folder: Path) -> str:
     """Return the script that a user's shell would read; it is the same from every folder."""
     if not _SHOWN:
-        program = folder / ".bin" / "stormsweep"
-        _SHOWN.append(subprocess.check_output([program, "--show-completion", "bash"], text=True))
+        assert BASH is not None
+        # Which shell it is called from is asked of the processes above it.
+        called = f"'{folder / '.bin' / 'stormsweep'}' --show-completion bash; true"
+        _SHOWN.append(subprocess.check_output([BASH, "--norc", "-c", called], text=True))
+        assert "complete" in _SHOWN[0]
     return _SHOWN[0]
 
 

@@ -95,6 +95,20 @@ def only_sections(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return choose
 
 
+@pytest.fixture(scope="module")
+def sketched() -> Iterator[None]:
+    """Save the figures of a file's tests with few pixels and not as PDF, in half the time.
+
+    For what is not about these files; the drawings in pages are the same.
+    """
+    from stormsweep.report import style
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(style._KINDS, "pdf")
+        patch.setattr(style, "_DPI", 50)
+        yield
+
+
 @pytest.fixture(scope="session")
 def slurm_daemons() -> Iterator[MiniSlurm]:
     """Start a real Slurm of four small nodes, once for all tests."""

@@ -11,7 +11,10 @@ from stormsweep import compare, write_comparison
 from tests import journals
 from tests.browser.chromium import PROGRAM, Chromium
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine"),
+    pytest.mark.usefixtures("sketched"),
+]
 LONG = "averyveryverylongnamewithoutanyspace"
 
 

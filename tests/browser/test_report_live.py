@@ -12,7 +12,10 @@ from stormsweep.report import write_report
 from tests import journals
 from tests.browser.chromium import PROGRAM, Chromium
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine"),
+    pytest.mark.usefixtures("sketched"),
+]
 LIVE = ["score-slices", "learning", "timeline"]
 
 

@@ -12,7 +12,10 @@ from stormsweep.study import machines
 from tests import journals
 from tests.browser.chromium import PROGRAM, Chromium
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine"),
+    pytest.mark.usefixtures("sketched"),
+]
 SPACE = {"batch_size": [256, 1024], "learning_rate": [0.001, 0.005, 0.01], "epochs": [2, 4]}
 LONG = "averyveryverylongnamewithoutanyspace" * 4
 

@@ -88,6 +88,7 @@ def test_a_study_that_waits_in_the_queue_answers_and_says_where_it_goes_on(
     assert "go on with: stormsweep run runs/digits --site two --nodes 1:2" in again.communicate()[1]
 
 
+@pytest.mark.slow
 def test_a_driver_on_another_login_node_ends_and_none_of_its_jobs_is_asked_for_again(
     tmp_path: Path, slurm: MiniSlurm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ import pytest
 from .conftest import called, digits_study, stormsweep
 from .test_wrong_use import refused
 
+pytestmark = pytest.mark.usefixtures("sketched")
+
 
 @pytest.mark.slow
 def test_one_worker_or_two_is_no_difference_in_scores(digits: Path, tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_one_worker_or_two_is_no_difference_in_scores(digits: Path, tmp_path: Pa
     assert all(row["fits"] == 4 for size, row in speedups.items() if size)
     assert all(row["remark"] == "" and row["speedup"] > 0 for row in speedups.values())
     assert (tmp_path / "comparison" / "index.html").is_file()
-    assert (tmp_path / "comparison" / "figures" / "time-batch-size.pdf").is_file()
+    assert (tmp_path / "comparison" / "figures" / "time-batch-size.png").is_file()
 
 
 def test_the_published_figures_are_drawn_without_any_study(tmp_path: Path) -> None:

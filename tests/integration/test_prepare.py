@@ -179,6 +179,7 @@ def test_what_is_killed_and_taken_up_again_is_the_same(
     assert arrays(ended(place)) == whole
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_read(place: Path, whole: dict[str, bytes]) -> None:
     process = begin(place, 2)
     wait_for(partial(_at_least, place, 3), process)
@@ -208,6 +209,7 @@ def test_a_reading_process_that_dies_is_one_line_and_what_is_read_is_kept(
     assert arrays(ended(place)) == whole
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_what_is_read_is_kept(
     storms: Path, place: Path, whole: dict[str, bytes]
 ) -> None:

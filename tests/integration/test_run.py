@@ -147,6 +147,7 @@ def test_what_a_killed_driver_left_for_nobody_goes_also_where_nothing_is_left_to
     assert [path.name for path in logs.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_was_moved_to_with_its_files(digits: Path, tmp_path: Path) -> None:
     """Losing this: scratch space is purged, a project moves, and all that was trained is void."""
     directory = tmp_path / "runs" / "digits"

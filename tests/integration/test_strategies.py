@@ -36,6 +36,7 @@ def by_structure(directory: Path) -> dict[tuple[str, int], dict[str, float]]:
     return {(run.partition(".")[0], at): found for (run, at), found in scores(directory).items()}
 
 
+@pytest.mark.slow
 def test_a_search_whose_driver_is_killed_goes_on_with_the_trials_it_had(tmp_path: Path) -> None:
     study = digits_study(
         tmp_path,

@@ -286,8 +286,8 @@ class Deadly(ClassifierMixin, BaseEstimator):
     def predict(self, X):
         return np.full(len(X), self.classes_[0])
 
-space = {"a": [0, 1, 2]}
-search = SweepSearchCV(Deadly(), space, cv=2, n_jobs=1, directory="kept", refit=False)
+space, cv = {"a": [0, 1, 2]}, [(range(100), range(100, 150))]
+search = SweepSearchCV(Deadly(), space, cv=cv, n_jobs=1, directory="kept", refit=False)
 search.fit(*load_iris(return_X_y=True))
 print(search.cv_results_["mean_test_score"])
 """
@@ -307,9 +307,7 @@ def test_a_fit_that_kills_the_process_of_the_search_does_so_once(tmp_path):
     assert codes == [7, 0, 0]
     assert "nan" in done.stdout
     scored = on_record(tmp_path)
-    assert {(one.trial, one.split) for one in scored if one.sound} == {
-        (trial, split) for trial in (0, 2) for split in (0, 1)
-    }
+    assert {one.trial for one in scored if one.sound} == {0, 2}
     assert {one.trial for one in scored if one.lost} == {1}
 
 

@@ -138,6 +138,7 @@ def net(input_shape):
 """
 
 
+@pytest.mark.slow
 def test_a_model_with_drawn_constants_predicts_what_it_was_verified_by(tmp_path):
     """Losing this: who draws features in a layer gets other probabilities at each prediction."""
     (tmp_path / "nets.py").write_text(DRAWN)

@@ -15,6 +15,7 @@ import pytest
 from stormsweep import files
 from stormsweep.data.probabilities import ProbabilityWriter
 from stormsweep.errors import DataError
+from tests.marks import slow
 
 BEGIN = """
 import resource, sys
@@ -71,7 +72,9 @@ WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("what", WRITTEN)
+@pytest.mark.parametrize(
+    "what", [what if what in ("a twin", "netcdf") else slow(what) for what in WRITTEN]
+)
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, what: str) -> None:
     """Whether the disk is full at the first byte or in the midst of it."""
     act, named = WRITTEN[what]

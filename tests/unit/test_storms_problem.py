@@ -25,6 +25,7 @@ from stormsweep.storms.originals import originals
 from stormsweep.storms.regions import BOXES, region
 from stormsweep.storms.runs import RunReader
 from stormsweep.study.problem import prepare
+from tests.marks import slow
 
 INPUTS = ("V10_curr", "REFL_COM_curr")
 
@@ -350,7 +351,7 @@ def spoil(folder) -> None:
 
 @pytest.mark.parametrize(
     ("inputs", "lost"),
-    [(INPUTS, [2, 4]), (["T2_curr"], [3, 4]), (["T2_mean"], [4, 5]), (["T2_max"], [4])],
+    [(INPUTS, [2, 4]), slow(["T2_curr"], [3, 4]), (["T2_mean"], [4, 5]), slow(["T2_max"], [4])],
 )
 def test_storms_with_missing_values_are_left_out_and_counted(storms, real, tmp_path, inputs, lost):
     whole = prepare_storms(table(storms, inputs=list(inputs)), 1, tmp_path / "whole")

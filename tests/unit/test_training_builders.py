@@ -424,6 +424,7 @@ def test_a_builder_that_clears_the_session_does_not_lose_precision_unsaid() -> N
     assert losses(KerasEngine("bfloat16"), with_a_policy_of_its_own) == in_full
 
 
+@pytest.mark.slow
 def test_a_builder_that_clears_the_session_trains_the_same_in_float32(engine: KerasEngine) -> None:
     """Else its run would depend on which builder a worker called before, or on chance."""
     expected = losses(KerasEngine(), plain)

@@ -17,6 +17,7 @@ from stormsweep.training.engine import FoldData
 from stormsweep.training.kept import PROGRAMS_KEPT, Kept
 from stormsweep.training.keras_tf import KerasEngine, alias, configure
 from stormsweep.training.seeds import batch_order, initial_seed
+from tests.marks import slow
 from tests.schedules import warming
 
 SEED = 11
@@ -108,7 +109,7 @@ def everything(learning_rate=0.01):
 
 CASES = [
     pytest.param(storm_cnn, DROPOUT, DATA, id="cnn-dropout"),
-    pytest.param(everything, {"batch_size": 32}, ROWS, id="everything"),
+    slow(everything, {"batch_size": 32}, ROWS, id="everything"),
 ]
 
 
@@ -116,7 +117,7 @@ CASES = [
     ("builder", "run", "data", "milestones"),
     [
         pytest.param(storm_cnn, DROPOUT, DATA, [1, 3, 4], id="cnn-dropout"),
-        pytest.param(everything, {"batch_size": 32}, ROWS, [1, 3], id="everything"),
+        slow(everything, {"batch_size": 32}, ROWS, [1, 3], id="everything"),
     ],
 )
 def test_a_shared_run_scores_like_separate_fits_to_the_bit(keras, builder, run, data, milestones):
@@ -126,7 +127,13 @@ def test_a_shared_run_scores_like_separate_fits_to_the_bit(keras, builder, run, 
         assert np.array_equal(alone, prediction), epoch
 
 
-@pytest.mark.parametrize(("builder", "run", "data"), CASES)
+@pytest.mark.parametrize(
+    ("builder", "run", "data"),
+    [
+        slow(storm_cnn, DROPOUT, DATA, id="cnn-dropout"),
+        pytest.param(everything, {"batch_size": 32}, ROWS, id="everything"),
+    ],
+)
 def test_a_run_goes_on_from_its_checkpoint_to_the_bit(keras, tmp_path, builder, run, data):
     whole, predictions = trained(KerasEngine(), [2, 5], run, builder, data)
     first, _ = trained(KerasEngine(), [2], run, builder, data)
@@ -410,15 +417,15 @@ def with_loss_object(learning_rate):
     "builder",
     [
         with_schedule,
-        with_silent_schedule,
-        with_named_rate,
-        with_constraint_of_the_builder,
-        with_own_relu,
-        with_one_of_two_losses,
+        slow(with_silent_schedule),
+        slow(with_named_rate),
+        slow(with_constraint_of_the_builder),
+        slow(with_own_relu),
+        slow(with_one_of_two_losses),
         with_rate_as_default,
         with_own_loss,
-        with_compiled_loss,
-        with_method,
+        slow(with_compiled_loss),
+        slow(with_method),
         with_loss_object,
     ],
 )
@@ -613,17 +620,32 @@ CONSTANTS = [
     *("default", "method", "closure of a class", "object", "partial", "namespace"),
     *("whole numbers", "slots", "layer in a closure", "initializer in a closure"),
 ]
+#: One of each kind is tried every time, the others among the slow tests.
+AT_LEAST = [("keras", False), ("generator", True), "default", "object"]
 
 
 @pytest.mark.parametrize(
     ("builder", "run"),
     [
         *(
-            pytest.param(with_drawn_layer, {"how": how, "late": late}, id=f"{how}-{late}")
+            pytest.param(
+                with_drawn_layer,
+                {"how": how, "late": late},
+                id=f"{how}-{late}",
+                marks=() if (how, late) in AT_LEAST else pytest.mark.slow,
+            )
             for how in [*GLOBAL, *LOCAL]
             for late in (False, True)
         ),
-        *(pytest.param(with_constant, {"way": way}, id=way) for way in CONSTANTS),
+        *(
+            pytest.param(
+                with_constant,
+                {"way": way},
+                id=way,
+                marks=() if way in AT_LEAST else pytest.mark.slow,
+            )
+            for way in CONSTANTS
+        ),
         *(pytest.param(with_drawing_loss, {"way": way}, id=way) for way in ("NumPy", "Keras")),
     ],
 )
@@ -690,7 +712,7 @@ def with_seed(seed, way="keras"):
 
 
 @pytest.mark.parametrize(
-    "way", ["keras", "one by one", "before the session is cleared", "imported by name"]
+    "way", ["keras", "one by one", slow("before the session is cleared"), "imported by name"]
 )
 def test_a_seed_that_a_builder_sets_gives_the_weights_that_keras_gives(keras, engine, way):
     # Else a search over seeds is over one, and each has the same score.
@@ -840,7 +862,7 @@ def test_a_refused_model_costs_the_runs_after_it_nothing(engine, monkeypatch):
     assert not clearings
 
 
-@pytest.mark.parametrize("kind", ["seeded", "unseeded", "unseeded, asked"])
+@pytest.mark.parametrize("kind", [slow("seeded"), slow("unseeded"), "unseeded, asked"])
 def test_a_model_that_is_random_when_asked_trains_on_as_if_nobody_had_asked(keras, tmp_path, kind):
     # Else a run scored at [1, 2] would not be the fit of 2 epochs.
     run = {"kind": kind}
@@ -912,7 +934,7 @@ def unwritten(learning_rate=0.01):
     return model
 
 
-@pytest.mark.parametrize("builder", [everything, unwritten])
+@pytest.mark.parametrize("builder", [slow(everything), unwritten])
 def test_programs_that_cannot_be_shared_are_given_back(engine, builder, monkeypatch):
     """They are full of cycles, and Python does not see how much memory hangs on them."""
     graphs, most = [], 4
@@ -996,7 +1018,7 @@ def averaging(input_shape, learning_rate=0.05, wrapped=False, every=None):
     return model
 
 
-@pytest.mark.parametrize("run", [{}, {"wrapped": True}, {"every": 3}])
+@pytest.mark.parametrize("run", [slow({}), slow({"wrapped": True}), {"every": 3}])
 def test_moving_averages_are_scored_and_delivered_as_by_keras_fit(keras, tmp_path, run):
     # Else a search over an optimizer with use_ema would rank models that nobody gets.
     from stormsweep.training.inference import Predictor, load_model

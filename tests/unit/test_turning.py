@@ -14,6 +14,7 @@ from stormsweep.training.engine import FoldData, Turning
 from stormsweep.training.keras_tf import KerasEngine, configure
 from stormsweep.training.seeds import draw_turns, draw_versions
 from stormsweep.work import Augmentation
+from tests.marks import slow
 
 SIDE = 32
 MIDDLE = (SIDE - 1) / 2
@@ -194,7 +195,7 @@ TURNING = Turning(30.0, True, True, ((1, 2),), (0.0, 0.1, 0.2), (1.0, 2.0, 3.0))
     "data",
     [
         pytest.param(fold_data(turning=TURNING), id="on the fly"),
-        pytest.param(fold_data(versions=range(2)), id="ahead"),
+        slow(fold_data(versions=range(2)), id="ahead"),
     ],
 )
 def test_a_turned_run_is_the_same_however_it_is_cut(data):

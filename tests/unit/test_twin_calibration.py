@@ -39,6 +39,7 @@ def whole():
     return measure.draw(twin.MOST_PATCHES, SEED, images=True)
 
 
+@pytest.mark.slow
 def test_every_published_figure_holds(sample):
     assert wrong(sample) == []
 
@@ -92,6 +93,7 @@ def test_skill_on_the_table_is_the_archives(sample):
     assert dense_auc + 0.005 < forest_auc < published.SKILL["cnn"][1]
 
 
+@pytest.mark.slow
 def test_folds_at_random_flatter(sample):
     """Storms live along tracks: whose other hours were trained on is known already."""
     leaky = [skill.neighbours(sample, grouped=False, seed=seed) for seed in range(4)]

@@ -26,6 +26,9 @@ NARROW, WIDE = 3.5, 7.2
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 BLUE, RED, GREY, PALE = COLOURS[0], COLOURS[1], "#6B6B6B", "#C9C9C9"
+#: The files of a figure, with what else stands in them; pixels per inch, enough for print.
+_KINDS: dict[str, dict[str, Any]] = {"png": {}, "pdf": {"CreationDate": None}}
+_DPI = 300
 #: Height of the note at the foot and of a row of the legend, in inches.
 _FOOT, _ROW = 0.19, 0.165
 
@@ -195,11 +198,9 @@ def save(picture: Picture, folder: Path) -> str:
     # a like reason: embedding a font takes longer than drawing.)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    for kind, metadata in (
-        ("png", {"Title": picture.title}),
-        ("pdf", {"Title": picture.title, "CreationDate": None}),
-    ):
-        figure.savefig(folder / f"{picture.name}.{kind}", dpi=300, metadata=metadata)
+    for kind, more in _KINDS.items():
+        metadata = {"Title": picture.title, **more}
+        figure.savefig(folder / f"{picture.name}.{kind}", dpi=_DPI, metadata=metadata)
     drawing = io.BytesIO()
     figure.savefig(drawing, format="svg", metadata={"Date": None})
     words = f"{picture.title}. {picture.caption}"

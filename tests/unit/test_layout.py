@@ -10,7 +10,7 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,19 +21,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormsweep.cluster import machine
-from stormsweep.cluster.pool import WorkerReady
+from stormsweep.cluster.pool import Event, Finished, WorkerReady
 from stormsweep.cluster.topology import Topology, assign, pins, read_topology
 from stormsweep.config.study import SiteChoice
 from stormsweep.errors import RunError
-from stormsweep.records import LayoutTried, SessionBegun
+from stormsweep.records import LayoutTried, RunFailed, SessionBegun
 from stormsweep.results import frames
-from stormsweep.results.journal import read
+from stormsweep.results.journal import of_kind, read
 from stormsweep.search.plan import make_plan
 from stormsweep.search.space import grid
 from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
-from stormsweep.study.trial import UntrainableError, find_layout
-from stormsweep.work import Sampled
+from stormsweep.study.trial import Crew, UntrainableError, find_layout
+from stormsweep.work import Sample, Sampled
 from tests.journals import simulate
+from tests.unit.test_execute import PLAN, STUDY, FakePool, train
 
 
 @st.composite
@@ -369,6 +370,51 @@ def test_a_long_study_gets_the_fastest_layout() -> None:
     wrong, hired, _ = trial({1: "raises"}, 10_000_000)
     assert (wrong.layout.workers, len(hired)) == (4, 1)
     assert "raises" in wrong.layout.why
+
+
+class Raising(FakePool):
+    """Workers that cannot train the model, and find out one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[Finished] = []
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        assert worker not in [one.worker for one in self.answers], "it is busy"
+        if token == "welcome":
+            super().submit(worker, pid, token, function, argument)
+            return
+        order = argument.order if isinstance(argument, Sample) else argument
+        failed = RunFailed(order.task.run.id, 0, 1, "error", "it raises", worker, order.session)
+        self.answers.append(Finished(worker, token, failed))
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        yield from super().events(timeout)
+        if self.answers:
+            yield self.answers.pop(0)
+
+
+def test_a_model_that_raises_while_layouts_are_tried_is_failed_runs_with_their_reason(
+    tmp_path: Path,
+) -> None:
+    """Losing this: a traceback instead, from the workers that had not answered yet."""
+    data: Any = SimpleNamespace(path=tmp_path, fingerprint="f")
+    with contextlib.ExitStack() as open_:
+        found = find_layout(
+            PLAN,
+            [100, 100],
+            replace(MACHINE, cores=2),
+            lambda _layout: contextlib.nullcontext(cast(Any, Raising())),
+            lambda _layout, run, pool: Crew(STUDY, data, None, run, pool),
+            lambda _what, _share: None,
+            open_,
+            "cases",
+        )
+        assert found.layout.why == "a trial fails (it raises)"
+        failed = of_kind(train(tmp_path, cast(Any, found.pool)), RunFailed)
+    assert {(one.run, one.reason) for one in failed} == {(run.id, "it raises") for run in PLAN.runs}
 
 
 def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None:

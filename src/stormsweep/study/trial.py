@@ -163,6 +163,7 @@ class Crew:
             If a worker is lost, or has too little memory.
         """
         found: list[Sampled] = []
+        failed: list[RunFailed] = []
         for who in self.joined:
             task = Task(run or self._run, 0, 1)
             order = self._orders.order(task, self._reception.model, who.worker, 0)
@@ -170,7 +171,8 @@ class Crew:
                 who.worker, who.pid, _TOKEN, worker.sample_task, Sample(order, seconds)
             )
         deadline = time.monotonic() + seconds + _PATIENCE
-        while len(found) < self._workers:
+        # All answers are waited for: who takes the workers over knows nothing of this.
+        while len(found) + len(failed) < self._workers:
             if time.monotonic() > deadline:
                 raise RunError(f"no rate within {_PATIENCE:.0f} s")
             for event in self._pool.events(0.25):
@@ -178,13 +180,15 @@ class Crew:
                     case Finished(_, _, RunFailed(failure="out-of-memory") as failure):
                         raise RunError(failure.reason)
                     case Finished(_, _, RunFailed() as failure):
-                        raise UntrainableError(failure.reason)
+                        failed.append(failure)
                     case Finished(_, _, Sampled() as sampled):
                         found.append(sampled)
                     case Broken(_, _, error):
                         raise RunError(f"the trial could not be carried out: {error!r}")
                     case _:
                         self._take(event)
+        if failed:
+            raise UntrainableError(failed[0].reason)
         return found
 
     def _take(self, event: Event) -> str | None:

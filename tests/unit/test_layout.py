@@ -289,6 +289,20 @@ def test_a_study_keeps_its_threads_and_is_not_tried_again() -> None:
     assert (by_hand.workers, by_hand.threads) == (8, 1)
 
 
+def test_workers_that_are_allowed_more_memory_are_fewer_than_the_study_began_with() -> None:
+    """Losing this: who gives a worker more memory has the system kill all of them."""
+    began = [
+        SessionBegun(1, "node", 7, "local", 8, 1),
+        LayoutTried("node", 8, 8, 1, "fast", [], 9.0),
+    ]
+    now = decided(SiteChoice(workers="auto"), replace(MACHINE, memory_gb=32, worker_gb=8.0), began)
+    assert now is not None
+    assert (now.workers, now.threads) == (3, 1)
+    assert now.why == (
+        "the study began with 8 workers, and there is room for 3 (54 runs; 8 GiB a worker, of 28.8)"
+    )
+
+
 def test_numbers_in_the_study_file_are_kept_and_one_auto_is_filled() -> None:
     def of(**site: Any) -> tuple[int, int]:
         layout = decided(SiteChoice(**site), MACHINE, [])

@@ -161,12 +161,25 @@ def decided(site: SiteChoice, room: Room, earlier: Sequence[Record]) -> Layout |
             if isinstance(record, LayoutTried) and (
                 (record.host, record.cores, record.threads) == (room.host, room.cores, kept)
             ):
-                return Layout(record.workers, kept, "as the study began")
+                return _as_begun(record, room)
         return Layout(room.workers(kept), kept, "threads as in the study's earlier sessions")
     if workers != "auto":
         return Layout(workers, max(1, room.cores // workers), "the cores shared among the workers")
     listed = candidates(room)
     return Layout(listed[0].workers, 1, "there is one core") if len(listed) == 1 else None
+
+
+def _as_begun(found: LayoutTried, room: Room) -> Layout:
+    """Return the layout that a trial found, with no more workers than there is room for now."""
+    fitting = room.workers(found.threads)
+    if fitting >= found.workers:
+        return Layout(found.workers, found.threads, "as the study began")
+    why = (
+        f"the study began with {counted(found.workers, 'worker')}, and there is room for "
+        f"{fitting} ({counted(room.runs, 'run')}; {room.worker_gb:g} GiB a worker, of "
+        f"{MEMORY_SHARE * room.memory_gb:.1f})"
+    )
+    return Layout(fitting, found.threads, why)
 
 
 def on_devices(site: SiteChoice, cores: int, gpus: int, earlier: Sequence[Record]) -> Layout:

@@ -6,6 +6,7 @@ The workers here are fakes with a given speed; real ones are in tests/integratio
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import zlib
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,15 +26,18 @@ from stormsweep.cluster import machine
 from stormsweep.cluster.pool import Event, Finished, WorkerReady
 from stormsweep.cluster.topology import Topology, assign, pins, read_topology
 from stormsweep.config.study import SiteChoice
-from stormsweep.errors import RunError
+from stormsweep.errors import DivergedError, RunError
 from stormsweep.records import LayoutTried, RunFailed, SessionBegun
 from stormsweep.results import frames
 from stormsweep.results.journal import of_kind, read
 from stormsweep.search.plan import make_plan
 from stormsweep.search.space import grid
+from stormsweep.study import worker
 from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
+from stormsweep.study.orders import Orders
 from stormsweep.study.trial import Crew, UntrainableError, find_layout
-from stormsweep.work import Sample, Sampled
+from stormsweep.training.engine import AdvanceResult, FoldData
+from stormsweep.work import Run, Sample, Sampled, Task
 from tests.journals import simulate
 from tests.unit.test_execute import PLAN, STUDY, FakePool, train
 
@@ -429,6 +434,46 @@ def test_a_model_that_raises_while_layouts_are_tried_is_failed_runs_with_their_r
         assert found.layout.why == "a trial fails (it raises)"
         failed = of_kind(train(tmp_path, cast(Any, found.pool)), RunFailed)
     assert {(one.run, one.reason) for one in failed} == {(run.id, "it raises") for run in PLAN.runs}
+
+
+class Diverging:
+    """A run whose loss is no number in its third epoch, nor in any after it."""
+
+    def __init__(self) -> None:
+        self.epoch = self.asked = 0
+
+    def state(self) -> dict[str, int]:
+        return {"epoch": self.epoch}
+
+    def restore(self, state: dict[str, int], epoch: int) -> None:
+        assert state == {"epoch": epoch}
+        self.epoch = epoch
+
+    def advance(self, to_epoch: int) -> AdvanceResult:
+        assert to_epoch == self.epoch + 1
+        self.epoch, self.asked = to_epoch, self.asked + 1
+        if self.epoch >= 3:
+            raise DivergedError(f"the training loss is nan in epoch {self.epoch}")
+        return AdvanceResult([0.5], 32, 4, 0.0, 1.0)
+
+
+def test_a_run_that_diverges_is_as_good_as_any_to_measure_speed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Losing this: no layout is tried, for good, because one learning rate of many is too high."""
+    run, clock = Diverging(), itertools.count(0, 0.25)
+    data = FoldData(*(np.zeros(100, np.int64),) * 4, None, 0.5)
+    monkeypatch.setattr(worker, "fold_of", lambda _order: data)
+    monkeypatch.setattr(worker, "builder_of", lambda *_: [None])
+    engine = SimpleNamespace(start=lambda *_: run)
+    monkeypatch.setattr(worker, "engine_for", lambda _order: engine)
+    monkeypatch.setattr(worker, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    task = Task(Run("r", {"batch_size": 8}, 0, (1,)), 0, 1)
+    order = Orders(STUDY, cast(Any, SimpleNamespace(path="", fingerprint="")), Path(), None)
+    found = worker.sample_task(Sample(order.order(task, "", "0", 1), 2.0))
+    assert isinstance(found, Sampled)
+    assert run.asked > 2 * 3
+    assert found.patches == (run.asked - 1) * 32, "the first epoch warms up"
 
 
 def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import psutil
 from numpy.typing import NDArray
 
 from stormsweep.cluster import worker_log
-from stormsweep.errors import DataAwayError, RunError
+from stormsweep.errors import DataAwayError, DivergedError, RunError
 from stormsweep.records import RunFailed, TaskDone, TaskPaused
 from stormsweep.study import pausing
 from stormsweep.study.cases import fold_of, part_of
@@ -202,11 +202,25 @@ def _sample(sample: Sample) -> Sampled:
         run.fold,
         dataclasses.replace(data, train=few),
     )
-    trajectory.advance(1)
-    began, patches = time.perf_counter(), 0
-    while not patches or time.perf_counter() - began < sample.seconds:
-        patches += trajectory.advance(trajectory.epoch + 1).patches
-    seconds = time.perf_counter() - began
+    initial = trajectory.state()
+
+    def train() -> float:
+        began, diverged = time.perf_counter(), False
+        try:
+            trajectory.advance(trajectory.epoch + 1)
+        except DivergedError:
+            # As fast as any; a few batches over and over diverge sooner than an epoch of all.
+            diverged = True
+        seconds = time.perf_counter() - began
+        if diverged:
+            trajectory.restore(initial, 0)
+        return seconds
+
+    train()
+    seconds, patches = 0.0, 0
+    while not patches or seconds < sample.seconds:
+        seconds += train()
+        patches += len(few)
     memory = psutil.Process().memory_info()
     own = memory.rss - getattr(memory, "shared", 0)
     return Sampled(patches, seconds, round(own / 2**20, 1))

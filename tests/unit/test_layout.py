@@ -33,12 +33,21 @@ from stormsweep.results.journal import of_kind, read
 from stormsweep.search.plan import make_plan
 from stormsweep.search.space import grid
 from stormsweep.study import worker
-from stormsweep.study.layout import Layout, Room, Tried, candidates, choose, crowded, decided
+from stormsweep.study.layout import (
+    Layout,
+    Room,
+    Tried,
+    candidates,
+    choose,
+    crowded,
+    decided,
+    telling,
+)
 from stormsweep.study.orders import Orders
 from stormsweep.study.trial import Crew, UntrainableError, find_layout
 from stormsweep.training.engine import AdvanceResult, FoldData
 from stormsweep.work import Run, Sample, Sampled, Task
-from tests.journals import simulate
+from tests import journals
 from tests.unit.test_execute import PLAN, STUDY, FakePool, train
 
 
@@ -281,7 +290,8 @@ def test_a_study_keeps_its_threads_and_is_not_tried_again() -> None:
     site = SiteChoice(workers="auto")
     assert site.threads_per_worker == "auto"
     assert decided(site, MACHINE, []) is None
-    found = LayoutTried("node", 8, 4, 2, "fast", [], 9.0)
+    measured = Tried(Layout(4, 2), 21_000.0).plain()
+    found = LayoutTried("node", 8, 4, 2, "fast", [measured], 9.0)
     begun = SessionBegun(1, "node", 7, "local", 4, 2)
     kept = decided(site, MACHINE, [begun, found])
     assert kept is not None
@@ -294,11 +304,31 @@ def test_a_study_keeps_its_threads_and_is_not_tried_again() -> None:
     assert (by_hand.workers, by_hand.threads) == (8, 1)
 
 
+@pytest.mark.parametrize("tried", [[], [Tried(Layout(8, 1), 0.0, failure="no memory").plain()]])
+def test_a_trial_that_came_to_nothing_is_made_again_once_the_model_is_mended(
+    tried: list[dict[str, Any]],
+) -> None:
+    """Losing this: a study of days on the layout that a typing mistake in its model left it."""
+    site, (run, *_) = SiteChoice(workers="auto"), journals.plan([{"batch_size": 8}], 2, [1, 2])
+    began = [
+        SessionBegun(1, "node", 7, "local", 8, 1),
+        LayoutTried("node", 8, 8, 1, "a trial fails (NameError)", tried, 2.0),
+        RunFailed(run.run, 0, 1, "error", "NameError", "0", 1),
+    ]
+    assert decided(site, MACHINE, telling(began)) is None
+    trained = [journals.task(run, 0, 1), journals.task(run, 1, 2)]
+    kept = telling([*began, *trained])
+    assert kept == [*began[:2], trained[0]], "a long journal has little of it"
+    layout = decided(site, MACHINE, kept)
+    assert layout is not None, "scores are those of one number of threads"
+    assert (layout.workers, layout.threads) == (8, 1)
+
+
 def test_workers_that_are_allowed_more_memory_are_fewer_than_the_study_began_with() -> None:
     """Losing this: who gives a worker more memory has the system kill all of them."""
     began = [
         SessionBegun(1, "node", 7, "local", 8, 1),
-        LayoutTried("node", 8, 8, 1, "fast", [], 9.0),
+        LayoutTried("node", 8, 8, 1, "fast", [Tried(Layout(8, 1), 21_000.0).plain()], 9.0),
     ]
     now = decided(SiteChoice(workers="auto"), replace(MACHINE, memory_gb=32, worker_gb=8.0), began)
     assert now is not None
@@ -477,7 +507,7 @@ def test_a_run_that_diverges_is_as_good_as_any_to_measure_speed(
 
 
 def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None:
-    simulate(tmp_path, {"batch_size": [64]}, folds=2, milestones=[1])
+    journals.simulate(tmp_path, {"batch_size": [64]}, folds=2, milestones=[1])
     lines = (tmp_path / "journal.jsonl").read_bytes().splitlines()
     old = tmp_path / "old.jsonl"
     bare = re.compile(rb',"threads":0,"cores":\[\],"bundle":1,"resumed":-1,"crc":"[0-9a-f]{8}"\}$')

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from stormsweep.config.load import load_study, no_such_study
 from stormsweep.config.study import StudyFile
 from stormsweep.errors import StudyFileError, UserError
-from stormsweep.records import Entry, LayoutTried, SessionBegun
+from stormsweep.records import Entry
 from stormsweep.search.plan import Plan
 from stormsweep.study.directory import StudyDirectory, no_study
 from stormsweep.study.recorded import RecordedStudy
@@ -349,14 +349,14 @@ class DescribedStudy(RecordedStudy):
         return self._staff(self.plan()).script()
 
     def _staff(self, plan: Plan, entries: Iterable[Entry] | None = None) -> Staff:
+        from stormsweep.study.layout import telling
         from stormsweep.study.staff import Staff
 
         site = self.file.site
         open_ = "auto" in (site.workers, site.threads_per_worker)
         # Only an open layout depends on what was: a long journal is not read for nothing.
         told = () if not open_ else self._kept.each() if entries is None else entries
-        records = (entry.record for entry in told)
-        kept = [one for one in records if isinstance(one, LayoutTried | SessionBegun)]
+        kept = telling(entry.record for entry in told)
         return Staff(self.file, self.directory, plan, kept, self.place())
 
     def _in(self, layout: Layout) -> Self:

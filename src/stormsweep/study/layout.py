@@ -5,12 +5,12 @@ All pure functions; `stormsweep.study.trial` measures what they cannot know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stormsweep.config.study import SiteChoice
-from stormsweep.records import LayoutTried, Record, SessionBegun
+from stormsweep.records import LayoutTried, Record, SessionBegun, TaskDone, TaskPaused
 from stormsweep.wording import counted
 
 #: Numbers of threads that are tried, beside all cores and the cores for each of a few runs.
@@ -129,6 +129,21 @@ def candidates(room: Room) -> list[Layout]:
     return [first, *sorted(others[: _MOST_TRIED - 1], key=lambda one: one.threads)]
 
 
+def telling(records: Iterable[Record]) -> list[Record]:
+    """Return what of a journal a layout depends on: a few records, however long it is."""
+    found: list[Record] = []
+    trained = False
+    for record in records:
+        if isinstance(record, TaskDone | TaskPaused):
+            if trained:
+                continue
+            trained = True
+        elif not isinstance(record, LayoutTried | SessionBegun):
+            continue
+        found.append(record)
+    return found
+
+
 def decided(site: SiteChoice, room: Room, earlier: Sequence[Record]) -> Layout | None:
     """Return the layout of a session as far as it can be told without a trial.
 
@@ -139,8 +154,8 @@ def decided(site: SiteChoice, room: Room, earlier: Sequence[Record]) -> Layout |
     room : Room
         What there is to run in.
     earlier : sequence of record
-        The study's journal so far. A study keeps its number of threads where that is ``auto``:
-        only then are the scores of all its sessions those of one.
+        The study's journal so far, or what `telling` leaves of it. A study keeps its number of
+        threads where that is ``auto``: only then are the scores of all its sessions those of one.
 
     Returns
     -------
@@ -153,7 +168,7 @@ def decided(site: SiteChoice, room: Room, earlier: Sequence[Record]) -> Layout |
         return Layout(workers, threads)
     if threads != "auto":
         return Layout(room.workers(threads), threads, "as many workers as fill the cores")
-    if sessions:
+    if sessions and not _in_vain(earlier):
         kept = sessions[-1].threads_per_worker
         if workers != "auto":
             return Layout(workers, kept, "threads as in the study's earlier sessions")
@@ -167,6 +182,14 @@ def decided(site: SiteChoice, room: Room, earlier: Sequence[Record]) -> Layout |
         return Layout(workers, max(1, room.cores // workers), "the cores shared among the workers")
     listed = candidates(room)
     return Layout(listed[0].workers, 1, "there is one core") if len(listed) == 1 else None
+
+
+def _in_vain(earlier: Sequence[Record]) -> bool:
+    """Say whether layouts were tried and none was measured, nor anything trained since."""
+    trials = [record for record in earlier if isinstance(record, LayoutTried)]
+    measured = any(not one.get("failure") for trial in trials for one in trial.tried)
+    trained = any(isinstance(record, TaskDone | TaskPaused) for record in earlier)
+    return bool(trials) and not measured and not trained
 
 
 def _as_begun(found: LayoutTried, room: Room) -> Layout:

@@ -186,6 +186,23 @@ def test_a_way_that_is_trained_again_is_booked_as_training(
     assert parts <= done.stopped - done.started + 0.01, "no second stands in two phases"
 
 
+def test_a_run_whose_last_checkpoint_could_not_be_written_goes_on_from_the_one_before(
+    order: Callable[..., TaskOrder], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Losing this: all of a run is trained again, not what came after its last checkpoint."""
+    calm(order, monkeypatch)
+    worker.train_task(order())
+    whole = worker.train_task(order(from_epoch=8, to_epoch=10))
+    assert isinstance(whole, TaskDone)
+    checkpoint.discard(tmp_path, RUN.id, [8, 10])
+    worker.held.clear()
+    done = worker.train_task(order(from_epoch=8, to_epoch=10))
+    the_same(done, whole)
+    assert isinstance(done, TaskDone)
+    # Seven epochs, of which the task has two.
+    assert (done.patches, done.updates) == (whole.patches // 2 * 7, whole.updates // 2 * 7)
+
+
 def test_a_pause_that_cannot_be_written_down_is_none(
     order: Callable[..., TaskOrder],
     after: Callable[[int], None],

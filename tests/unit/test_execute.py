@@ -478,6 +478,35 @@ def test_a_power_cut_loses_nothing_that_must_be_trained_again(
     assert kept(folder) == last(MANY.runs)
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_checkpoint_that_could_not_be_written_does_not_cost_the_one_before(
+    tmp_path: Path, keeps: bool
+) -> None:
+    """Losing this: a worker that takes a run over begins it anew, because a quota was full."""
+    checkpoints = tmp_path / "checkpoints"
+
+    class Full(CheckpointingPool):
+        """Workers that find no room for the checkpoint of the second of three milestones."""
+
+        def submit(
+            self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+        ) -> None:
+            if isinstance(argument, TaskOrder) and argument.task.from_epoch == 2:
+                before = path_of(checkpoints, argument.task.run.id, 1)
+                assert before.exists(), "from where is it to go on?"
+                FakePool.submit(self, worker, pid, token, function, argument)
+                path_of(checkpoints, argument.task.run.id, 3).touch()
+                return
+            super().submit(worker, pid, token, function, argument)
+            if isinstance(argument, TaskOrder) and argument.task.to_epoch == 2:
+                path_of(checkpoints, argument.task.run.id, 2).unlink()
+
+    table = STUDY.study.model_copy(update={"keep_checkpoints": keeps})
+    study = STUDY.model_copy(update={"study": table})
+    every_task(train(tmp_path, Full(2, []), plan=MANY, study=study), MANY)
+    assert kept(tmp_path) == (last(MANY.runs) if keeps else set())
+
+
 def test_what_is_on_record_is_not_kept_in_memory(tmp_path: Path) -> None:
     def living() -> int:
         return sum(type(thing) is TaskDone for thing in gc.get_objects())

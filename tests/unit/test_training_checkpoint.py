@@ -121,6 +121,17 @@ def test_no_folder_is_listed_to_write_a_checkpoint(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_checkpoint_before_one_that_could_not_be_written_stays(tmp_path):
+    """Losing this: a whole run, trained again in the next session after a quota was full."""
+    for epoch in (3, 5, 15):
+        save(tmp_path, "r", epoch, STATE, {})
+    assert remove_passed(tmp_path, {"r": (10, False)}) == 1
+    assert load(tmp_path, "r", 3) is None
+    assert load(tmp_path, "r", 5) is not None
+    assert remove_passed(tmp_path, {"r": (15, False)}) == 1
+    assert load(tmp_path, "r", 5) is None
+
+
 def test_only_what_is_passed_is_removed(tmp_path):
     for epoch in (5, 10, 15):
         save(tmp_path, "r", epoch, STATE, {})

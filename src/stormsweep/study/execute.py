@@ -253,8 +253,6 @@ class Execution:
         tell : callable
             Given what the workers are at, every few seconds: see `at_work`.
         """
-        from stormsweep.training import checkpoint
-
         self._tell = tell
         self._journal, self._session = journal, session
         failed = {} if retry_failed else dict(self.progress.failed)
@@ -290,8 +288,8 @@ class Execution:
             still_ours()
             self._commit()
             self._close_search()
-            # What workers that were killed had half written; nobody writes now.
-            checkpoint.remove_unfinished(self._checkpoints)
+            # Nobody writes now.
+            self._sweep()
         except BaseException:
             still_ours()
             self._commit()
@@ -445,7 +443,7 @@ class Execution:
             self._record_worker(ready, "ready", when=when)
 
     def _sweep(self) -> None:
-        """Remove what earlier sessions left: half-written files, checkpoints nobody needs."""
+        """Remove what workers and sessions left: half-written files, checkpoints nobody needs."""
         from stormsweep.training import checkpoint
 
         checkpoint.remove_unfinished(self._checkpoints)
@@ -528,6 +526,9 @@ class Execution:
         last = isinstance(done, TaskDone) and task.to_epoch == task.run.milestones[-1]
         if last and not self._keeps:
             passed.add(task.to_epoch)
+        elif not checkpoint.path_of(self._checkpoints, task.run.id, done.to_epoch).exists():
+            # It could not be written: the run goes on from the one before.
+            passed = set()
         checkpoint.discard(self._checkpoints, task.run.id, passed)
         if isinstance(done, TaskPaused):
             return

@@ -130,16 +130,29 @@ def begin(order: TaskOrder, data: FoldData, known: Trajectory | None, go_on: GoO
     )
     if not epoch:
         return Member(order, data, trajectory, [], 0)
-    own = max(0, epoch - task.from_epoch)
-    stored = _load(order, epoch)
-    losses = [] if stored is None else stored[1].get("losses", [])
-    if stored is not None and len(losses) == own:
-        trajectory.restore(stored[0], epoch)
+    losses = _take_up(order, trajectory)
+    begun = trajectory.epoch
+    if begun == epoch:
         return Member(order, data, trajectory, losses, epoch)
-    # Nothing is lost but time: the way is trained once more.
+    # Nothing is lost but time: the way from there is trained once more.
     way = trajectory.advance(epoch, go_on)
+    losses = losses + way.losses
     own = max(0, trajectory.epoch - task.from_epoch)
-    return Member(order, data, trajectory, way.losses[len(way.losses) - own :], 0, way)
+    return Member(order, data, trajectory, losses[len(losses) - own :], begun, way)
+
+
+def _take_up(order: TaskOrder, trajectory: Trajectory) -> list[float]:
+    """Restore the last checkpoint up to a task's start; return the losses of its own epochs."""
+    # That of the start may be lost, or could not be written; the one before it is still there then.
+    for epoch in range(order.task.start, 0, -1):
+        if (stored := _load(order, epoch)) is None:
+            continue
+        own = max(0, epoch - order.task.from_epoch)
+        losses: list[float] = stored[1].get("losses", []) if own else []
+        if len(losses) == own:
+            trajectory.restore(stored[0], epoch)
+            return losses
+    return []
 
 
 def fingerprint(order: TaskOrder, build: str = "") -> str:

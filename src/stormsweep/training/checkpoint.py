@@ -139,6 +139,8 @@ def remove(folder: Path, run_id: str) -> int:
 def remove_passed(folder: Path, reached: Mapping[str, tuple[int, bool]]) -> int:
     """Remove checkpoints that are older than what is on record of their run.
 
+    Where that of the last epoch on record could not be written, the one before it stays.
+
     Parameters
     ----------
     folder : Path
@@ -152,11 +154,12 @@ def remove_passed(folder: Path, reached: Mapping[str, tuple[int, bool]]) -> int:
     int
         How many were removed.
     """
-    passed = [
-        path
-        for path, run, epoch in _checkpoints(folder)
-        if run in reached and (reached[run][1] or epoch < reached[run][0])
-    ]
+    found = [(path, run, epoch) for path, run, epoch in _checkpoints(folder) if run in reached]
+    newest: dict[str, int] = {}
+    for _, run, epoch in found:
+        if epoch <= reached[run][0]:
+            newest[run] = max(epoch, newest.get(run, 0))
+    passed = [path for path, run, epoch in found if reached[run][1] or epoch < newest.get(run, 0)]
     for path in passed:
         path.unlink(missing_ok=True)
     return len(passed)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from stormsweep.cluster import machine
 from stormsweep.errors import StudyBusyError
 from stormsweep.study import lock
 from stormsweep.study.lock import (
@@ -74,6 +75,24 @@ def test_a_driver_on_another_host_lives_while_its_count_moves(tmp_path: Path) ->
     refuse_if_busy(tmp_path)
     with DriverLock(tmp_path) as ours:
         ours.check()
+
+
+def test_a_driver_on_a_machine_of_the_same_name_lives_while_its_count_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: two drivers on one study, from machines copied from one image."""
+    boot = tmp_path / "boot_id"
+    boot.write_text("of the other machine\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(machine, "_BOOT", boot)
+        elsewhere = DriverLock(tmp_path)
+    elsewhere._said["started"] -= 1000  # here its number is that of another process
+    time.sleep(0.2)
+    with pytest.raises(StudyBusyError, match="another driver"):
+        refuse_if_busy(tmp_path)
+    elsewhere._stop.set()  # as if its machine went down, or this one did and was started again
+    elsewhere._thread.join()
+    refuse_if_busy(tmp_path)
 
 
 def test_a_driver_that_slept_and_was_taken_over_stops(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import psutil
 
 _GIB = 1 << 30
 _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+#: Made anew whenever a machine starts: no two machines have the same.
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: Steps numbered from here on are none that srun made: batch script, external and interactive.
 _SPECIAL_STEPS = 0xFFFFFFF0
 
@@ -229,11 +231,15 @@ def host() -> str:
 
 
 def process_space() -> str:
-    """Return which process numbers count here: containers of one host have their own."""
+    """Return which process numbers count here, and since when.
+
+    Containers of one host have their own, and machines copied from one image the same name.
+    """
     try:
-        return str(Path("/proc/self/ns/pid").readlink())
+        numbers = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
-        return ""
+        numbers = ""
+    return f"{numbers} {_read(_BOOT) or ''}".strip()
 
 
 def process_started(pid: int) -> float | None:

@@ -1,9 +1,9 @@
 """One driver a study: a sign of life in a file, without file locks or a shared clock.
 
 ``driver.json`` names the driver (host, process) and carries a count that the driver raises every
-few seconds. On the driver's own host the process table tells whether it lives; from another host, a
-count that stays the same for several beats does. Clocks of two machines are never compared, and
-nothing relies on locks that network file systems break.
+few seconds. On the driver's own host the process table tells whether it lives; from another host,
+and once its own was started anew, a count that stays the same for several beats does. Clocks of two
+machines are never compared, and nothing relies on locks that network file systems break.
 
 ``stop.json`` asks one driver, by its token, to end: signals do not reach another machine. The
 driver looks for it at each sign of life, and takes it as the signal that ends it.

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormsweep.records import Entry, NodeEvent
+from stormsweep.records import Entry, NodeEvent, TaskPaused
 from stormsweep.results import spans
 from stormsweep.scaling import timings
 from stormsweep.scaling.accounts import account
+from stormsweep.study import stretches
 from tests.worlds import CHARGED, GPU_PRICE, GPUS, PRICE, WALLTIME, World
 
 worlds = st.builds(
@@ -102,3 +104,19 @@ def test_what_is_granted_at_once_was_not_granted_before_it_was_asked_for() -> No
     asked, granted = (NodeEvent(1, "1", event) for event in ("asked", "granted"))
     node = spans.nodes([Entry(10.4, asked), Entry(10.0, granted)])[1, "1"]
     assert node.asked == node.granted == 10.4
+
+
+def test_a_task_takes_what_it_took_though_the_clock_is_set_back_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = {"time": 1000.0, "perf_counter": 5.0}
+    known = SimpleNamespace(time=lambda: now["time"], perf_counter=lambda: now["perf_counter"])
+    monkeypatch.setattr(stretches, "time", known)
+    clock = stretches.Clock()
+    now |= {"time": 700.0, "perf_counter": 35.0}
+    clock.lap("train")
+    span = (999.0, clock.started, clock.started)
+    made = TaskPaused("run", 0, 1, "0", 1, *span, {}, [], 96, 1, 0.0, 9, 1, [], bundle=1)
+    assert stretches.timed(made, clock).seconds == sum(clock.phases.values()) == 30.0
+    now["time"] = 1090.0
+    assert stretches.timed(made, clock).seconds == 90.0, "a laptop slept meanwhile"

@@ -87,6 +87,14 @@ def test_the_longest_run_bounds_the_time_left_from_below() -> None:
     assert all(map(math.isnan, Pace(0.0).left(5.0, 8.0, 4)))
 
 
+def test_a_worker_whose_clock_was_set_back_ends_no_study() -> None:
+    pace = Pace(0.0)
+    pace.take(60.0, 4.0, -240.0)
+    assert all(map(math.isnan, pace.left(60.0, 8.0, 1, [8.0])))
+    pace.take(100.0, 4.0, 40.0)
+    assert pace.left(100.0, 8.0, 1, [8.0])[0] == pytest.approx(100.0)
+
+
 def test_a_long_study_is_not_kept_result_by_result() -> None:
     pace = Pace(0.0)
     for n in range(1, 20_001):

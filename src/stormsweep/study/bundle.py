@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -105,7 +104,7 @@ def _left(paused: Sequence[tuple[Member, AdvanceResult | None]], clock: Clock) -
     """Leave runs where they are, write their checkpoints, and say so."""
     records = [stretches.pause(member, result, clock, len(paused)) for member, result in paused]
     clock.lap("checkpoint")
-    stopped = time.time()
+    stopped = clock.now
     return [stretches.timed(record, clock, stopped) for record in records]
 
 
@@ -159,7 +158,7 @@ def _after_training(
         stretches.save(member, stretches.timed(done, clock))
     clock.lap("checkpoint")
     pausing.took(clock.phases["score"] + clock.phases["checkpoint"])
-    stopped = time.time()
+    stopped = clock.now
     for member, done in records:
         worker.held[done.run] = member.run
         yield stretches.timed(done, clock, stopped)

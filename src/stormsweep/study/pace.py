@@ -85,7 +85,7 @@ class Pace:
         seconds = now - self._began
         if work <= 0:
             return 0.0, 0.0, 0.0
-        if self._sum <= 0 or seconds <= 0:
+        if self._sum <= 0 or seconds <= 0 or not self._speeds:
             return math.nan, math.nan, math.nan
         rate = self._sum / seconds
         longest = max(chains, default=0.0) / statistics.median(self._speeds)

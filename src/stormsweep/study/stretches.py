@@ -40,7 +40,12 @@ class Clock:
         #: How much of its job's time the worker has, as a share.
         self.share = deadline.share()
         self.phases: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._begun = self._last = time.perf_counter()
+
+    @property
+    def now(self) -> float:
+        """The time; where the clock was set back meanwhile, `started` and what went by since."""
+        return max(time.time(), self.started + time.perf_counter() - self._begun)
 
     def lap(self, phase: str) -> None:
         """Say that a phase ends now."""
@@ -252,7 +257,7 @@ def record(
 def timed(done: Timed, clock: Clock, stopped: float | None = None) -> Timed:
     """Return a record with its share of the seconds so far; `stopped` is now unless given."""
     shares = {phase: round(seconds / done.bundle, 6) for phase, seconds in clock.phases.items()}
-    return dataclasses.replace(done, stopped=stopped or time.time(), phases=shares)
+    return dataclasses.replace(done, stopped=stopped or clock.now, phases=shares)
 
 
 def save(member: Member, done: TaskDone) -> None:
@@ -280,7 +285,7 @@ def unfit(order: TaskOrder, clock: Clock, bundle: int = 1) -> TaskPaused:
         session=order.session,
         submitted=order.submitted,
         started=clock.started,
-        stopped=time.time(),
+        stopped=clock.now,
         phases={phase: round(s / bundle, 6) for phase, s in clock.phases.items()},
         epoch_loss=[],
         patches=0,

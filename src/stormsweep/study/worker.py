@@ -166,7 +166,7 @@ def _deliver(delivery: Delivery) -> Delivered:
     np.save(folder / "probabilities.npy", probabilities)
     file, form = trajectory.save(folder, inputs[:64])
     problem = _problem_of(order, folder / file, form, inputs, probabilities)
-    return Delivered(file, form, round(time.time() - clock.started, 3), problem)
+    return Delivered(file, form, round(clock.now - clock.started, 3), problem)
 
 
 def _problem_of(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
-from stormsweep.study import pausing
+from stormsweep.study import pausing, tally
 from stormsweep.study.execute import Execution, never
 from stormsweep.study.patience import Patience
 from stormsweep.study.tally import Speeds
@@ -449,6 +450,30 @@ def test_an_epoch_is_foreseen_from_what_was_measured() -> None:
     assert speeds.foreseen([small]) == pytest.approx(6.0), (
         "four were trained again, for want of one"
     )
+
+
+def test_what_an_epoch_is_foreseen_from_does_not_grow_with_the_study(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Losing this: a driver that is late for every task of a search of thousands."""
+    weighed: list[int] = []
+
+    def median(speeds: Sequence[float]) -> float:
+        weighed.append(len(speeds))
+        return statistics.median(speeds)
+
+    monkeypatch.setattr(tally, "statistics", SimpleNamespace(median=median))
+    speeds = Speeds([96, 192], threads=1)
+    order = cast(Any, SimpleNamespace(task=Task(PLAN.runs[0], 0, 2, 1), submitted=0.0, worker="0"))
+    order.session = 1
+    one = dataclasses.replace(cast(TaskDone, record(order, 2)), phases={"train": 7.0})
+    for n in range(1000):
+        values = {**PLAN.runs[0].hyperparameters, "dropout": n / 1000}
+        run = dataclasses.replace(PLAN.runs[0], id=f"{n}-f0", hyperparameters=values)
+        assert n == 0 or speeds.foreseen([run]) == pytest.approx(7.0)
+        speeds.take(run, one)
+    assert len(weighed) == 999
+    assert max(weighed) < 100
 
 
 def test_a_new_worker_tries_and_the_others_are_told_what_to_expect(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from stormsweep.config.study import METRICS
 from stormsweep.records import Entry, TaskDone, TaskPaused
@@ -17,6 +19,8 @@ from stormsweep.work import Run, Task
 
 #: How often is looked for the run that has most left, in seconds: there may be many.
 _LOOK_SECONDS = 5.0
+#: From so many speeds, the last ones, is told how fast a structure is that was not measured yet.
+_LAST = 64
 
 
 class Tally:
@@ -191,9 +195,8 @@ class Speeds:
 
     def __init__(self, patches_per_epoch: Sequence[int], threads: int) -> None:
         self._patches, self._threads = patches_per_epoch, threads
-        #: `search.plan.cost` per second of training, by structure; bundles are faster.
-        self._alone: dict[str, float] = {}
-        self._bundled: dict[str, float] = {}
+        #: Bundles are faster.
+        self._alone, self._bundled = _Measured(), _Measured()
 
     def take(self, run: Run, record: TaskDone | TaskPaused) -> None:
         """Take in a record of a run."""
@@ -203,19 +206,34 @@ class Speeds:
         train = record.phases.get("train", 0.0)
         if epochs > 0 and train > 0 and record.threads in (0, self._threads):
             known = self._bundled if record.bundle > 1 else self._alone
-            known[structure(run)] = epochs * self._cost(run) / train
+            known.take(structure(run), epochs * self._cost(run) / train)
 
     def foreseen(self, runs: Sequence[Run]) -> float:
         """Return about how long an epoch of runs trained together takes, in seconds; 0: unknown.
 
-        Where their structure was not measured yet, the median of the others' speeds is taken.
+        Where their structure was not measured yet, the median of the last speeds is taken.
         """
         known = self._bundled if len(runs) > 1 else self._alone
-        if not known:
-            return 0.0
-        kind = structure(runs[0])
-        speed = known[kind] if kind in known else statistics.median(known.values())
-        return sum(map(self._cost, runs)) / speed
+        speed = known.speed(structure(runs[0]))
+        return sum(map(self._cost, runs)) / speed if speed else 0.0
 
     def _cost(self, run: Run) -> float:
         return cost(1, self._patches[run.fold], run.hyperparameters["batch_size"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Speeds, as `search.plan.cost` per second of training: by structure, and the last of all."""
+
+    known: dict[str, float] = field(default_factory=dict)
+    # In a search each configuration may be a structure of its own: all would be too many to sort.
+    last: deque[float] = field(default_factory=lambda: deque(maxlen=_LAST))
+
+    def take(self, kind: str, speed: float) -> None:
+        self.known[kind] = speed
+        self.last.append(speed)
+
+    def speed(self, kind: str) -> float | None:
+        if not self.last:
+            return None
+        return self.known[kind] if kind in self.known else statistics.median(self.last)

@@ -347,6 +347,73 @@ def test_workers_that_die_before_any_work_end_the_study(tmp_path: Path) -> None:
         train(tmp_path, pool)
 
 
+NO_GPU = "JAX sees no GPU on h"
+
+
+def welcomed(pool: FakePool, worker: str, pid: int) -> None:
+    pool.queue.append(Finished(worker, "welcome", WELCOME))
+
+
+def without_gpu(pool: FakePool, worker: str, pid: int) -> None:
+    pool.queue.append(Finished(worker, "welcome", Welcome(NO_GPU, "")))
+
+
+def raising(pool: FakePool, worker: str, pid: int) -> None:
+    pool.queue.append(Broken(worker, "welcome", OSError("no space left")))
+
+
+def dying(pool: FakePool, worker: str, pid: int) -> None:
+    pool.queue.append(pool.lose(worker, pid))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        (without_gpu, f"h: {NO_GPU}; workers there get no work"),
+        (raising, "h: worker 0 could not be set up: OSError('no space left'); workers there get"),
+        (dying, "h: workers die before they can work: it died; see logs/worker-*.log; workers"),
+    ],
+)
+def test_a_worker_that_cannot_be_set_up_ends_nothing_where_another_works(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: Callable[[FakePool, str, int], None],
+    said: str,
+) -> None:
+    """Losing this: a night on many nodes, and its chain, for one node that came in hours later."""
+    noted: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda _, text: noted.append(text))
+
+    class Uneven(FakePool):
+        def submit(self, worker: str, pid: int, token: str, *given: Any) -> None:
+            if token != "welcome":
+                super().submit(worker, pid, token, *given)
+            elif self.alive[worker] == pid:
+                (what if worker == "0" and pid != 1 else welcomed)(self, worker, pid)
+
+    def lose(pool: FakePool, worker: str, pid: int, order: Any) -> Event | None:
+        if worker == "0":
+            return pool.lose(worker, pid)
+        pool.happens.append(lose)
+        return None
+
+    pool = Uneven(lose, lose)
+    every_task(train(tmp_path, pool))
+    assert pool.refused == ["0"]
+    assert pool.alive["0"] <= 1 + 10 * 4, "it is not started for ever"
+    assert [note[: len(said)] for note in noted if "was lost" not in note] == [said]
+
+
+def test_a_node_whose_first_worker_sees_no_gpu_ends_the_study_before_any_work(
+    tmp_path: Path,
+) -> None:
+    pool = FakePool()
+    pool.model = Welcome(NO_GPU, "")
+    with pytest.raises(ModelError, match=f"^{NO_GPU}$"):
+        train(tmp_path, pool)
+    assert not pool.refused
+
+
 def test_no_worker_at_all_is_said_after_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

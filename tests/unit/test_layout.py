@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stormsweep.cluster import machine
-from stormsweep.cluster.pool import Event, Finished, WorkerReady
+from stormsweep.cluster.pool import Broken, Event, Finished, WorkerReady
 from stormsweep.cluster.topology import Topology, assign, pins, read_topology
 from stormsweep.config.study import SiteChoice
 from stormsweep.errors import DivergedError, RunError
@@ -48,7 +48,7 @@ from stormsweep.study.trial import Crew, UntrainableError, find_layout
 from stormsweep.training.engine import AdvanceResult, FoldData
 from stormsweep.work import Run, Sample, Sampled, Task
 from tests import journals
-from tests.unit.test_execute import PLAN, STUDY, FakePool, train
+from tests.unit.test_execute import PLAN, STUDY, WELCOME, FakePool, train
 
 
 @st.composite
@@ -504,6 +504,19 @@ def test_a_run_that_diverges_is_as_good_as_any_to_measure_speed(
     assert isinstance(found, Sampled)
     assert run.asked > 2 * 3
     assert found.patches == (run.asked - 1) * 32, "the first epoch warms up"
+
+
+def test_a_layout_one_of_whose_workers_cannot_be_set_up_is_given_up_at_once() -> None:
+    """Losing this: ten minutes of waiting for a worker that will not come."""
+
+    class Uneven(FakePool):
+        def submit(self, worker: str, *given: Any) -> None:
+            fails = Broken(worker, "welcome", OSError("no GPU"))
+            self.queue.append(Finished(worker, "welcome", WELCOME) if worker == "0" else fails)
+
+    data = cast(Any, SimpleNamespace(path=Path("data"), fingerprint="f"))
+    with pytest.raises(RunError, match="h: worker 1 could not be set up: OSError"):
+        Crew(STUDY, data, None, PLAN.runs[0], cast(Any, Uneven())).gather()
 
 
 def test_journals_of_before_the_layout_was_kept_are_read(tmp_path: Path) -> None:

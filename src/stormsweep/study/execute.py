@@ -303,7 +303,7 @@ class Execution:
     def state(self) -> State:
         """Return how far the study is."""
         joined = {(who.worker, who.pid) for who in self._reception.joined.values()}
-        there = joined - self._dismissed - self._reception.refused
+        there = joined - self._dismissed - self._reception.refused.keys()
         return self._tally.state(len(there), len(self._running))
 
     def at_work(self) -> dict[str, Any]:
@@ -408,7 +408,7 @@ class Execution:
             self._welcomed(*found)
             return
         match event:
-            case Finished(name, _, result):
+            case Finished(name, _, result) if name in self._running:
                 results = result if isinstance(result, list) else [result]
                 self._returned(name, results, event.when)
             case Broken(name, token, DataAwayError() as error) if name in self._running:
@@ -546,7 +546,7 @@ class Execution:
             self._fresh.discard(event.worker)
             self._idle.pop(event.worker, None)
             orders = self._running.pop(event.worker, [])
-        expected = gone in self._dismissed | self._reception.refused or event.let_go
+        expected = gone in self._dismissed | self._reception.refused.keys() or event.let_go
         self._dismissed.discard(gone)
         self._record_worker(event, "left" if expected else "lost", event.reason, event.when)
         level = logging.INFO if expected else logging.WARNING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from stormsweep.work import Task, TaskOrder
 log = logging.getLogger(__name__)
 
 #: How many workers, for each that there should be, may die before any of them can work, or lose the
-#: data while they do.
+#: data while they do; and how many of one name, one after the other, where others can work.
 _LOSSES = 3
 _WELCOME = "welcome"
 
@@ -125,6 +126,9 @@ class Orders:
 class Reception:
     """Sets workers up as they join; sees that they have the data, and all the same builder.
 
+    What keeps a worker from being set up is the study's fault as long as none could be. After that
+    it is the fault of its node: the others work on, and another node is asked for.
+
     Parameters
     ----------
     pool : Pool
@@ -151,14 +155,19 @@ class Reception:
         self._question = orders.question(names)
         self._allowed, self._note = _LOSSES * workers, note
         self._losses = self._late = 0
+        #: Whether any worker could be set up; how many of a name died in a row that could not, and
+        #: why those of a name are given no work.
+        self._begun = False
+        self._deaths: Counter[str] = Counter()
+        self._unfit: dict[str, str] = {}
         #: The workers that joined and live, set up or not, by name.
         self.joined: dict[str, WorkerReady] = {}
         #: SHA-256 of the builder's code, as the first worker found it.
         self.model = ""
         #: What the workers compute on, as they say.
         self.devices: set[str] = set()
-        #: Workers that were let go because they cannot open the data.
-        self.refused: set[tuple[str, int]] = set()
+        #: Workers that were let go because they cannot work where they are, and why.
+        self.refused: dict[tuple[str, int], str] = {}
         self._noted: set[str] = set()
 
     def take(self, event: Event) -> tuple[WorkerReady, float] | None:
@@ -172,32 +181,39 @@ class Reception:
         Raises
         ------
         ModelError
-            If the builder cannot be imported, does not take the hyperparameters, or was edited.
+            If the builder cannot be imported or does not take the hyperparameters, and no worker
+            could be set up yet; if it was edited.
         StormsweepError
-            If the worker cannot be set up, or no workers will come.
+            If no worker could be set up yet, nor this one, or no workers will come.
         """
         match event:
             case WorkerReady(name, _, pid):
                 self.joined[name] = event
-                self._pool.submit(name, pid, _WELCOME, welcome, self._question)
+                if why := self._unfit.get(name):
+                    self._refuse(name, why)
+                else:
+                    self._pool.submit(name, pid, _WELCOME, welcome, self._question)
             case Finished(name, token, said) if token == _WELCOME:
                 if said.problem:
-                    raise ModelError(said.problem)
+                    self._not_set_up(name, ModelError(said.problem))
+                    return None
                 if self.model and said.model != self.model:
                     raise ModelError(
                         f"model.build: the file of {self._build}, or one that it imports, was "
                         "edited while the study runs; undo that, or begin another study"
                     )
-                self.model, self._losses = said.model, 0
+                self.model, self._begun = said.model, True
+                self._deaths.pop(name, None)
                 self.devices |= {said.device} - {""}
                 if said.emulated:
                     self._note_once(f"engine.precision: {said.emulated}")
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
                 return replace(self.joined[name], processor=said.processor), event.when
             case Broken(name, token, DataAwayError() as error) if token == _WELCOME:
-                self._refuse(name, error)
+                self._refuse(name, str(error))
             case Broken(name, token, error) if token == _WELCOME:
-                raise StormsweepError(f"worker {name} could not be set up: {error!r}")
+                why = f"worker {name} could not be set up: {error!r}"
+                self._not_set_up(name, StormsweepError(why))
             case PoolBroken(reason):
                 raise StormsweepError(f"no workers: {reason}")
         return None
@@ -217,18 +233,24 @@ class Reception:
         StormsweepError
             If that happens to one worker after the other.
         """
-        self._refuse(name, error)
+        self._refuse(name, str(error))
         self._late += 1
         if self._late >= self._allowed:
             raise StormsweepError(f"no workers: {error}")
 
-    def _refuse(self, name: str, error: DataAwayError) -> None:
+    def _not_set_up(self, name: str, error: StormsweepError) -> None:
+        """Take it as the fault of its node that a worker cannot be set up, where another could."""
+        if not self._begun:
+            raise error
+        self._refuse(name, f"{self.joined[name].host}: {error}")
+
+    def _refuse(self, name: str, why: str) -> None:
         """Give a worker no work: another node may have what it lacks, if the pool finds one."""
         who = self.joined[name]
-        log.error("worker %s (process %d) gets no work: %s", name, who.pid, error)
-        self._note_once(f"{error}; workers there get no work")
-        self.refused.add((name, who.pid))
-        self._pool.refuse(name, who.pid, str(error))
+        log.error("worker %s (process %d) gets no work: %s", name, who.pid, why)
+        self._note_once(f"{why}; workers there get no work")
+        self.refused[name, who.pid] = why
+        self._pool.refuse(name, who.pid, why)
 
     def _note_once(self, text: str) -> None:
         """Note what many workers would say."""
@@ -249,17 +271,20 @@ class Reception:
         Raises
         ------
         StormsweepError
-            If one worker after the other dies before it can work.
+            If one worker after the other dies before it can work, and none could be set up yet.
         """
         if event.worker in self.joined and self.joined[event.worker].pid == event.pid:
             del self.joined[event.worker]
         if excused or event.failure in NO_FAULT or (event.worker, event.pid) in self.refused:
             return
+        why = f"workers die before they can work: {event.reason}; see logs/worker-*.log"
         self._losses += 1
-        if self._losses >= self._allowed:
-            raise StormsweepError(
-                f"workers die before they can work: {event.reason}; see logs/worker-*.log"
-            )
+        if not self._begun and self._losses >= self._allowed:
+            raise StormsweepError(why)
+        self._deaths[event.worker] += 1
+        if self._begun and self._deaths[event.worker] >= _LOSSES:
+            # The next one that takes its name, and so its cores or GPU, is let go.
+            self._unfit[event.worker] = f"{event.host}: {why}"
 
     def wait(self, ready: Callable[[], bool], poll: Callable[[], None]) -> None:
         """Wait until a worker is ready.

@@ -66,7 +66,7 @@ class Welcome:
     Attributes
     ----------
     problem : str
-        What is wrong with the builder, in one line; empty: nothing.
+        What is wrong with the builder, or with the node's GPU, in one line; empty: nothing.
     model : str
         SHA-256 of the builder's code: `stormsweep.models.checksum`.
     device : str

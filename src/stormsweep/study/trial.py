@@ -135,7 +135,7 @@ class Crew:
         ModelError
             If the model's builder is no good.
         RunError
-            If a worker is lost.
+            If a worker is lost, or cannot be set up.
         """
 
         def poll() -> None:
@@ -195,6 +195,9 @@ class Crew:
         if isinstance(event, WorkerLost):
             raise RunError(event.reason)
         found = self._reception.take(event)
+        if self._ready and (refused := self._reception.refused):
+            # No other takes its place on one machine.
+            raise RunError(next(iter(refused.values())))
         return None if found is None else found[0].worker
 
 

@@ -27,6 +27,7 @@ from stormsweep.cluster.pool import (
     WorkerLost,
     WorkerReady,
 )
+from stormsweep.config.sites import Found, Site
 from stormsweep.config.study import EngineTable, StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import (
@@ -47,6 +48,7 @@ from stormsweep.study import lock
 from stormsweep.study.demand import Demand
 from stormsweep.study.execute import Execution
 from stormsweep.study.layout import Layout
+from stormsweep.study.places import Place
 from stormsweep.study.session import Session
 from stormsweep.study.setup import Welcome, emulated
 from stormsweep.study.watching import Silent
@@ -501,6 +503,41 @@ def test_a_driver_that_lost_its_study_does_not_wait_on(tmp_path: Path) -> None:
     run = Execution(STUDY, PLAN, tmp_path, data, [100, 100], cast(Any, pool), Silent())
     with pytest.raises(StudyBusyError):
         run.await_workers(1, lost)
+
+
+def test_nodes_that_are_ready_do_not_wait_for_ever_for_those_that_never_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: core-hours of three nodes that wait, are renewed and wait, for a fourth."""
+    now = 0.0
+
+    class Slow(FakePool):
+        patience = math.inf
+
+        def events(self, timeout: float) -> Iterator[Event]:
+            nonlocal now
+            now += 60.0
+            # The queue takes its time, which costs nothing.
+            return super().events(timeout) if now > 86400.0 else iter(())
+
+    monkeypatch.setattr("stormsweep.study.execute.time.monotonic", lambda: now)
+    pool = Slow()
+    pool.dashboard = 0  # type: ignore[attr-defined]
+    site = Site(scheduler="slurm", walltime="00:30:00")
+    about = SimpleNamespace(
+        file=STUDY, plan=PLAN, data=SimpleNamespace(path=tmp_path, fingerprint="f"),
+        folds=[SimpleNamespace(train=range(100))] * 2, audited=False, together=True,
+        place=Place(Found("far", site, None), (2, 2)), search=None, reached={},
+    )  # fmt: skip
+    staff = SimpleNamespace(
+        hire=lambda *_: SimpleNamespace(layout=Layout(4, 1), pool=pool), in_layout=lambda _: STUDY
+    )
+    kept = SimpleNamespace(folder=tmp_path, recorded=False)
+    with lock.DriverLock(tmp_path) as ours:
+        given: Any = (about, kept, staff, Silent(), ours, lambda: None)
+        with pytest.raises(StormsweepError, match="2 of 4 workers were ready 15 min after the fir"):
+            Session(*given).run(False, lambda: False)
+    assert 86400.0 + 900.0 <= now < 86400.0 + 1200.0, "half their walltime, and no more"
 
 
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from stormsweep.config.strategies import KNOWN_AHEAD, LEARNING
 from stormsweep.config.study import StudyFile, cases_of
 from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
-from stormsweep.errors import DataAwayError
+from stormsweep.errors import DataAwayError, StormsweepError
 from stormsweep.records import (
     Entry,
     NodeEvent,
@@ -197,7 +198,12 @@ class Execution:
         """Wait until a worker is set up and has found the model; see `await_workers`."""
         self.await_workers(1)
 
-    def await_workers(self, count: int, still_ours: Callable[[], None] = lambda: None) -> None:
+    def await_workers(
+        self,
+        count: int,
+        still_ours: Callable[[], None] = lambda: None,
+        within: float = math.inf,
+    ) -> None:
         """Wait until so many workers are set up; the first of them finds the model.
 
         Parameters
@@ -206,18 +212,30 @@ class Execution:
             How many.
         still_ours : callable
             Raises if another driver took the study over: jobs may wait for days.
+        within : float
+            For how many seconds those that are ready wait for the others: their nodes are paid for.
 
         Raises
         ------
         ModelError
             If the model's builder cannot be imported or does not take the hyperparameters.
         StormsweepError
-            If workers die before they are set up.
+            If workers die before they are set up, or do not all come in time.
         """
+        until = math.inf
 
         def poll() -> None:
+            nonlocal until
             still_ours()
             self._poll(0.5)
+            if self._idle:
+                until = min(until, time.monotonic() + within)
+            if time.monotonic() > until and len(self._idle) < count:
+                raise StormsweepError(
+                    f"{len(self._idle)} of {count} workers were ready {within / 60:.0f} min after "
+                    "the first, whose nodes wait no longer; ask for fewer nodes, or for a longer "
+                    "walltime; see logs/driver.log"
+                )
 
         self._reception.wait(lambda: len(self._idle) >= count, poll)
 

@@ -18,6 +18,8 @@ from stormsweep.study.environment import sessions_of
 
 #: Where a study's directory keeps which sites file its site stands in.
 _REMEMBERED = "site.json"
+#: For how long ready nodes without a walltime wait for others.
+_GATHERING_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,15 @@ class Place:
     def workers(self) -> int:
         """Workers on all nodes."""
         return self.nodes[1] * self.found.site.workers_per_node
+
+    @property
+    def gathering(self) -> float:
+        """For how many seconds ready nodes wait for others, where work begins on all at once.
+
+        Half their time: the queue may give the others only after that, again and again.
+        """
+        walltime = self.found.site.walltime
+        return _GATHERING_S if walltime is None else walltime_seconds(walltime) / 2
 
     @property
     def gpus(self) -> bool:

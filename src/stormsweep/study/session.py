@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -192,7 +193,8 @@ class Session:
             )
             try:
                 count = hired.layout.workers if about.together else 1
-                execution.await_workers(count, self._lock.check)
+                within = about.place.gathering if about.together and about.place else math.inf
+                execution.await_workers(count, self._lock.check, within)
                 watcher.stage("starting workers", 1.0)
                 self._kept.refuse_other_model(execution.model)
             except KeyboardInterrupt:

@@ -122,8 +122,8 @@ class BundleProgram:
         self.flat_output, self.weighted = flat_output, weighted
         #: How many runs fit at once, as far as that is known.
         self.most: int | None = None
+        self._training = asked(model, training=True)
         self._predicting = asked(model, training=False)
-        self._metrics = [variable.value for variable in model.metrics_variables]
         self._compiled: dict[Any, Callable[..., Any]] = {}
         self._predict = jax.jit(self._outputs, static_argnames="together")
 
@@ -154,6 +154,8 @@ class BundleProgram:
         arguments = (states, data.inputs, data.labels, weights, *_arrays(epoch))
         try:
             lowered = train.lower(*arguments, ragged=epoch.ragged)
+        except RunError:
+            raise
         except Exception as error:  # a user's layer may raise anything while it is traced
             if members > 1:
                 raise NotTogetherError(" ".join(str(error).split())[:300]) from error
@@ -343,25 +345,23 @@ class BundleProgram:
         sample_weight = jnp.where(y > 0.5, weights[1], weights[0]) if self.weighted else None
         if not self.flat_output:
             y = y[:, jnp.newaxis]
-        (_, (loss, _, other, _)), gradients = jax.value_and_grad(
-            model.compute_loss_and_updates, has_aux=True
-        )(
-            trainable,
-            other,
-            self._metrics,
-            x,
-            y,
-            sample_weight,
-            training=True,
-            optimizer_variables=optimizer,
-        )
+
+        def loss_of(trainable: list[Any]) -> tuple[Any, tuple[Any, list[Any]]]:
+            with self._scope(trainable, other, optimizer) as scope:
+                predicted = model(x, **self._training)
+                loss = model._compute_loss(x, y, predicted, sample_weight, training=True)
+                scaled = model.optimizer.scale_loss(loss)
+            return scaled, (loss, list(map(scope.get_current_value, model.non_trainable_variables)))
+
+        gradients, (loss, other_after) = jax.grad(loss_of, has_aux=True)(trainable)
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
-        return (trainable, other, optimizer), loss
+        return (trainable, other_after, optimizer), loss
 
     def _outputs(self, trainable: Any, other: Any, optimizer: Any, x: Any, together: bool) -> Any:
         def one(trainable: Any, other: Any, optimizer: Any, x: Any) -> Any:
             weights = self._finished(trainable, optimizer)
-            predicted, _ = self.model.stateless_call(weights, other, x, **self._predicting)
+            with self._scope(weights, other, optimizer):
+                predicted = self.model(x, **self._predicting)
             return predicted.astype(jnp.float32).reshape(-1)
 
         return _together(one, together)(trainable, other, optimizer, x)
@@ -376,6 +376,42 @@ class BundleProgram:
         with keras.StatelessScope(state_mapping=values) as scope:
             model.optimizer.finalize_variable_values(model.trainable_variables)
         return [scope.get_current_value(variable) for variable in model.trainable_variables]
+
+    def _scope(self, trainable: Any, other: Any, optimizer: Any) -> _OwnState:
+        """Return where model, loss and optimizer see the state of a run.
+
+        One scope for all of them, around the model's own call: a loss may read the optimizer, and
+        layers learn from the call around theirs whether it is training.
+        """
+        values = [*trainable, *other, *optimizer]
+        mapping = [*zip(self._variables(), values, strict=True)]
+        # Metrics are not computed; what a model of the user's counts in them is dropped.
+        mapping += [(variable, variable.value) for variable in self.model.metrics_variables]
+        return _OwnState(mapping, collect_losses=True)
+
+
+class _OwnState(keras.StatelessScope):  # type: ignore[misc]  # Keras has no types
+    """The variables of a run; others cannot be changed, where Keras itself would lose the change.
+
+    They would be constants of the program, with what calls of the model before have left in them.
+    """
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        """Take the new value of a variable.
+
+        Raises
+        ------
+        RunError
+            If it is none of the run's.
+        """
+        variable, _ = update
+        if id(variable) not in self.state_mapping:
+            raise RunError(
+                f"the model changes the variable {variable.name!r}, which is not part of it; make "
+                "it in a layer, by self.add_weight (a keras.random.SeedGenerator: in the layer's "
+                "__init__), not at module level, in a function or in another object"
+            )
+        super().add_update(update)
 
 
 def _arrays(epoch: Epoch) -> tuple[Any, ...]:

@@ -341,6 +341,22 @@ def test_a_model_that_cannot_be_bundled_is_trained_one_run_after_another(caplog)
     assert len(said) == 1
 
 
+def test_an_error_that_one_run_brings_on_fails_no_other(monkeypatch):
+    engine = JaxEngine()
+    runs = started(engine, storm_dnn, {"batch_size": 32}, [rows_of_numbers()], (0.1, 0.25, 0.3))
+    train = bundle.BundleProgram.train
+
+    def raising(self, states, *rest):
+        if any(np.any(np.asarray(value) == 0.25) for value in states[2] if value.ndim == 1):
+            raise RuntimeError("INTERNAL: CpuCallback error: a layer saw NaN")
+        return train(self, states, *rest)
+
+    monkeypatch.setattr(bundle.BundleProgram, "train", raising)
+    one, bad, other = together(engine, runs, 1)
+    assert one.together == other.together == 1
+    assert str(bad) == "the model cannot be trained: INTERNAL: CpuCallback error: a layer saw NaN"
+
+
 def test_what_cannot_be_trained_fails_in_one_line():
     turning = Turning(5.0, False, True, (), (0.0,) * 3, (1.0,) * 3)
     turned = FoldData(INPUTS, LABELS, np.arange(9), np.arange(9), None, 0.4, turning=turning)

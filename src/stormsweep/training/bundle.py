@@ -44,10 +44,6 @@ class NoRoomError(Exception):
         self.most = most
 
 
-class NotTogetherError(Exception):
-    """The model trains alone, but JAX cannot make one program of several."""
-
-
 @dataclass(frozen=True, slots=True)
 class Resident:
     """All cases, on the device once.
@@ -139,29 +135,18 @@ class BundleProgram:
     def compile(self, states: Arrays, data: Resident, weights: Any, epoch: Epoch) -> float:
         """Compile the epoch of so many runs; return the seconds it took.
 
+        What the model's own code or JAX raises, which may be anything, is passed on.
+
         Raises
         ------
         NoRoomError
             If the program needs more memory than is free.
-        NotTogetherError
-            If JAX cannot compute several such models at once.
-        RunError
-            If the model cannot be trained at all.
         """
         began = time.perf_counter()
         members = len(epoch.fold)
         train = jax.jit(self._epoch, static_argnames="ragged", donate_argnums=0)
         arguments = (states, data.inputs, data.labels, weights, *_arrays(epoch))
-        try:
-            lowered = train.lower(*arguments, ragged=epoch.ragged)
-        except RunError:
-            raise
-        except Exception as error:  # a user's layer may raise anything while it is traced
-            if members > 1:
-                raise NotTogetherError(" ".join(str(error).split())[:300]) from error
-            text = " ".join(str(error).split())
-            raise RunError(f"the model cannot be trained: {text[:400]}") from error
-        compiled = lowered.compile()
+        compiled = train.lower(*arguments, ragged=epoch.ragged).compile()
         needed, free = _needed(compiled, data), free_memory()
         if members > 1 and needed > _ROOM * free:
             raise NoRoomError(max(1, min(members - 1, int(members * _ROOM * free / needed))))

@@ -144,7 +144,7 @@ class JaxEngine:
         self, runs: Sequence[JaxTrajectory], to_epoch: int, go_on: GoOn | None = None
     ) -> Iterator[list[tuple[JaxTrajectory, AdvanceResult | RunError]]]:
         """Train runs up to and including an epoch; see `engine.BundleEngine.train`."""
-        from stormsweep.training.bundle import NoRoomError, NotTogetherError
+        from stormsweep.training.bundle import NoRoomError
 
         waiting: dict[tuple[int, int], list[JaxTrajectory]] = {}
         for run in runs:
@@ -160,12 +160,19 @@ class JaxEngine:
                     program.most = error.most
                     log.warning("%d runs do not fit into memory at once: %s", len(bundle), error)
                     continue
-                except NotTogetherError as error:
-                    program.most = 1
-                    log.warning("runs of this model are trained one after another: %s", error)
-                    continue
                 except RunError as error:
                     results = [error] * len(bundle)
+                except Exception as error:  # of the model's own code, or of JAX: not of them all
+                    text = " ".join(str(error).split())
+                    if len(bundle) > 1:
+                        program.most = 1
+                        log.warning(
+                            "runs of this model are trained one after another: %s", text[:300]
+                        )
+                        continue
+                    failed = RunError(f"the model cannot be trained: {text[:400]}")
+                    failed.__cause__ = error
+                    results = [failed]
                 del alike[: len(bundle)]
                 yield list(zip(bundle, results, strict=True))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -308,6 +310,35 @@ def test_a_bundle_that_does_not_fit_is_trained_in_parts(monkeypatch):
     monkeypatch.setattr(bundle.BundleProgram, "train", always)
     with pytest.raises(OutOfMemoryError, match="memory is full"):
         runs[0].advance(3)
+
+
+def test_the_models_of_runs_that_share_a_program_do_not_fill_the_device(monkeypatch):
+    """Losing this: dropped models take the memory, and bundles get smaller for good."""
+    made = []
+
+    def build(learning_rate, late=False):
+        model = with_drawn_constants(learning_rate, late) if late else normalized(learning_rate)
+        made.append(weakref.ref(model))
+        return model
+
+    def alive():
+        return sum(model() is not None for model in made)
+
+    seen, free = [], bundle.free_memory
+    monkeypatch.setattr(bundle, "free_memory", lambda: seen.append(alive()) or free())
+    engine, run, data = JaxEngine(), {"batch_size": 32}, [rows_of_numbers()]
+    gc.collect()
+    gc.disable()
+    try:
+        runs = started(engine, build, run, data, np.arange(1, 11) / 99)
+        assert alive() < 10
+        together(engine, runs[:2], 1)
+        assert seen == [1]
+        for rate in range(1, 11):  # none of these has a program that another could share
+            started(engine, build, {**run, "late": True}, data, (rate / 99,))
+        assert alive() < 10
+    finally:
+        gc.enable()
 
 
 def outside(learning_rate):

@@ -30,7 +30,7 @@ class Kept:
     def __init__(self, clear: Callable[[], None] = lambda: None) -> None:
         self._clear = clear
         self._programs: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._unshared = 0
+        self._dropped = 0
 
     def __len__(self) -> int:
         return len(self._programs)
@@ -48,17 +48,15 @@ class Kept:
         Parameters
         ----------
         key : hashable or None
-            None: no other run can take it over, and it is not kept.
+            None: no other run can take it over, or it is kept already, with another model; this
+            model goes with its run.
         program : object
             The program.
         model : keras.Model
             Its model, whose variables and optimizer it holds.
         """
-        given_up = False
         if key is None:
-            # Those before went with their runs.
-            self._unshared += 1
-            given_up = self._unshared % PROGRAMS_KEPT == 0
+            self._dropped += 1
         else:
             self._programs[key] = program, held_bytes(model)
             self._programs.move_to_end(key)
@@ -66,8 +64,14 @@ class Kept:
             len(self._programs) > 1 and sum(size for _, size in self._programs.values()) > _ROOM
         ):
             self._programs.popitem(last=False)
-            given_up = True
-        if given_up:
+            self._dropped = PROGRAMS_KEPT
+        if self._dropped >= PROGRAMS_KEPT:
+            self.clean()
+
+    def clean(self) -> None:
+        """Free what was given up since the last time, if anything was."""
+        if self._dropped:
+            self._dropped = 0
             # Keras models and graphs are full of cycles; without this, memory grows.
             gc.collect()
             self._clear()

@@ -135,10 +135,8 @@ class JaxEngine:
             refuse_shared(
                 self._passed, model, builder, hyperparameters, seed, fold, data, self._precision
             )
-        if key is not None:
-            program = known or program
-            self._programs.keep(key, program, model)
-        return JaxTrajectory(self, program, initial, data, seed, fold)
+        self._programs.keep(key if known is None else None, program, model)
+        return JaxTrajectory(self, known or program, initial, data, seed, fold)
 
     def train(
         self, runs: Sequence[JaxTrajectory], to_epoch: int, go_on: GoOn | None = None
@@ -183,6 +181,8 @@ class JaxEngine:
         program, first = bundle[0].program, bundle[0].epoch
         order = sorted(range(len(bundle)), key=lambda place: bundle[place].tail, reverse=True)
         members = [bundle[place] for place in order]
+        # Dropped models lie on the device, whose memory the garbage collector does not see.
+        self._programs.clean()
         data = self.resident(members[0].data)
         began, compiling = time.perf_counter(), 0.0
         losses: list[tuple[Any, Any]] = []

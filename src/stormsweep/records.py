@@ -467,7 +467,7 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True)
 class TaskRetried:
-    """A task was given out again because its worker was lost.
+    """A task was given out again because its worker was lost, or may be at fault for its error.
 
     Attributes
     ----------

@@ -46,8 +46,9 @@ from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.demand import Demand
 from stormsweep.study.orders import Orders, Reception
-from stormsweep.study.patience import NODE, WALLTIME, Patience
+from stormsweep.study.patience import NODE, WALLTIME, Patience, Verdict
 from stormsweep.study.remaining import names_of
+from stormsweep.study.suspicion import Suspicion
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
 from stormsweep.work import Run, Task, TaskOrder
@@ -60,6 +61,8 @@ _WATCH_SECONDS = 0.2
 _TELL_SECONDS, _TOLD = 1.0, 100
 #: What becomes of a task.
 Result = TaskDone | TaskPaused | RunFailed
+#: How a run may end by a fault of the place where it was.
+_FAULTS = frozenset({"error", "out-of-memory"})
 
 
 def never() -> bool:
@@ -151,7 +154,9 @@ class Execution:
         self._dismissed: set[tuple[str, int]] = set()
         #: Whether the pool's nodes have no time left, and no others will come.
         self._over = False
-        self._patience = Patience()
+        self._patience, self._suspicion = Patience(), Suspicion()
+        #: Tasks that wait for a worker elsewhere, by run: they came to nothing in a place.
+        self._elsewhere: dict[str, tuple[Task, str]] = {}
         self._early: list[tuple[WorkerReady, float]] = []
         self._early_nodes: list[NodeChanged] = []
         self._journal: JournalWriter | None = None
@@ -182,7 +187,7 @@ class Execution:
     @property
     def unfinished(self) -> bool:
         """Whether work is left that this session did not give out or get back."""
-        return bool(self._queue) or not self._search_over()
+        return bool(self._queue or self._elsewhere) or not self._search_over()
 
     @property
     def model(self) -> str:
@@ -293,7 +298,7 @@ class Execution:
         self._tally.begin(session)
         leaves = False
         try:
-            while self._running or (not leaves and (self._queue or not self._search_over())):
+            while self._running or (not leaves and self.unfinished):
                 still_ours()
                 leaves = leaves or self._over or leaving()
                 if not leaves:
@@ -361,7 +366,7 @@ class Execution:
     def _wanted(self) -> int:
         """Return how many tasks there are, with those that a strategy has for more workers."""
         assert self._queue is not None
-        there = len(self._queue) + len(self._running)
+        there = len(self._queue) + len(self._running) + len(self._elsewhere)
         if self._search is None or self._search.over:
             return there
         now = time.monotonic()
@@ -382,6 +387,7 @@ class Execution:
             if not proposed:
                 break
             at_work = {order.task.run.id for orders in self._running.values() for order in orders}
+            at_work |= self._elsewhere.keys()
             for run in runs:
                 self._tally.add(run)
                 reached = self.progress.reached.get(run.id, 0)
@@ -394,11 +400,11 @@ class Execution:
             self._tally.over()
 
     def _feed(self) -> None:
-        assert self._queue is not None
+        self._judge()
         for name in list(self._idle):
-            bundle = self._bundling.take(self._queue, self._held.get(name, ()), len(self._idle))
+            bundle = self._take(name)
             if not bundle:
-                return
+                continue
             del self._idle[name]
             self._held[name] = [task.run.id for task in bundle]
             for task in bundle:
@@ -420,6 +426,41 @@ class Execution:
                 worker.train_task if alone else train_bundle,
                 orders[0] if alone else orders,
             )
+
+    def _take(self, name: str) -> list[Task]:
+        """Take what a worker is to do: first what came to nothing where it is not."""
+        assert self._queue is not None
+        if self._elsewhere:
+            place = self._reception.place(self._reception.joined[name])
+            for run, (task, avoided) in self._elsewhere.items():
+                if avoided != place:
+                    del self._elsewhere[run]
+                    return [task]
+        return self._bundling.take(self._queue, self._held.get(name, ()), len(self._idle))
+
+    def _judge(self) -> None:
+        """Give places at fault no more work; what waits for places that are gone waits no more."""
+        assert self._queue is not None
+        now, joined = time.time(), self._reception.joined
+        there = dict.fromkeys(self._places(), 0.0)
+        for name, orders in self._running.items():
+            place = self._reception.place(joined[name])
+            if place in there:
+                there[place] = max(there[place], now - orders[0].submitted)
+        for place in self._suspicion.unfit(there):
+            why = f"{place}: one run after the other comes to nothing there, while others get on"
+            self._reception.shut(place, why)
+            there.pop(place)
+            for name in list(self._idle):
+                if self._reception.place(joined[name]) == place:
+                    del self._idle[name]
+        for run, (task, avoided) in list(self._elsewhere.items()):
+            if not there.keys() - {avoided}:
+                del self._elsewhere[run]
+                self._queue.put_back(task)
+
+    def _places(self) -> set[str]:
+        return self._reception.places(self._dismissed)
 
     def _handle(self, event: Event) -> None:
         if (found := self._reception.take(event)) is not None:
@@ -481,10 +522,22 @@ class Execution:
         orders = self._running.pop(name)
         fresh, leaves = name in self._fresh, False
         self._fresh.discard(name)
+        who = self._reception.joined[name]
+        place = self._reception.place(who)
+        # Where others of the bundle get on, it is no fault of the place.
+        doubtful = all(isinstance(one, RunFailed) and one.failure in _FAULTS for one in results)
+        if doubtful:
+            self._suspicion.lost(place, results[0].run, when - orders[0].submitted, when)
         for order, result in zip(orders, results, strict=True):
             task = order.task
             if isinstance(result, RunFailed):
                 result = replace(result, seconds=_share(order, when, len(orders)))
+                others = bool(doubtful and self._places() - {place})
+                if doubtful and self._goes_elsewhere(task, result, place, others, when):
+                    self._held[name].remove(result.run)
+                    continue
+            elif result.submitted == order.submitted and result.to_epoch > task.start:
+                self._suspicion.done(place, result.run, when)
             self._write(result, when)
             self._unsettled.append((task, result))
             if not isinstance(result, RunFailed):
@@ -492,6 +545,7 @@ class Execution:
             if isinstance(result, TaskDone):
                 # The rest of the run may be given out at once: its checkpoint is on the disk.
                 self._queue.done(task)
+                self._patience.done(task)
                 continue
             self._held[name].remove(result.run)
             if isinstance(result, TaskPaused):
@@ -501,10 +555,9 @@ class Execution:
                 judged = now and fresh and result.had >= MUCH
                 self._paused(task, result, judged, alone=len(orders) == 1)
         if leaves:
-            who = self._reception.joined[name]
             self._dismissed.add((name, who.pid))
             self._pool.dismiss(name, who.pid)
-        else:
+        elif (name, who.pid) not in self._reception.refused:
             self._idle[name] = None
 
     def _paused(self, task: Task, pause: TaskPaused, judged: bool, alone: bool) -> None:
@@ -581,38 +634,59 @@ class Execution:
         self._lost_tasks(orders, loss)
         self._reception.let_go(name, error)
 
+    def _goes_elsewhere(
+        self, task: Task, failed: RunFailed, place: str, others: bool, when: float
+    ) -> bool:
+        """Have a run that raised tried in another place first; return whether there is one."""
+        verdict = self._patience.raised(task, failed.reason, place, others)
+        if verdict.given_up:
+            return False
+        self._put_back(task, verdict, place)
+        self._retried(task, verdict, failed.reason, failed.worker, failed.seconds, when)
+        self._watcher.note(
+            f"run {task.run.id} failed on {place} ({failed.reason}); "
+            f"it is tried elsewhere from epoch {task.start}"
+        )
+        return True
+
+    def _put_back(self, task: Task, verdict: Verdict, place: str) -> None:
+        assert self._queue is not None
+        if verdict.elsewhere:
+            self._elsewhere[task.run.id] = task, place
+        else:
+            self._queue.put_back(task)
+
     def _lost_tasks(self, orders: Sequence[TaskOrder], event: WorkerLost) -> None:
         bundle = [order.task for order in orders]
         seconds = _share(orders[0], event.when, len(orders)) if orders else 0.0
         self._bundling.lost(bundle, event.failure)
+        if orders and event.failure == "killed":
+            place, gone_on = self._reception.place(event), event.when - orders[0].submitted
+            self._suspicion.lost(place, bundle[0].run.id, gone_on, event.when)
         for task in bundle:
             self._lost_task(task, event, seconds, alone=len(bundle) == 1)
 
     def _lost_task(self, task: Task, event: WorkerLost, seconds: float, alone: bool) -> None:
-        assert self._queue is not None
-        verdict = self._patience.lost(task, event.failure, event.reason, alone)
+        place = self._reception.place(event)
+        others = bool(self._places() - {place})
+        verdict = self._patience.lost(task, event.failure, event.reason, alone, place, others)
         if verdict.given_up:
             failure = self._failure(task, event.failure, verdict.given_up, event.worker, seconds)
             self._write(failure, event.when)
             self._unsettled.append((task, failure))
             return
-        self._queue.put_back(task)
-        self._write(
-            TaskRetried(
-                task.run.id,
-                task.to_epoch,
-                verdict.attempt,
-                event.reason,
-                event.worker,
-                self._session,
-                seconds,
-            ),
-            event.when,
-        )
+        self._put_back(task, verdict, place)
+        self._retried(task, verdict, event.reason, event.worker, seconds, event.when)
         self._watcher.note(
             f"worker {event.worker} was lost ({event.reason}); "
             f"run {task.run.id} goes on from epoch {task.start}"
         )
+
+    def _retried(
+        self, task: Task, verdict: Verdict, reason: str, name: str, seconds: float, when: float
+    ) -> None:
+        span = task.run.id, task.to_epoch, verdict.attempt
+        self._write(TaskRetried(*span, reason, name, self._session, seconds), when)
 
     def _failure(
         self, task: Task, failure: str, reason: str, name: str, seconds: float = 0.0

@@ -124,7 +124,7 @@ class Following:
                 self._failures.append(f"run {failed.run} ({failed.failure}): {failed.reason}")
             case TaskRetried() as lost:
                 self._failures.append(
-                    f"worker {lost.worker} was lost ({lost.reason}); run {lost.run} goes on"
+                    f"run {lost.run} goes on; worker {lost.worker} lost it ({lost.reason})"
                 )
             case TaskDone() | TaskPaused() as record if record.run in self._runs:
                 self._count(record, before, entry.time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +160,9 @@ class Reception:
         self._begun = False
         self._deaths: Counter[str] = Counter()
         self._unfit: dict[str, str] = {}
+        #: Places where no worker gets work any more, and why; workers that have a GPU each.
+        self._shut: dict[str, str] = {}
+        self._on_gpu: set[str] = set()
         #: The workers that joined and live, set up or not, by name.
         self.joined: dict[str, WorkerReady] = {}
         #: SHA-256 of the builder's code, as the first worker found it.
@@ -189,7 +192,7 @@ class Reception:
         match event:
             case WorkerReady(name, _, pid):
                 self.joined[name] = event
-                if why := self._unfit.get(name):
+                if why := self._unfit.get(name) or self._shut.get(self.place(event)):
                     self._refuse(name, why)
                 else:
                     self._pool.submit(name, pid, _WELCOME, welcome, self._question)
@@ -205,6 +208,8 @@ class Reception:
                 self.model, self._begun = said.model, True
                 self._deaths.pop(name, None)
                 self.devices |= {said.device} - {""}
+                if said.gpu:
+                    self._on_gpu.add(name)
                 if said.emulated:
                     self._note_once(f"engine.precision: {said.emulated}")
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
@@ -237,6 +242,27 @@ class Reception:
         self._late += 1
         if self._late >= self._allowed:
             raise StormsweepError(f"no workers: {error}")
+
+    def place(self, who: WorkerReady | WorkerLost) -> str:
+        """Return what may be at fault besides what a worker did: its node, or its GPU there."""
+        if who.worker in self._on_gpu:
+            return f"worker {who.worker.rpartition('-')[2]} of {who.host}"
+        return who.host
+
+    def places(self, gone: Collection[tuple[str, int]] = ()) -> set[str]:
+        """Return the places that have workers, without those that are gone or get no work."""
+        return {
+            self.place(who)
+            for name, who in self.joined.items()
+            if (name, who.pid) not in self.refused and (name, who.pid) not in gone
+        }
+
+    def shut(self, place: str, why: str) -> None:
+        """Give the workers of a place no more work, nor those that come there later."""
+        self._shut[place] = why
+        for name, who in list(self.joined.items()):
+            if self.place(who) == place and (name, who.pid) not in self.refused:
+                self._refuse(name, why)
 
     def _not_set_up(self, name: str, error: StormsweepError) -> None:
         """Take it as the fault of its node that a worker cannot be set up, where another could."""

@@ -1,4 +1,8 @@
-"""How often a run may lose its worker before it is given up, and whose fault a loss is."""
+"""How often a run may lose its worker before it is given up, and whose fault a loss is.
+
+A place is a node, or one of its GPUs. A run is given up for what befell it in two places, where
+there are several that work: one may be at fault itself.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +32,39 @@ class Verdict:
         Which attempt the next one is; a loss that is nobody's fault does not count.
     given_up : str
         Why its run is given up, in one line; empty: it goes on.
+    elsewhere : bool
+        Whether it goes on in another place.
     """
 
     attempt: int
     given_up: str = ""
+    elsewhere: bool = False
 
 
 class Patience:
-    """Counts what befell each run in one session."""
+    """Counts what befell each run in one session, since its last milestone."""
 
     def __init__(self) -> None:
         self._attempts: dict[str, Counter[str]] = {}
+        #: Run to the places where that befell it, alone.
+        self._places: dict[str, set[str]] = {}
         #: Run to the epoch that it stands at, and how often its worker's time was over there.
         self._standing: dict[str, tuple[int, int]] = {}
 
-    def lost(self, task: Task, failure: str, reason: str, alone: bool) -> Verdict:
+    def done(self, task: Task) -> None:
+        """Forget what befell a run that reached a milestone."""
+        self._attempts.pop(task.run.id, None)
+        self._places.pop(task.run.id, None)
+
+    def lost(
+        self,
+        task: Task,
+        failure: str,
+        reason: str,
+        alone: bool,
+        place: str = "",
+        others: bool = False,
+    ) -> Verdict:
         """Judge the loss of a worker.
 
         Parameters
@@ -54,6 +76,10 @@ class Patience:
         alone : bool
             Whether the task was the only one. Whose fault a loss was is known when a run loses its
             worker alone.
+        place : str
+            Where it was.
+        others : bool
+            Whether there are other places.
         """
         attempts = self._attempts.setdefault(task.run.id, Counter())
         if failure == WALLTIME:
@@ -63,12 +89,27 @@ class Patience:
             return Verdict(1 + max(attempts.values(), default=0))
         most = _ATTEMPTS.get(failure, _ATTEMPTS["killed"])
         attempts[failure] += 1
-        if not alone:
+        only_here = alone and self._only_in(task, place, others)
+        if not alone or only_here:
             attempts[failure] = min(attempts[failure], most - 1)
         count = attempts[failure]
         if count < most:
-            return Verdict(1 + count)
+            return Verdict(1 + count, elsewhere=only_here and count == most - 1)
         return Verdict(count, reason + (f", {count} times" if count > 1 else ""))
+
+    def raised(self, task: Task, reason: str, place: str, others: bool) -> Verdict:
+        """Judge an error that a run ended with; as of `lost`."""
+        attempts = self._attempts.setdefault(task.run.id, Counter())
+        count = 1 + max(attempts.values(), default=0)
+        if self._only_in(task, place, others):
+            return Verdict(count, elsewhere=True)
+        return Verdict(count, reason)
+
+    def _only_in(self, task: Task, place: str, others: bool) -> bool:
+        """Take note of where something befell a run; say whether it was nowhere else so far."""
+        places = self._places.setdefault(task.run.id, set())
+        places.add(place)
+        return others and places == {place}
 
     def paused(self, task: Task, epoch: int, alone: bool) -> str:
         """Judge a pause by a worker that had most of its job's time, and had done nothing before.

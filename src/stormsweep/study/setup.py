@@ -73,6 +73,8 @@ class Welcome:
         What it computes on, where that is not simply the processor.
     processor : str
         The machine's, by its name.
+    gpu : bool
+        Whether that is a GPU.
     emulated : str
         What it computes in without having instructions for it, in a sentence; empty: nothing.
     """
@@ -82,6 +84,7 @@ class Welcome:
     device: str = ""
     processor: str = field(default_factory=machine.processor)
     emulated: str = ""
+    gpu: bool = False
 
 
 def welcome(question: Question) -> Welcome:
@@ -106,7 +109,7 @@ def welcome(question: Question) -> Welcome:
     if station.here().gpu and not on_gpu():
         return Welcome(_NO_GPU.format(node=station.here().node), "")
     print(f"training with Keras on JAX on {device()}", flush=True)
-    return Welcome("", model, device())
+    return Welcome("", model, device(), gpu=on_gpu())
 
 
 def emulated(engine: str, precision: str) -> str:

@@ -1,0 +1,196 @@
+"""Losing these: all runs of a study for one bad node or GPU, or all nodes for some bad runs.
+
+The pool is a fake, as in test_execute.py: workers on nodes, of which one loses what it is given.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.records import RunFailed, TaskRetried
+from stormsweep.results.journal import of_kind
+from stormsweep.results.progress import progress_of
+from stormsweep.study.setup import Welcome
+from stormsweep.study.suspicion import Suspicion
+from stormsweep.work import TaskOrder
+from tests.unit.test_execute import JAX, MANY, PLAN, FakePool, done, every_task, train
+
+BAD = PLAN.runs[0].id
+
+
+class Nodes(FakePool):
+    """Workers on nodes; what is not lost is done once nothing else happens, so takes long.
+
+    Parameters
+    ----------
+    workers : str
+        Their names, each of a node or of this machine.
+    fate : callable
+        Given worker and run: ``killed`` or ``raises``; empty: all is well.
+    """
+
+    def __init__(self, workers: str, fate: Callable[[str, str], str]) -> None:
+        super().__init__()
+        self.fate, self.slow = fate, list[Event]()
+        self.alive = {name: number for number, name in enumerate(workers.split(), start=1)}
+        self.queue = [self.ready(name) for name in self.alive]
+        self.lost: Counter[str] = Counter()
+
+    def ready(self, name: str) -> WorkerReady:
+        return WorkerReady(name, self.host(name), self.alive[name])
+
+    def host(self, name: str) -> str:
+        return name.partition("-")[0] if "-" in name else "h"
+
+    def submit(
+        self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
+    ) -> None:
+        if token == "welcome" or self.alive.get(worker) != pid:
+            super().submit(worker, pid, token, function, argument)
+            return
+        orders: list[TaskOrder] = argument if isinstance(argument, list) else [argument]
+        fates = [self.fate(worker, order.task.run.id) for order in orders]
+        self.lost[self.host(worker)] += any(fates)
+        assert self.lost.total() < 200, "it goes on for ever"
+        if "killed" in fates:
+            self.alive[worker] = pid + 100
+            lost = WorkerLost(worker, self.host(worker), pid, "killed", "it died", token)
+            self.queue += [lost, self.ready(worker)]
+            return
+        results = [
+            RunFailed(order.task.run.id, 0, 1, "error", "no space", worker, 1)
+            if how
+            else done(order)
+            for order, how in zip(orders, fates, strict=True)
+        ]
+        result = results if isinstance(argument, list) else results[0]
+        (self.queue if any(fates) else self.slow).append(Finished(worker, token, result))
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        if not self.queue and self.slow:
+            self.queue.append(self.slow.pop(0))
+        yield from super().events(timeout)
+
+    def refuse(self, worker: str, pid: int, why: str) -> None:
+        super().refuse(worker, pid, why)
+        assert "comes to nothing there, while others get on" in why
+
+
+def failed(entries: list[Any]) -> dict[str, str]:
+    return {one.run: one.reason for one in of_kind(entries, RunFailed)}
+
+
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_a_bad_node_fails_no_run_and_gets_no_more_work(tmp_path: Path, how: str) -> None:
+    """Losing this: the runs of a night, one after the other, to the node that is idle first."""
+    pool = Nodes("n1-1-0 n2-2-0 n2-2-1", lambda worker, _: how * worker.startswith("n2"))
+    entries = train(tmp_path, pool, plan=MANY)
+    every_task(entries, MANY)
+    assert failed(entries) == {}
+    assert set(pool.refused) == {"n2-2-0", "n2-2-1"}
+    assert pool.lost["n2"] <= 2 * len(MANY.runs)
+
+
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_a_bad_gpu_of_one_machine_fails_no_run(tmp_path: Path, how: str) -> None:
+    pool = Nodes("0 1 2", lambda worker, _: how * (worker == "2"))
+    pool.model = Welcome("", "abc", "H100 (gpu)", gpu=True)
+    entries = train(tmp_path, pool, plan=MANY, study=JAX)
+    every_task(entries, MANY)
+    assert failed(entries) == {}
+    assert set(pool.refused) == {"2"}
+
+
+def test_a_run_that_kills_its_workers_anywhere_fails_and_takes_no_node_with_it(
+    tmp_path: Path,
+) -> None:
+    pool = Nodes("n1-1-0 n1-1-1 n2-2-0", lambda _, run: "killed" * (run == BAD))
+    entries = train(tmp_path, pool)
+    assert failed(entries) == {BAD: "it died, 3 times"}
+    assert sorted(pool.lost.values()) == [1, 2], "it was tried on both nodes"
+    assert not pool.refused
+
+
+def test_a_run_that_raises_is_tried_on_one_more_node_and_fails(tmp_path: Path) -> None:
+    pool = Nodes("n1-1-0 n1-1-1 n2-2-0", lambda _, run: "raises" * (run == BAD))
+    entries = train(tmp_path, pool)
+    assert failed(entries) == {BAD: "no space"}
+    assert pool.lost == {"n1": 1, "n2": 1}
+    assert [one.run for one in of_kind(entries, TaskRetried)] == [BAD]
+
+
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_many_bad_runs_take_no_node_with_them(tmp_path: Path, how: str) -> None:
+    bad = {run.id for run in MANY.runs[::2]}
+    pool = Nodes("n1-1-0 n1-1-1 n2-2-0 n2-2-1", lambda _, run: how * (run in bad))
+    entries = train(tmp_path, pool, plan=MANY)
+    assert failed(entries).keys() == bad
+    assert not pool.refused
+    assert len(progress_of(entries).reached) == len(MANY.runs) - len(bad)
+
+
+@pytest.mark.parametrize(("how", "losses"), [("killed", 3), ("raises", 1)])
+def test_on_one_machine_a_run_fails_as_soon_as_ever(tmp_path: Path, how: str, losses: int) -> None:
+    pool = Nodes("0 1", lambda _, run: how * (run == BAD))
+    assert failed(train(tmp_path, pool)).keys() == {BAD}
+    assert pool.lost == {"h": losses}
+
+
+def test_a_run_that_waits_for_another_node_goes_on_where_it_is_the_last(tmp_path: Path) -> None:
+    """Losing this: a study that waits for ever for a node that is gone."""
+
+    class Leaving(Nodes):
+        def events(self, timeout: float) -> Iterator[Event]:
+            if self.lost["n1"] == 2 and self.alive.pop("n2-2-0", None):
+                self.slow.clear()
+                self.queue.append(WorkerLost("n2-2-0", "n2", 2, "cancelled", "let go", "t"))
+            yield from super().events(timeout)
+
+    pool = Leaving("n1-1-0 n2-2-0", lambda worker, run: "killed" * (run == BAD))
+    pool.fate = lambda worker, run: "killed" * (run == BAD and worker == "n1-1-0")
+    entries = train(tmp_path, pool)
+    assert failed(entries) == {BAD: "it died, 3 times"}
+    assert "n2-2-0" not in pool.alive
+
+
+def test_losses_before_a_milestone_are_forgiven_after_it(tmp_path: Path) -> None:
+    """Losing this: long runs that lose a worker now and then, and get on all the same."""
+    lost: Counter[tuple[str, int]] = Counter()
+
+    def twice(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event | None:
+        pool.happens.append(twice)
+        lost[order.task.run.id, order.task.to_epoch] += 1
+        third = lost[order.task.run.id, order.task.to_epoch] == 3
+        return None if third else pool.lose(worker, pid)
+
+    entries = train(tmp_path, FakePool(twice, twice), plan=MANY)
+    every_task(entries, MANY)
+    assert failed(entries) == {}
+    assert max(one.attempt for one in of_kind(entries, TaskRetried)) == 3
+
+
+def test_a_place_is_at_fault_only_where_nothing_gets_on_there_and_something_elsewhere() -> None:
+    suspicion = Suspicion()
+    for number in range(3):
+        assert suspicion.unfit({"a": 0.0, "b": 999.0}) == []
+        suspicion.lost("a", f"run {number}", 5.0, when=100.0 + number)
+    assert suspicion.unfit({"a": 0.0}) == [], "there is no other place"
+    assert suspicion.unfit({"a": 0.0, "b": 6.0}) == [], "nobody gets on, as far as is known"
+    assert suspicion.unfit({"a": 6.0, "b": 999.0}) == [], "something gets on there too"
+    assert suspicion.unfit({"a": 4.0, "b": 26.0}) == ["a"]
+    suspicion.done("b", "another", when=50.0)
+    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == [], "that was before"
+    suspicion.done("b", "another", when=200.0)
+    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == ["a"]
+    suspicion.lost("b", "run 1", 5.0, when=201.0)
+    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == [], "that run is at fault"
+    suspicion.lost("a", "run 3", 5.0, when=202.0)
+    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == ["a"]
+    suspicion.done("a", "run 4", when=203.0)
+    assert suspicion.unfit({"a": 0.0, "b": 999.0}) == []

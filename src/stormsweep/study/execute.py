@@ -403,8 +403,10 @@ class Execution:
         self._judge()
         for name in list(self._idle):
             bundle = self._take(name)
-            if not bundle:
+            if not bundle and self._elsewhere:
                 continue
+            if not bundle:
+                return
             del self._idle[name]
             self._held[name] = [task.run.id for task in bundle]
             for task in bundle:
@@ -441,6 +443,9 @@ class Execution:
     def _judge(self) -> None:
         """Give places at fault no more work; what waits for places that are gone waits no more."""
         assert self._queue is not None
+        # As a rule: with hundreds of workers, a look at each of them would cost every task.
+        if not (self._elsewhere or self._suspicion.of_any):
+            return
         now, joined = time.time(), self._reception.joined
         there = dict.fromkeys(self._places(), 0.0)
         for name, orders in self._running.items():

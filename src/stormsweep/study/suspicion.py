@@ -55,6 +55,11 @@ class Suspicion:
         self._blamed.pop(place, None)
         self._since.pop(place, None)
 
+    @property
+    def of_any(self) -> bool:
+        """Whether enough came to nothing anywhere for a place to be at fault."""
+        return any(len(runs) >= _RUNS for runs in self._blamed.values())
+
     def unfit(self, there: Mapping[str, float]) -> list[str]:
         """Return the places at fault.
 

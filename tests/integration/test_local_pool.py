@@ -185,6 +185,16 @@ def test_a_pool_whose_last_worker_cannot_be_started_again_says_so(
     assert any("failed to start process" in text for text in kept.texts)
 
 
+def test_a_laptop_that_slept_has_its_workers_still(tmp_path: Path) -> None:
+    """Losing this: runs that count as killing their workers whenever the lid was shut."""
+    pool = LocalPool(0, 1, 4.0, tmp_path, [])
+    try:
+        # What looks for the silent goes by the clock, which goes on while all sleep.
+        assert "worker-ttl" not in pool._cluster.scheduler.periodic_callbacks
+    finally:
+        pool.close()
+
+
 def test_a_worker_that_cannot_open_the_data_says_so_and_is_left_aside(tmp_path: Path) -> None:
     pool = LocalPool(1, 1, 4.0, tmp_path, [str(Path(__file__).parents[2])])
     try:

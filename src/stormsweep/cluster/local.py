@@ -17,6 +17,10 @@ from stormsweep.cluster.pool import Event, WorkerLost
 from stormsweep.cluster.topology import Cores
 from stormsweep.cluster.worker import WorkerSetup
 
+#: Dask would go by the clock in restarting workers that gave no sign of life for five minutes: all
+#: of them, once a laptop has slept or its clock was set. One that dies breaks its connection.
+_SLEEPS = {"distributed.scheduler.worker-ttl": None}
+
 
 class LocalPool(DaskPool):
     """A pool of worker processes on this machine, on loopback only.
@@ -63,7 +67,7 @@ class LocalPool(DaskPool):
                 # Loopback is open to every user of the machine: certificates keep them out.
                 "127.0.0.1",
                 Security.temporary(),
-                dask_settings(threads_per_worker, bool(imported)),
+                dask_settings(threads_per_worker, bool(imported)) | _SLEEPS,
                 WorkerSetup(str(logs), memory_gb * 2**30, paths, named, tuple(gpus)),
                 # Else a forked worker would have the environment of when the import began.
                 {**os.environ, **thread_environment(threads_per_worker)},

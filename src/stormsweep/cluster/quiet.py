@@ -26,8 +26,8 @@ QUIET = {
     "distributed.client.scheduler-info-interval": "60s",
 }
 
-#: How often a worker shows that it lives, in seconds; it counts as lost after five minutes of
-#: silence, and at once when its connection breaks.
+#: How often a worker shows that it lives, in seconds; one of another machine counts as lost after
+#: five minutes of silence, and any at once when its connection breaks.
 _BEAT_SECONDS = 15.0
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from stormsweep import Study
 from stormsweep.cli.run import _layout_and_time
 from stormsweep.cluster import machine
 from stormsweep.config.study import StudyFile
+from stormsweep.files import sha256
 from stormsweep.records import Entry, SessionBegun, TaskDone
 from stormsweep.results import facts, frames
 from stormsweep.results.journal import read
@@ -105,7 +107,36 @@ def test_journals_of_other_circumstances_say_nothing(tmp_path: Path, site: dict[
         (place / "environment.json").write_text(json.dumps(said))
     found = asked(again, **site)
     assert found.seconds is None
-    assert "no earlier journal of this machine" in found.basis
+    assert "no earlier journal of this kind of machine" in found.basis
+
+
+def test_an_edited_model_is_not_foretold_from_what_it_was(tmp_path: Path) -> None:
+    """Losing this: "2 min" for a model that was made ten times as large meanwhile."""
+    code = tmp_path / "model.py"
+    code.write_text("def network(batch_size, learning_rate):\n    ...\n")
+    build = f"{code}:network"
+    first = study(tmp_path / "first", model={"build": build, "sha256": sha256(code)})
+    space = "".join(f"{name} = {json.dumps(values)}\n" for name, values in SPACE.items())
+    table = f"[model]\nbuild = {json.dumps(build)}\n[search]\n[search.space]\n{space}"
+
+    def told(name: str) -> Forecast:
+        known = {"build": build, "sha256": sha256(code)}
+        second = study(tmp_path / name, stops=(1.0,), go_on=False, model=known)
+        with (second / "study.toml").open("a") as file:
+            file.write(f"\n{table}")
+        return Study.from_toml(second).forecast()
+
+    found = told("again")
+    assert found.seconds is not None
+    assert found.basis == f"from 27 runs of {first} on this kind of machine"
+    with code.open("a") as file:
+        file.write("    # ten times as large\n")
+    found = told("larger")
+    assert found.seconds is None
+    assert (
+        f"no earlier journal of this kind of machine has such tasks (this version of {build} "
+        in (found.basis)
+    )
 
 
 def test_what_a_cluster_did_is_not_taken_for_this_machine(tmp_path: Path) -> None:

@@ -212,10 +212,12 @@ class DescribedStudy(RecordedStudy):
         entries = list(self._kept.each())
         found = self._remaining(entries)
         there: Ready | str = ""
+        model = ""
         if found.left(retry_failed=True):
-            self._check_source()
+            model = self._check_source()
             there = ready(self.file)
-        return outline(self.directory, found, self._staff(found.plan, entries), entries, there)
+        staff = self._staff(found.plan, entries)
+        return outline(self.directory, found, staff, entries, there, model)
 
     def _part(self, plan: Plan) -> Plan:
         """Return what of a plan is to be trained."""
@@ -259,14 +261,18 @@ class DescribedStudy(RecordedStudy):
         if self._measured is None and self._audited is None:
             self._kept.refuse_unmeant()
 
-    def _check_source(self) -> None:
+    def _check_source(self) -> str:
+        """Return the checksum of the builder's code; empty where that is not certain."""
         from stormsweep.models.checksum import checksum
         from stormsweep.models.source import check_source
         from stormsweep.study.remaining import names_of
 
         path = check_source(self.file.model.build, names_of(self.file))
-        if path is not None:
-            self._kept.refuse_other_model(checksum(self.file.model.build, path))
+        if path is None:
+            return ""
+        model = checksum(self.file.model.build, path)
+        self._kept.refuse_other_model(model)
+        return model
 
     def remaining(self) -> Remaining:
         """Read from the journal what is left to train.
@@ -306,7 +312,7 @@ class DescribedStudy(RecordedStudy):
         return self._in(self._staff(self.plan()).without_trial())
 
     def forecast(self) -> Forecast:
-        """Foretell how long the rest takes, from journals of this machine; see `outline`.
+        """Foretell how long the rest takes, from journals of this kind of machine; see `outline`.
 
         Returns
         -------

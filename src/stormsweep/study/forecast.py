@@ -1,7 +1,7 @@
-"""How long a study will take, from the journals of earlier ones on the same machine.
+"""How long a study will take, from the journals of earlier ones on machines of the same kind.
 
 What training takes is fitted (`scaling.runtime`) to journals of the same site, processor, engine,
-precision, model builder, input shape and number of threads. A simulation then gives the tasks that
+devices, precision, model, input shape and number of threads. A simulation then gives the tasks that
 are left to as many workers as the layout has, again and again.
 """
 
@@ -83,6 +83,8 @@ class Kind:
         Compute threads of the worker.
     site : str
         Where the workers ran; ``local`` is this machine.
+    model : str
+        SHA-256 of the builder's code; empty: not known.
     """
 
     processor: str
@@ -94,13 +96,16 @@ class Kind:
     shape: tuple[int, ...]
     threads: int
     site: str = LOCAL
+    model: str = ""
 
     def fits(self, other: Kind) -> bool:
         """Whether tasks of one are as fast as those of the other."""
         alike = ("site", "processor", "engine", "precision", "packing", "build", "inputs")
         names = (*alike, "threads")
         same = all(getattr(self, name) == getattr(other, name) for name in names)
-        return same and (self.shape == other.shape or not self.shape or not other.shape)
+        known = ("shape", "model")
+        pairs = [(getattr(self, name), getattr(other, name)) for name in known]
+        return same and all(ours == theirs or not ours or not theirs for ours, theirs in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +157,7 @@ def pace_of(
     kind : Kind
         Which tasks count.
     """
-    known = _known(entries)
+    known, model = _known(entries), facts.study(entries).model.get("sha256", "")
     sites = {one.session: one.site for one in of_kind(entries, SessionBegun)}
 
     def counts(session: int, own_threads: int) -> bool:
@@ -169,6 +174,7 @@ def pace_of(
                 own_threads,
                 # What says nothing of a site is of a machine alone.
                 sites.get(session) or LOCAL,
+                model,
             )
         )
 
@@ -224,7 +230,7 @@ def foretell(
         return Forecast((0.0, 0.0), "nothing is left to train")
     paces = [pace for pace in paces if len(pace.observed)]
     if not paces:
-        return Forecast(None, "no earlier journal of this machine has such tasks")
+        return Forecast(None, "no earlier journal of this kind of machine has such tasks")
     used: dict[Path, Pace] = {}
     for size in sorted({int(run.hyperparameters["batch_size"]) for run in plan.runs}):
         telling = [pace for pace in paces if size in pace.sizes][:1]
@@ -260,7 +266,7 @@ def foretell(
     )
     runs = len(table[["study", "run"]].drop_duplicates())
     where = str(first.place) if len(used) == 1 else f"{len(used)} studies"
-    basis = f"from {counted(runs, 'run')} of {where} on this machine"
+    basis = f"from {counted(runs, 'run')} of {where} on this kind of machine"
     # Among several, its own is named too.
     note = model.scatter.note(str(place) if len(used) == 1 else "")
     return Forecast((found.makespan.low, found.makespan.high), basis, note)
@@ -272,6 +278,7 @@ def forecast(
     plan: Plan,
     entries: Sequence[Entry],
     ready: Ready | str = NOT_PREPARED,
+    model: str = "",
 ) -> Forecast:
     """Foretell how long the rest of a study takes on this machine.
 
@@ -287,6 +294,9 @@ def forecast(
         Its journal so far.
     ready : Ready or str
         Its data, which are needed before there is a journal; or why there are none yet.
+    model : str
+        SHA-256 of the builder's code as it is now: how fast another one was says nothing. Empty:
+        not known.
     """
     if file.site.use != LOCAL:
         return Forecast(None, f"this machine's journals say nothing of {file.site.use!r}")
@@ -305,6 +315,7 @@ def forecast(
         inputs,
         shape,
         threads,
+        model=model,
     )
     paces = _paces(directory, entries, kind)
     found = foretell(
@@ -319,7 +330,7 @@ def forecast(
     )
     if found.seconds is not None:
         return found
-    asked = f"{file.model.build} on {engine.use} in {kind.precision}"
+    asked = f"this version of {file.model.build} on {engine.use} in {kind.precision}"
     each = f"with {counted(threads, 'thread')} a worker"
     return Forecast(None, f"{found.basis} ({asked} {each})")
 

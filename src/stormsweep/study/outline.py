@@ -53,6 +53,7 @@ def outline(
     staff: Staff,
     entries: Sequence[Entry],
     ready: Ready | str,
+    model: str = "",
 ) -> Outline:
     """Say what a study would do.
 
@@ -68,11 +69,13 @@ def outline(
         Its journal so far.
     ready : Ready or str
         Its data, or why nothing can be reckoned with them yet.
+    model : str
+        SHA-256 of the builder's code, as far as it is known.
     """
     untried = staff.without_trial()
     file = staff.in_layout(untried)
     ahead, reached = found.ahead(file, entries), found.progress.reached
-    told = forecast(file, directory, ahead, entries, ready)
+    told = forecast(file, directory, ahead, entries, ready, model)
     left = runs_left(ahead.runs, found.progress)
     return Outline(
         found.plan,

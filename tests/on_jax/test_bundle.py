@@ -341,6 +341,28 @@ def test_the_models_of_runs_that_share_a_program_do_not_fill_the_device(monkeypa
         gc.enable()
 
 
+@pytest.mark.parametrize("step", ["build", "predict", "save"])
+def test_a_full_device_is_called_so_whatever_is_done_then(step, monkeypatch, tmp_path):
+    """Losing this: the report blames the user's builder, or an error nobody has seen before."""
+
+    def full(*_, **__):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes")
+
+    run = JaxEngine().start(
+        storm_dnn, {"batch_size": 32, "learning_rate": 0.1}, SEED, 0, rows_of_numbers()
+    )
+    monkeypatch.setattr(bundle.BundleProgram, "stack", full)
+    monkeypatch.setattr(bundle.BundleProgram, "assign", full)
+    cases = INPUTS[:2, 0, 0]
+    steps = {
+        "build": lambda: JaxEngine().start(full, {"batch_size": 32}, SEED, 0, rows_of_numbers()),
+        "predict": lambda: run.predict(np.arange(2), cases),
+        "save": lambda: run.save(tmp_path, cases),
+    }
+    with pytest.raises(OutOfMemoryError, match="the device's memory is full: RESOURCE_EXHAUSTED"):
+        steps[step]()
+
+
 def outside(learning_rate):
     """A layer that leaves JAX, and cannot do so for several runs at once."""
     import jax

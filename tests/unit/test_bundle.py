@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from stormsweep.study.bundle import _predicted
+from stormsweep.study.worker import guarded
 
 
 class Engine:
@@ -25,3 +26,15 @@ def test_what_cannot_be_predicted_together_is_predicted_alone():
     one, broken, two = _predicted(Engine(), [member(name) for name in ("one", "broken", "two")])
     assert one.tolist() == two.tolist() == [0, 0, 0]
     assert isinstance(broken, MemoryError)
+
+
+def test_an_error_of_jax_that_tells_of_memory_is_on_record_as_out_of_memory():
+    """Losing this: a run that needs a larger GPU looks like one whose model is broken."""
+
+    def work():
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes")
+
+    run = SimpleNamespace(id="r1")
+    task = SimpleNamespace(run=run, from_epoch=0, to_epoch=1)
+    order = SimpleNamespace(task=task, worker="w", session=1)
+    assert guarded(order, work).failure == "out-of-memory"

@@ -34,7 +34,13 @@ from stormsweep.study.stretches import (
     timed,
     unfit,
 )
-from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, Trajectory
+from stormsweep.training.engine import (
+    AdvanceResult,
+    FoldData,
+    GoOn,
+    Trajectory,
+    says_out_of_memory,
+)
 from stormsweep.training.scores import check_probabilities, scores
 from stormsweep.work import Delivered, Delivery, Sample, Sampled, TaskOrder
 
@@ -98,7 +104,7 @@ def guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
         where = traceback.extract_tb(error.__traceback__)[-1]
         return _failed(
             order,
-            "out-of-memory" if type(error).__name__ == "ResourceExhaustedError" else "error",
+            "out-of-memory" if says_out_of_memory(error) else "error",
             f"{type(error).__name__}: {text[:300]} ({Path(where.filename).name}:{where.lineno})",
             traceback.format_exc(),
         )

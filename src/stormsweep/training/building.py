@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import RunError
+from stormsweep.training.engine import says_out_of_memory
 from stormsweep.training.outlived import refuse_used, remember
 
 _KEYWORDS = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -84,9 +85,9 @@ def build_model(
     label = getattr(builder, "__qualname__", repr(builder))
     try:
         model = builder(**arguments(builder, hyperparameters, input_shape))
-    except MemoryError:
-        raise
     except Exception as error:
+        if says_out_of_memory(error):
+            raise
         text = " ".join(str(error).split())
         said = f"{label} raised {type(error).__name__}: {text[:400]}"
         raise RunError(said + _place(builder, error)) from error

@@ -37,6 +37,12 @@ class OutOfMemoryError(RunError):
     kind = "out-of-memory"
 
 
+def says_out_of_memory(error: Exception) -> bool:
+    """Tell whether an exception of Python, TensorFlow or JAX says that a memory is full."""
+    named = type(error).__name__ == "ResourceExhaustedError"
+    return isinstance(error, MemoryError) or named or "RESOURCE_EXHAUSTED" in str(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Turning:
     """How patches are turned on the fly, in every epoch anew.

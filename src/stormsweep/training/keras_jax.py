@@ -16,7 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormsweep.errors import DivergedError, RunError
-from stormsweep.training.engine import AdvanceResult, FoldData, GoOn, OutOfMemoryError, State
+from stormsweep.training.engine import (
+    AdvanceResult,
+    FoldData,
+    GoOn,
+    OutOfMemoryError,
+    State,
+    says_out_of_memory,
+)
 from stormsweep.training.kept import Kept
 from stormsweep.training.policy import precision_of_layers
 from stormsweep.training.seeds import initial_seed, rows_of_epoch
@@ -79,6 +86,26 @@ def on_gpu() -> bool:
     return bool(jax.devices()[0].platform == "gpu")
 
 
+@contextlib.contextmanager
+def _told_of_memory(members: int) -> Iterator[None]:
+    """Turn JAX's word for a full device into ours; half of several runs may still fit."""
+    from stormsweep.training.bundle import NoRoomError
+
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        if not says_out_of_memory(error):
+            raise
+        if members > 1:
+            raise NoRoomError(members // 2) from error
+        text = f"the device's memory is full: {' '.join(str(error).split())[:300]}"
+        if isinstance(error, MemoryError):
+            text = "Python could not get the memory it asked for"
+        raise OutOfMemoryError(text) from error
+
+
 class JaxEngine:
     """Train Keras models on JAX.
 
@@ -97,6 +124,7 @@ class JaxEngine:
         #: Seconds that the last program took to be compiled; 0: none was yet.
         self._compiling = 0.0
 
+    @_told_of_memory(1)
     def start(
         self,
         builder: Callable[..., Any],
@@ -319,6 +347,7 @@ class JaxTrajectory:
             raise result
         return result
 
+    @_told_of_memory(1)
     def predict(
         self, rows: NDArray[np.int64], inputs: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
@@ -332,6 +361,7 @@ class JaxTrajectory:
         own: NDArray[np.float32] = outputs[0]
         return own
 
+    @_told_of_memory(1)
     def save(self, folder: Path, cases: NDArray[np.float32]) -> tuple[str, str]:
         """Write the model down for later predictions; see `engine.Trajectory.save`."""
         from stormsweep.training.calling import outputs
@@ -433,19 +463,3 @@ def _in_kind(array: NDArray[np.float32], kind: np.dtype[Any]) -> NDArray[Any]:
     for start in range(0, len(array), block):
         out[start : start + block] = array[start : start + block]
     return out
-
-
-@contextlib.contextmanager
-def _told_of_memory(members: int) -> Iterator[None]:
-    """Turn JAX's word for a full device into ours; half of several runs may still fit."""
-    from stormsweep.training.bundle import NoRoomError
-
-    try:
-        yield
-    except Exception as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        if members > 1:
-            raise NoRoomError(members // 2) from error
-        text = " ".join(str(error).split())
-        raise OutOfMemoryError(f"the device's memory is full: {text[:300]}") from error

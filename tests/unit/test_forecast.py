@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from stormsweep.results.journal import read
 from stormsweep.scaling.observed import observations
 from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.space import grid
+from stormsweep.study import environment
 from stormsweep.study.forecast import (
     Forecast,
     Kind,
@@ -49,10 +51,11 @@ def study(folder: Path, space: dict[str, Any] = SPACE, **changes: Any) -> Path:
     return directory
 
 
-def asked(directory: Path, space: dict[str, Any] = SPACE, **site: Any) -> Forecast:
-    file = StudyFile.model_validate(
-        {"study": {"name": directory.name}, "search": {"space": space}, "site": site}
-    )
+def asked(
+    directory: Path, space: dict[str, Any] = SPACE, engine: str = "tensorflow", **site: Any
+) -> Forecast:
+    tables = {"search": {"space": space}, "site": site, "engine": {"use": engine}}
+    file = StudyFile.model_validate({"study": {"name": directory.name}, **tables})
     journal = directory / "journal.jsonl"
     entries = read(journal) if journal.is_file() else []
     return forecast(file, directory, make_plan(grid(space), {}, 3), entries)
@@ -137,6 +140,40 @@ def test_an_edited_model_is_not_foretold_from_what_it_was(tmp_path: Path) -> Non
         f"no earlier journal of this kind of machine has such tasks (this version of {build} "
         in (found.basis)
     )
+
+
+def test_what_the_cores_did_is_not_taken_for_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: hours foretold of minutes once JAX finds the GPU, or minutes of hours."""
+    gpu = "NVIDIA H100 80GB HBM3"
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(machine, "gpu_names", lambda: [gpu])
+    plugins: list[str] = []
+    found = SimpleNamespace(find_spec=lambda name: name in plugins or None)
+    monkeypatch.setattr(environment, "importlib", SimpleNamespace(util=found))
+    whole, again = study(tmp_path / "whole"), study(tmp_path / "again", stops=(1.0,), go_on=False)
+
+    def told(*devices: str) -> Forecast:
+        for place in (whole, again):
+            path = place / "environment.json"
+            said = json.loads(path.read_text()) | {"engine": "jax", "devices": devices}
+            path.write_text(json.dumps(said | {"later": []}))
+        return asked(again, engine="jax", workers=1, threads_per_worker=1)
+
+    assert told("cpu").seconds is not None, "no plug-in, no GPU"
+    assert told(f"{gpu} (gpu)").seconds is None
+    plugins.append("jax_plugins")
+    assert told(f"{gpu} (gpu)").seconds is not None
+    slow = told("cpu")
+    assert slow.seconds is None
+    assert f"on jax on {gpu} (gpu) in float32" in slow.basis
+    entries = read(whole / "journal.jsonl")
+    kinds = [
+        set(observations(entries, {1: {"engine": "jax", "devices": [device]}})["kind"])
+        for device in ("cpu", f"{gpu} (gpu)")
+    ]
+    assert kinds[0] != kinds[1], "`simulate` and `advise` would fit both together"
 
 
 def test_what_a_cluster_did_is_not_taken_for_this_machine(tmp_path: Path) -> None:

@@ -43,6 +43,34 @@ def test_without_a_word_nvidias_tool_is_asked(
 
 
 @pytest.mark.parametrize(
+    ("said", "kinds"),
+    [
+        (None, ["NVIDIA A", "NVIDIA B"]),
+        ("1", ["NVIDIA B"]),
+        ("GPU-8a", ["NVIDIA A"]),
+        ("", []),
+        ("MIG-8a", None),
+    ],
+)
+def test_gpus_are_known_by_their_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None, kinds: list[str] | None
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    lines = r"0, GPU-8a1, NVIDIA A\n1, GPU-9b1, NVIDIA B\n"
+    tool.write_text(
+        "#!/bin/sh\ncase $1 in\n"
+        f"--query-gpu=index) printf '0\\n1\\n' ;;\n*) printf '{lines}' ;;\nesac\n",
+        encoding="utf-8",
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if said is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+    assert machine.gpu_names() == kinds
+
+
+@pytest.mark.parametrize(
     ("engine", "site", "gpus", "layout"),
     [
         ("jax", "", "0,1,2", (3, 4)),

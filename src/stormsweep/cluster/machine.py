@@ -213,16 +213,32 @@ def gpus() -> list[str]:
         # What follows a name that is none does not count: so says the CUDA manual.
         valid = [bool(name) and name != "-1" and name != "NoDevFiles" for name in names]
         return names[: valid.index(False)] if False in valid else names
+    return _nvidia("index")
+
+
+def gpu_names() -> list[str] | None:
+    """Return what kinds of GPUs this process may use, by name; None where that is not known."""
+    usable, kinds = gpus(), set[str]()
+    for line in _nvidia("index,uuid,name") if usable else []:
+        index, uuid, name = line.split(", ", 2)
+        # What CUDA_VISIBLE_DEVICES names may be the begin of an identifier.
+        if any(one == index or uuid.startswith(one) for one in usable):
+            kinds.add(name)
+    return sorted(kinds) if kinds or not usable else None
+
+
+def _nvidia(what: str) -> list[str]:
+    """Return what NVIDIA's own tool says of the GPUs, a line each; none where it cannot."""
     try:
         done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader"],
             capture_output=True,
             text=True,
             timeout=30,
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return done.stdout.split() if done.returncode == 0 else []
+    return done.stdout.splitlines() if done.returncode == 0 else []
 
 
 def host() -> str:

@@ -43,8 +43,8 @@ def observations(
     Returns
     -------
     DataFrame
-        ``study``, ``run``, ``kind`` (site, processor, engine, precision, model and inputs: what
-        makes two stretches comparable), ``session``, ``worker``, ``started``, ``stopped``,
+        ``study``, ``run``, ``kind`` (site, processor, engine, precision, devices, model and inputs:
+        what makes two stretches comparable), ``session``, ``worker``, ``started``, ``stopped``,
         ``seconds``, the phases ``<phase>_seconds``;
         ``epochs``, ``patches``, ``updates``, ``batch_size``, ``parameters``, ``bundle``;
         ``scores`` (not before a pause) and ``validation`` (patches scored); ``opens`` (the first of
@@ -133,13 +133,14 @@ def _kinds(entries: Sequence[Entry], environment: Mapping[Any, Any]) -> dict[int
         one = said.get(record.session, {})
         engine = str(one.get("engine", "tensorflow"))
         packed = " packed" if one.get("packing") and engine == "tensorflow" else ""
+        devices = "".join(f" on {device}" for device in one.get("devices", ()))
         # The processor on record is the driver's: a node of a site may have another.
         place = () if record.site in ("", LOCAL) else (f"site {record.site}",)
         kinds[record.session] = "; ".join(
             (
                 *place,
                 str(one.get("processor", "an unknown processor")),
-                f"{engine} {one.get('precision', 'float32')}{packed}",
+                f"{engine} {one.get('precision', 'float32')}{packed}{devices}",
                 about.model.get("build", ""),
                 inputs,
             )

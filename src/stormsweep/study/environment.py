@@ -94,6 +94,24 @@ def check_engine(study: StudyFile) -> None:
         )
 
 
+def devices_here(study: StudyFile) -> tuple[str, ...]:
+    """Return what workers here would compute on, as they would say it; imports nothing heavy.
+
+    Returns
+    -------
+    tuple of str
+        Empty where that is simply the processor, and where it is not known.
+    """
+    if study.engine.use != "jax":
+        return ()
+    # Without a plug-in, or where it is told so, JAX looks for no GPU.
+    looks = os.environ.get("JAX_PLATFORMS") != "cpu" and importlib.util.find_spec("jax_plugins")
+    names = machine.gpu_names() if looks else []
+    if names is None:
+        return ()
+    return tuple(f"{name} (gpu)" for name in names) or ("cpu",)
+
+
 def takes_any_batch(study: StudyFile) -> bool:
     """Whether a compiled program of a study takes batches of any size.
 

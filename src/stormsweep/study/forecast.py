@@ -29,7 +29,7 @@ from stormsweep.scaling.beside import Around, around, durations, parameters_of
 from stormsweep.scaling.foretold import foretell as simulated
 from stormsweep.scaling.machine import Machine
 from stormsweep.search.plan import Plan
-from stormsweep.study.environment import sessions_of, takes_any_batch
+from stormsweep.study.environment import devices_here, sessions_of, takes_any_batch
 from stormsweep.study.foretelling import uncertainty
 from stormsweep.study.remaining import runs_left
 from stormsweep.study.unprepared import NOT_PREPARED
@@ -85,6 +85,8 @@ class Kind:
         Where the workers ran; ``local`` is this machine.
     model : str
         SHA-256 of the builder's code; empty: not known.
+    devices : tuple of str
+        What computes; empty where that is simply the processor, and where it is not known.
     """
 
     processor: str
@@ -97,13 +99,14 @@ class Kind:
     threads: int
     site: str = LOCAL
     model: str = ""
+    devices: tuple[str, ...] = ()
 
     def fits(self, other: Kind) -> bool:
         """Whether tasks of one are as fast as those of the other."""
         alike = ("site", "processor", "engine", "precision", "packing", "build", "inputs")
         names = (*alike, "threads")
         same = all(getattr(self, name) == getattr(other, name) for name in names)
-        known = ("shape", "model")
+        known = ("shape", "model", "devices")
         pairs = [(getattr(self, name), getattr(other, name)) for name in known]
         return same and all(ours == theirs or not ours or not theirs for ours, theirs in pairs)
 
@@ -175,6 +178,7 @@ def pace_of(
                 # What says nothing of a site is of a machine alone.
                 sites.get(session) or LOCAL,
                 model,
+                tuple(said.get("devices", ())),
             )
         )
 
@@ -316,6 +320,7 @@ def forecast(
         shape,
         threads,
         model=model,
+        devices=devices_here(file),
     )
     paces = _paces(directory, entries, kind)
     found = foretell(
@@ -330,7 +335,8 @@ def forecast(
     )
     if found.seconds is not None:
         return found
-    asked = f"this version of {file.model.build} on {engine.use} in {kind.precision}"
+    devices = "".join(f" on {device}" for device in kind.devices)
+    asked = f"this version of {file.model.build} on {engine.use}{devices} in {kind.precision}"
     each = f"with {counted(threads, 'thread')} a worker"
     return Forecast(None, f"{found.basis} ({asked} {each})")
 

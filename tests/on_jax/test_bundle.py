@@ -341,6 +341,24 @@ def test_the_models_of_runs_that_share_a_program_do_not_fill_the_device(monkeypa
         gc.enable()
 
 
+def test_what_did_not_fit_is_off_the_device_when_half_of_it_is_predicted(monkeypatch):
+    """Losing this: runs that would fit fail when they are scored, with all their epochs trained."""
+    engine, data = JaxEngine(), rows_of_numbers()
+    runs = started(engine, storm_dnn, {"batch_size": 32}, [data], (0.1, 0.2, 0.3, 0.4))
+    predict, sizes, held = bundle.BundleProgram.predict, [], []
+
+    def full(self, states, *rest):
+        held.append(weakref.ref(states[0][0]))
+        sizes.append(states[0][0].shape[0])
+        if sizes[-1] > 2 or sum(one() is not None for one in held) > 1:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+        return predict(self, states, *rest)
+
+    monkeypatch.setattr(bundle.BundleProgram, "predict", full)
+    engine.predict(runs, [data.validation] * 4)
+    assert sizes == [4, 2, 2]
+
+
 @pytest.mark.parametrize("step", ["build", "predict", "save"])
 def test_a_full_device_is_called_so_whatever_is_done_then(step, monkeypatch, tmp_path):
     """Losing this: the report blames the user's builder, or an error nobody has seen before."""

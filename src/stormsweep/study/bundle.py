@@ -172,10 +172,11 @@ def _predicted(
     try:
         return engine.predict(runs, rows)
     except Exception as error:
-        # Several need more memory than one; and what fails, fails alone.
         if len(members) == 1:
             return [error]
-        return [_predicted(engine, [member])[0] for member in members]
+    # Several need more memory than one; and what fails, fails alone. Not in the handler, where the
+    # error holds on the device what did not fit.
+    return [_predicted(engine, [member])[0] for member in members]
 
 
 def _record(

@@ -253,20 +253,26 @@ class JaxEngine:
         """Return the probability of the event for rows of each run; see `engine.BundleEngine`."""
         from stormsweep.training.bundle import NoRoomError
 
-        program = runs[0].program
         most = max(map(len, rows))
         filled = np.zeros((len(runs), most), np.int32)
         for place, own in enumerate(rows):
             filled[place, : len(own)] = own
-        data = self.resident(runs[0].data)
         try:
-            with _told_of_memory(len(runs)), _tracing():
-                states = program.stack([run.state() for run in runs])
-                outputs = program.predict(states, lambda chunk: data.inputs[chunk], filled)
+            outputs = self._predict(runs, filled)
         except NoRoomError as error:
             half = error.most
-            return self.predict(runs[:half], rows[:half]) + self.predict(runs[half:], rows[half:])
-        return [output[: len(own)] for output, own in zip(outputs, rows, strict=True)]
+        else:
+            return [output[: len(own)] for output, own in zip(outputs, rows, strict=True)]
+        # Not in the handler, where the error holds on the device what did not fit.
+        return self.predict(runs[:half], rows[:half]) + self.predict(runs[half:], rows[half:])
+
+    def _predict(
+        self, runs: Sequence[JaxTrajectory], rows: NDArray[np.int32]
+    ) -> NDArray[np.float32]:
+        program, data = runs[0].program, self.resident(runs[0].data)
+        with _told_of_memory(len(runs)), _tracing():
+            states = program.stack([run.state() for run in runs])
+            return program.predict(states, lambda chunk: data.inputs[chunk], rows)
 
     def resident(self, data: FoldData) -> Resident:
         """Return the cases on the device, brought there once for all folds."""

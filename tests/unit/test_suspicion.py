@@ -175,22 +175,24 @@ def test_losses_before_a_milestone_are_forgiven_after_it(tmp_path: Path) -> None
     assert max(one.attempt for one in of_kind(entries, TaskRetried)) == 3
 
 
-def test_a_place_is_at_fault_only_where_nothing_gets_on_there_and_something_elsewhere() -> None:
+def test_a_place_is_at_fault_only_where_nothing_gets_on_there_that_does_elsewhere() -> None:
     suspicion = Suspicion()
-    for number in range(3):
-        assert suspicion.unfit({"a": 0.0, "b": 999.0}) == []
-        suspicion.lost("a", f"run {number}", 5.0, when=100.0 + number)
+    suspicion.done("b", "another")
+    for number in range(4):
+        suspicion.lost("a", f"run {number}", 5.0)
+        assert suspicion.unfit({"a": 0.0, "b": 999.0}) == [], "they may be at fault themselves"
+    suspicion.done("b", "run 0")
+    assert suspicion.of_any
+    assert suspicion.unfit({"a": 4.0, "b": 0.0}) == ["a"]
     assert suspicion.unfit({"a": 0.0}) == [], "there is no other place"
-    assert suspicion.unfit({"a": 0.0, "b": 6.0}) == [], "nobody gets on, as far as is known"
-    assert suspicion.unfit({"a": 6.0, "b": 999.0}) == [], "something gets on there too"
-    assert suspicion.unfit({"a": 4.0, "b": 26.0}) == ["a"]
-    suspicion.done("b", "another", when=50.0)
-    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == [], "that was before"
-    suspicion.done("b", "another", when=200.0)
+    assert suspicion.unfit({"a": 6.0, "b": 0.0}) == [], "something gets on there too"
+    suspicion.lost("b", "run 1", 5.0)
     assert suspicion.unfit({"a": 0.0, "b": 0.0}) == ["a"]
-    suspicion.lost("b", "run 1", 5.0, when=201.0)
-    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == [], "that run is at fault"
-    suspicion.lost("a", "run 3", 5.0, when=202.0)
+    suspicion.lost("b", "run 2", 5.0)
+    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == [], "those runs are at fault"
+    suspicion.lost("a", "run 4", 5.0)
     assert suspicion.unfit({"a": 0.0, "b": 0.0}) == ["a"]
-    suspicion.done("a", "run 4", when=203.0)
-    assert suspicion.unfit({"a": 0.0, "b": 999.0}) == []
+    suspicion.done("a", "run 5")
+    assert suspicion.unfit({"a": 0.0, "b": 0.0}) == []
+    suspicion.done("b", "run 3")
+    assert not suspicion.of_any, "that was lost before"

@@ -532,7 +532,7 @@ class Execution:
         # Where others of the bundle get on, it is no fault of the place.
         doubtful = all(isinstance(one, RunFailed) and one.failure in _FAULTS for one in results)
         if doubtful:
-            self._suspicion.lost(place, results[0].run, when - orders[0].submitted, when)
+            self._suspicion.lost(place, results[0].run, when - orders[0].submitted)
         for order, result in zip(orders, results, strict=True):
             task = order.task
             if isinstance(result, RunFailed):
@@ -542,7 +542,7 @@ class Execution:
                     self._held[name].remove(result.run)
                     continue
             elif result.submitted == order.submitted and result.to_epoch > task.start:
-                self._suspicion.done(place, result.run, when)
+                self._suspicion.done(place, result.run)
             self._write(result, when)
             self._unsettled.append((task, result))
             if not isinstance(result, RunFailed):
@@ -667,7 +667,7 @@ class Execution:
         self._bundling.lost(bundle, event.failure)
         if orders and event.failure == "killed":
             place, gone_on = self._reception.place(event), event.when - orders[0].submitted
-            self._suspicion.lost(place, bundle[0].run.id, gone_on, event.when)
+            self._suspicion.lost(place, bundle[0].run.id, gone_on)
         for task in bundle:
             self._lost_task(task, event, seconds, alone=len(bundle) == 1)
 

@@ -193,6 +193,14 @@ def test_moving_averages_are_scored_and_delivered_as_by_keras_fit(tmp_path):
     alike(runs[0], straight)
 
 
+def small(learning_rate):
+    import keras
+
+    model = keras.Sequential([keras.layers.Dense(1, activation="sigmoid")])
+    model.compile(keras.optimizers.SGD(learning_rate), "binary_crossentropy")
+    return model
+
+
 def test_a_run_goes_on_from_its_checkpoint_in_any_bundle(tmp_path):
     kind = {"builder": normalized, "run": {"batch_size": 32}, "folds": FOLDS[:2]}
     engine = JaxEngine()
@@ -357,6 +365,23 @@ def test_what_did_not_fit_is_off_the_device_when_half_of_it_is_predicted(monkeyp
     monkeypatch.setattr(bundle.BundleProgram, "predict", full)
     engine.predict(runs, [data.validation] * 4)
     assert sizes == [4, 2, 2]
+
+
+def test_bundles_of_many_sizes_do_not_pile_up_compiled():
+    """Losing this: under a strategy that drops runs, a worker's memory grows with each bundle."""
+    import jax
+
+    client = jax.devices()[0].client
+    engine, data = JaxEngine(), rows_of_numbers(64)
+    runs = started(engine, small, {"batch_size": 32}, [data], np.arange(1, 9) / 99)
+    compiled = []
+    for size in range(1, 8):
+        together(engine, runs[:size], size)
+        engine.predict(runs[:size], [data.validation[:1]] * size)
+        gc.collect()
+        names = [one.hlo_modules()[0].name for one in client.live_executables()]
+        compiled.append(sum("epoch" in name or "outputs" in name for name in names))
+    assert compiled[-1] == compiled[-2]
 
 
 @pytest.mark.parametrize("step", ["build", "predict", "save"])

@@ -12,8 +12,10 @@ an epoch is a step of its own size.
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,6 +31,9 @@ from stormsweep.training.engine import State
 
 #: Rows predicted at once, of each run.
 CHUNK = 512
+#: Bundles of so many compositions stay compiled, for training and for prediction. Strategies that
+#: drop runs early make bundles of any size.
+_KEPT = 4
 #: Share of the free memory that a program may plan with.
 _ROOM = 0.9
 _PARTS = ("trainable", "other", "optimizer")
@@ -120,8 +125,9 @@ class BundleProgram:
         self.most: int | None = None
         self._training = asked(model, training=True)
         self._predicting = asked(model, training=False)
-        self._compiled: dict[Any, Callable[..., Any]] = {}
-        self._predict = jax.jit(self._outputs, static_argnames="together")
+        self._compiled: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
+        #: By the number of runs.
+        self._predict: OrderedDict[int, Callable[..., Any]] = OrderedDict()
 
     @property
     def parameters(self) -> int:
@@ -150,7 +156,7 @@ class BundleProgram:
         needed, free = _needed(compiled, data), free_memory()
         if members > 1 and needed > _ROOM * free:
             raise NoRoomError(max(1, min(members - 1, int(members * _ROOM * free / needed))))
-        self._compiled[epoch.signature, data.inputs.shape] = compiled
+        _keep(self._compiled, (epoch.signature, data.inputs.shape), compiled)
         return time.perf_counter() - began
 
     def train(
@@ -174,7 +180,8 @@ class BundleProgram:
         tuple of Arrays, array of shape (steps, members), tuple of arrays
             The states afterwards, and the losses of the whole batches and of the tails.
         """
-        call = self._compiled[epoch.signature, data.inputs.shape]
+        self._compiled.move_to_end(key := (epoch.signature, data.inputs.shape))
+        call = self._compiled[key]
         result: tuple[Arrays, Any, Any] = call(
             states, data.inputs, data.labels, weights, *_arrays(epoch)
         )
@@ -201,8 +208,10 @@ class BundleProgram:
         members, count = rows.shape
         filled = np.zeros((members, -(-count // CHUNK) * CHUNK), np.int32)
         filled[:, :count] = rows
+        call = self._predict.get(members) or jax.jit(partial(self._outputs, members > 1))
+        _keep(self._predict, members, call)
         parts = [
-            self._predict(*states, cases(chunk), together=members > 1)
+            call(*states, cases(chunk))
             for chunk in np.split(filled, filled.shape[1] // CHUNK, axis=1)
         ]
         return np.concatenate([np.asarray(part) for part in parts], axis=1)[:, :count]
@@ -342,7 +351,7 @@ class BundleProgram:
         trainable, optimizer = model.optimizer.stateless_apply(optimizer, gradients, trainable)
         return (trainable, other_after, optimizer), loss
 
-    def _outputs(self, trainable: Any, other: Any, optimizer: Any, x: Any, together: bool) -> Any:
+    def _outputs(self, together: bool, trainable: Any, other: Any, optimizer: Any, x: Any) -> Any:
         def one(trainable: Any, other: Any, optimizer: Any, x: Any) -> Any:
             weights = self._finished(trainable, optimizer)
             with self._scope(weights, other, optimizer):
@@ -397,6 +406,14 @@ class _OwnState(keras.StatelessScope):  # type: ignore[misc]  # Keras has no typ
                 "__init__), not at module level, in a function or in another object"
             )
         super().add_update(update)
+
+
+def _keep(compiled: OrderedDict[Any, Any], key: Any, call: Any) -> None:
+    """Keep what was compiled, and give up what was not used for longest."""
+    compiled[key] = call
+    compiled.move_to_end(key)
+    if len(compiled) > _KEPT:
+        compiled.popitem(last=False)
 
 
 def _arrays(epoch: Epoch) -> tuple[Any, ...]:

@@ -139,6 +139,16 @@ def test_what_a_loss_draws_does_not_depend_on_what_was_drawn_before():
     assert losses[0] == losses[1]
 
 
+def test_what_a_loss_draws_is_the_same_in_a_bundle_and_alone():
+    """Losing this: the scores of such a model depend on what it happened to be trained with."""
+    kind = {"batch_size": 32}, [rows_of_numbers(70), rows_of_numbers(90)], (0.1,)
+    one, other = JaxEngine(), JaxEngine()
+    bundled = together(one, started(one, with_drawing_loss, *kind), 1)
+    alone = [run.advance(1) for run in started(other, with_drawing_loss, *kind)]
+    for own, expected in zip(bundled, alone, strict=True):
+        assert own.losses == pytest.approx(expected.losses, rel=1e-5)
+
+
 def test_an_epoch_is_that_of_keras_fit():
     import keras
 

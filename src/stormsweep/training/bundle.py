@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from stormsweep.errors import RunError
 from stormsweep.training.calling import asked
 from stormsweep.training.engine import State
+from stormsweep.training.randomness import seeded
 
 #: Rows predicted at once, of each run.
 CHUNK = 512
@@ -341,7 +343,7 @@ class BundleProgram:
             y = y[:, jnp.newaxis]
 
         def loss_of(trainable: list[Any]) -> tuple[Any, tuple[Any, list[Any]]]:
-            with self._scope(trainable, other, optimizer) as scope:
+            with _traced(), self._scope(trainable, other, optimizer) as scope:
                 predicted = model(x, **self._training)
                 loss = model._compute_loss(x, y, predicted, sample_weight, training=True)
                 scaled = model.optimizer.scale_loss(loss)
@@ -354,7 +356,7 @@ class BundleProgram:
     def _outputs(self, together: bool, trainable: Any, other: Any, optimizer: Any, x: Any) -> Any:
         def one(trainable: Any, other: Any, optimizer: Any, x: Any) -> Any:
             weights = self._finished(trainable, optimizer)
-            with self._scope(weights, other, optimizer):
+            with _traced(), self._scope(weights, other, optimizer):
                 predicted = self.model(x, **self._predicting)
             return predicted.astype(jnp.float32).reshape(-1)
 
@@ -418,6 +420,15 @@ def _keep(compiled: OrderedDict[Any, Any], key: Any, call: Any) -> None:
 
 def _arrays(epoch: Epoch) -> tuple[Any, ...]:
     return epoch.orders, epoch.fold, epoch.steps, epoch.tails
+
+
+def _traced() -> AbstractContextManager[Any]:
+    """Have what a loss, say, draws from NumPy while it is traced be the same for all runs.
+
+    It is a constant of the program, which runs of several folds may share; a run alone, and the
+    last, smaller batch of an epoch, have the same one.
+    """
+    return seeded(0)
 
 
 def _together(one: Callable[..., Any], several: bool) -> Callable[..., Any]:

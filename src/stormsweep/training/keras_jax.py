@@ -225,8 +225,7 @@ class JaxEngine:
                 if go_on is not None and not go_on(took, 0.0 if known else self._compiling):
                     break
                 if not known:
-                    with _tracing():
-                        compiling = self._compiling = program.compile(states, data, weights, rows)
+                    compiling = self._compiling = program.compile(states, data, weights, rows)
                     if go_on is not None and not go_on(took):
                         break
                 # The next epoch is put in order while the device still computes this one.
@@ -270,7 +269,7 @@ class JaxEngine:
         self, runs: Sequence[JaxTrajectory], rows: NDArray[np.int32]
     ) -> NDArray[np.float32]:
         program, data = runs[0].program, self.resident(runs[0].data)
-        with _told_of_memory(len(runs)), _tracing():
+        with _told_of_memory(len(runs)):
             states = program.stack([run.state() for run in runs])
             return program.predict(states, lambda chunk: data.inputs[chunk], rows)
 
@@ -362,8 +361,7 @@ class JaxTrajectory:
             return self._engine.predict([self], [rows])[0]
         states = self.program.stack([self._state])
         alone = rows[np.newaxis].astype(np.int32)
-        with _tracing():
-            outputs = self.program.predict(states, lambda chunk: inputs[chunk], alone)
+        outputs = self.program.predict(states, lambda chunk: inputs[chunk], alone)
         own: NDArray[np.float32] = outputs[0]
         return own
 
@@ -385,18 +383,6 @@ class JaxTrajectory:
         """Go on from a state that was taken after `epoch` epochs."""
         self.program.check(state)
         self._state, self._epoch = state, epoch
-
-
-@contextlib.contextmanager
-def _tracing() -> Iterator[None]:
-    """Have what a loss, say, draws from NumPy while it is traced be the same for all runs.
-
-    It is a constant of the program, which runs of several folds may share.
-    """
-    from stormsweep.training.randomness import seeded
-
-    with seeded(0):
-        yield
 
 
 def _rows(members: Sequence[JaxTrajectory], epoch: int) -> Epoch:

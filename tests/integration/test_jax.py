@@ -65,6 +65,24 @@ def test_a_study_of_bundles_runs_to_its_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_gpu_that_jax_cannot_use_is_not_passed_over_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: a study trains on the cores for days, and says that a GPU does."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    # As if JAX were installed without CUDA, on any machine.
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    study = jax_study(tmp_path, "hidden")
+    done = stormsweep(tmp_path, "run", study)
+    assert done.returncode == 2
+    assert "JAX sees no GPU, although CUDA_VISIBLE_DEVICES" in done.stderr
+    assert "Traceback" not in done.stderr
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = stormsweep(tmp_path, "run", study, "--no-report")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_orphans")
 def test_a_killed_bundle_goes_on_alone_and_comes_to_the_same_scores(tmp_path: Path) -> None:
     space = "batch_size = [32]\nlearning_rate = [0.003, 0.01]\nepochs = [5, 60, 61]"

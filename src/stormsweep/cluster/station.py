@@ -54,12 +54,19 @@ class Station:
 _here = Station()
 
 
-def take() -> Station:
-    """Take the station that this process was given, if it was given one."""
+def take(gpu: bool = False) -> Station:
+    """Take the station that this process was given, if it was given one.
+
+    Parameters
+    ----------
+    gpu : bool
+        Whether its pool, on this machine, gives it a GPU.
+    """
     global _here
     if text := os.environ.get(_VARIABLE):
         said = json.loads(text)
         _here = Station(**said | {"cores": tuple(said["cores"])})
+    _here = dataclasses.replace(_here, gpu=_here.gpu or gpu)
     until = math.inf if _here.leave_at is None else _here.leave_at
     whole = math.inf if _here.whole is None else _here.whole
     deadline.set_left(until - time.monotonic(), whole)

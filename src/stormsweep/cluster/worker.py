@@ -85,7 +85,7 @@ class WorkerSetup(WorkerPlugin):  # type: ignore[misc]
             os.dup2(log, stream)
         os.close(log)
         worker_log.begin()
-        here = station.take()
+        here = station.take(gpu=bool(self.gpus))
         if here.memory_bytes:
             self.memory_bytes = here.memory_bytes
         # A worker that takes the place of a lost one has its name, and so its cores.

@@ -20,6 +20,10 @@ _NO_GPU = (
     "JAX sees no GPU on {node}, although the site asks for some (gres): install '.[gpu]' "
     "there, see what nvidia-smi says in a job, or choose a site without GPUs"
 )
+_NO_GPU_HERE = (
+    "JAX sees no GPU, although CUDA_VISIBLE_DEVICES or nvidia-smi names one: install '.[gpu]', or "
+    'set CUDA_VISIBLE_DEVICES="" to train on the cores'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,9 @@ def welcome(question: Question) -> Welcome:
         return Welcome("", model, emulated=emulated(question.engine, question.precision))
     from stormsweep.training.keras_jax import device, on_gpu
 
-    if station.here().gpu and not on_gpu():
-        return Welcome(_NO_GPU.format(node=station.here().node), "")
+    here = station.here()
+    if here.gpu and not on_gpu():
+        return Welcome(_NO_GPU.format(node=here.node) if here.node else _NO_GPU_HERE, "")
     print(f"training with Keras on JAX on {device()}", flush=True)
     return Welcome("", model, device(), gpu=on_gpu())
 

@@ -101,8 +101,8 @@ def _measure(
     from stormsweep.training.scores import scores
 
     engine = JaxEngine(precision)
-    engine.resident(folds[0])
     runs = _runs(engine, folds, batch_size)
+    engine.resident(folds[0], runs[0].program.cases)
     compiling = training = scoring = 0.0
     bundles: list[int] = []
     patches = 0

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from stormsweep.errors import RunError
 from stormsweep.training.calling import asked
 from stormsweep.training.engine import State
+from stormsweep.training.policy import takes_bfloat16
 from stormsweep.training.randomness import seeded
 
 #: Rows predicted at once, of each run.
@@ -58,7 +59,7 @@ class Resident:
     Attributes
     ----------
     inputs : jax.Array, shape (n, ...)
-        In float32, or bfloat16 where that is what the model computes in.
+        In float32, or bfloat16 where the model rounds them anyway.
     labels : jax.Array of float32, shape (n,)
         0 or 1.
     """
@@ -125,6 +126,8 @@ class BundleProgram:
         self.flat_output, self.weighted = flat_output, weighted
         #: How many runs fit at once, as far as that is known.
         self.most: int | None = None
+        #: What the cases are kept in on the device.
+        self.cases = jnp.bfloat16 if takes_bfloat16(model) else jnp.float32
         self._training = asked(model, training=True)
         self._predicting = asked(model, training=False)
         self._compiled: OrderedDict[Any, Callable[..., Any]] = OrderedDict()
@@ -155,7 +158,9 @@ class BundleProgram:
         train = jax.jit(self._epoch, static_argnames="ragged", donate_argnums=0)
         arguments = (states, data.inputs, data.labels, weights, *_arrays(epoch))
         compiled = train.lower(*arguments, ragged=epoch.ragged).compile()
-        needed, free = _needed(compiled, data), free_memory()
+        # The states are there already, and what comes of them takes their place.
+        there = sum(value.nbytes for value in jax.tree.leaves((states, data.inputs, data.labels)))
+        needed, free = _needed(compiled, there), free_memory()
         if members > 1 and needed > _ROOM * free:
             raise NoRoomError(max(1, min(members - 1, int(members * _ROOM * free / needed))))
         _keep(self._compiled, (epoch.signature, data.inputs.shape), compiled)
@@ -462,15 +467,14 @@ def free_memory() -> float:
     return float(psutil.virtual_memory().available)
 
 
-def _needed(compiled: Any, data: Resident) -> float:
-    """Return the bytes that a program takes beside the cases; 0 where nobody knows."""
+def _needed(compiled: Any, there: int) -> float:
+    """Return the bytes that a program takes beside arguments of so many; 0 where nobody knows."""
     try:
         plan = compiled.memory_analysis()
-        resident = data.inputs.nbytes + data.labels.nbytes
         return float(
             plan.temp_size_in_bytes
-            + plan.output_size_in_bytes
-            + max(0, plan.argument_size_in_bytes - resident)
+            + max(0, plan.output_size_in_bytes - plan.alias_size_in_bytes)
+            + max(0, plan.argument_size_in_bytes - there)
         )
     except (AttributeError, NotImplementedError, TypeError, RuntimeError):
         return 0.0

@@ -211,7 +211,7 @@ class JaxEngine:
         members = [bundle[place] for place in order]
         # Dropped models lie on the device, whose memory the garbage collector does not see.
         self._programs.clean()
-        data = self.resident(members[0].data)
+        data = self.resident(members[0].data, program.cases)
         began, compiling = time.perf_counter(), 0.0
         losses: list[tuple[Any, Any]] = []
         took: float | None = None
@@ -268,23 +268,24 @@ class JaxEngine:
     def _predict(
         self, runs: Sequence[JaxTrajectory], rows: NDArray[np.int32]
     ) -> NDArray[np.float32]:
-        program, data = runs[0].program, self.resident(runs[0].data)
+        program = runs[0].program
+        data = self.resident(runs[0].data, program.cases)
         with _told_of_memory(len(runs)):
             states = program.stack([run.state() for run in runs])
             return program.predict(states, lambda chunk: data.inputs[chunk], rows)
 
-    def resident(self, data: FoldData) -> Resident:
-        """Return the cases on the device, brought there once for all folds."""
+    def resident(self, data: FoldData, kind: Any) -> Resident:
+        """Return the cases on the device in a dtype, brought there once for all folds."""
         from stormsweep.training.bundle import Resident
 
         if self._resident is not None:
             held, resident = self._resident
-            if held.inputs is data.inputs and np.array_equal(held.labels, data.labels):
+            same = held.inputs is data.inputs and resident.inputs.dtype == kind
+            if same and np.array_equal(held.labels, data.labels):
                 return resident
         self._resident = None
         import jax.numpy as jnp
 
-        kind = jnp.bfloat16 if self._precision == "bfloat16" else jnp.float32
         with _told_of_memory(1):
             resident = Resident(
                 jnp.asarray(_in_kind(data.inputs, np.dtype(kind))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from stormsweep.errors import RunError
 
@@ -41,3 +42,40 @@ def precision_of_layers(precision: str) -> Iterator[None]:
     finally:
         global_state.set_global_attribute(_MARK, None)
         keras.config.set_dtype_policy(before)
+
+
+def takes_bfloat16(model: Any) -> bool:
+    """Say whether all that a model does with its cases begins by rounding them to bfloat16.
+
+    Layers do that which compute in bfloat16; operations on the input itself, and layers in a
+    precision of their own, compute with the cases as they are.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built.
+    """
+    import keras
+    from keras.src.models import Functional
+
+    if isinstance(model, keras.Sequential):
+        first = model.layers[:1]
+    elif isinstance(model, Functional):
+        first = [
+            operation
+            for operation in model.operations
+            if any(
+                given is case
+                for node in operation._inbound_nodes
+                for given in node.input_tensors
+                for case in model.inputs
+            )
+        ]
+    else:
+        return bool(model.autocast and model.compute_dtype == "bfloat16")
+    return bool(first) and all(
+        takes_bfloat16(one)
+        if isinstance(one, keras.Model)
+        else isinstance(one, keras.Layer) and one.autocast and one.compute_dtype == "bfloat16"
+        for one in first
+    )

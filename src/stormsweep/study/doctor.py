@@ -102,11 +102,11 @@ def _memory() -> Finding:
 
 def _instructions() -> Finding:
     found = machine.instruction_sets()
-    meaning = (
-        'precision = "bfloat16" is computed in hardware'
-        if machine.computes_bfloat16()
-        else 'precision = "bfloat16" would be emulated and slow: keep "float32"'
-    )
+    meaning = 'precision = "bfloat16" would be emulated and slow: keep "float32"'
+    if machine.computes_bfloat16():
+        meaning = 'precision = "bfloat16" is computed in hardware'
+    elif not found:
+        meaning = 'whether precision = "bfloat16" is computed in hardware is not known'
     return Finding("instruction sets", ", ".join(found) or "none known", meaning)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from stormsweep.work import Hyperparameters
+from stormsweep.work import Hyperparameters, TaskOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +463,15 @@ class RunFailed:
     session: int
     detail: str = ""
     seconds: float = 0.0
+
+    @classmethod
+    def of(
+        cls, order: TaskOrder, failure: str, reason: str, detail: str = "", seconds: float = 0.0
+    ) -> RunFailed:
+        """Return the record of a run that ended with what its worker was sent."""
+        task = order.task
+        span = task.run.id, task.from_epoch, task.to_epoch
+        return cls(*span, failure, reason, order.worker, order.session, detail, seconds)
 
 
 @dataclass(frozen=True, slots=True)

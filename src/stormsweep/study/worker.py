@@ -112,17 +112,7 @@ def guarded(order: TaskOrder, work: Callable[[], T]) -> T | RunFailed:
 
 def _failed(order: TaskOrder, kind: str, reason: str, detail: str = "") -> RunFailed:
     held.pop(order.task.run.id, None)
-    task = order.task
-    return RunFailed(
-        task.run.id,
-        task.from_epoch,
-        task.to_epoch,
-        kind,
-        reason,
-        order.worker,
-        order.session,
-        detail,
-    )
+    return RunFailed.of(order, kind, reason, detail)
 
 
 def _train_task(order: TaskOrder, score: bool) -> TaskDone | TaskPaused:

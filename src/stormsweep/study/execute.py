@@ -34,7 +34,6 @@ from stormsweep.records import (
     SearchEnded,
     TaskDone,
     TaskPaused,
-    TaskRetried,
     WorkerEvent,
 )
 from stormsweep.results.journal import JournalWriter
@@ -46,9 +45,9 @@ from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
 from stormsweep.study.demand import Demand
 from stormsweep.study.orders import Orders, Reception
-from stormsweep.study.patience import NODE, WALLTIME, Patience, Verdict
+from stormsweep.study.patience import NODE
 from stormsweep.study.remaining import names_of
-from stormsweep.study.suspicion import Suspicion
+from stormsweep.study.setbacks import Setback, Setbacks
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
 from stormsweep.work import Run, Task, TaskOrder
@@ -61,8 +60,6 @@ _WATCH_SECONDS = 0.2
 _TELL_SECONDS, _TOLD = 1.0, 100
 #: What becomes of a task.
 Result = TaskDone | TaskPaused | RunFailed
-#: How a run may end by a fault of the place where it was.
-_FAULTS = frozenset({"error", "out-of-memory"})
 
 
 def never() -> bool:
@@ -154,9 +151,7 @@ class Execution:
         self._dismissed: set[tuple[str, int]] = set()
         #: Whether the pool's nodes have no time left, and no others will come.
         self._over = False
-        self._patience, self._suspicion = Patience(), Suspicion()
-        #: Tasks that wait for a worker elsewhere, by run: they came to nothing in a place.
-        self._elsewhere: dict[str, tuple[Task, str]] = {}
+        self._setbacks = Setbacks(self._places)
         self._early: list[tuple[WorkerReady, float]] = []
         self._early_nodes: list[NodeChanged] = []
         self._journal: JournalWriter | None = None
@@ -187,7 +182,7 @@ class Execution:
     @property
     def unfinished(self) -> bool:
         """Whether work is left that this session did not give out or get back."""
-        return bool(self._queue or self._elsewhere) or not self._search_over()
+        return bool(self._queue or self._setbacks.elsewhere) or not self._search_over()
 
     @property
     def model(self) -> str:
@@ -366,7 +361,7 @@ class Execution:
     def _wanted(self) -> int:
         """Return how many tasks there are, with those that a strategy has for more workers."""
         assert self._queue is not None
-        there = len(self._queue) + len(self._running) + len(self._elsewhere)
+        there = len(self._queue) + len(self._running) + len(self._setbacks.elsewhere)
         if self._search is None or self._search.over:
             return there
         now = time.monotonic()
@@ -387,7 +382,7 @@ class Execution:
             if not proposed:
                 break
             at_work = {order.task.run.id for orders in self._running.values() for order in orders}
-            at_work |= self._elsewhere.keys()
+            at_work.update(self._setbacks.elsewhere)
             for run in runs:
                 self._tally.add(run)
                 reached = self.progress.reached.get(run.id, 0)
@@ -403,7 +398,7 @@ class Execution:
         self._judge()
         for name in list(self._idle):
             bundle = self._take(name)
-            if not bundle and self._elsewhere:
+            if not bundle and self._setbacks.elsewhere:
                 continue
             if not bundle:
                 return
@@ -432,19 +427,17 @@ class Execution:
     def _take(self, name: str) -> list[Task]:
         """Take what a worker is to do: first what came to nothing where it is not."""
         assert self._queue is not None
-        if self._elsewhere:
+        if self._setbacks.elsewhere:
             place = self._reception.place(self._reception.joined[name])
-            for run, (task, avoided) in self._elsewhere.items():
-                if avoided != place:
-                    del self._elsewhere[run]
-                    return [task]
+            if (task := self._setbacks.take(place)) is not None:
+                return [task]
         return self._bundling.take(self._queue, self._held.get(name, ()), len(self._idle))
 
     def _judge(self) -> None:
         """Give places at fault no more work; what waits for places that are gone waits no more."""
         assert self._queue is not None
         # As a rule: with hundreds of workers, a look at each of them would cost every task.
-        if not (self._elsewhere or self._suspicion.of_any):
+        if not self._setbacks.to_judge:
             return
         now, joined = time.time(), self._reception.joined
         there = dict.fromkeys(self._places(), 0.0)
@@ -452,17 +445,15 @@ class Execution:
             place = self._reception.place(joined[name])
             if place in there:
                 there[place] = max(there[place], now - orders[0].submitted)
-        for place in self._suspicion.unfit(there):
+        unfit, stranded = self._setbacks.judge(there)
+        for place in unfit:
             why = f"{place}: one run after the other comes to nothing there, while others get on"
             self._reception.shut(place, why)
-            there.pop(place)
             for name in list(self._idle):
                 if self._reception.place(joined[name]) == place:
                     del self._idle[name]
-        for run, (task, avoided) in list(self._elsewhere.items()):
-            if not there.keys() - {avoided}:
-                del self._elsewhere[run]
-                self._queue.put_back(task)
+        for task in stranded:
+            self._queue.put_back(task)
 
     def _places(self) -> set[str]:
         return self._reception.places(self._dismissed)
@@ -479,10 +470,7 @@ class Execution:
                 self._without_data(name, token, error, event.when)
             case Broken(name, _, error) if name in self._running:
                 reason = f"the task could not be carried out: {error!r}"
-                failed = [
-                    self._failure(order.task, "error", reason, name)
-                    for order in self._running[name]
-                ]
+                failed = [RunFailed.of(order, "error", reason) for order in self._running[name]]
                 self._returned(name, failed, event.when)
             case WorkerLost():
                 self._lost(event)
@@ -529,52 +517,52 @@ class Execution:
         self._fresh.discard(name)
         who = self._reception.joined[name]
         place = self._reception.place(who)
-        # Where others of the bundle get on, it is no fault of the place.
-        doubtful = all(isinstance(one, RunFailed) and one.failure in _FAULTS for one in results)
-        if doubtful:
-            self._suspicion.lost(place, results[0].run, when - orders[0].submitted)
+        setbacks = self._setbacks.returned(orders, results, place, when)
         for order, result in zip(orders, results, strict=True):
             task = order.task
             if isinstance(result, RunFailed):
-                result = replace(result, seconds=_share(order, when, len(orders)))
-                others = bool(doubtful and self._places() - {place})
-                if doubtful and self._goes_elsewhere(task, result, place, others, when):
-                    self._held[name].remove(result.run)
-                    continue
-            elif result.submitted == order.submitted and result.to_epoch > task.start:
-                self._suspicion.done(place, result.run)
+                self._held[name].remove(result.run)
+                self._befell(setbacks[result.run], when)
+                continue
             self._write(result, when)
             self._unsettled.append((task, result))
-            if not isinstance(result, RunFailed):
-                self._tally.measured(result)
+            self._tally.measured(result)
             if isinstance(result, TaskDone):
                 # The rest of the run may be given out at once: its checkpoint is on the disk.
                 self._queue.done(task)
-                self._patience.done(task)
                 continue
+            # One that was found in a checkpoint says nothing of the time of this worker.
+            now = result.submitted == order.submitted
+            leaves = leaves or now
             self._held[name].remove(result.run)
-            if isinstance(result, TaskPaused):
-                # One that was found in a checkpoint says nothing of the time of this worker.
-                now = result.submitted == order.submitted
-                leaves = leaves or now
-                judged = now and fresh and result.had >= MUCH
-                self._paused(task, result, judged, alone=len(orders) == 1)
+            judged = now and fresh and result.had >= MUCH
+            self._paused(order, result, judged, alone=len(orders) == 1)
         if leaves:
             self._dismissed.add((name, who.pid))
             self._pool.dismiss(name, who.pid)
         elif (name, who.pid) not in self._reception.refused:
             self._idle[name] = None
 
-    def _paused(self, task: Task, pause: TaskPaused, judged: bool, alone: bool) -> None:
+    def _paused(self, order: TaskOrder, pause: TaskPaused, judged: bool, alone: bool) -> None:
         assert self._queue is not None
         log.info("%s paused at epoch %d by worker %s", pause.run, pause.to_epoch, pause.worker)
-        given_up = self._patience.paused(task, pause.to_epoch, alone) if judged else ""
-        if not given_up:
-            self._queue.paused(task, pause.to_epoch)
+        setback = self._setbacks.paused(order, pause.to_epoch, alone) if judged else None
+        if setback is None:
+            self._queue.paused(order.task, pause.to_epoch)
+        else:
+            self._befell(setback)
+
+    def _befell(self, setback: Setback, when: float | None = None) -> None:
+        """Record what becomes of a task that came to nothing, and see to it."""
+        assert self._queue is not None
+        task, record = setback.task, setback.record
+        self._write(record, when)
+        if isinstance(record, RunFailed):
+            self._unsettled.append((task, record))
             return
-        failure = self._failure(task, WALLTIME, given_up, pause.worker)
-        self._write(failure)
-        self._unsettled.append((task, failure))
+        if setback.here:
+            self._queue.put_back(task)
+        self._watcher.note(setback.told)
 
     def _commit(self) -> None:
         """Record the round with one sync, then act on it."""
@@ -639,65 +627,10 @@ class Execution:
         self._lost_tasks(orders, loss)
         self._reception.let_go(name, error)
 
-    def _goes_elsewhere(
-        self, task: Task, failed: RunFailed, place: str, others: bool, when: float
-    ) -> bool:
-        """Have a run that raised tried in another place first; return whether there is one."""
-        verdict = self._patience.raised(task, failed.reason, place, others)
-        if verdict.given_up:
-            return False
-        self._put_back(task, verdict, place)
-        self._retried(task, verdict, failed.reason, failed.worker, failed.seconds, when)
-        self._watcher.note(
-            f"run {task.run.id} failed on {place} ({failed.reason}); "
-            f"it is tried elsewhere from epoch {task.start}"
-        )
-        return True
-
-    def _put_back(self, task: Task, verdict: Verdict, place: str) -> None:
-        assert self._queue is not None
-        if verdict.elsewhere:
-            self._elsewhere[task.run.id] = task, place
-        else:
-            self._queue.put_back(task)
-
     def _lost_tasks(self, orders: Sequence[TaskOrder], event: WorkerLost) -> None:
-        bundle = [order.task for order in orders]
-        seconds = _share(orders[0], event.when, len(orders)) if orders else 0.0
-        self._bundling.lost(bundle, event.failure)
-        if orders and event.failure == "killed":
-            place, gone_on = self._reception.place(event), event.when - orders[0].submitted
-            self._suspicion.lost(place, bundle[0].run.id, gone_on)
-        for task in bundle:
-            self._lost_task(task, event, seconds, alone=len(bundle) == 1)
-
-    def _lost_task(self, task: Task, event: WorkerLost, seconds: float, alone: bool) -> None:
-        place = self._reception.place(event)
-        others = bool(self._places() - {place})
-        verdict = self._patience.lost(task, event.failure, event.reason, alone, place, others)
-        if verdict.given_up:
-            failure = self._failure(task, event.failure, verdict.given_up, event.worker, seconds)
-            self._write(failure, event.when)
-            self._unsettled.append((task, failure))
-            return
-        self._put_back(task, verdict, place)
-        self._retried(task, verdict, event.reason, event.worker, seconds, event.when)
-        self._watcher.note(
-            f"worker {event.worker} was lost ({event.reason}); "
-            f"run {task.run.id} goes on from epoch {task.start}"
-        )
-
-    def _retried(
-        self, task: Task, verdict: Verdict, reason: str, name: str, seconds: float, when: float
-    ) -> None:
-        span = task.run.id, task.to_epoch, verdict.attempt
-        self._write(TaskRetried(*span, reason, name, self._session, seconds), when)
-
-    def _failure(
-        self, task: Task, failure: str, reason: str, name: str, seconds: float = 0.0
-    ) -> RunFailed:
-        span = task.run.id, task.from_epoch, task.to_epoch
-        return RunFailed(*span, failure, reason, name, self._session, seconds=seconds)
+        self._bundling.lost([order.task for order in orders], event.failure)
+        for setback in self._setbacks.lost(orders, event, self._reception.place(event)):
+            self._befell(setback, event.when)
 
     def _failed(self, task: Task, failure: RunFailed) -> None:
         self._tally.give_up(task.run)
@@ -723,8 +656,3 @@ class Execution:
     def _write(self, record: Record, when: float | None = None) -> None:
         if self._journal is not None:
             self._round.append(Entry(time.time() if when is None else when, record))
-
-
-def _share(order: TaskOrder, when: float, bundle: int) -> float:
-    """Return one run's share of the seconds since a worker was sent a bundle."""
-    return round(max(0.0, when - order.submitted) / bundle, 6)

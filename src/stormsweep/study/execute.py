@@ -20,7 +20,6 @@ from stormsweep.cluster.pool import (
     WorkerLost,
     WorkerReady,
 )
-from stormsweep.config.strategies import KNOWN_AHEAD, LEARNING
 from stormsweep.config.study import StudyFile, cases_of
 from stormsweep.config.walltimes import MUCH
 from stormsweep.data.prepared import PreparedData
@@ -43,6 +42,7 @@ from stormsweep.search.plan import Plan, Queue
 from stormsweep.search.search import Search, ahead
 from stormsweep.study import interruption, worker
 from stormsweep.study.bundle import train_bundle
+from stormsweep.study.checkpoints import Checkpoints
 from stormsweep.study.demand import Demand
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.patience import NODE
@@ -122,12 +122,9 @@ class Execution:
     ) -> None:
         self._study, self._pool, self._watcher = study, pool, watcher
         self._search = search
-        #: Whether runs keep their last checkpoint, to go on from should the study grow, or the
-        #: strategy want more of them.
-        climbs = study.search.strategy not in (*KNOWN_AHEAD, *LEARNING)
-        self._keeps = study.study.keep_checkpoints or climbs
-        self._checkpoints = directory / "checkpoints"
-        self._orders = Orders(study, data, self._checkpoints, turned, score_test)
+        checkpoints = directory / "checkpoints"
+        self._checkpoints = Checkpoints(study, checkpoints)
+        self._orders = Orders(study, data, checkpoints, turned, score_test)
         workers = study.site.layout[0]
         self._reception = Reception(pool, self._orders, names_of(study), workers, watcher.note)
         self._patches = patches_per_epoch
@@ -289,7 +286,7 @@ class Execution:
             self._record_node(node)
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
-        self._sweep()
+        self._checkpoints.sweep(self.progress, self._tally.runs)
         self._tally.begin(session)
         leaves = False
         try:
@@ -307,7 +304,7 @@ class Execution:
             self._commit()
             self._close_search()
             # Nobody writes now.
-            self._sweep()
+            self._checkpoints.sweep(self.progress, self._tally.runs)
         except BaseException:
             still_ours()
             self._commit()
@@ -494,22 +491,6 @@ class Execution:
         else:
             self._record_worker(ready, "ready", when=when)
 
-    def _sweep(self) -> None:
-        """Remove what workers and sessions left: half-written files, checkpoints nobody needs."""
-        from stormsweep.training import checkpoint
-
-        checkpoint.remove_unfinished(self._checkpoints)
-        progress, runs = self.progress, self._tally.runs
-        reached = {
-            name: (
-                progress.epoch(name),
-                not self._keeps and progress.epoch(name) == runs[name].milestones[-1],
-            )
-            for name in progress.reached.keys() | progress.paused.keys()
-            if name in runs
-        }
-        checkpoint.remove_passed(self._checkpoints, reached)
-
     def _returned(self, name: str, results: Sequence[Result], when: float) -> None:
         assert self._queue is not None
         orders = self._running.pop(name)
@@ -584,20 +565,10 @@ class Execution:
                 self._settle(task, result)
 
     def _settle(self, task: Task, done: TaskDone | TaskPaused) -> None:
-        from stormsweep.training import checkpoint
-
-        passed = {task.start} - {done.to_epoch}
-        last = isinstance(done, TaskDone) and task.to_epoch == task.run.milestones[-1]
-        if last and not self._keeps:
-            passed.add(task.to_epoch)
-        elif not checkpoint.path_of(self._checkpoints, task.run.id, done.to_epoch).exists():
-            # It could not be written: the run goes on from the one before.
-            passed = set()
-        checkpoint.discard(self._checkpoints, task.run.id, passed)
-        if isinstance(done, TaskPaused):
-            return
-        metric = self._study.search.metric
-        log.debug("%s epoch %d: %s %.4f", done.run, done.to_epoch, metric, done.scores[metric])
+        self._checkpoints.replace(task, done)
+        if isinstance(done, TaskDone):
+            metric = self._study.search.metric
+            log.debug("%s epoch %d: %s %.4f", done.run, done.to_epoch, metric, done.scores[metric])
 
     def _lost(self, event: WorkerLost) -> None:
         gone = (event.worker, event.pid)

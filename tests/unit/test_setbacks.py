@@ -77,6 +77,21 @@ def test_the_last_attempt_of_a_run_that_loses_its_workers_is_made_elsewhere() ->
     assert record == RunFailed("a", 2, 5, "killed", "it died, 3 times", "n1-7-0", 3, seconds=4.0)
 
 
+def test_what_failed_where_no_other_node_was_says_nothing_of_a_node() -> None:
+    """Losing this: a good node, for two bad runs and one that was lost by chance."""
+    there, orders = {"n1"}, [order(run) for run in "abc"]
+    setbacks = Setbacks(lambda: there)
+    for one in orders[:2]:
+        record = only(setbacks.returned([one], [failed(one)], "n1", 104.0)).record
+        assert isinstance(record, RunFailed)
+    there.add("n2")
+    setbacks.returned(orders[2:], [failed(orders[2])], "n1", 104.0)
+    assert not setbacks.doubted
+    assert setbacks.take("n2") == orders[2].task
+    setbacks.returned(orders[2:], [done(orders[2])], "n2", 104.0)
+    assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ([], [])
+
+
 def test_a_worker_that_is_lost_without_a_task_is_no_setback() -> None:
     assert Setbacks(lambda: PLACES).lost([], loss("killed"), "n1") == []
 

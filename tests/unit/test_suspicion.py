@@ -8,18 +8,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
-from stormsweep.records import RunFailed, TaskRetried
-from stormsweep.results.journal import of_kind
+from stormsweep.data.prepared import PreparedData
+from stormsweep.records import Proposed, RunFailed, TaskDone, TaskRetried
+from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
+from stormsweep.search.plan import make_plan
+from stormsweep.search.search import Search
+from stormsweep.study.execute import Execution
 from stormsweep.study.setup import Welcome
 from stormsweep.study.suspicion import Suspicion
+from stormsweep.study.watching import Silent
 from stormsweep.work import TaskOrder
-from tests.unit.test_execute import JAX, MANY, PLAN, FakePool, done, every_task, train
+from tests.unit.test_execute import (
+    JAX,
+    MANY,
+    PLAN,
+    STUDY,
+    FakePool,
+    OneByOne,
+    done,
+    every_task,
+    train,
+)
 
 BAD = PLAN.runs[0].id
 
@@ -95,6 +111,48 @@ def test_a_bad_node_fails_no_run_and_gets_no_more_work(tmp_path: Path, how: str)
     assert failed(entries) == {}
     assert set(pool.refused) == {"n2-2-0", "n2-2-1"}
     assert pool.lost["n2"] <= 2 * len(MANY.runs)
+
+
+def search_on(folder: Path, pool: Nodes) -> list[Any]:
+    plan = make_plan([{"x": number, "epochs": 1} for number in range(OneByOne.trials)], {}, 2)
+    search = Search(OneByOne, {}, 2, lambda scores: (scores["roc_auc"],))
+    data = cast(PreparedData, SimpleNamespace(path=folder, fingerprint="f"))
+    run = Execution(STUDY, plan, folder, data, [100, 100], cast(Any, pool), Silent(), search=search)
+    run.await_first_worker()
+    with JournalWriter(folder / "journal.jsonl", run.recall) as journal:
+        run.train(journal, 1, False)
+    return read(folder / "journal.jsonl")
+
+
+def proposed_first(entries: list[Any]) -> int:
+    """Return how many trials were proposed before any score."""
+    kinds = [type(entry.record) for entry in entries]
+    return kinds[: kinds.index(TaskDone)].count(Proposed)
+
+
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_a_bad_node_is_not_proposed_one_trial_after_the_other(tmp_path: Path, how: str) -> None:
+    """Losing this: a strategy that learns, told to propose its trials before it has a score."""
+    pool = Nodes("n1-1-0 n2-2-0", lambda worker, _: how * worker.startswith("n2"))
+    entries = search_on(tmp_path, pool)
+    assert failed(entries) == {}
+    assert len(of_kind(entries, TaskDone)) == 2 * OneByOne.trials
+    assert proposed_first(entries) <= 3, "it waits for the good node"
+
+
+def test_the_only_node_of_a_search_is_not_left_idle_after_some_losses(tmp_path: Path) -> None:
+    """Losing this: workers that stand still until those beside them are done."""
+    tried: Counter[str] = Counter()
+
+    def fate(worker: str, run: str) -> str:
+        tried[run] += 1
+        if tried[run] > 1 or len(tried) > 4:
+            return ""
+        return "raises" if worker == "n1-1-3" else "killed"
+
+    entries = search_on(tmp_path, Nodes("n1-1-0 n1-1-1 n1-1-2 n1-1-3", fate))
+    assert proposed_first(entries) == 3, "of two runs each: one failed, and three are tried again"
+    assert len(of_kind(entries, TaskDone)) == 2 * OneByOne.trials - 1
 
 
 @pytest.mark.parametrize("how", ["killed", "raises"])
@@ -196,3 +254,22 @@ def test_a_place_is_at_fault_only_where_nothing_gets_on_there_that_does_elsewher
     assert suspicion.unfit({"a": 0.0, "b": 0.0}) == []
     suspicion.done("b", "run 3")
     assert not suspicion.of_any, "that was lost before"
+
+
+def test_a_place_is_in_doubt_while_nobody_knows_whose_fault_its_losses_are() -> None:
+    suspicion = Suspicion()
+    for run in "abc":
+        assert suspicion.doubted == set()
+        suspicion.lost("n1", run, 5.0)
+    assert suspicion.doubted == {"n1"}
+    suspicion.done("n2", "a")
+    assert suspicion.doubted == {"n1"}, "it got on elsewhere"
+    suspicion.lost("n2", "b", 5.0)
+    assert suspicion.doubted == set(), "it did not get on elsewhere"
+    suspicion.lost("n1", "d", 5.0)
+    suspicion.given_up("c")
+    assert suspicion.doubted == set(), "that will never be known of it"
+    suspicion.lost("n1", "e", 5.0)
+    assert suspicion.doubted == {"n1"}
+    suspicion.done("n1", "f")
+    assert suspicion.doubted == set()

@@ -362,7 +362,21 @@ class Execution:
         if self._search is None or self._search.over:
             return there
         now = time.monotonic()
-        return self._demand.tasks(there, self._search.trials, bool(self._idle), now)
+        return self._demand.tasks(there, self._search.trials, self._asking() > 0, now)
+
+    def _asking(self) -> int:
+        """Return how many idle workers the strategy is to propose something for.
+
+        Those of a place that may be at fault are left out, while others work: until that is known,
+        they would be given, and lose, one trial after the other, and the strategy learn nothing.
+        """
+        if not (doubted := self._setbacks.doubted):
+            return len(self._idle)
+        place, joined = self._reception.place, self._reception.joined
+        others = [
+            name for name in (*self._idle, *self._running) if place(joined[name]) not in doubted
+        ]
+        return sum(name in self._idle for name in others) if others else len(self._idle)
 
     def _seek(self) -> None:
         """Ask the strategy for more, before a worker has nothing to do; what it says is recorded.
@@ -372,7 +386,7 @@ class Execution:
         if self._search is None:
             return
         assert self._queue is not None
-        while len(self._queue) < ahead(len(self._idle), self._bundling.most):
+        while len(self._queue) < ahead(self._asking(), self._bundling.most):
             # Or it would be asked before the score that made the worker idle counts.
             self._commit()
             proposed, runs = self._search.more()

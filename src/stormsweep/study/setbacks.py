@@ -65,6 +65,11 @@ class Setbacks:
         """Whether there is anything to `judge`; as a rule there is not."""
         return bool(self._elsewhere) or self._suspicion.of_any
 
+    @property
+    def doubted(self) -> set[str]:
+        """Places that may be at fault: they lose one run after the other; as a rule none does."""
+        return self._suspicion.doubted
+
     def returned(
         self,
         orders: Sequence[TaskOrder],
@@ -99,7 +104,7 @@ class Setbacks:
             if isinstance(result, RunFailed):
                 failure = replace(result, seconds=_share(order, when, len(orders)))
                 again = self._raised(order, failure, place, others) if doubtful else None
-                found[result.run] = again or Setback(order.task, failure)
+                found[result.run] = again or self._given_up(order, failure)
                 continue
             if result.submitted == order.submitted and result.to_epoch > order.task.start:
                 self._suspicion.done(place, result.run)
@@ -140,7 +145,7 @@ class Setbacks:
         given_up = self._patience.paused(order.task, epoch, alone)
         if not given_up:
             return None
-        return Setback(order.task, RunFailed.of(order, WALLTIME, given_up))
+        return self._given_up(order, RunFailed.of(order, WALLTIME, given_up))
 
     def lost(self, orders: Sequence[TaskOrder], loss: WorkerLost, place: str) -> list[Setback]:
         """Take in that a worker is lost.
@@ -167,7 +172,7 @@ class Setbacks:
             verdict = self._patience.lost(task, loss.failure, loss.reason, alone, place, others)
             if verdict.given_up:
                 failure = RunFailed.of(order, loss.failure, verdict.given_up, seconds=seconds)
-                found.append(Setback(task, failure))
+                found.append(self._given_up(order, failure))
                 continue
             if verdict.elsewhere:
                 self._elsewhere[task.run.id] = task, place
@@ -176,6 +181,10 @@ class Setbacks:
             here = not verdict.elsewhere
             found.append(Setback(task, record, here, f"{told} from epoch {task.start}"))
         return found
+
+    def _given_up(self, order: TaskOrder, failure: RunFailed) -> Setback:
+        self._suspicion.given_up(failure.run)
+        return Setback(order.task, failure)
 
     def take(self, place: str) -> Task | None:
         """Take out a task that came to nothing in another place than this one."""

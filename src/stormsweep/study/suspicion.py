@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 #: So many runs must come to nothing in a place, with nothing done there between.
@@ -42,6 +43,21 @@ class Suspicion:
             self._blamed.setdefault(first, {})[run] = seconds
         if self._lost:
             self._lost = {one: lost for one, lost in self._lost.items() if lost[0] != place}
+
+    def given_up(self, run: str) -> None:
+        """Take note that a run is not tried again: it will say nothing more of any place."""
+        self._lost.pop(run, None)
+
+    @property
+    def doubted(self) -> set[str]:
+        """Places that lost as many runs as say that one is at fault, with nothing done there since.
+
+        Whose fault it was shows once one of the runs gets on elsewhere, or does not.
+        """
+        count = Counter(where for where, _ in self._lost.values() if where)
+        for place, runs in self._blamed.items():
+            count[place] += len(runs)
+        return {place for place, lost in count.items() if lost >= _RUNS}
 
     @property
     def of_any(self) -> bool:

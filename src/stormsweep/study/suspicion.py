@@ -54,6 +54,9 @@ class Suspicion:
 
         Whose fault it was shows once one of the runs gets on elsewhere, or does not.
         """
+        if not (self._lost or self._blamed):
+            # As a rule; it is asked for with every task.
+            return set()
         count = Counter(where for where, _ in self._lost.values() if where)
         for place, runs in self._blamed.items():
             count[place] += len(runs)

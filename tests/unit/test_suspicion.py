@@ -21,6 +21,7 @@ from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import make_plan
 from stormsweep.search.search import Search
 from stormsweep.study.execute import Execution
+from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.setup import Welcome
 from stormsweep.study.suspicion import Suspicion
 from stormsweep.study.watching import Silent
@@ -30,6 +31,7 @@ from tests.unit.test_execute import (
     MANY,
     PLAN,
     STUDY,
+    WELCOME,
     FakePool,
     OneByOne,
     done,
@@ -163,6 +165,19 @@ def test_a_bad_gpu_of_one_machine_fails_no_run(tmp_path: Path, how: str) -> None
     every_task(entries, MANY)
     assert failed(entries) == {}
     assert set(pool.refused) == {"2"}
+
+
+def test_a_worker_that_is_set_up_while_its_node_is_shut_gets_no_work() -> None:
+    """Losing this: one more run for each worker of a bad node that was just replaced."""
+    pool = FakePool()
+    asked = cast(Orders, SimpleNamespace(build="b", question=lambda names: None))
+    reception = Reception(cast(Any, pool), asked, [], workers=2)
+    for event in pool.queue[:2]:
+        assert reception.take(event) is None
+    assert reception.take(Finished("0", "welcome", WELCOME)) is not None
+    reception.shut("h", "one run after the other comes to nothing there")
+    assert reception.take(Finished("1", "welcome", WELCOME)) is None
+    assert pool.refused == ["0", "1"]
 
 
 def test_a_run_that_kills_its_workers_anywhere_fails_and_takes_no_node_with_it(

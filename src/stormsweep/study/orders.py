@@ -197,6 +197,9 @@ class Reception:
                 else:
                     self._pool.submit(name, pid, _WELCOME, welcome, self._question)
             case Finished(name, token, said) if token == _WELCOME:
+                if (name, self.joined[name].pid) in self.refused:
+                    # Its place was shut meanwhile.
+                    return None
                 if said.problem:
                     self._not_set_up(name, ModelError(said.problem))
                     return None

@@ -50,6 +50,7 @@ from stormsweep.study.remaining import names_of
 from stormsweep.study.setbacks import Setback, Setbacks
 from stormsweep.study.tally import Tally
 from stormsweep.study.watching import State, Watcher
+from stormsweep.study.workers import Workers
 from stormsweep.work import Run, Task, TaskOrder
 
 log = logging.getLogger(__name__)
@@ -138,17 +139,11 @@ class Execution:
         )
         first_folds = study.search.first_folds or plan.folds
         self._demand = Demand(len(plan.configurations), first_folds)
-        self._idle: dict[str, None] = {}
+        self._workers = Workers(self._reception)
+        self._setbacks = Setbacks(self._workers.places)
         self._bundling = Bundling(study.engine)
-        #: What each worker has in memory, and what it is at: one run, or those of a bundle.
-        self._held: dict[str, list[str]] = {}
-        self._running: dict[str, list[TaskOrder]] = {}
-        #: Workers that have not done anything yet, and processes that were let go.
-        self._fresh: set[str] = set()
-        self._dismissed: set[tuple[str, int]] = set()
         #: Whether the pool's nodes have no time left, and no others will come.
         self._over = False
-        self._setbacks = Setbacks(self._places)
         self._early: list[tuple[WorkerReady, float]] = []
         self._early_nodes: list[NodeChanged] = []
         self._journal: JournalWriter | None = None
@@ -225,16 +220,17 @@ class Execution:
             nonlocal until
             still_ours()
             self._poll(0.5)
-            if self._idle:
+            ready = len(self._workers.idle)
+            if ready:
                 until = min(until, time.monotonic() + within)
-            if time.monotonic() > until and len(self._idle) < count:
+            if time.monotonic() > until and ready < count:
                 raise StormsweepError(
-                    f"{len(self._idle)} of {count} workers were ready {within / 60:.0f} min after "
+                    f"{ready} of {count} workers were ready {within / 60:.0f} min after "
                     "the first, whose nodes wait no longer; ask for fewer nodes, or for a longer "
                     "walltime; see logs/driver.log"
                 )
 
-        self._reception.wait(lambda: len(self._idle) >= count, poll)
+        self._reception.wait(lambda: len(self._workers.idle) >= count, poll)
 
     def _poll(self, seconds: float) -> None:
         interruption.check()
@@ -290,7 +286,7 @@ class Execution:
         self._tally.begin(session)
         leaves = False
         try:
-            while self._running or (not leaves and self.unfinished):
+            while self._workers.running or (not leaves and self.unfinished):
                 still_ours()
                 leaves = leaves or self._over or leaving()
                 if not leaves:
@@ -317,9 +313,7 @@ class Execution:
 
     def state(self) -> State:
         """Return how far the study is."""
-        joined = {(who.worker, who.pid) for who in self._reception.joined.values()}
-        there = joined - self._dismissed - self._reception.refused.keys()
-        return self._tally.state(len(there), len(self._running))
+        return self._tally.state(self._workers.there, len(self._workers.running))
 
     def at_work(self) -> dict[str, Any]:
         """Return what workers are at: plain values, for whoever follows from elsewhere.
@@ -332,7 +326,7 @@ class Execution:
         """
         tasks = [
             (name, one.task.run.id, one.task.start, one.task.to_epoch, len(orders), one.submitted)
-            for name, orders in list(self._running.items())[:_TOLD]
+            for name, orders in list(self._workers.running.items())[:_TOLD]
             if (one := orders[0])
         ]
         return {"clock": time.time(), "tasks": tasks}
@@ -358,7 +352,7 @@ class Execution:
     def _wanted(self) -> int:
         """Return how many tasks there are, with those that a strategy has for more workers."""
         assert self._queue is not None
-        there = len(self._queue) + len(self._running) + len(self._setbacks.elsewhere)
+        there = len(self._queue) + len(self._workers.running) + len(self._setbacks.elsewhere)
         if self._search is None or self._search.over:
             return there
         now = time.monotonic()
@@ -370,13 +364,7 @@ class Execution:
         Those of a place that may be at fault are left out, while others work: until that is known,
         they would be given, and lose, one trial after the other, and the strategy learn nothing.
         """
-        if not (doubted := self._setbacks.doubted):
-            return len(self._idle)
-        place, joined = self._reception.place, self._reception.joined
-        others = [
-            name for name in (*self._idle, *self._running) if place(joined[name]) not in doubted
-        ]
-        return sum(name in self._idle for name in others) if others else len(self._idle)
+        return self._workers.idle_outside(self._setbacks.doubted)
 
     def _seek(self) -> None:
         """Ask the strategy for more, before a worker has nothing to do; what it says is recorded.
@@ -392,7 +380,8 @@ class Execution:
             proposed, runs = self._search.more()
             if not proposed:
                 break
-            at_work = {order.task.run.id for orders in self._running.values() for order in orders}
+            running = self._workers.running.values()
+            at_work = {order.task.run.id for orders in running for order in orders}
             at_work.update(self._setbacks.elsewhere)
             for run in runs:
                 self._tally.add(run)
@@ -407,25 +396,23 @@ class Execution:
 
     def _feed(self) -> None:
         self._judge()
-        for name in list(self._idle):
+        for name in list(self._workers.idle):
             bundle = self._take(name)
             if not bundle and self._setbacks.elsewhere:
                 continue
             if not bundle:
                 return
-            del self._idle[name]
-            self._held[name] = [task.run.id for task in bundle]
             for task in bundle:
                 log.info(
                     "%s epochs %d-%d to worker %s", task.run.id, task.start, task.to_epoch, name
                 )
             # What an epoch really takes is worth knowing: a new worker tries it.
-            seconds = 0.0 if name in self._fresh else self._tally.foreseen(bundle)
+            seconds = 0.0 if self._workers.is_fresh(name) else self._tally.foreseen(bundle)
             orders = [
                 self._orders.order(task, self.model, name, self._session, seconds)
                 for task in bundle
             ]
-            self._running[name] = orders
+            self._workers.busy(name, orders)
             alone = len(orders) == 1
             self._pool.submit(
                 name,
@@ -438,11 +425,10 @@ class Execution:
     def _take(self, name: str) -> list[Task]:
         """Take what a worker is to do: first what came to nothing where it is not."""
         assert self._queue is not None
-        if self._setbacks.elsewhere:
-            place = self._reception.place(self._reception.joined[name])
-            if (task := self._setbacks.take(place)) is not None:
-                return [task]
-        return self._bundling.take(self._queue, self._held.get(name, ()), len(self._idle))
+        workers = self._workers
+        if self._setbacks.elsewhere and (task := self._setbacks.take(workers.place(name))):
+            return [task]
+        return self._bundling.take(self._queue, workers.holds(name), len(workers.idle))
 
     def _judge(self) -> None:
         """Give places at fault no more work; what waits for places that are gone waits no more."""
@@ -450,38 +436,27 @@ class Execution:
         # As a rule: with hundreds of workers, a look at each of them would cost every task.
         if not self._setbacks.to_judge:
             return
-        now, joined = time.time(), self._reception.joined
-        there = dict.fromkeys(self._places(), 0.0)
-        for name, orders in self._running.items():
-            place = self._reception.place(joined[name])
-            if place in there:
-                there[place] = max(there[place], now - orders[0].submitted)
-        unfit, stranded = self._setbacks.judge(there)
+        unfit, stranded = self._setbacks.judge(self._workers.under_way(time.time()))
         for place in unfit:
             why = f"{place}: one run after the other comes to nothing there, while others get on"
-            self._reception.shut(place, why)
-            for name in list(self._idle):
-                if self._reception.place(joined[name]) == place:
-                    del self._idle[name]
+            self._workers.shut(place, why)
         for task in stranded:
             self._queue.put_back(task)
-
-    def _places(self) -> set[str]:
-        return self._reception.places(self._dismissed)
 
     def _handle(self, event: Event) -> None:
         if (found := self._reception.take(event)) is not None:
             self._welcomed(*found)
             return
         match event:
-            case Finished(name, _, result) if name in self._running:
+            case Finished(name, _, result) if name in self._workers.running:
                 results = result if isinstance(result, list) else [result]
                 self._returned(name, results, event.when)
-            case Broken(name, token, DataAwayError() as error) if name in self._running:
+            case Broken(name, token, DataAwayError() as error) if name in self._workers.running:
                 self._without_data(name, token, error, event.when)
-            case Broken(name, _, error) if name in self._running:
+            case Broken(name, _, error) if name in self._workers.running:
                 reason = f"the task could not be carried out: {error!r}"
-                failed = [RunFailed.of(order, "error", reason) for order in self._running[name]]
+                orders = self._workers.running[name]
+                failed = [RunFailed.of(order, "error", reason) for order in orders]
                 self._returned(name, failed, event.when)
             case WorkerLost():
                 self._lost(event)
@@ -498,8 +473,7 @@ class Execution:
                     self._record_node(event)
 
     def _welcomed(self, ready: WorkerReady, when: float) -> None:
-        self._idle[ready.worker] = None
-        self._fresh.add(ready.worker)
+        self._workers.welcome(ready.worker)
         if self._journal is None:
             self._early.append((ready, when))
         else:
@@ -507,16 +481,14 @@ class Execution:
 
     def _returned(self, name: str, results: Sequence[Result], when: float) -> None:
         assert self._queue is not None
-        orders = self._running.pop(name)
-        fresh, leaves = name in self._fresh, False
-        self._fresh.discard(name)
-        who = self._reception.joined[name]
-        place = self._reception.place(who)
-        setbacks = self._setbacks.returned(orders, results, place, when)
+        workers = self._workers
+        fresh, leaves = workers.is_fresh(name), False
+        orders = workers.back(name)
+        setbacks = self._setbacks.returned(orders, results, workers.place(name), when)
         for order, result in zip(orders, results, strict=True):
             task = order.task
             if isinstance(result, RunFailed):
-                self._held[name].remove(result.run)
+                workers.drop(name, result.run)
                 self._befell(setbacks[result.run], when)
                 continue
             self._write(result, when)
@@ -529,14 +501,13 @@ class Execution:
             # One that was found in a checkpoint says nothing of the time of this worker.
             now = result.submitted == order.submitted
             leaves = leaves or now
-            self._held[name].remove(result.run)
+            workers.drop(name, result.run)
             judged = now and fresh and result.had >= MUCH
             self._paused(order, result, judged, alone=len(orders) == 1)
         if leaves:
-            self._dismissed.add((name, who.pid))
-            self._pool.dismiss(name, who.pid)
-        elif (name, who.pid) not in self._reception.refused:
-            self._idle[name] = None
+            self._pool.dismiss(name, workers.dismiss(name))
+        else:
+            workers.rest(name)
 
     def _paused(self, order: TaskOrder, pause: TaskPaused, judged: bool, alone: bool) -> None:
         assert self._queue is not None
@@ -587,16 +558,7 @@ class Execution:
     def _lost(self, event: WorkerLost) -> None:
         gone = (event.worker, event.pid)
         self._early = [one for one in self._early if (one[0].worker, one[0].pid) != gone]
-        now = self._reception.joined.get(event.worker)
-        orders: list[TaskOrder] = []
-        if now is None or now.pid == event.pid:
-            # Else another process has the name by now, and is not the one that was lost.
-            self._held.pop(event.worker, None)
-            self._fresh.discard(event.worker)
-            self._idle.pop(event.worker, None)
-            orders = self._running.pop(event.worker, [])
-        expected = gone in self._dismissed | self._reception.refused.keys() or event.let_go
-        self._dismissed.discard(gone)
+        orders, expected = self._workers.lost(event)
         self._record_worker(event, "left" if expected else "lost", event.reason, event.when)
         level = logging.INFO if expected else logging.WARNING
         log.log(level, "worker %s (process %d) lost: %s", event.worker, event.pid, event.reason)
@@ -605,9 +567,7 @@ class Execution:
 
     def _without_data(self, name: str, token: str, error: DataAwayError, when: float) -> None:
         """Give what a worker that cannot open the data was at to others, and the worker nothing."""
-        who, orders = self._reception.joined[name], self._running.pop(name)
-        self._held.pop(name, None)
-        self._fresh.discard(name)
+        who, orders = self._reception.joined[name], self._workers.forget(name)
         loss = WorkerLost(name, who.host, who.pid, NODE, str(error), token, when=when)
         self._lost_tasks(orders, loss)
         self._reception.let_go(name, error)

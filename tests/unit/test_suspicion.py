@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Event, Finished, NodeChanged, WorkerLost, WorkerReady
 from stormsweep.records import RunFailed, TaskRetried
 from stormsweep.results.journal import of_kind
 from stormsweep.results.progress import progress_of
@@ -196,3 +196,44 @@ def test_a_place_is_at_fault_only_where_nothing_gets_on_there_that_does_elsewher
     assert suspicion.unfit({"a": 0.0, "b": 0.0}) == []
     suspicion.done("b", "run 3")
     assert not suspicion.of_any, "that was lost before"
+
+
+class Coming(Nodes):
+    """As of `Nodes`; the second node is granted, and its workers join once all else is done."""
+
+    def __init__(self, workers: str, fate: Callable[[str, str], str]) -> None:
+        super().__init__(workers, fate)
+        self.slow += [ready for ready in self.queue if ready.host == "n2"]
+        self.queue = [ready for ready in self.queue if ready.host != "n2"]
+        self.queue[:0] = [NodeChanged("1", "granted"), NodeChanged("2", "granted")]
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        self.slow.sort(key=lambda event: isinstance(event, WorkerReady))
+        yield from super().events(timeout)
+
+    def want(self, tasks: int) -> None:
+        coming = any(isinstance(event, WorkerReady) for event in self.slow)
+        assert tasks > coming, "the other node would be let go"
+
+
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_runs_of_a_bad_node_wait_for_one_that_is_just_starting(tmp_path: Path, how: str) -> None:
+    """Losing this: all runs of a study, to the bad one of its nodes that was the first to start."""
+    pool = Coming("n1-1-0 n2-2-0", lambda worker, _: how * worker.startswith("n1"))
+    entries = train(tmp_path, pool, plan=MANY)
+    every_task(entries, MANY)
+    assert failed(entries) == {}
+    assert pool.refused == ["n1-1-0"]
+
+
+def test_the_last_run_waits_for_a_node_that_is_just_starting(tmp_path: Path) -> None:
+    pool = Coming("n1-1-0 n2-2-0", lambda name, run: "raises" * (run == BAD and name == "n1-1-0"))
+    entries = train(tmp_path, pool)
+    every_task(entries)
+    assert failed(entries) == {}
+
+
+def test_a_run_does_not_wait_for_a_node_that_ended_before_it_had_a_worker(tmp_path: Path) -> None:
+    pool = Coming("n1-1-0 n2-2-0", lambda _, run: "raises" * (run == BAD))
+    pool.slow = [NodeChanged("2", "ended", "cancelled")]
+    assert failed(train(tmp_path, pool)) == {BAD: "no space"}

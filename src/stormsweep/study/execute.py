@@ -367,6 +367,9 @@ class Execution:
         """Return how many tasks there are, with those that a strategy has for more workers."""
         assert self._queue is not None
         there = len(self._queue) + len(self._running) + len(self._elsewhere)
+        if self._elsewhere:
+            # Who is idle may not have those: a node that is still to come is not let go.
+            there += len(self._idle)
         if self._search is None or self._search.over:
             return there
         now = time.monotonic()
@@ -460,12 +463,15 @@ class Execution:
                 if self._reception.place(joined[name]) == place:
                     del self._idle[name]
         for run, (task, avoided) in list(self._elsewhere.items()):
-            if not there.keys() - {avoided}:
+            if not (self._reception.expected or there.keys() - {avoided}):
                 del self._elsewhere[run]
                 self._queue.put_back(task)
 
     def _places(self) -> set[str]:
         return self._reception.places(self._dismissed)
+
+    def _others(self, place: str) -> bool:
+        return self._reception.others(place, self._dismissed)
 
     def _handle(self, event: Event) -> None:
         if (found := self._reception.take(event)) is not None:
@@ -537,7 +543,7 @@ class Execution:
             task = order.task
             if isinstance(result, RunFailed):
                 result = replace(result, seconds=_share(order, when, len(orders)))
-                others = bool(doubtful and self._places() - {place})
+                others = doubtful and self._others(place)
                 if doubtful and self._goes_elsewhere(task, result, place, others, when):
                     self._held[name].remove(result.run)
                     continue
@@ -673,7 +679,7 @@ class Execution:
 
     def _lost_task(self, task: Task, event: WorkerLost, seconds: float, alone: bool) -> None:
         place = self._reception.place(event)
-        others = bool(self._places() - {place})
+        others = self._others(place)
         verdict = self._patience.lost(task, event.failure, event.reason, alone, place, others)
         if verdict.given_up:
             failure = self._failure(task, event.failure, verdict.given_up, event.worker, seconds)

@@ -237,3 +237,19 @@ def test_a_run_does_not_wait_for_a_node_that_ended_before_it_had_a_worker(tmp_pa
     pool = Coming("n1-1-0 n2-2-0", lambda _, run: "raises" * (run == BAD))
     pool.slow = [NodeChanged("2", "ended", "cancelled")]
     assert failed(train(tmp_path, pool)) == {BAD: "no space"}
+
+
+def test_a_worker_that_is_set_up_while_its_node_is_given_up_gets_no_task(tmp_path: Path) -> None:
+    """Losing this: a task to a worker that was just said to get none."""
+
+    class Late(Nodes):
+        def submit(self, worker: str, pid: int, token: str, *given: Any) -> None:
+            if token == "welcome" and pid > 100:
+                self.slow.append(Finished(worker, token, self.model))
+            else:
+                assert worker not in self.refused
+                super().submit(worker, pid, token, *given)
+
+    pool = Late("n1-1-0 n2-2-0", lambda worker, _: "killed" * worker.startswith("n2"))
+    every_task(train(tmp_path, pool, plan=MANY), MANY)
+    assert pool.refused == ["n2-2-0"]

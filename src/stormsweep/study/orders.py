@@ -208,6 +208,10 @@ class Reception:
                     self._refuse(name, why)
                 else:
                     self._pool.submit(name, pid, _WELCOME, welcome, self._question)
+            case Finished(name, token) | Broken(name, token) if token == _WELCOME and (
+                (name, self.joined[name].pid) in self.refused
+            ):
+                log.info("worker %s was refused while it was set up", name)
             case Finished(name, token, said) if token == _WELCOME:
                 if said.problem:
                     self._not_set_up(name, ModelError(said.problem))

@@ -84,6 +84,7 @@ class FakePool:
         self.model: Welcome | DataAwayError = WELCOME
         self.wants: list[int] = []
         self.refused: list[str] = []
+        self.avoided: list[str] = []
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
@@ -118,6 +119,9 @@ class FakePool:
         self.refused.append(worker)
         if set(self.refused) == set(self.alive):
             self.queue.append(PoolBroken(why))
+
+    def avoid(self, host: str) -> None:
+        self.avoided.append(host)
 
     def want(self, tasks: int) -> None:
         self.wants.append(tasks)
@@ -446,7 +450,7 @@ def test_the_first_node_that_cannot_be_set_up_ends_nothing_where_another_is_star
     """Losing this: a study that ends at once, now and then, for the one bad node of its job."""
     pool = TwoNodes(what, welcomed)
     every_task(train(tmp_path, pool))
-    assert pool.refused == ["n1-1-0"]
+    assert (pool.refused, pool.avoided) == (["n1-1-0"], ["n1"])
 
 
 def test_a_builder_that_two_nodes_cannot_import_ends_the_study(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_a_bad_node_fails_no_run_and_gets_no_more_work(tmp_path: Path, how: str)
     every_task(entries, MANY)
     assert failed(entries) == {}
     assert set(pool.refused) == {"n2-2-0", "n2-2-1"}
+    assert pool.avoided == ["n2"], "Slurm would give the same node again"
     assert pool.lost["n2"] <= 2 * len(MANY.runs)
 
 
@@ -105,6 +106,7 @@ def test_a_bad_gpu_of_one_machine_fails_no_run(tmp_path: Path, how: str) -> None
     every_task(entries, MANY)
     assert failed(entries) == {}
     assert set(pool.refused) == {"2"}
+    assert pool.avoided == [], "the other GPUs of the machine are good"
 
 
 def test_a_run_that_kills_its_workers_anywhere_fails_and_takes_no_node_with_it(

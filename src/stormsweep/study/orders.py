@@ -294,6 +294,8 @@ class Reception:
     def shut(self, place: str, why: str) -> None:
         """Give the workers of a place no more work, nor those that come there later."""
         self._shut[place] = why
+        if any(place == who.host for who in self.joined.values()):
+            self._pool.avoid(place)
         for name, who in list(self.joined.items()):
             if self.place(who) == place and (name, who.pid) not in self.refused:
                 self._refuse(name, why)
@@ -303,13 +305,12 @@ class Reception:
 
         Where none was yet, the first of another node tells.
         """
-        node = node_of(name)
-        if not self._begun and (
-            self._unready not in ("", node) or not self.others(self.joined[name].host)
-        ):
+        host = self.joined[name].host
+        if not self._begun and (self._unready not in ("", host) or not self.others(host)):
             raise error
-        self._unready = self._unready or node
-        self._refuse(name, f"{self.joined[name].host}: {error}")
+        self._unready = self._unready or host
+        self._pool.avoid(host)
+        self._refuse(name, f"{host}: {error}")
 
     def _refuse(self, name: str, why: str) -> None:
         """Give a worker no work: another node may have what it lacks, if the pool finds one."""

@@ -268,6 +268,26 @@ class WorkerEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceRefused:
+    """The workers of a node, or of one of its GPUs, got no more work.
+
+    Attributes
+    ----------
+    session : int
+        In which session of the driver.
+    place : str
+        Which.
+    reason : str
+        Why, in one line that names it.
+    """
+
+    kind: ClassVar[str] = "refused"
+    session: int
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeEvent:
     """A node of a cluster was asked for, given to us, or was ours no more.
 
@@ -664,6 +684,7 @@ Record = (
     | LayoutTried
     | SessionEnded
     | WorkerEvent
+    | PlaceRefused
     | NodeEvent
     | TaskDone
     | TaskPaused

@@ -38,7 +38,7 @@ from stormsweep.errors import (
     StudyBusyError,
     StudyInterrupted,
 )
-from stormsweep.records import RunFailed, TaskDone, TaskRetried
+from stormsweep.records import PlaceRefused, RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
@@ -449,7 +449,9 @@ def test_the_first_node_that_cannot_be_set_up_ends_nothing_where_another_is_star
 ) -> None:
     """Losing this: a study that ends at once, now and then, for the one bad node of its job."""
     pool = TwoNodes(what, welcomed)
-    every_task(train(tmp_path, pool))
+    entries = train(tmp_path, pool)
+    every_task(entries)
+    assert [one.place for one in of_kind(entries, PlaceRefused)] == ["n1"]
     assert (pool.refused, pool.avoided) == (["n1-1-0"], ["n1"])
 
 

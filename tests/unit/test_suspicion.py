@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from stormsweep.cluster.pool import Event, Finished, NodeChanged, WorkerLost, WorkerReady
-from stormsweep.records import RunFailed, TaskRetried
+from stormsweep.records import PlaceRefused, RunFailed, TaskRetried
+from stormsweep.results import facts
 from stormsweep.results.journal import of_kind
 from stormsweep.results.progress import progress_of
 from stormsweep.study.setup import Welcome
 from stormsweep.study.suspicion import Suspicion
+from stormsweep.study.watching import Silent
 from stormsweep.work import TaskOrder
 from tests.unit.test_execute import JAX, MANY, PLAN, FakePool, done, every_task, train
 
@@ -96,6 +98,25 @@ def test_a_bad_node_fails_no_run_and_gets_no_more_work(tmp_path: Path, how: str)
     assert set(pool.refused) == {"n2-2-0", "n2-2-1"}
     assert pool.avoided == ["n2"], "Slurm would give the same node again"
     assert pool.lost["n2"] <= 2 * len(MANY.runs)
+
+
+def test_a_bad_node_is_named_on_record_and_told_of_in_three_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: which node it was, and why, once the terminal with its hundred lines is gone."""
+    noted: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda _, text: noted.append(text))
+    pool = Nodes("n1-1-0 n2-2-0", lambda worker, _: "raises" * worker.startswith("n2"))
+    entries = train(tmp_path, pool, plan=MANY)
+    assert pool.lost["n2"] > 3
+    why = "n2: one run after the other comes to nothing there, while others get on"
+    why += "; the last one: no space"
+    assert of_kind(entries, PlaceRefused) == [PlaceRefused(1, "n2", why)]
+    assert facts.refused(entries) == [why]
+    first, second, third = noted
+    assert first.endswith("failed on n2 (no space); it is tried elsewhere from epoch 0")
+    assert second == "another run failed on n2 (no space); all that do are tried elsewhere"
+    assert third == f"{why}; workers there get no work"
 
 
 @pytest.mark.parametrize("how", ["killed", "raises"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from stormsweep.errors import DataAwayError, StormsweepError
 from stormsweep.records import (
     Entry,
     NodeEvent,
+    PlaceRefused,
     Record,
     RunFailed,
     RunPlanned,
@@ -132,7 +134,8 @@ class Execution:
         self._checkpoints = directory / "checkpoints"
         self._orders = Orders(study, data, self._checkpoints, turned, score_test)
         workers = study.site.layout[0]
-        self._reception = Reception(pool, self._orders, names_of(study), workers, watcher.note)
+        told = watcher.note, self._record_refused
+        self._reception = Reception(pool, self._orders, names_of(study), workers, *told)
         self._patches = patches_per_epoch
         self._tally = Tally(
             plan if search is None else replace(plan, runs=tuple(search.wanted(reached or {}))),
@@ -159,6 +162,9 @@ class Execution:
         self._elsewhere: dict[str, tuple[Task, str]] = {}
         self._early: list[tuple[WorkerReady, float]] = []
         self._early_nodes: list[NodeChanged] = []
+        self._early_refused: list[tuple[str, str]] = []
+        #: What befell runs where, which is told of the first two only.
+        self._alike: Counter[tuple[str, str]] = Counter()
         self._journal: JournalWriter | None = None
         #: What happened in this round, not on the disk yet, and what of it is to be counted then.
         self._round: list[Entry] = []
@@ -292,6 +298,8 @@ class Execution:
                 self._tally.give_up(self._tally.runs[name])
         for node in self._early_nodes:
             self._record_node(node)
+        for place, why in self._early_refused:
+            self._record_refused(place, why)
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
         self._sweep()
@@ -456,8 +464,7 @@ class Execution:
             if place in there:
                 there[place] = max(there[place], now - orders[0].submitted)
         for place in self._suspicion.unfit(there):
-            why = f"{place}: one run after the other comes to nothing there, while others get on"
-            self._reception.shut(place, why)
+            self._reception.shut(place, self._suspicion.why(place))
             there.pop(place)
             for name in list(self._idle):
                 if self._reception.place(joined[name]) == place:
@@ -536,9 +543,11 @@ class Execution:
         who = self._reception.joined[name]
         place = self._reception.place(who)
         # Where others of the bundle get on, it is no fault of the place.
-        doubtful = all(isinstance(one, RunFailed) and one.failure in _FAULTS for one in results)
+        faults = [one for one in results if isinstance(one, RunFailed) and one.failure in _FAULTS]
+        doubtful = len(faults) == len(results)
         if doubtful:
-            self._suspicion.lost(place, results[0].run, when - orders[0].submitted)
+            first, gone_on = faults[0], when - orders[0].submitted
+            self._suspicion.lost(place, first.run, gone_on, first.reason)
         for order, result in zip(orders, results, strict=True):
             task = order.task
             if isinstance(result, RunFailed):
@@ -654,10 +663,15 @@ class Execution:
             return False
         self._put_back(task, verdict, place)
         self._retried(task, verdict, failed.reason, failed.worker, failed.seconds, when)
-        self._watcher.note(
-            f"run {task.run.id} failed on {place} ({failed.reason}); "
-            f"it is tried elsewhere from epoch {task.start}"
-        )
+        said = f"failed on {place} ({failed.reason})"
+        log.warning("run %s %s; it is tried elsewhere", task.run.id, said)
+        self._alike[place, failed.reason] += 1
+        match self._alike[place, failed.reason]:
+            case 1:
+                where = f"it is tried elsewhere from epoch {task.start}"
+                self._watcher.note(f"run {task.run.id} {said}; {where}")
+            case 2:
+                self._watcher.note(f"another run {said}; all that do are tried elsewhere")
         return True
 
     def _put_back(self, task: Task, verdict: Verdict, place: str) -> None:
@@ -673,7 +687,7 @@ class Execution:
         self._bundling.lost(bundle, event.failure)
         if orders and event.failure == "killed":
             place, gone_on = self._reception.place(event), event.when - orders[0].submitted
-            self._suspicion.lost(place, bundle[0].run.id, gone_on)
+            self._suspicion.lost(place, bundle[0].run.id, gone_on, event.reason)
         for task in bundle:
             self._lost_task(task, event, seconds, alone=len(bundle) == 1)
 
@@ -721,6 +735,11 @@ class Execution:
         on = who.processor if isinstance(who, WorkerReady) else ""
         record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail, why, on)
         self._write(record, when)
+
+    def _record_refused(self, place: str, why: str) -> None:
+        if self._journal is None:
+            self._early_refused.append((place, why))
+        self._write(PlaceRefused(self._session, place, why))
 
     def _record_node(self, changed: NodeChanged) -> None:
         told = (changed.node, changed.event, changed.failure, changed.detail, changed.seconds)

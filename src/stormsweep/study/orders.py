@@ -146,6 +146,8 @@ class Reception:
         How many workers there should be.
     note : callable
         Told of nodes whose workers are let go.
+    record : callable
+        Told of them too: the node or GPU, and why.
     """
 
     def __init__(
@@ -155,10 +157,11 @@ class Reception:
         names: Iterable[str],
         workers: int,
         note: Callable[[str], object] = lambda _: None,
+        record: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
         self._pool, self._build = pool, orders.build
         self._question = orders.question(names)
-        self._allowed, self._note = _LOSSES * workers, note
+        self._allowed, self._note, self._record = _LOSSES * workers, note, record
         self._losses = self._late = 0
         #: Whether any worker could be set up; the node where that failed first, before; how many of
         #: a name died in a row that could not, and why those of a name are given no work.
@@ -316,15 +319,18 @@ class Reception:
         """Give a worker no work: another node may have what it lacks, if the pool finds one."""
         who = self.joined[name]
         log.error("worker %s (process %d) gets no work: %s", name, who.pid, why)
-        self._note_once(f"{why}; workers there get no work")
+        if self._note_once(f"{why}; workers there get no work"):
+            self._record(self.place(who), why)
         self.refused[name, who.pid] = why
         self._pool.refuse(name, who.pid, why)
 
-    def _note_once(self, text: str) -> None:
-        """Note what many workers would say."""
-        if text not in self._noted:
+    def _note_once(self, text: str) -> bool:
+        """Note what many workers would say; return whether it is new."""
+        new = text not in self._noted
+        if new:
             self._noted.add(text)
             self._note(text)
+        return new
 
     def lost(self, event: WorkerLost, excused: bool) -> None:
         """Take note that a worker is gone.

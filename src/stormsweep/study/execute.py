@@ -664,7 +664,7 @@ class Execution:
         self._put_back(task, verdict, place)
         self._retried(task, verdict, failed.reason, failed.worker, failed.seconds, when)
         said = f"failed on {place} ({failed.reason})"
-        log.warning("run %s %s; it is tried elsewhere", task.run.id, said)
+        log.info("run %s %s; it is tried elsewhere", task.run.id, said)
         self._alike[place, failed.reason] += 1
         match self._alike[place, failed.reason]:
             case 1:

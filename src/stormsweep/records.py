@@ -268,6 +268,26 @@ class WorkerEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceRefused:
+    """The workers of a node, or of one of its GPUs, got no more work.
+
+    Attributes
+    ----------
+    session : int
+        In which session of the driver.
+    place : str
+        Which.
+    reason : str
+        Why, in one line that names it.
+    """
+
+    kind: ClassVar[str] = "refused"
+    session: int
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeEvent:
     """A node of a cluster was asked for, given to us, or was ours no more.
 
@@ -468,7 +488,15 @@ class RunFailed:
     def of(
         cls, order: TaskOrder, failure: str, reason: str, detail: str = "", seconds: float = 0.0
     ) -> RunFailed:
-        """Return the record of a run that ended with what its worker was sent."""
+        """Return the record of a run that ended with what its worker was sent.
+
+        Parameters
+        ----------
+        order : TaskOrder
+            That.
+        failure, reason, detail, seconds : str, str, str, float
+            As of the record.
+        """
         task = order.task
         span = task.run.id, task.from_epoch, task.to_epoch
         return cls(*span, failure, reason, order.worker, order.session, detail, seconds)
@@ -673,6 +701,7 @@ Record = (
     | LayoutTried
     | SessionEnded
     | WorkerEvent
+    | PlaceRefused
     | NodeEvent
     | TaskDone
     | TaskPaused

@@ -20,16 +20,17 @@ import psutil
 import pytest
 
 from stormsweep.cluster.slurm import Slurm
-from stormsweep.records import NodeEvent, WorkerEvent
+from stormsweep.records import NodeEvent, PlaceRefused, RunFailed, WorkerEvent
 from stormsweep.results.journal import of_kind, read
 from stormsweep.scaling import timings
 from stormsweep.scaling.accounts import account
 from stormsweep.study.directory import study_key
 from stormsweep.study.study import Study
+from tests.marks import slow
 from tests.pbs.fake import FakePbs
 from tests.slurm.cluster import MiniSlurm
 
-from .conftest import called, digits_study, scores, start, stormsweep, tasks, wait_for
+from .conftest import MODELS, called, digits_study, scores, start, stormsweep, tasks, wait_for
 
 SITES = """
 [site.two]
@@ -292,6 +293,69 @@ def test_a_study_trains_on_the_nodes_in_service_and_names_those_that_are_not(
     ends.cancel()
     verify.send_signal(signal.SIGINT)
     verify.communicate(timeout=60)
+    nothing_is_left(slurm, folder)
+
+
+#: Appended to the models: one node is bad, and the other waits until that has shown so often.
+BAD_NODE = """
+HERE = os.environ.get("SLURMD_NODENAME", "")
+
+def met():
+    with open("{folder}/met", "a") as file:
+        file.write("x")
+
+{imported}
+
+def on_a_bad_node(input_shape, learning_rate):
+    if HERE == "n2013-1":
+        met()
+        {built}
+    end = time.monotonic() + 60
+    while len(Path("{folder}/met").read_text()) < {often} and time.monotonic() < end:
+        time.sleep(0.05)
+    return digits_cnn(input_shape, learning_rate)
+"""
+WAYS = {
+    "raises": (3, "", "raise OSError(28, 'No space left on device', '/scratch')"),
+    "kills": (5, "", "os.kill(os.getpid(), 9)"),
+    "imports": (1, "if HERE == 'n2013-1':\n    met()\n    import not_there", "raise"),
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("raises", "raised OSError: [Errno 28] No space left on device: '/scratch'"),
+        slow("kills", "the last one: its worker process died without a word"),
+        slow("imports", "raised ModuleNotFoundError: No module named 'not_there'"),
+    ],
+    ids=list(WAYS),
+)
+def test_a_bad_node_fails_no_run_and_is_named(
+    folder: Path, slurm: MiniSlurm, way: str, said: str
+) -> None:
+    """Losing this: runs, the study, or a node that Slurm gives again and again."""
+    often, imported, built = WAYS[way]
+    text = BAD_NODE.format(folder=folder, often=often, imported=imported, built=built)
+    (folder / "models.py").write_text(MODELS.read_text() + text, encoding="utf-8")
+    (folder / "met").touch()
+    space = "learning_rate = [0.01]\nbatch_size = [16, 32]\nepochs = [2]"
+    model = 'build = "models.py:on_a_bad_node"'
+    study = digits_study(folder, model=model, search__space=space)
+    done = stormsweep(folder, "run", study, "--site", "two", "--no-report")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "workers there get no work" in line]
+    assert line.startswith("n2013-1: "), line
+    assert said in line
+    directory = folder / "runs" / "digits"
+    entries = read(directory / "journal.jsonl")
+    assert of_kind(entries, RunFailed) == []
+    assert len(scores(directory)) == 4
+    assert {task.worker.rsplit("-", 2)[0] for task in tasks(directory)} == {"n2013-2"}
+    (refused,) = of_kind(entries, PlaceRefused)
+    assert (refused.place, f"{refused.reason}; workers there get no work") == ("n2013-1", line)
+    assert refused.reason in called(folder, "status", directory).stdout
+    assert [one.host for one in events(directory)].count("n2013-1") <= 2 * 2 * often + 2
     nothing_is_left(slurm, folder)
 
 

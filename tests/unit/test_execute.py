@@ -23,6 +23,7 @@ from stormsweep.cluster.pool import (
     Broken,
     Event,
     Finished,
+    NodeChanged,
     PoolBroken,
     WorkerLost,
     WorkerReady,
@@ -37,7 +38,7 @@ from stormsweep.errors import (
     StudyBusyError,
     StudyInterrupted,
 )
-from stormsweep.records import RunFailed, TaskDone, TaskRetried
+from stormsweep.records import PlaceRefused, RunFailed, TaskDone, TaskRetried
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import Plan, make_plan
@@ -83,6 +84,7 @@ class FakePool:
         self.model: Welcome | DataAwayError = WELCOME
         self.wants: list[int] = []
         self.refused: list[str] = []
+        self.avoided: list[str] = []
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
@@ -117,6 +119,9 @@ class FakePool:
         self.refused.append(worker)
         if set(self.refused) == set(self.alive):
             self.queue.append(PoolBroken(why))
+
+    def avoid(self, host: str) -> None:
+        self.avoided.append(host)
 
     def want(self, tasks: int) -> None:
         self.wants.append(tasks)
@@ -414,6 +419,66 @@ def test_a_node_whose_first_worker_sees_no_gpu_ends_the_study_before_any_work(
     with pytest.raises(ModelError, match=f"^{NO_GPU}$"):
         train(tmp_path, pool)
     assert not pool.refused
+
+
+class TwoNodes(FakePool):
+    """The second node is granted, and its worker joins once nothing else happens."""
+
+    def __init__(self, *what: Callable[[FakePool, str, int], None]) -> None:
+        super().__init__()
+        self.what = dict(zip(("n1-1-0", "n2-2-0"), what, strict=True))
+        self.alive = {"n1-1-0": 1, "n2-2-0": 2}
+        self.queue = [NodeChanged("1", "granted"), NodeChanged("2", "granted")]
+        self.later = [WorkerReady("n1-1-0", "n1", 1), WorkerReady("n2-2-0", "n2", 2)]
+
+    def submit(self, worker: str, pid: int, token: str, *given: Any) -> None:
+        if token != "welcome":
+            super().submit(worker, pid, token, *given)
+        elif self.alive[worker] == pid:
+            self.what[worker](self, worker, pid)
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        if not self.queue and self.later:
+            self.queue.append(self.later.pop(0))
+        yield from super().events(timeout)
+
+
+@pytest.mark.parametrize("what", [without_gpu, raising])
+def test_the_first_node_that_cannot_be_set_up_ends_nothing_where_another_is_starting(
+    tmp_path: Path, what: Callable[[FakePool, str, int], None]
+) -> None:
+    """Losing this: a study that ends at once, now and then, for the one bad node of its job."""
+    pool = TwoNodes(what, welcomed)
+    entries = train(tmp_path, pool)
+    every_task(entries)
+    assert [one.place for one in of_kind(entries, PlaceRefused)] == ["n1"]
+    assert (pool.refused, pool.avoided) == (["n1-1-0"], ["n1"])
+
+
+def test_a_builder_that_two_nodes_cannot_import_ends_the_study(tmp_path: Path) -> None:
+    pool = TwoNodes(without_gpu, without_gpu)
+    with pytest.raises(ModelError, match=f"^{NO_GPU}$"):
+        train(tmp_path, pool)
+
+
+@pytest.mark.parametrize("other", [welcomed, dying])
+def test_workers_that_die_on_the_first_node_end_nothing_until_another_was_tried(
+    tmp_path: Path, other: Callable[[FakePool, str, int], None]
+) -> None:
+    def dies(pool: FakePool, worker: str, pid: int) -> None:
+        host = worker.partition("-")[0]
+        pool.alive[worker] = pid + 10
+        pool.queue += [WorkerLost(worker, host, pid, "killed", "it died", "welcome")]
+        # Nodes start their workers again, with some time between.
+        again = WorkerReady(worker, host, pid + 10)
+        (pool.queue if pid < 100 else pool.later).append(again)
+
+    pool = TwoNodes(dies, welcomed if other is welcomed else dies)
+    if other is welcomed:
+        every_task(train(tmp_path, pool))
+        return
+    with pytest.raises(StormsweepError, match="workers die before they can work: it died"):
+        train(tmp_path, pool)
 
 
 def test_no_worker_at_all_is_said_after_a_while(

@@ -74,6 +74,9 @@ class Launcher:
     def look(self) -> None:
         pass
 
+    def avoid(self, host: str) -> None:
+        pass
+
     def close(self) -> None:
         self.alive.clear()
 

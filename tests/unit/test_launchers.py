@@ -25,8 +25,14 @@ class Queue:
         self.states: dict[str, str] = {}
         self.seconds: dict[str, float] = {}
         self.cancelled: list[str] = []
+        self.scripts: list[str] = []
+        #: Whether no other node fits than those that are not wanted.
+        self.alone = False
 
     def submit(self, script: str, folder: Path, key: str = "") -> str:
+        self.scripts.append(script)
+        if self.alone and "--exclude" in script:
+            raise SlurmError("failed", "sbatch", 1, "", "error: not available", refused=True)
         id = str(len(self.states) + 1)
         self.states[id] = "PENDING"
         return id
@@ -92,6 +98,27 @@ def test_a_node_is_granted_when_its_scheduler_says_and_once_and_so_is_its_end(
     queue.states["2"], queue.seconds["2"] = "TIMEOUT", 7.0
     end = launcher.ended()["2"]
     assert (end.failure, end.seconds) == ("walltime", 7.0)
+
+
+def test_a_node_at_fault_is_not_asked_for_again_as_long_as_others_fit(
+    queue: Queue, launcher: JobLauncher
+) -> None:
+    """Losing this: Slurm gives the bad node, which is idle, again and again."""
+    launcher.start("1", ["agent"])
+    launcher.avoid("n2")
+    launcher.avoid("n1")
+    launcher.start("2", ["agent"])
+    queue.alone = True
+    launcher.start("3", ["agent"])
+    asked = ["#SBATCH --exclude=n1,n2\n" in script for script in queue.scripts]
+    assert asked == [False, True, True, False]
+    assert "--exclude" not in queue.scripts[-1]
+
+
+def test_a_step_is_started_on_a_node_at_fault_only_where_no_other_is_free(tmp_path: Path) -> None:
+    launcher = StepLauncher("7", ["n1", "n2"], 1, tmp_path)
+    launcher.avoid("n1")
+    assert launcher._free() == ["n2", "n1"]
 
 
 def test_a_step_whose_log_cannot_be_written_is_asked_for_later_and_without_srun_never(

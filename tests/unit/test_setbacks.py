@@ -17,6 +17,14 @@ from tests.unit.test_execute import done
 PLACES = {"n1", "n2"}
 
 
+WHY = "n1: one run after the other comes to nothing there, while others get on; "
+WHY += "the last one: no space"
+
+
+def others(place: str) -> bool:
+    return bool(PLACES - {place})
+
+
 def order(run: str, submitted: float = 100.0, session: int = 3) -> TaskOrder:
     task = Task(Run(run, {}, 0, (2, 5)), 2, 5)
     told = {"task": task, "worker": "n1-7-0", "session": session, "submitted": submitted}
@@ -37,7 +45,7 @@ def only(setbacks: Any) -> Setback:
 
 
 def test_a_run_that_raised_waits_for_a_worker_of_another_node() -> None:
-    setbacks, one = Setbacks(lambda: PLACES), order("a")
+    setbacks, one = Setbacks(others), order("a")
     setback = only(setbacks.returned([one], [failed(one)], "n1", 104.0))
     assert setback.record == TaskRetried("a", 5, 1, "no space", "n1-7-0", 3, 4.0)
     assert setback.told == "run a failed on n1 (no space); it is tried elsewhere from epoch 2"
@@ -53,7 +61,7 @@ def test_a_run_that_raised_waits_for_a_worker_of_another_node() -> None:
 
 def test_no_node_is_suspected_of_what_a_model_did() -> None:
     """Losing this: a second node for each run that diverges, and for one bad run of a bundle."""
-    setbacks, one, other = Setbacks(lambda: PLACES), order("a"), order("b")
+    setbacks, one, other = Setbacks(others), order("a"), order("b")
     diverged = failed(one, "diverged")
     assert isinstance(only(setbacks.returned([one], [diverged], "n1", 104.0)).record, RunFailed)
     found = setbacks.returned([one, other], [failed(one), done(other)], "n1", 104.0)
@@ -66,7 +74,7 @@ def test_no_node_is_suspected_of_what_a_model_did() -> None:
 
 
 def test_the_last_attempt_of_a_run_that_loses_its_workers_is_made_elsewhere() -> None:
-    setbacks, one = Setbacks(lambda: PLACES), order("a")
+    setbacks, one = Setbacks(others), order("a")
     told = "worker n1-7-0 was lost (it died); run a goes on from epoch 2"
     for attempt, here in ((2, True), (3, False)):
         setback = only(setbacks.lost([one], loss("killed"), "n1"))
@@ -80,7 +88,7 @@ def test_the_last_attempt_of_a_run_that_loses_its_workers_is_made_elsewhere() ->
 def test_what_failed_where_no_other_node_was_says_nothing_of_a_node() -> None:
     """Losing this: a good node, for two bad runs and one that was lost by chance."""
     there, orders = {"n1"}, [order(run) for run in "abc"]
-    setbacks = Setbacks(lambda: there)
+    setbacks = Setbacks(lambda place: bool(there - {place}))
     for one in orders[:2]:
         record = only(setbacks.returned([one], [failed(one)], "n1", 104.0)).record
         assert isinstance(record, RunFailed)
@@ -89,19 +97,22 @@ def test_what_failed_where_no_other_node_was_says_nothing_of_a_node() -> None:
     assert not setbacks.doubted
     assert setbacks.take("n2") == orders[2].task
     setbacks.returned(orders[2:], [done(orders[2])], "n2", 104.0)
-    assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ([], [])
+    assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ({}, [])
 
 
 def test_a_worker_that_is_lost_without_a_task_is_no_setback() -> None:
-    assert Setbacks(lambda: PLACES).lost([], loss("killed"), "n1") == []
+    assert Setbacks(others).lost([], loss("killed"), "n1") == []
 
 
 def test_what_waits_for_another_node_waits_no_more_where_there_is_none_fit() -> None:
     """Losing this: a study that waits for ever for a node that is gone or gets no work."""
-    setbacks, orders = Setbacks(lambda: PLACES), [order(run) for run in "abcd"]
+    setbacks, orders = (
+        Setbacks(others),
+        [order(run) for run in "abcd"],
+    )
     for one in orders:
         setbacks.returned([one], [failed(one)], "n1", 104.0)
-    assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ([], [])
+    assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ({}, [])
     found = [setbacks.take("n2") for _ in "ab"]
     assert found == [one.task for one in orders[:2]]
     setbacks.returned([orders[0]], [done(orders[0])], "n2", 104.0)
@@ -109,7 +120,7 @@ def test_what_waits_for_another_node_waits_no_more_where_there_is_none_fit() -> 
     last = order("e")
     setbacks.returned([last], [failed(last)], "n2", 104.0)
     # What is left waits for another than n1, and for another than n2, which is the only one now.
-    assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == (["n1"], [last.task])
+    assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ({"n1": WHY}, [last.task])
     assert list(setbacks.elsewhere) == ["c", "d"]
-    assert setbacks.judge({"n1": 0.0}) == ([], [orders[2].task, orders[3].task])
+    assert setbacks.judge({"n1": 0.0}) == ({}, [orders[2].task, orders[3].task])
     assert not setbacks.elsewhere

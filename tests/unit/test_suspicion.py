@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import pytest
 
-from stormsweep.cluster.pool import Event, Finished, WorkerLost, WorkerReady
+from stormsweep.cluster.pool import Event, Finished, NodeChanged, WorkerLost, WorkerReady
 from stormsweep.data.prepared import PreparedData
-from stormsweep.records import Proposed, RunFailed, TaskDone, TaskRetried
+from stormsweep.records import PlaceRefused, Proposed, RunFailed, TaskDone, TaskRetried
+from stormsweep.results import facts
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
 from stormsweep.search.plan import make_plan
@@ -112,6 +113,7 @@ def test_a_bad_node_fails_no_run_and_gets_no_more_work(tmp_path: Path, how: str)
     every_task(entries, MANY)
     assert failed(entries) == {}
     assert set(pool.refused) == {"n2-2-0", "n2-2-1"}
+    assert pool.avoided == ["n2"], "Slurm would give the same node again"
     assert pool.lost["n2"] <= 2 * len(MANY.runs)
 
 
@@ -157,6 +159,25 @@ def test_the_only_node_of_a_search_is_not_left_idle_after_some_losses(tmp_path: 
     assert len(of_kind(entries, TaskDone)) == 2 * OneByOne.trials - 1
 
 
+def test_a_bad_node_is_named_on_record_and_told_of_in_three_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: which node it was, and why, once the terminal with its hundred lines is gone."""
+    noted: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda _, text: noted.append(text))
+    pool = Nodes("n1-1-0 n2-2-0", lambda worker, _: "raises" * worker.startswith("n2"))
+    entries = train(tmp_path, pool, plan=MANY)
+    assert pool.lost["n2"] > 3
+    why = "n2: one run after the other comes to nothing there, while others get on"
+    why += "; the last one: no space"
+    assert of_kind(entries, PlaceRefused) == [PlaceRefused(1, "n2", why)]
+    assert facts.refused(entries) == [why]
+    first, second, third = noted
+    assert first.endswith("failed on n2 (no space); it is tried elsewhere from epoch 0")
+    assert second == "another run failed on n2 (no space); all that do are tried elsewhere"
+    assert third == f"{why}; workers there get no work"
+
+
 @pytest.mark.parametrize("how", ["killed", "raises"])
 def test_a_bad_gpu_of_one_machine_fails_no_run(tmp_path: Path, how: str) -> None:
     pool = Nodes("0 1 2", lambda worker, _: how * (worker == "2"))
@@ -165,6 +186,7 @@ def test_a_bad_gpu_of_one_machine_fails_no_run(tmp_path: Path, how: str) -> None
     every_task(entries, MANY)
     assert failed(entries) == {}
     assert set(pool.refused) == {"2"}
+    assert pool.avoided == [], "the other GPUs of the machine are good"
 
 
 def test_a_worker_that_is_set_up_while_its_node_is_shut_gets_no_work() -> None:
@@ -288,3 +310,60 @@ def test_a_place_is_in_doubt_while_nobody_knows_whose_fault_its_losses_are() -> 
     assert suspicion.doubted == {"n1"}
     suspicion.done("n1", "f")
     assert suspicion.doubted == set()
+
+
+class Coming(Nodes):
+    """As of `Nodes`; the second node is granted, and its workers join once all else is done."""
+
+    def __init__(self, workers: str, fate: Callable[[str, str], str]) -> None:
+        super().__init__(workers, fate)
+        self.slow += [ready for ready in self.queue if ready.host == "n2"]
+        self.queue = [ready for ready in self.queue if ready.host != "n2"]
+        self.queue[:0] = [NodeChanged("1", "granted"), NodeChanged("2", "granted")]
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        self.slow.sort(key=lambda event: isinstance(event, WorkerReady))
+        yield from super().events(timeout)
+
+    def want(self, tasks: int) -> None:
+        coming = any(isinstance(event, WorkerReady) for event in self.slow)
+        assert tasks > coming, "the other node would be let go"
+
+
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_runs_of_a_bad_node_wait_for_one_that_is_just_starting(tmp_path: Path, how: str) -> None:
+    """Losing this: all runs of a study, to the bad one of its nodes that was the first to start."""
+    pool = Coming("n1-1-0 n2-2-0", lambda worker, _: how * worker.startswith("n1"))
+    entries = train(tmp_path, pool, plan=MANY)
+    every_task(entries, MANY)
+    assert failed(entries) == {}
+    assert pool.refused == ["n1-1-0"]
+
+
+def test_the_last_run_waits_for_a_node_that_is_just_starting(tmp_path: Path) -> None:
+    pool = Coming("n1-1-0 n2-2-0", lambda name, run: "raises" * (run == BAD and name == "n1-1-0"))
+    entries = train(tmp_path, pool)
+    every_task(entries)
+    assert failed(entries) == {}
+
+
+def test_a_run_does_not_wait_for_a_node_that_ended_before_it_had_a_worker(tmp_path: Path) -> None:
+    pool = Coming("n1-1-0 n2-2-0", lambda _, run: "raises" * (run == BAD))
+    pool.slow = [NodeChanged("2", "ended", "cancelled")]
+    assert failed(train(tmp_path, pool)) == {BAD: "no space"}
+
+
+def test_a_worker_that_is_set_up_while_its_node_is_given_up_gets_no_task(tmp_path: Path) -> None:
+    """Losing this: a task to a worker that was just said to get none."""
+
+    class Late(Nodes):
+        def submit(self, worker: str, pid: int, token: str, *given: Any) -> None:
+            if token == "welcome" and pid > 100:
+                self.slow.append(Finished(worker, token, self.model))
+            else:
+                assert worker not in self.refused
+                super().submit(worker, pid, token, *given)
+
+    pool = Late("n1-1-0 n2-2-0", lambda worker, _: "killed" * worker.startswith("n2"))
+    every_task(train(tmp_path, pool, plan=MANY), MANY)
+    assert pool.refused == ["n2-2-0"]

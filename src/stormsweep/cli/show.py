@@ -53,7 +53,7 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     """Say what a running or stopped study has done."""
     from stormsweep.cli.follow import go_on, lines
     from stormsweep.cluster import slurm
-    from stormsweep.results import frames
+    from stormsweep.results import facts, frames
     from stormsweep.scaling.accounts import account
     from stormsweep.study.lock import driver_of, is_alive
     from stormsweep.study.places import was_submitted
@@ -124,6 +124,8 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     failed = frames.failures(entries).query("not recovered").drop_duplicates("run", keep="last")
     for line in alike(failed[["run", "failure", "reason"]].itertuples(index=False, name=None)):
         typer.echo(f"  {'' if line.startswith(' ') else 'failed':<8}{line}")
+    for why in facts.refused(entries):
+        typer.echo(f"  no work {why}; workers there got no more")
     if summary.synthetic:
         typer.echo("  data    synthetic (the twin)")
 

@@ -70,6 +70,8 @@ class Order:
         before the site's modules and set-up lines; `environment_told` reads it.
     keep : bool
         Whether the job goes on where one of its nodes fails.
+    exclude : sequence of str
+        Nodes that it is not to have; Slurm's alone.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Order:
     warning_s: int | None = None
     environment: bool = False
     keep: bool = False
+    exclude: Sequence[str] = ()
 
 
 def driver_logs(logs: Path, site: str) -> tuple[str, str]:
@@ -274,6 +277,7 @@ def _options(site: Site, order: Order) -> list[str]:
         ("mem", None if memory is None else f"{math.ceil(memory * 1024)}M" if memory else "0"),
         ("gres", site.gres),
         ("constraint", site.constraint),
+        ("exclude", ",".join(order.exclude) or None),
         ("dependency", None if order.after is None else f"afterany:{order.after}"),
         ("signal", None if order.warning_s is None else f"B:USR1@{order.warning_s:d}"),
         ("output", order.output),

@@ -73,6 +73,9 @@ class Launcher(Protocol):
     def look(self) -> None:
         """Something happened: look at the next call, whenever that was due."""
 
+    def avoid(self, host: str) -> None:
+        """Start no more nodes on a machine, where others can be had."""
+
     def places(self) -> int:
         """Return how many nodes there may be at a time."""
 
@@ -250,6 +253,10 @@ class Keeper:
             node.leaving, node.ready, node.works = time.monotonic(), False, False
         # What else was asked for may still come, and have what this one lacks.
         self._failed(int(name), why, Ended("unfit", why), max(_MOST_FAILURES, self._wanted))
+
+    def avoid(self, host: str) -> None:
+        """Ask for no more nodes that are a machine at fault, where others can be had."""
+        self._launcher.avoid(host)
 
     def spare(self, most: int) -> int:
         """Let nodes go that are not ready yet, the newest first; return how many were."""

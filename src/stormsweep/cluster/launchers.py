@@ -77,6 +77,8 @@ class StepLauncher:
         self._job, self._nodes, self._cores, self._logs = job, list(nodes), cores, logs
         self._steps: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
         self._failed: set[str] = set()
+        #: Nodes at fault: they have steps where no other node is free, since what it was may pass.
+        self._avoided: set[str] = set()
         self._granted: dict[str, float] = {}
 
     def places(self) -> int:
@@ -89,7 +91,12 @@ class StepLauncher:
 
     def _free(self) -> list[str]:
         taken = {node for node, _ in list(self._steps.values())} | self._failed
-        return [node for node in self._nodes if node not in taken]
+        free = [node for node in self._nodes if node not in taken]
+        return sorted(free, key=self._avoided.__contains__)
+
+    def avoid(self, host: str) -> None:
+        """Start steps on a node only where no other is free."""
+        self._avoided.add(host)
 
     def start(self, name: str, command: Sequence[str]) -> str:
         """Start a step on a node that has none."""
@@ -256,6 +263,8 @@ class JobLauncher:
         self._scheduler = commands or scheduler_of(site)
         self._jobs: dict[str, _Asked] = {}
         self._granted: dict[str, float] = {}
+        #: Nodes at fault, which jobs are not to have.
+        self._avoided: set[str] = set()
         self._pause, self._due = _LOOKS[0], 0.0
         self._swept = False
 
@@ -267,10 +276,16 @@ class JobLauncher:
         """Return how many could be submitted now: as many."""
         return 1 << 20
 
-    def script(self, command: Sequence[str]) -> str:
-        """Return the job script for a command."""
-        order = Order(self._name, command, worker_logs(self._logs, self._site.scheduler), nodes=1)
+    def script(self, command: Sequence[str], anywhere: bool = False) -> str:
+        """Return the job script for a command; `anywhere`: on nodes at fault too."""
+        log = worker_logs(self._logs, self._site.scheduler)
+        avoided = [] if anywhere else sorted(self._avoided)
+        order = Order(self._name, command, log, nodes=1, exclude=avoided)
         return job_script(self._site, order)
+
+    def avoid(self, host: str) -> None:
+        """Submit jobs that do not get a machine, as long as others fit."""
+        self._avoided.add(host)
 
     def start(self, name: str, command: Sequence[str]) -> str:
         """Submit a job."""
@@ -279,7 +294,14 @@ class JobLauncher:
             left = self._scheduler.jobs_of(self._key).items()
             self._scheduler.cancel([id for id, job in left if not job.over])
             self._swept = True
-        id = self._scheduler.submit(self.script(command), self._folder, self._key)
+        try:
+            id = self._scheduler.submit(self.script(command), self._folder, self._key)
+        except SchedulerError as error:
+            if error.passing or not self._avoided:
+                raise
+            # No other node fits, say: what was wrong with these may have passed.
+            script = self.script(command, anywhere=True)
+            id = self._scheduler.submit(script, self._folder, self._key)
         self._jobs[name] = _Asked(id)
         self.look()
         return f"job {id}"

@@ -145,6 +145,9 @@ class Pool(Protocol):
         the other was no better, a `PoolBroken` follows, whose reason is `why`: one line.
         """
 
+    def avoid(self, host: str) -> None:
+        """Ask for no more workers on a machine that is at fault, where others can be had."""
+
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""
 

@@ -121,6 +121,10 @@ class RemotePool(DaskPool):
             if self._was_the_last(worker, pid):
                 self._keeper.refuse(node_of(worker), why)
 
+    def avoid(self, host: str) -> None:
+        """Ask for no more nodes that are this machine, where others can be had."""
+        self._keeper.avoid(host)
+
     def _was_the_last(self, worker: str, pid: int) -> bool:
         """Take note that a worker gets no more work; say whether all of its node are so far."""
         self._dismissed.add((worker, pid))

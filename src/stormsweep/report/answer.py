@@ -167,7 +167,13 @@ def costs(material: Material) -> list[tuple[str, str, str]]:
     if account.cost is not None:
         rows.append(("Price", words.number(account.cost, 2), account.price_basis))
     if look.retries:
-        rows.append(("Repeated tasks", words.number(look.retries), "their worker was lost"))
+        rows.append(
+            (
+                "Repeated tasks",
+                words.number(look.retries),
+                "lost with a worker, or tried on another node or GPU",
+            )
+        )
     return rows
 
 

@@ -22,6 +22,7 @@ from stormsweep.report import (
 )
 from stormsweep.report.material import Material
 from stormsweep.report.parts import Part, Section, Table, gather
+from stormsweep.results import facts
 
 MOST_CONFIGURATIONS = 100
 
@@ -139,6 +140,7 @@ def _failures(material: Material) -> Part:
             "failures": provenance.failures(material),
             "in_all": len(material.failures),
             "finished": material.summary.finished,
+            "refused": facts.refused(material.entries),
         }
     )
 

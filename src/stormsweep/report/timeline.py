@@ -124,7 +124,7 @@ def _marks(material: Material, clock: Clock, workers: set[str]) -> list[Mark]:
     """Return failures and repeated tasks."""
     marks = []
     crossed, triangle = "\N{BALLOT BOX WITH X}", "\N{BLACK DOWN-POINTING TRIANGLE}"
-    failed, lost = "run failed", "worker lost, task repeated"
+    failed, lost = "run failed", "task lost and repeated"
     for table, text, marker, live, sign, colour in (
         (material.failures, failed, "X", "square_x", crossed, RED.lower()),
         (material.retries, lost, "v", "inverted_triangle", triangle, "#e69f00"),

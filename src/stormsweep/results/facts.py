@@ -11,6 +11,7 @@ from stormsweep.config.study import METRICS
 from stormsweep.errors import JournalError
 from stormsweep.records import (
     Entry,
+    PlaceRefused,
     Proposed,
     RunPlanned,
     SearchBegun,
@@ -37,6 +38,12 @@ _OWN = frozenset(
         *(f"{phase}_seconds" for phase in PHASES),
     )
 )
+
+
+@view
+def refused(entries: Sequence[Entry]) -> list[str]:
+    """Return why nodes, or GPUs, got no more work: a line for each that names it."""
+    return list(dict.fromkeys(one.reason for one in of_kind(entries, PlaceRefused)))
 
 
 @view

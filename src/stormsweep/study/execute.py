@@ -27,6 +27,7 @@ from stormsweep.errors import DataAwayError, StormsweepError
 from stormsweep.records import (
     Entry,
     NodeEvent,
+    PlaceRefused,
     Record,
     RunFailed,
     RunPlanned,
@@ -127,7 +128,8 @@ class Execution:
         self._checkpoints = Checkpoints(study, checkpoints)
         self._orders = Orders(study, data, checkpoints, turned, score_test)
         workers = study.site.layout[0]
-        self._reception = Reception(pool, self._orders, names_of(study), workers, watcher.note)
+        told = watcher.note, self._record_refused
+        self._reception = Reception(pool, self._orders, names_of(study), workers, *told)
         self._patches = patches_per_epoch
         self._tally = Tally(
             plan if search is None else replace(plan, runs=tuple(search.wanted(reached or {}))),
@@ -140,12 +142,13 @@ class Execution:
         first_folds = study.search.first_folds or plan.folds
         self._demand = Demand(len(plan.configurations), first_folds)
         self._workers = Workers(self._reception)
-        self._setbacks = Setbacks(self._workers.places)
+        self._setbacks = Setbacks(self._workers.others)
         self._bundling = Bundling(study.engine)
         #: Whether the pool's nodes have no time left, and no others will come.
         self._over = False
         self._early: list[tuple[WorkerReady, float]] = []
         self._early_nodes: list[NodeChanged] = []
+        self._early_refused: list[tuple[str, str]] = []
         self._journal: JournalWriter | None = None
         #: What happened in this round, not on the disk yet, and what of it is to be counted then.
         self._round: list[Entry] = []
@@ -280,6 +283,8 @@ class Execution:
                 self._tally.give_up(self._tally.runs[name])
         for node in self._early_nodes:
             self._record_node(node)
+        for place, why in self._early_refused:
+            self._record_refused(place, why)
         for ready, when in self._early:
             self._record_worker(ready, "ready", when=when)
         self._checkpoints.sweep(self.progress, self._tally.runs)
@@ -353,6 +358,9 @@ class Execution:
         """Return how many tasks there are, with those that a strategy has for more workers."""
         assert self._queue is not None
         there = len(self._queue) + len(self._workers.running) + len(self._setbacks.elsewhere)
+        if self._setbacks.elsewhere:
+            # Who is idle may not have those: a node that is still to come is not let go.
+            there += len(self._workers.idle)
         if self._search is None or self._search.over:
             return there
         now = time.monotonic()
@@ -436,9 +444,9 @@ class Execution:
         # As a rule: with hundreds of workers, a look at each of them would cost every task.
         if not self._setbacks.to_judge:
             return
-        unfit, stranded = self._setbacks.judge(self._workers.under_way(time.time()))
-        for place in unfit:
-            why = f"{place}: one run after the other comes to nothing there, while others get on"
+        under_way = self._workers.under_way(time.time())
+        unfit, stranded = self._setbacks.judge(under_way, self._reception.expected)
+        for place, why in unfit.items():
             self._workers.shut(place, why)
         for task in stranded:
             self._queue.put_back(task)
@@ -528,7 +536,8 @@ class Execution:
             return
         if setback.here:
             self._queue.put_back(task)
-        self._watcher.note(setback.told)
+        if setback.told:
+            self._watcher.note(setback.told)
 
     def _commit(self) -> None:
         """Record the round with one sync, then act on it."""
@@ -593,6 +602,11 @@ class Execution:
         on = who.processor if isinstance(who, WorkerReady) else ""
         record = WorkerEvent(self._session, who.worker, event, who.host, who.pid, detail, why, on)
         self._write(record, when)
+
+    def _record_refused(self, place: str, why: str) -> None:
+        if self._journal is None:
+            self._early_refused.append((place, why))
+        self._write(PlaceRefused(self._session, place, why))
 
     def _record_node(self, changed: NodeChanged) -> None:
         told = (changed.node, changed.event, changed.failure, changed.detail, changed.seconds)

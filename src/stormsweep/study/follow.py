@@ -12,6 +12,7 @@ from stormsweep.config.study import METRICS, cases_of
 from stormsweep.records import (
     Entry,
     NodeEvent,
+    PlaceRefused,
     PlanCut,
     Proposed,
     RunFailed,
@@ -120,6 +121,8 @@ class Following:
                 self._waiting.discard(event.node)
                 if event.failure:
                     self._failures.append(f"node {event.node} ({event.failure}): {event.detail}")
+            case PlaceRefused(reason=why):
+                self._failures.append(f"{why}; workers there get no work")
             case RunFailed() as failed:
                 self._failures.append(f"run {failed.run} ({failed.failure}): {failed.reason}")
             case TaskRetried() as lost:

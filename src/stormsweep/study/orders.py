@@ -14,6 +14,7 @@ from stormsweep.cluster.pool import (
     Broken,
     Event,
     Finished,
+    NodeChanged,
     Pool,
     PoolBroken,
     WorkerLost,
@@ -22,6 +23,7 @@ from stormsweep.cluster.pool import (
 from stormsweep.config.study import StudyFile
 from stormsweep.data.prepared import PreparedData
 from stormsweep.errors import DataAwayError, ModelError, StormsweepError
+from stormsweep.records import node_of
 from stormsweep.study.protocol import protocol_of
 from stormsweep.study.setup import Question, welcome
 from stormsweep.work import Task, TaskOrder
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 #: How many workers, for each that there should be, may die before any of them can work, or lose the
 #: data while they do; and how many of one name, one after the other, where others can work.
 _LOSSES = 3
+#: For how long a node that is ours is taken to be on its way to its first worker, in seconds.
+_COMING_SECONDS = 600.0
 _WELCOME = "welcome"
 
 
@@ -126,8 +130,9 @@ class Orders:
 class Reception:
     """Sets workers up as they join; sees that they have the data, and all the same builder.
 
-    What keeps a worker from being set up is the study's fault as long as none could be. After that
-    it is the fault of its node: the others work on, and another node is asked for.
+    What keeps a worker from being set up is the study's fault as long as none could be, on two
+    nodes where there are several. Else it is the fault of its node: the others work on, and another
+    node is asked for.
 
     Parameters
     ----------
@@ -141,6 +146,8 @@ class Reception:
         How many workers there should be.
     note : callable
         Told of nodes whose workers are let go.
+    record : callable
+        Told of them too: the node or GPU, and why.
     """
 
     def __init__(
@@ -150,19 +157,22 @@ class Reception:
         names: Iterable[str],
         workers: int,
         note: Callable[[str], object] = lambda _: None,
+        record: Callable[[str, str], object] = lambda *_: None,
     ) -> None:
         self._pool, self._build = pool, orders.build
         self._question = orders.question(names)
-        self._allowed, self._note = _LOSSES * workers, note
+        self._allowed, self._note, self._record = _LOSSES * workers, note, record
         self._losses = self._late = 0
-        #: Whether any worker could be set up; how many of a name died in a row that could not, and
-        #: why those of a name are given no work.
-        self._begun = False
+        #: Whether any worker could be set up; the node where that failed first, before; how many of
+        #: a name died in a row that could not, and why those of a name are given no work.
+        self._begun, self._unready = False, ""
         self._deaths: Counter[str] = Counter()
         self._unfit: dict[str, str] = {}
         #: Places where no worker gets work any more, and why; workers that have a GPU each.
         self._shut: dict[str, str] = {}
         self._on_gpu: set[str] = set()
+        #: Nodes that are ours and have no worker yet, and since when, by the clock.
+        self._coming: dict[str, float] = {}
         #: The workers that joined and live, set up or not, by name.
         self.joined: dict[str, WorkerReady] = {}
         #: SHA-256 of the builder's code, as the first worker found it.
@@ -190,16 +200,22 @@ class Reception:
             If no worker could be set up yet, nor this one, or no workers will come.
         """
         match event:
+            case NodeChanged(node, "granted") if node not in map(node_of, self.joined):
+                self._coming[node] = time.monotonic()
+            case NodeChanged(node, "ended"):
+                self._coming.pop(node, None)
             case WorkerReady(name, _, pid):
                 self.joined[name] = event
+                self._coming.pop(node_of(name), None)
                 if why := self._unfit.get(name) or self._shut.get(self.place(event)):
                     self._refuse(name, why)
                 else:
                     self._pool.submit(name, pid, _WELCOME, welcome, self._question)
+            case Finished(name, token) | Broken(name, token) if token == _WELCOME and (
+                (name, self.joined[name].pid) in self.refused
+            ):
+                log.info("worker %s was refused while it was set up", name)
             case Finished(name, token, said) if token == _WELCOME:
-                if (name, self.joined[name].pid) in self.refused:
-                    # Its place was shut meanwhile.
-                    return None
                 if said.problem:
                     self._not_set_up(name, ModelError(said.problem))
                     return None
@@ -260,32 +276,61 @@ class Reception:
             if (name, who.pid) not in self.refused and (name, who.pid) not in gone
         }
 
+    def others(self, place: str, gone: Collection[tuple[str, int]] = ()) -> bool:
+        """Whether there is another place, or soon will be: a node that is ours has no worker yet.
+
+        Parameters
+        ----------
+        place : str
+            Not this one.
+        gone : collection of (str, int)
+            As of `places`.
+        """
+        return self.expected or bool(self.places(gone) - {place})
+
+    @property
+    def expected(self) -> bool:
+        """Whether there is a node whose first worker is on its way."""
+        since = time.monotonic() - _COMING_SECONDS
+        return any(granted > since for granted in self._coming.values())
+
     def shut(self, place: str, why: str) -> None:
         """Give the workers of a place no more work, nor those that come there later."""
         self._shut[place] = why
+        if any(place == who.host for who in self.joined.values()):
+            self._pool.avoid(place)
         for name, who in list(self.joined.items()):
             if self.place(who) == place and (name, who.pid) not in self.refused:
                 self._refuse(name, why)
 
     def _not_set_up(self, name: str, error: StormsweepError) -> None:
-        """Take it as the fault of its node that a worker cannot be set up, where another could."""
-        if not self._begun:
+        """Take it as the fault of its node that a worker cannot be set up, where another could.
+
+        Where none was yet, the first of another node tells.
+        """
+        host = self.joined[name].host
+        if not self._begun and (self._unready not in ("", host) or not self.others(host)):
             raise error
-        self._refuse(name, f"{self.joined[name].host}: {error}")
+        self._unready = self._unready or host
+        self._pool.avoid(host)
+        self._refuse(name, f"{host}: {error}")
 
     def _refuse(self, name: str, why: str) -> None:
         """Give a worker no work: another node may have what it lacks, if the pool finds one."""
         who = self.joined[name]
         log.error("worker %s (process %d) gets no work: %s", name, who.pid, why)
-        self._note_once(f"{why}; workers there get no work")
+        if self._note_once(f"{why}; workers there get no work"):
+            self._record(self.place(who), why)
         self.refused[name, who.pid] = why
         self._pool.refuse(name, who.pid, why)
 
-    def _note_once(self, text: str) -> None:
-        """Note what many workers would say."""
-        if text not in self._noted:
+    def _note_once(self, text: str) -> bool:
+        """Note what many workers would say; return whether it is new."""
+        new = text not in self._noted
+        if new:
             self._noted.add(text)
             self._note(text)
+        return new
 
     def lost(self, event: WorkerLost, excused: bool) -> None:
         """Take note that a worker is gone.
@@ -308,9 +353,15 @@ class Reception:
             return
         why = f"workers die before they can work: {event.reason}; see logs/worker-*.log"
         self._losses += 1
-        if not self._begun and self._losses >= self._allowed:
-            raise StormsweepError(why)
         self._deaths[event.worker] += 1
+        # Those of another node may live.
+        untried = {who.host for name, who in self.joined.items() if not self._deaths[name]}
+        if (
+            not self._begun
+            and self._losses >= self._allowed
+            and not (self.expected or untried - {event.host})
+        ):
+            raise StormsweepError(why)
         if self._begun and self._deaths[event.worker] >= _LOSSES:
             # The next one that takes its name, and so its cores or GPU, is let go.
             self._unfit[event.worker] = f"{event.host}: {why}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stormsweep.cluster.pool import WorkerLost
@@ -10,6 +12,8 @@ from stormsweep.records import RunFailed, TaskDone, TaskPaused, TaskRetried
 from stormsweep.study.patience import WALLTIME, Patience, Verdict
 from stormsweep.study.suspicion import Suspicion
 from stormsweep.work import Task, TaskOrder
+
+log = logging.getLogger(__name__)
 
 #: How a run may end by a fault of the place where it was.
 _FAULTS = frozenset({"error", "out-of-memory"})
@@ -29,7 +33,7 @@ class Setback:
         Whether any worker may try it again; else `Setbacks` keeps it for one elsewhere, or it is
         not tried again.
     told : str
-        Of one that is tried again, in one line.
+        Of one that is tried again, in one line; empty: enough was told of such.
     """
 
     task: Task
@@ -45,15 +49,17 @@ class Setbacks:
 
     Parameters
     ----------
-    places : callable
-        Returns the places that have workers.
+    others : callable
+        Says of a place whether there is another one, or soon will be.
     """
 
-    def __init__(self, places: Callable[[], Set[str]]) -> None:
-        self._places = places
+    def __init__(self, others: Callable[[str], bool]) -> None:
+        self._others = others
         self._patience, self._suspicion = Patience(), Suspicion()
         #: Tasks that wait for a worker elsewhere, by run, and where they came to nothing.
         self._elsewhere: dict[str, tuple[Task, str]] = {}
+        #: What runs failed with, and where; the first two are told of.
+        self._alike: Counter[tuple[str, str]] = Counter()
 
     @property
     def elsewhere(self) -> Collection[str]:
@@ -98,7 +104,8 @@ class Setbacks:
         doubtful = len(failed) == len(results) and all(one.failure in _FAULTS for one in failed)
         others = doubtful and self._others(place)
         if doubtful:
-            self._suspicion.lost(place, failed[0].run, when - orders[0].submitted)
+            first, gone_on = failed[0], when - orders[0].submitted
+            self._suspicion.lost(place, first.run, gone_on, first.reason)
         found: dict[str, Setback] = {}
         for order, result in zip(orders, results, strict=True):
             if isinstance(result, RunFailed):
@@ -121,9 +128,14 @@ class Setbacks:
         if verdict.given_up:
             return None
         self._elsewhere[task.run.id] = task, place
-        told = f"run {task.run.id} failed on {place} ({reason}); it is tried elsewhere"
-        record = _retried(order, verdict, reason, failure.seconds)
-        return Setback(task, record, False, f"{told} from epoch {task.start}")
+        said = f"failed on {place} ({reason})"
+        log.info("run %s %s; it is tried elsewhere", task.run.id, said)
+        self._alike[place, reason] += 1
+        told = {
+            1: f"run {task.run.id} {said}; it is tried elsewhere from epoch {task.start}",
+            2: f"another run {said}; all that do are tried elsewhere",
+        }.get(self._alike[place, reason], "")
+        return Setback(task, _retried(order, verdict, reason, failure.seconds), False, told)
 
     def paused(self, order: TaskOrder, epoch: int, alone: bool) -> Setback | None:
         """Judge a pause by a new worker that had most of its job's time.
@@ -163,7 +175,7 @@ class Setbacks:
             return []
         if loss.failure == "killed":
             gone_on = loss.when - orders[0].submitted
-            self._suspicion.lost(place, orders[0].task.run.id, gone_on)
+            self._suspicion.lost(place, orders[0].task.run.id, gone_on, loss.reason)
         others, alone = self._others(place), len(orders) == 1
         seconds = _share(orders[0], loss.when, len(orders))
         found = []
@@ -194,7 +206,9 @@ class Setbacks:
                 return task
         return None
 
-    def judge(self, there: Mapping[str, float]) -> tuple[list[str], list[Task]]:
+    def judge(
+        self, there: Mapping[str, float], expected: bool = False
+    ) -> tuple[dict[str, str], list[Task]]:
         """Find places that are to get no more work, and tasks that wait in vain.
 
         Parameters
@@ -202,21 +216,21 @@ class Setbacks:
         there : mapping of str to float
             The places that have workers, and for how many seconds the eldest task of each is under
             way; 0: none is.
+        expected : bool
+            Whether another place will soon have workers.
 
         Returns
         -------
-        tuple of list of str and list of Task
-            Places at fault; and tasks, taken out, that no other place is left for.
+        tuple of dict of str to str and list of Task
+            Places at fault, and why; and tasks, taken out, that no other place is left for.
         """
-        unfit = self._suspicion.unfit(there)
-        left = there.keys() - set(unfit)
-        stranded = [task for task, avoided in self._elsewhere.values() if not left - {avoided}]
+        unfit = {place: self._suspicion.why(place) for place in self._suspicion.unfit(there)}
+        left = there.keys() - unfit.keys()
+        waiting: Iterable[tuple[Task, str]] = () if expected else self._elsewhere.values()
+        stranded = [task for task, avoided in waiting if not left - {avoided}]
         for task in stranded:
             del self._elsewhere[task.run.id]
         return unfit, stranded
-
-    def _others(self, place: str) -> bool:
-        return bool(self._places() - {place})
 
 
 def _retried(order: TaskOrder, verdict: Verdict, reason: str, seconds: float) -> TaskRetried:

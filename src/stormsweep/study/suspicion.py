@@ -21,8 +21,10 @@ class Suspicion:
         self._lost: dict[str, tuple[str, float]] = {}
         #: Place to the runs that were lost there and got on elsewhere, and those seconds.
         self._blamed: dict[str, dict[str, float]] = {}
+        #: Place to what befell the last run that was lost there.
+        self._reasons: dict[str, str] = {}
 
-    def lost(self, place: str, run: str, seconds: float) -> None:
+    def lost(self, place: str, run: str, seconds: float, reason: str = "") -> None:
         """Take note that a run came to nothing in a place, by a fault that may be the place's.
 
         Parameters
@@ -31,7 +33,10 @@ class Suspicion:
             Which; of a bundle, one run.
         seconds : float
             How long it had gone on there.
+        reason : str
+            What befell it, in one line.
         """
+        self._reasons[place] = reason
         first, longest = self._lost.get(run, (place, 0.0))
         self._lost[run] = (place if first == place else "", max(seconds, longest))
 
@@ -66,6 +71,13 @@ class Suspicion:
     def of_any(self) -> bool:
         """Whether there may be a place at fault."""
         return bool(self._blamed)
+
+    def why(self, place: str) -> str:
+        """Say in one line what is wrong with a place at fault."""
+        return (
+            f"{place}: one run after the other comes to nothing there, while others get on; the "
+            f"last one: {self._reasons[place]}"
+        )
 
     def unfit(self, there: Mapping[str, float]) -> list[str]:
         """Return the places at fault; never the last.

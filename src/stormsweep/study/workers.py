@@ -40,6 +40,10 @@ class Workers:
         """Return the places that have workers that get work."""
         return self._reception.places(self._dismissed)
 
+    def others(self, place: str) -> bool:
+        """Whether another place has workers that get work, or soon will have."""
+        return self._reception.others(place, self._dismissed)
+
     def place(self, name: str) -> str:
         """Return the place of a worker."""
         return self._reception.place(self._reception.joined[name])

@@ -63,10 +63,12 @@ system:
 collected: $(VENV)/.dev
 	@$(BIN)/pytest -m "not slow" --collect-only -q >/dev/null 2>&1 || true
 
+# Packages of the system are installed while those of Python are: each waits for the network and the
+# disk half of its time.
 # Half of the processes wait at any time, for workers or for Slurm: four keep two cores busy.
 PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
-test: system $(VENV)/.dev
-	@$(MAKE) --no-print-directory -j2 check collected
+test:
+	@$(MAKE) --no-print-directory -j2 system check collected
 	$(BIN)/pytest -m "not slow" --durations=25 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev system

@@ -62,7 +62,7 @@ if __name__ == "__main__":
 @pytest.fixture(scope="module")
 def storms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("storms") / "twin"
-    synthesize(folder, 1800, 11)
+    synthesize(folder, 600, 11)
     return folder
 
 
@@ -176,7 +176,7 @@ def test_what_is_killed_and_taken_up_again_is_the_same(
         assert now.items() >= kept.items(), "a whole piece was read again"
         kept = now
     assert len(kept) == RUNS
-    assert arrays(ended(place)) == whole
+    assert arrays(ended(place, 1)) == whole
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_a_reading_process_that_dies_is_one_line_and_what_is_read_is_kept(
     assert f"of {RUNS} runs are kept, and the same command goes on from there" in line
     assert "Traceback" not in err
     assert len(pieces(place)) >= 2
-    assert arrays(ended(place)) == whole
+    assert arrays(ended(place, 1)) == whole
 
 
 @pytest.mark.slow

@@ -21,8 +21,10 @@ from stormsweep.models.checksum import checksum
 from stormsweep.records import LayoutTried, SessionBegun, TaskDone
 from stormsweep.results import facts
 from stormsweep.results.journal import of_kind, read
+from stormsweep.study import doctor
 from stormsweep.study.directory import StudyDirectory
 from tests.checkpoints import kept, last, planned
+from tests.marks import slow
 
 from .conftest import MODELS, SHARED, Finished, called, digits_study, scores, stormsweep
 
@@ -308,10 +310,21 @@ def test_plan_of_the_2019_study_needs_no_data(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_doctor_says_what_this_machine_has(tmp_path: Path) -> None:
-    said = stormsweep(tmp_path, "doctor")
-    for name in ("Python", "cores", "memory", "instruction sets", "TensorFlow", "Slurm", "disk"):
+@pytest.mark.parametrize("both", [False, slow(True)])
+def test_doctor_says_what_this_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, both: bool
+) -> None:
+    """TensorFlow is really imported; JAX, which takes as long, among the slow tests only."""
+    imported = doctor._import
+    if not both:
+        monkeypatch.setattr(
+            doctor, "_import", lambda name: (None, "") if name == "jax" else imported(name)
+        )
+    said = called(tmp_path, "doctor")
+    names = ("Python", "cores", "memory", "instruction sets", "TensorFlow", "JAX", "Slurm", "disk")
+    for name in names:
         assert f"{name} " in said.stdout
+    assert "importing it, once" in said.stdout
     assert said.returncode == 0, said.stdout
 
 

@@ -243,6 +243,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_script_goes_on(tmp_path):
     assert printed.strip() == repr(list(map(float, theirs.cv_results_["mean_test_score"])))
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_workers_start_is_told_of_once(tmp_path):
     """Without a directory nothing is kept, and nothing is said of it."""
     script = textwrap.dedent(SCRIPT).replace('directory="kept"', "directory=None")

@@ -31,6 +31,7 @@ from stormsweep.work import Delivered
 from tests.checkpoints import kept, last, planned
 from tests.integration.conftest import (
     Finished,
+    called,
     digits_study,
     family,
     gone,
@@ -49,7 +50,7 @@ def twin(twin_study: Finished, tmp_path_factory) -> Path:
     """The directory of a small study of the twin, verified after its verification was killed."""
     folder = tmp_path_factory.mktemp("verified")
     directory = twin_study.copied(folder)
-    process = start(folder, "verify", directory)
+    process = start(folder, "verify", directory, "--no-report")
     wait_for(lambda: len(list((directory / "checkpoints").glob("*-whole-e*.npz"))) > 1, process)
     workers = family(process)
     os.kill(process.pid, signal.SIGKILL)
@@ -59,8 +60,9 @@ def twin(twin_study: Finished, tmp_path_factory) -> Path:
     assert not (directory / "model").exists()
     (directory / "checkpoints" / ".half.npz.partial").touch()
 
-    done = stormsweep(folder, "verify", directory)
+    done = stormsweep(folder, "verify", directory, "--no-report")
     assert done.returncode == 0, done.stderr
+    assert not (directory / "report").exists()
     (look,) = looks(directory)
     says = f"there the event is forecast {look.scores['bias'][0]:.2g} times as often as it happens"
     assert says in done.stdout
@@ -407,8 +409,14 @@ def test_what_is_there_is_not_overwritten_and_a_changed_model_not_used(twin, pat
         predict(study, patches[:1], tmp_path / "new.nc")
 
 
-def test_the_report_tells_what_the_test_years_said(twin):
-    look, report = looks(twin)[0], twin / "report"
+@pytest.mark.usefixtures("sketched")
+def test_the_report_tells_what_the_test_years_said(twin, only_sections):
+    only_sections("verification")
+    again = called(twin.parents[1], "verify", twin)
+    assert again.returncode == 0, again.stderr
+    assert "Verified before; nothing was scored again" in again.stdout
+    (look,), report = looks(twin), twin / "report"
+    assert f"Report: {report / 'index.html'}" in again.stdout
     page = (report / "index.html").read_text(encoding="utf-8")
     names = {path.stem for path in (report / "figures").glob("verification-*.png")}
     assert names >= {

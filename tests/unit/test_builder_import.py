@@ -49,7 +49,8 @@ def train(seed, before):
     data = FoldData(inputs, labels, np.arange(48), np.arange(48, 64), None, 0.5)
     function = builder_of(f"{model}:net", seed)[0]
     run = Engine().start(function, {"batch_size": 16}, 1, 0, data)
-    print(*run.advance(1).losses, flush=True)
+    # What it predicts untrained follows from all that it was made of.
+    print(*run.predict(data.validation).tolist(), flush=True)
 
 for seed, before in zip(*[map(int, sys.argv[3:])] * 2):
     # As workers begin: forked from a process that has imported what trains.
@@ -60,13 +61,13 @@ for seed, before in zip(*[map(int, sys.argv[3:])] * 2):
 """
 
 
-def first_losses(model: Path, engine: str, *workers: tuple[int, int]) -> list[float]:
-    """Return the loss of the first epoch in new processes, by seed and by what was drawn before."""
+def predicted(model: Path, engine: str, *workers: tuple[int, int]) -> list[list[float]]:
+    """Return what is predicted in new processes, by seed and by what was drawn before."""
     numbers = [str(number) for worker in workers for number in worker]
     called = [sys.executable, "-c", WORKER, str(model), engine, *numbers]
     done = subprocess.run(called, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [float(loss) for loss in done.stdout.split()]
+    return [[float(p) for p in line.split()] for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("engine", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
@@ -79,6 +80,7 @@ def test_what_a_model_makes_when_it_is_imported_follows_from_the_seed_alone(
     model.write_text(MODEL, encoding="utf-8")
     text = "import keras\nFIRST = keras.initializers.HeNormal()\n"
     (tmp_path / "inits.py").write_text(text, encoding="utf-8")
-    one, same, other = first_losses(model, engine, (7, 1), (7, 2), (8, 1))
+    one, same, other = predicted(model, engine, (7, 1), (7, 2), (8, 1))
+    assert len(one) == 16
     assert same == one
     assert other != one, "studies of another seed differ"

@@ -435,7 +435,7 @@ def test_the_page_needs_nothing_from_outside(page: Path) -> None:
         assert target.startswith(("data:", "#")) or (page.parent / target).is_file()
 
 
-def test_only_a_comparison_is_replaced(page: Path, runs: Path) -> None:
+def test_only_a_comparison_is_replaced(page: Path, runs: Path, sketched: None) -> None:
     found = compare(runs / "slow", runs / "fast")
     with pytest.raises(UserError, match="holds no comparison"):
         write_comparison(found, runs / "slow")

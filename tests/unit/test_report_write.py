@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -297,14 +298,25 @@ def test_failures_and_lost_workers_are_named(study: Path) -> None:
     assert "interrupted" in text
 
 
-def test_the_same_journal_gives_the_same_page_and_figures(study: Path) -> None:
-    page = page_of(study)
-    figure = (study / "report" / "figures" / "learning.pdf").read_bytes()
-    (study / "report" / "stale.txt").write_text("of an earlier report")
-    assert write_report(study) == study / "report" / "index.html"
-    assert page_of(study) == page
-    assert (study / "report" / "figures" / "learning.pdf").read_bytes() == figure
-    assert not (study / "report" / "stale.txt").exists()
+def test_the_same_journal_gives_the_same_page_and_figures(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "study"
+    shutil.copytree(study, directory)
+    with style.look():
+        picture = learning.learning_picture(Material(journal.read(study / "journal.jsonl"), study))
+        assert picture is not None
+        style.save(picture, tmp_path)
+    for kind in ("png", "pdf", "csv"):
+        figure = (study / "report" / "figures" / f"learning.{kind}").read_bytes()
+        assert (tmp_path / f"learning.{kind}").read_bytes() == figure, kind
+    # The page has the drawings of all, whose files take as long again.
+    monkeypatch.delitem(style._KINDS, "pdf")
+    monkeypatch.setattr(style, "_DPI", 50)
+    (directory / "report" / "stale.txt").write_text("of an earlier report")
+    assert write_report(directory) == directory / "report" / "index.html"
+    assert page_of(directory).replace(str(directory), str(study)) == page_of(study)
+    assert not (directory / "report" / "stale.txt").exists()
 
 
 def test_a_report_that_fails_leaves_the_old_one(
@@ -353,7 +365,8 @@ def test_no_journal_is_said_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
-def test_hostile_words_stay_words(tmp_path: Path) -> None:
+def test_hostile_words_stay_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(style, "_DPI", 50)
     space = {"optimizer": [HOSTILE, "_adam"], HOSTILE: [1, 2], "epochs": [3]}
     journals.simulate(
         tmp_path,
@@ -406,10 +419,15 @@ RANGES = {
     ids=["random", "single", "epochs", "number", "word", "switch", "more"],
 )
 def test_every_space_has_a_figure_that_suits_it(
-    space: dict[str, Any], options: dict[str, Any], figure: str, tmp_path: Path
+    space: dict[str, Any],
+    options: dict[str, Any],
+    figure: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from stormsweep.report import scores
 
+    monkeypatch.delitem(style._KINDS, "pdf")
     journals.simulate(tmp_path, space, **options)
     material = Material(journal.read(tmp_path / "journal.jsonl"))
     with style.look():

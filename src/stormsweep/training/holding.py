@@ -96,8 +96,9 @@ def _is_of_keras(part: Any, name: str) -> bool:
 @functools.cache
 def _names_of_keras() -> set[str]:
     case = keras.Input((1,))
+    same = keras.layers.Identity()(case)  # Keras before 3.14 knows no model without a layer
     made = (
-        *(keras.layers.Layer(), keras.Sequential(), keras.Model(case, case)),
+        *(keras.layers.Layer(), keras.Sequential(), keras.Model(case, same)),
         *(keras.optimizers.SGD(), keras.losses.MeanSquaredError()),
     )
     return {"_obj_reference_counts_dict"}.union(*map(vars, made))

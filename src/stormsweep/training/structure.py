@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
+import logging
 import warnings
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -21,6 +23,8 @@ from stormsweep.training.holding import (
     package_of,
     parts_of,
 )
+
+log = logging.getLogger(__name__)
 
 
 def program_key(
@@ -75,9 +79,17 @@ def program_key(
         state = {id(variable) for variable in (*model.variables, *model.optimizer.variables)}
         key: tuple[Any, ...] = (builder, type(model), text, codes, _digest(held, state), *rest)
         hash(key)
-    except Exception:  # a user's get_config may raise anything; not sharing is always right
+    except Exception as error:  # get_config may raise anything; not sharing is always right
+        _tell_once(" ".join(f"{type(error).__name__}: {error}".split())[:300])
         return None
     return key
+
+
+@functools.cache
+def _tell_once(why: str) -> None:
+    log.warning(
+        "each run of this model is compiled anew, because it cannot be looked into: %s", why
+    )
 
 
 def _without_rate(optimizer: Any) -> Any:

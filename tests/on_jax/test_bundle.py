@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import subprocess
@@ -386,30 +387,43 @@ def test_what_did_not_fit_is_off_the_device_when_half_of_it_is_predicted(monkeyp
     assert sizes == [4, 2, 2]
 
 
-def exact_first(learning_rate, how):
+def read_first_by(learning_rate, how):
     import keras
 
-    exact = keras.layers.Dense(4, dtype="float32")
-    inputs = keras.Input((3,))
+    layers = keras.layers
+    inputs = keras.Input((3,), dtype="int32" if how == "whole numbers" else None)
     begins = {
         "operation": lambda x: keras.ops.floor(x * 1000) / 1000,
-        "layer": exact,
-        "nested": keras.Sequential([keras.Input((3,)), exact]),
-        "rounded": keras.layers.Dense(4),
+        "layer": layers.Dense(4, dtype="float32"),
+        "nested": keras.Sequential([keras.Input((3,)), layers.Dense(4, dtype="float32")]),
+        "categories": layers.CategoryEncoding(600, output_mode="multi_hot"),
+        "whole numbers": lambda x: layers.Flatten()(
+            layers.Embedding(600, 2)(layers.Reshape((3,))(x))
+        ),
+        "rounded": layers.Dense(4),
+        "rounded twice": lambda x: keras.ops.concatenate(
+            [layers.Dense(4)(x), layers.Flatten()(x)], -1
+        ),
     }
-    outputs = keras.layers.Dense(1, activation="sigmoid", dtype="float32")(begins[how](inputs))
+    outputs = layers.Dense(1, activation="sigmoid", dtype="float32")(begins[how](inputs))
     model = keras.Model(inputs, outputs)
     model.compile(keras.optimizers.SGD(learning_rate), "binary_crossentropy")
     return model
 
 
-@pytest.mark.parametrize("how", ["operation", "layer", "nested", "rounded"])
+@pytest.mark.parametrize(
+    "how",
+    ["operation", "layer", "nested", "categories", "whole numbers", "rounded", "rounded twice"],
+)
 def test_a_model_that_reads_its_cases_in_float32_is_trained_on_them_as_they_are(how):
     """Losing this: validation scores of a model in bfloat16 are not those of `predict`."""
     engine, data = JaxEngine("bfloat16"), rows_of_numbers()
-    (run,) = started(engine, exact_first, {"batch_size": 32, "how": how}, [data], (0.1,))
+    if how in ("categories", "whole numbers"):
+        inputs = np.random.default_rng(0).integers(0, 600, data.inputs.shape).astype(np.float32)
+        data = dataclasses.replace(data, inputs=inputs)
+    (run,) = started(engine, read_first_by, {"batch_size": 32, "how": how}, [data], (0.1,))
     kept = engine.resident(data, run.program.cases).inputs.dtype.name
-    assert kept == ("bfloat16" if how == "rounded" else "float32")
+    assert kept == ("bfloat16" if how.startswith("rounded") else "float32")
     alone = run.predict(np.arange(50), data.inputs[data.validation])
     assert run.predict(data.validation).tolist() == alone.tolist()
 
@@ -430,10 +444,11 @@ def test_the_room_that_a_bundle_needs_is_not_that_of_its_states_again(monkeypatc
     assert 0 <= beside[0] < 0.1 * state
 
 
-def test_bundles_of_many_sizes_do_not_pile_up_compiled():
+def test_bundles_of_many_sizes_do_not_pile_up_compiled(monkeypatch):
     """Losing this: under a strategy that drops runs, a worker's memory grows with each bundle."""
     import jax
 
+    monkeypatch.setattr(bundle, "_KEPT", 4)
     client = jax.devices()[0].client
     engine, data = JaxEngine(), rows_of_numbers(64)
     runs = started(engine, small, {"batch_size": 32}, [data], np.arange(1, 9) / 99)

@@ -35,8 +35,8 @@ from stormsweep.training.randomness import seeded
 #: Rows predicted at once, of each run.
 CHUNK = 512
 #: Bundles of so many compositions stay compiled, for training and for prediction. Strategies that
-#: drop runs early make bundles of any size.
-_KEPT = 4
+#: drop runs early make bundles of any size, and folds of other lengths more.
+_KEPT = 16
 #: Share of the free memory that a program may plan with.
 _ROOM = 0.9
 _PARTS = ("trainable", "other", "optimizer")

@@ -47,8 +47,9 @@ def precision_of_layers(precision: str) -> Iterator[None]:
 def takes_bfloat16(model: Any) -> bool:
     """Say whether all that a model does with its cases begins by rounding them to bfloat16.
 
-    Layers do that which compute in bfloat16; operations on the input itself, and layers in a
-    precision of their own, compute with the cases as they are.
+    Layers do that which compute in bfloat16, but for some that encode categories. Operations on the
+    input itself, and layers in a precision of their own, compute with the cases as they are; inputs
+    that are whole numbers are made of those.
 
     Parameters
     ----------
@@ -59,8 +60,9 @@ def takes_bfloat16(model: Any) -> bool:
     from keras.src.models import Functional
 
     if isinstance(model, keras.Sequential):
-        first = model.layers[:1]
+        known, first = type(model).call is keras.Sequential.call, model.layers[:1]
     elif isinstance(model, Functional):
+        known = type(model).call is Functional.call
         first = [
             operation
             for operation in model.operations
@@ -72,10 +74,7 @@ def takes_bfloat16(model: Any) -> bool:
             )
         ]
     else:
-        return bool(model.autocast and model.compute_dtype == "bfloat16")
-    return bool(first) and all(
-        takes_bfloat16(one)
-        if isinstance(one, keras.Model)
-        else isinstance(one, keras.Layer) and one.autocast and one.compute_dtype == "bfloat16"
-        for one in first
-    )
+        rounds = isinstance(model, keras.Layer) and model._convert_input_args and model.autocast
+        return bool(rounds and model.compute_dtype == "bfloat16")
+    numbers = all("float" in str(case.dtype) for case in model.inputs)
+    return bool(known and first and numbers and all(map(takes_bfloat16, first)))

@@ -216,6 +216,11 @@ def gpus() -> list[str]:
     return _nvidia("index")
 
 
+def gpus_of_jax() -> list[str]:
+    """Return the GPUs that JAX would use, as of `gpus`: none where it is told to use none."""
+    return [] if os.environ.get("JAX_PLATFORMS") == "cpu" else gpus()
+
+
 def gpu_names() -> list[str] | None:
     """Return what kinds of GPUs this process may use, by name; None where that is not known."""
     usable, kinds = gpus(), set[str]()

@@ -62,7 +62,7 @@ class Ground:
         place, name = study.place(), study.file.site.use
         jax = study.file.engine.use == "jax"
         if place is None:
-            gpus = len(machine.gpus()) if jax else 0
+            gpus = len(machine.gpus_of_jax()) if jax else 0
             sockets = read_topology().nodes(machine.allowed())
             return cls(study, name, None, Node("this machine", machine.cores(), sockets, gpus))
         site = place.found.site

@@ -91,7 +91,7 @@ class Machines:
     @cached_property
     def _gpus(self) -> int:
         """GPUs of this machine, if the study trains on GPUs."""
-        return len(this_machine.gpus()) if self._study.file.engine.use == "jax" else 0
+        return len(this_machine.gpus_of_jax()) if self._study.file.engine.use == "jax" else 0
 
     def _most_workers(self, threads: int) -> int:
         """Return how many workers of so many threads this machine has room for."""

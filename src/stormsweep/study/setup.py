@@ -22,7 +22,7 @@ _NO_GPU = (
 )
 _NO_GPU_HERE = (
     "JAX sees no GPU, although CUDA_VISIBLE_DEVICES or nvidia-smi names one: install '.[gpu]', or "
-    'set CUDA_VISIBLE_DEVICES="" to train on the cores'
+    "set JAX_PLATFORMS=cpu to train on the cores"
 )
 
 

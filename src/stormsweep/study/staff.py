@@ -82,7 +82,7 @@ class Staff:
     ) -> None:
         self._file, self._directory, self._plan = file, directory, plan
         self._earlier, self._place = earlier, place
-        self._gpus = machine.gpus() if file.engine.use == "jax" else []
+        self._gpus = machine.gpus_of_jax() if file.engine.use == "jax" else []
         # A GPU's libraries do not bear being forked once they have begun.
         self._imported = _IMPORTED if file.engine.use == "tensorflow" else ()
         self._room = Room(

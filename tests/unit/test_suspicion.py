@@ -327,7 +327,34 @@ class Coming(Nodes):
 
     def want(self, tasks: int) -> None:
         coming = any(isinstance(event, WorkerReady) for event in self.slow)
-        assert tasks > coming, "the other node would be let go"
+        assert not coming or tasks > 1, "the other node would be let go"
+
+
+class Settling(Nodes):
+    """As of `Nodes`; the worker of the second node joins at once, and is set up after all else."""
+
+    def submit(self, worker: str, pid: int, token: str, *given: Any) -> None:
+        if token == "welcome" and worker.startswith("n2"):
+            self.slow.append(Finished(worker, token, self.model))
+        else:
+            super().submit(worker, pid, token, *given)
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        self.slow.sort(key=lambda event: isinstance(event, Finished) and event.token == "welcome")
+        yield from super().events(timeout)
+
+
+@pytest.mark.parametrize("starting", [Coming, Settling])
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_a_strategy_waits_with_its_trials_for_a_good_node_that_is_just_starting(
+    tmp_path: Path, how: str, starting: type[Nodes]
+) -> None:
+    """Losing this: all trials of a search, proposed for a bad node before there is one score."""
+    pool = starting("n1-1-0 n2-2-0", lambda worker, _: how * worker.startswith("n1"))
+    entries = search_on(tmp_path, pool)
+    assert failed(entries) == {}
+    assert len(of_kind(entries, TaskDone)) == 2 * OneByOne.trials
+    assert proposed_first(entries) <= 3
 
 
 @pytest.mark.parametrize("how", ["killed", "raises"])

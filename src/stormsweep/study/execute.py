@@ -369,8 +369,9 @@ class Execution:
     def _asking(self) -> int:
         """Return how many idle workers the strategy is to propose something for.
 
-        Those of a place that may be at fault are left out, while others work: until that is known,
-        they would be given, and lose, one trial after the other, and the strategy learn nothing.
+        Those of a place that may be at fault are left out, while others work or are just starting:
+        until that is known, they would be given, and lose, one trial after the other, and the
+        strategy learn nothing.
         """
         return self._workers.idle_outside(self._setbacks.doubted)
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -435,8 +436,11 @@ class Execution:
         """Take what a worker is to do: first what came to nothing where it is not."""
         assert self._queue is not None
         workers = self._workers
-        if self._setbacks.elsewhere and (task := self._setbacks.take(workers.place(name))):
-            return [task]
+        if self._setbacks.elsewhere:
+            idle = workers.idle_outside(self._setbacks.avoided)
+            together = partial(self._bundling.together, idle=idle)
+            if bundle := self._setbacks.take(workers.place(name), together):
+                return bundle
         return self._bundling.take(self._queue, workers.holds(name), len(workers.idle))
 
     def _judge(self) -> None:

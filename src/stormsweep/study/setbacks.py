@@ -67,6 +67,11 @@ class Setbacks:
         return self._elsewhere.keys()
 
     @property
+    def avoided(self) -> set[str]:
+        """The places where those came to nothing."""
+        return {avoided for _, avoided in self._elsewhere.values()}
+
+    @property
     def to_judge(self) -> bool:
         """Whether there is anything to `judge`; as a rule there is not."""
         return bool(self._elsewhere) or self._suspicion.of_any
@@ -198,13 +203,21 @@ class Setbacks:
         self._suspicion.given_up(failure.run)
         return Setback(order.task, failure)
 
-    def take(self, place: str) -> Task | None:
-        """Take out a task that came to nothing in another place than this one."""
-        for run, (task, avoided) in self._elsewhere.items():
-            if avoided != place:
-                del self._elsewhere[run]
-                return task
-        return None
+    def take(self, place: str, together: Callable[[Sequence[Task]], list[Task]]) -> list[Task]:
+        """Take out tasks that came to nothing in another place than this one; empty: there is none.
+
+        Parameters
+        ----------
+        place : str
+            Where they are to be tried.
+        together : callable
+            Chooses among several.
+        """
+        waiting = [task for task, avoided in self._elsewhere.values() if avoided != place]
+        chosen = together(waiting) if waiting else []
+        for task in chosen:
+            del self._elsewhere[task.run.id]
+        return chosen
 
     def judge(
         self, there: Mapping[str, float], expected: bool = False

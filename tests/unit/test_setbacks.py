@@ -25,8 +25,8 @@ def others(place: str) -> bool:
     return bool(PLACES - {place})
 
 
-def order(run: str, submitted: float = 100.0, session: int = 3) -> TaskOrder:
-    task = Task(Run(run, {}, 0, (2, 5)), 2, 5)
+def order(run: str, submitted: float = 100.0, session: int = 3, **of: Any) -> TaskOrder:
+    task = Task(Run(run, of, 0, (2, 5)), 2, 5)
     told = {"task": task, "worker": "n1-7-0", "session": session, "submitted": submitted}
     return cast(TaskOrder, SimpleNamespace(**told))
 
@@ -102,6 +102,18 @@ def test_what_failed_where_no_other_node_was_says_nothing_of_a_node() -> None:
     assert take(setbacks, "n2") == orders[2].task
     setbacks.returned(orders[2:], [done(orders[2])], "n2", 104.0)
     assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ({}, [])
+
+
+def test_folds_of_one_bad_configuration_leave_no_node_in_doubt() -> None:
+    """Losing this: the workers of a good node, idle until one elsewhere has tried a fold too."""
+    setbacks = Setbacks(others)
+    for name in "abcd":
+        fold = order(name, x=1)
+        setbacks.returned([fold], [failed(fold)], "n1", 104.0)
+        assert setbacks.doubted == set()
+    another = order("e", x=2)
+    setbacks.lost([another], loss("killed"), "n1")
+    assert setbacks.doubted == {"n1"}
 
 
 def test_a_worker_that_is_lost_without_a_task_is_no_setback() -> None:

@@ -45,7 +45,7 @@ from stormsweep.search.plan import Plan, make_plan
 from stormsweep.search.proposals import Known, Outcome, Proposal
 from stormsweep.search.search import Search
 from stormsweep.search.space import grid
-from stormsweep.study import lock
+from stormsweep.study import lock, orders
 from stormsweep.study.demand import Demand
 from stormsweep.study.execute import Execution
 from stormsweep.study.layout import Layout
@@ -477,6 +477,70 @@ def test_workers_that_die_on_the_first_node_end_nothing_until_another_was_tried(
     if other is welcomed:
         every_task(train(tmp_path, pool))
         return
+    with pytest.raises(StormsweepError, match="workers die before they can work: it died"):
+        train(tmp_path, pool)
+
+
+class Hanging(TwoNodes):
+    """The worker of the second node joins first, and hangs while it is set up."""
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, what: Callable[[FakePool, str, int], None]
+    ) -> None:
+        super().__init__(what, lambda *_: None)
+        self.later.reverse()
+        self.patch, self.looks = patch, 0
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        if not self.queue and not self.later:
+            # Time passes.
+            self.looks += 1
+            assert self.looks < 20, "it waits for ever"
+            self.patch.setattr(orders, "_COMING_SECONDS", 0.0)
+        yield from super().events(timeout)
+
+
+def test_a_run_does_not_wait_for_a_node_that_hangs_while_it_is_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: the nodes of a study that never ends, for a file system that hangs on one."""
+    run = PLAN.runs[0].id
+
+    def fail(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event | None:
+        pool.happens.append(fail)
+        if order.task.run.id != run:
+            return None
+        return Finished(worker, "t", RunFailed(run, 0, 1, "error", "no", worker, 1))
+
+    pool = Hanging(monkeypatch, welcomed)
+    pool.happens = [fail]
+    entries = train(tmp_path, pool)
+    assert set(progress_of(entries).failed) == {run}
+    assert len(of_kind(entries, TaskDone)) == PLAN.tasks - 2
+
+
+def test_what_is_wrong_with_one_node_is_said_where_the_other_hangs_while_it_is_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: a misspelt builder, told of once the walltime is over, or never."""
+    pool = Hanging(monkeypatch, without_gpu)
+    with pytest.raises(ModelError, match=f"^{NO_GPU}$"):
+        train(tmp_path, pool)
+    assert pool.refused == ["n1-1-0"], "it waited for the other"
+
+
+def test_workers_that_die_are_told_of_where_the_other_node_hangs_while_it_is_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(pool: FakePool, worker: str, pid: int) -> None:
+        pool.alive[worker] = pid + 10
+        pool.queue.append(WorkerLost(worker, "n1", pid, "killed", "it died", "welcome"))
+        cast(TwoNodes, pool).later.append(WorkerReady(worker, "n1", pid + 10))
+        if pid > 100:
+            monkeypatch.setattr(orders, "_COMING_SECONDS", 0.0)
+        assert pid < 200, "it goes on for ever"
+
+    pool = Hanging(monkeypatch, dies)
     with pytest.raises(StormsweepError, match="workers die before they can work: it died"):
         train(tmp_path, pool)
 

@@ -25,8 +25,8 @@ def others(place: str) -> bool:
     return bool(PLACES - {place})
 
 
-def order(run: str, submitted: float = 100.0, session: int = 3) -> TaskOrder:
-    task = Task(Run(run, {}, 0, (2, 5)), 2, 5)
+def order(run: str, submitted: float = 100.0, session: int = 3, **of: Any) -> TaskOrder:
+    task = Task(Run(run, of, 0, (2, 5)), 2, 5)
     told = {"task": task, "worker": "n1-7-0", "session": session, "submitted": submitted}
     return cast(TaskOrder, SimpleNamespace(**told))
 
@@ -44,6 +44,10 @@ def only(setbacks: Any) -> Setback:
     return cast(Setback, setback)
 
 
+def take(setbacks: Setbacks, place: str) -> Task | None:
+    return next(iter(setbacks.take(place, lambda tasks: [tasks[0]])), None)
+
+
 def test_a_run_that_raised_waits_for_a_worker_of_another_node() -> None:
     setbacks, one = Setbacks(others), order("a")
     setback = only(setbacks.returned([one], [failed(one)], "n1", 104.0))
@@ -51,9 +55,9 @@ def test_a_run_that_raised_waits_for_a_worker_of_another_node() -> None:
     assert setback.told == "run a failed on n1 (no space); it is tried elsewhere from epoch 2"
     assert not setback.here
     assert list(setbacks.elsewhere) == ["a"]
-    assert setbacks.take("n1") is None
-    assert setbacks.take("n2") == one.task
-    assert setbacks.take("n2") is None
+    assert take(setbacks, "n1") is None
+    assert take(setbacks, "n2") == one.task
+    assert take(setbacks, "n2") is None
     setback = only(setbacks.returned([one], [failed(one)], "n2", 108.0))
     assert setback.record == RunFailed("a", 2, 5, "error", "no space", "n1-7-0", 3, seconds=8.0)
     assert not setbacks.elsewhere
@@ -80,7 +84,7 @@ def test_the_last_attempt_of_a_run_that_loses_its_workers_is_made_elsewhere() ->
         setback = only(setbacks.lost([one], loss("killed"), "n1"))
         assert setback.record == TaskRetried("a", 5, attempt, "it died", "n1-7-0", 3, 4.0)
         assert (setback.here, setback.told) == (here, told)
-    assert setbacks.take("n2") == one.task
+    assert take(setbacks, "n2") == one.task
     record = only(setbacks.lost([one], loss("killed"), "n2")).record
     assert record == RunFailed("a", 2, 5, "killed", "it died, 3 times", "n1-7-0", 3, seconds=4.0)
 
@@ -95,9 +99,21 @@ def test_what_failed_where_no_other_node_was_says_nothing_of_a_node() -> None:
     there.add("n2")
     setbacks.returned(orders[2:], [failed(orders[2])], "n1", 104.0)
     assert not setbacks.doubted
-    assert setbacks.take("n2") == orders[2].task
+    assert take(setbacks, "n2") == orders[2].task
     setbacks.returned(orders[2:], [done(orders[2])], "n2", 104.0)
     assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ({}, [])
+
+
+def test_folds_of_one_bad_configuration_leave_no_node_in_doubt() -> None:
+    """Losing this: the workers of a good node, idle until one elsewhere has tried a fold too."""
+    setbacks = Setbacks(others)
+    for name in "abcd":
+        fold = order(name, x=1)
+        setbacks.returned([fold], [failed(fold)], "n1", 104.0)
+        assert setbacks.doubted == set()
+    another = order("e", x=2)
+    setbacks.lost([another], loss("killed"), "n1")
+    assert setbacks.doubted == {"n1"}
 
 
 def test_a_worker_that_is_lost_without_a_task_is_no_setback() -> None:
@@ -113,7 +129,7 @@ def test_what_waits_for_another_node_waits_no_more_where_there_is_none_fit() -> 
     for one in orders:
         setbacks.returned([one], [failed(one)], "n1", 104.0)
     assert setbacks.judge({"n1": 0.0, "n2": 0.0}) == ({}, [])
-    found = [setbacks.take("n2") for _ in "ab"]
+    found = [take(setbacks, "n2") for _ in "ab"]
     assert found == [one.task for one in orders[:2]]
     setbacks.returned([orders[0]], [done(orders[0])], "n2", 104.0)
     setbacks.returned([orders[1]], [failed(orders[1])], "n2", 104.0)

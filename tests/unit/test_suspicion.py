@@ -19,14 +19,16 @@ from stormsweep.records import PlaceRefused, Proposed, RunFailed, TaskDone, Task
 from stormsweep.results import facts
 from stormsweep.results.journal import JournalWriter, of_kind, read
 from stormsweep.results.progress import progress_of
+from stormsweep.search.bundling import Bundling
 from stormsweep.search.plan import make_plan
 from stormsweep.search.search import Search
+from stormsweep.search.space import grid
 from stormsweep.study.execute import Execution
 from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.setup import Welcome
 from stormsweep.study.suspicion import Suspicion
 from stormsweep.study.watching import Silent
-from stormsweep.work import TaskOrder
+from stormsweep.work import Run, Task, TaskOrder
 from tests.unit.test_execute import (
     JAX,
     MANY,
@@ -189,6 +191,42 @@ def test_a_bad_gpu_of_one_machine_fails_no_run(tmp_path: Path, how: str) -> None
     assert pool.avoided == [], "the other GPUs of the machine are good"
 
 
+def test_what_a_bad_gpu_lost_is_trained_in_bundles_elsewhere(tmp_path: Path) -> None:
+    """Losing this: the better part of a GPU's speed, for each run that the bad one had first."""
+    sizes: Counter[int] = Counter()
+
+    class Sizes(Nodes):
+        def submit(self, worker: str, pid: int, token: str, *given: Any) -> None:
+            if token != "welcome" and worker != "2":
+                sizes[len(given[-1]) if isinstance(given[-1], list) else 1] += 1
+            super().submit(worker, pid, token, *given)
+
+    pool = Sizes("2 0 1", lambda worker, _: "raises" * (worker == "2"))
+    pool.model = Welcome("", "abc", "H100 (gpu)", gpu=True)
+    rates = [number / 1000 for number in range(1, 31)]
+    plan = make_plan(grid({"learning_rate": rates, "epochs": [1]}), {}, 2)
+    entries = train(tmp_path, pool, plan=plan, study=JAX)
+    every_task(entries, plan)
+    assert failed(entries) == {}
+    assert pool.lost["h"] == 1, "the good ones took what it lost"
+    assert sizes == {20: 3}
+
+
+def test_a_run_that_was_lost_with_its_bundle_is_tried_alone_elsewhere() -> None:
+    """Losing this: a good run, for one beside it that takes its workers with it."""
+    tasks = [Task(Run(name, {"learning_rate": 0.1}, 0, (2, 5)), 2, 5) for name in "abcd"]
+    other = Task(Run("e", {"batch_size": 8}, 0, (2, 5)), 2, 5)
+    bundling = Bundling(JAX.engine)
+    assert bundling.together([*tasks, other], 1) == tasks
+    assert bundling.together([*tasks, other], 2) == tasks[:3], "the rest is for the other"
+    assert bundling.together([other, *tasks], 1) == [other]
+    for _ in range(2):
+        bundling.lost(tasks[:2], "killed")
+    assert bundling.together(tasks, 1) == tasks[:1]
+    assert bundling.together(tasks[2:], 1) == tasks[2:]
+    assert Bundling.none().together(tasks, 1) == tasks[:1]
+
+
 def test_a_worker_that_is_set_up_while_its_node_is_shut_gets_no_work() -> None:
     """Losing this: one more run for each worker of a bad node that was just replaced."""
     pool = FakePool()
@@ -327,7 +365,34 @@ class Coming(Nodes):
 
     def want(self, tasks: int) -> None:
         coming = any(isinstance(event, WorkerReady) for event in self.slow)
-        assert tasks > coming, "the other node would be let go"
+        assert not coming or tasks > 1, "the other node would be let go"
+
+
+class Settling(Nodes):
+    """As of `Nodes`; the worker of the second node joins at once, and is set up after all else."""
+
+    def submit(self, worker: str, pid: int, token: str, *given: Any) -> None:
+        if token == "welcome" and worker.startswith("n2"):
+            self.slow.append(Finished(worker, token, self.model))
+        else:
+            super().submit(worker, pid, token, *given)
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        self.slow.sort(key=lambda event: isinstance(event, Finished) and event.token == "welcome")
+        yield from super().events(timeout)
+
+
+@pytest.mark.parametrize("starting", [Coming, Settling])
+@pytest.mark.parametrize("how", ["killed", "raises"])
+def test_a_strategy_waits_with_its_trials_for_a_good_node_that_is_just_starting(
+    tmp_path: Path, how: str, starting: type[Nodes]
+) -> None:
+    """Losing this: all trials of a search, proposed for a bad node before there is one score."""
+    pool = starting("n1-1-0 n2-2-0", lambda worker, _: how * worker.startswith("n1"))
+    entries = search_on(tmp_path, pool)
+    assert failed(entries) == {}
+    assert len(of_kind(entries, TaskDone)) == 2 * OneByOne.trials
+    assert proposed_first(entries) <= 3
 
 
 @pytest.mark.parametrize("how", ["killed", "raises"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 from stormsweep.config.study import EngineTable
 from stormsweep.search.plan import Queue, structure
@@ -68,6 +68,28 @@ class Bundling:
             return queue.take_bundle(held)
         share = math.ceil(len(queue) / max(1, idle))
         return queue.take_bundle(held, max(1, min(self._most, share)), self._at_most)
+
+    def together(self, tasks: Sequence[Task], idle: int) -> list[Task]:
+        """Return those of some tasks that go into one bundle with the first; as of `take`.
+
+        Parameters
+        ----------
+        tasks : sequence of Task
+            What waits; at least one.
+        idle : int
+            Workers without work that may get them.
+        """
+        if self._most == 1:
+            return [tasks[0]]
+
+        def kind(task: Task) -> tuple[Hashable, ...]:
+            bound = self._at_most.get(task.run.id)
+            return structure(task.run), task.from_epoch, task.to_epoch, task.start, bound
+
+        share = math.ceil(len(tasks) / max(1, idle))
+        most = min(self._most, share, self._at_most.get(tasks[0].run.id, share))
+        first = kind(tasks[0])
+        return [task for task in tasks if kind(task) == first][:most]
 
     def lost(self, bundle: Sequence[Task], failure: str) -> None:
         """Learn from a bundle that lost its worker: for memory half of it may still fit."""

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -369,8 +370,9 @@ class Execution:
     def _asking(self) -> int:
         """Return how many idle workers the strategy is to propose something for.
 
-        Those of a place that may be at fault are left out, while others work: until that is known,
-        they would be given, and lose, one trial after the other, and the strategy learn nothing.
+        Those of a place that may be at fault are left out, while others work or are just starting:
+        until that is known, they would be given, and lose, one trial after the other, and the
+        strategy learn nothing.
         """
         return self._workers.idle_outside(self._setbacks.doubted)
 
@@ -434,8 +436,11 @@ class Execution:
         """Take what a worker is to do: first what came to nothing where it is not."""
         assert self._queue is not None
         workers = self._workers
-        if self._setbacks.elsewhere and (task := self._setbacks.take(workers.place(name))):
-            return [task]
+        if self._setbacks.elsewhere:
+            idle = workers.idle_outside(self._setbacks.avoided)
+            together = partial(self._bundling.together, idle=idle)
+            if bundle := self._setbacks.take(workers.place(name), together):
+                return bundle
         return self._bundling.take(self._queue, workers.holds(name), len(workers.idle))
 
     def _judge(self) -> None:

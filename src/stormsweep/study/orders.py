@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 #: How many workers, for each that there should be, may die before any of them can work, or lose the
 #: data while they do; and how many of one name, one after the other, where others can work.
 _LOSSES = 3
-#: For how long a node that is ours is taken to be on its way to its first worker, in seconds.
+#: For how long a node that is ours is taken to be on its way to its first worker, and a worker to
+#: being set up, in seconds: it may hang, on a file system say, and nothing waits for it for ever.
 _COMING_SECONDS = 600.0
 _WELCOME = "welcome"
 
@@ -173,6 +174,9 @@ class Reception:
         self._on_gpu: set[str] = set()
         #: Nodes that are ours and have no worker yet, and since when, by the clock.
         self._coming: dict[str, float] = {}
+        #: Workers that are being set up, and since when; what the first said that could not be.
+        self._settling: dict[str, float] = {}
+        self._problem: StormsweepError | None = None
         #: The workers that joined and live, set up or not, by name.
         self.joined: dict[str, WorkerReady] = {}
         #: SHA-256 of the builder's code, as the first worker found it.
@@ -199,6 +203,8 @@ class Reception:
         StormsweepError
             If no worker could be set up yet, nor this one, or no workers will come.
         """
+        if isinstance(event, Finished | Broken) and event.token == _WELCOME:
+            self._settling.pop(event.worker, None)
         match event:
             case NodeChanged(node, "granted") if node not in map(node_of, self.joined):
                 self._coming[node] = time.monotonic()
@@ -210,6 +216,7 @@ class Reception:
                 if why := self._unfit.get(name) or self._shut.get(self.place(event)):
                     self._refuse(name, why)
                 else:
+                    self._settling[name] = time.monotonic()
                     self._pool.submit(name, pid, _WELCOME, welcome, self._question)
             case Finished(name, token) | Broken(name, token) if token == _WELCOME and (
                 (name, self.joined[name].pid) in self.refused
@@ -269,11 +276,17 @@ class Reception:
         return who.host
 
     def places(self, gone: Collection[tuple[str, int]] = ()) -> set[str]:
-        """Return the places that have workers, without those that are gone or get no work."""
+        """Return the places that have workers, without those that are gone or get no work.
+
+        Those that take too long to be set up do not count either.
+        """
+        stuck = self._stuck
         return {
             self.place(who)
             for name, who in self.joined.items()
-            if (name, who.pid) not in self.refused and (name, who.pid) not in gone
+            if name not in stuck
+            and (name, who.pid) not in self.refused
+            and (name, who.pid) not in gone
         }
 
     def others(self, place: str, gone: Collection[tuple[str, int]] = ()) -> bool:
@@ -294,6 +307,12 @@ class Reception:
         since = time.monotonic() - _COMING_SECONDS
         return any(granted > since for granted in self._coming.values())
 
+    @property
+    def _stuck(self) -> set[str]:
+        """The workers that should long have been set up; as a rule there is none."""
+        since = time.monotonic() - _COMING_SECONDS
+        return {name for name, joined in self._settling.items() if joined <= since}
+
     def shut(self, place: str, why: str) -> None:
         """Give the workers of a place no more work, nor those that come there later."""
         self._shut[place] = why
@@ -311,7 +330,7 @@ class Reception:
         host = self.joined[name].host
         if not self._begun and (self._unready not in ("", host) or not self.others(host)):
             raise error
-        self._unready = self._unready or host
+        self._unready, self._problem = self._unready or host, self._problem or error
         self._pool.avoid(host)
         self._refuse(name, f"{host}: {error}")
 
@@ -349,13 +368,15 @@ class Reception:
         """
         if event.worker in self.joined and self.joined[event.worker].pid == event.pid:
             del self.joined[event.worker]
+            self._settling.pop(event.worker, None)
         if excused or event.failure in NO_FAULT or (event.worker, event.pid) in self.refused:
             return
         why = f"workers die before they can work: {event.reason}; see logs/worker-*.log"
         self._losses += 1
         self._deaths[event.worker] += 1
         # Those of another node may live.
-        untried = {who.host for name, who in self.joined.items() if not self._deaths[name]}
+        tried = self._stuck | {name for name, deaths in self._deaths.items() if deaths}
+        untried = {who.host for name, who in self.joined.items() if name not in tried}
         if (
             not self._begun
             and self._losses >= self._allowed
@@ -378,11 +399,15 @@ class Reception:
 
         Raises
         ------
-        StormsweepError
-            If none is ready within the pool's patience.
+        ModelError, StormsweepError
+            If none is ready within the pool's patience; if one could not be set up, and the others
+            hang while they are.
         """
         deadline = time.monotonic() + self._pool.patience
         while not ready():
+            # Until now, those that hang while they are set up might have been.
+            if self._problem and not self._begun and self._stuck and not self.others(self._unready):
+                raise self._problem
             if time.monotonic() > deadline:
                 raise StormsweepError(
                     f"no worker was ready within {self._pool.patience:.0f} s; see logs/driver.log"

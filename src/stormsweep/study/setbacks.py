@@ -11,7 +11,7 @@ from stormsweep.cluster.pool import WorkerLost
 from stormsweep.records import RunFailed, TaskDone, TaskPaused, TaskRetried
 from stormsweep.study.patience import WALLTIME, Patience, Verdict
 from stormsweep.study.suspicion import Suspicion
-from stormsweep.work import Task, TaskOrder
+from stormsweep.work import Task, TaskOrder, identity
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,11 @@ class Setbacks:
         return self._elsewhere.keys()
 
     @property
+    def avoided(self) -> set[str]:
+        """The places where those came to nothing."""
+        return {avoided for _, avoided in self._elsewhere.values()}
+
+    @property
     def to_judge(self) -> bool:
         """Whether there is anything to `judge`; as a rule there is not."""
         return bool(self._elsewhere) or self._suspicion.of_any
@@ -104,8 +109,7 @@ class Setbacks:
         doubtful = len(failed) == len(results) and all(one.failure in _FAULTS for one in failed)
         others = doubtful and self._others(place)
         if doubtful:
-            first, gone_on = failed[0], when - orders[0].submitted
-            self._suspicion.lost(place, first.run, gone_on, first.reason)
+            self._suspect(place, orders[0], when, failed[0].reason)
         found: dict[str, Setback] = {}
         for order, result in zip(orders, results, strict=True):
             if isinstance(result, RunFailed):
@@ -118,6 +122,11 @@ class Setbacks:
             if isinstance(result, TaskDone):
                 self._patience.done(order.task)
         return found
+
+    def _suspect(self, place: str, order: TaskOrder, when: float, reason: str) -> None:
+        run = order.task.run
+        configuration = identity(run.hyperparameters)
+        self._suspicion.lost(place, run.id, when - order.submitted, reason, configuration)
 
     def _raised(
         self, order: TaskOrder, failure: RunFailed, place: str, others: bool
@@ -174,8 +183,7 @@ class Setbacks:
         if not orders:
             return []
         if loss.failure == "killed":
-            gone_on = loss.when - orders[0].submitted
-            self._suspicion.lost(place, orders[0].task.run.id, gone_on, loss.reason)
+            self._suspect(place, orders[0], loss.when, loss.reason)
         others, alone = self._others(place), len(orders) == 1
         seconds = _share(orders[0], loss.when, len(orders))
         found = []
@@ -198,13 +206,21 @@ class Setbacks:
         self._suspicion.given_up(failure.run)
         return Setback(order.task, failure)
 
-    def take(self, place: str) -> Task | None:
-        """Take out a task that came to nothing in another place than this one."""
-        for run, (task, avoided) in self._elsewhere.items():
-            if avoided != place:
-                del self._elsewhere[run]
-                return task
-        return None
+    def take(self, place: str, together: Callable[[Sequence[Task]], list[Task]]) -> list[Task]:
+        """Take out tasks that came to nothing in another place than this one; empty: there is none.
+
+        Parameters
+        ----------
+        place : str
+            Where they are to be tried.
+        together : callable
+            Chooses among several.
+        """
+        waiting = [task for task, avoided in self._elsewhere.values() if avoided != place]
+        chosen = together(waiting) if waiting else []
+        for task in chosen:
+            del self._elsewhere[task.run.id]
+        return chosen
 
     def judge(
         self, there: Mapping[str, float], expected: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 
 #: So many runs must come to nothing in a place, with nothing done there between.
@@ -19,12 +19,16 @@ class Suspicion:
     def __init__(self) -> None:
         #: Run to where it was lost first (empty: in two places), and the seconds it had gone on.
         self._lost: dict[str, tuple[str, float]] = {}
+        #: Run that was ever lost to its configuration.
+        self._configurations: dict[str, str] = {}
         #: Place to the runs that were lost there and got on elsewhere, and those seconds.
         self._blamed: dict[str, dict[str, float]] = {}
         #: Place to what befell the last run that was lost there.
         self._reasons: dict[str, str] = {}
 
-    def lost(self, place: str, run: str, seconds: float, reason: str = "") -> None:
+    def lost(
+        self, place: str, run: str, seconds: float, reason: str = "", configuration: str = ""
+    ) -> None:
         """Take note that a run came to nothing in a place, by a fault that may be the place's.
 
         Parameters
@@ -35,7 +39,10 @@ class Suspicion:
             How long it had gone on there.
         reason : str
             What befell it, in one line.
+        configuration : str
+            What all its folds have in common; empty: it is the only one.
         """
+        self._configurations[run] = configuration or run
         self._reasons[place] = reason
         first, longest = self._lost.get(run, (place, 0.0))
         self._lost[run] = (place if first == place else "", max(seconds, longest))
@@ -57,15 +64,22 @@ class Suspicion:
     def doubted(self) -> set[str]:
         """Places that lost as many runs as say that one is at fault, with nothing done there since.
 
-        Whose fault it was shows once one of the runs gets on elsewhere, or does not.
+        Whose fault it was shows once one of the runs gets on elsewhere, or does not. Of one
+        configuration alone it is likely not the place's.
         """
         if not (self._lost or self._blamed):
             # As a rule; it is asked for with every task.
             return set()
-        count = Counter(where for where, _ in self._lost.values() if where)
-        for place, runs in self._blamed.items():
-            count[place] += len(runs)
-        return {place for place, lost in count.items() if lost >= _RUNS}
+        lost: defaultdict[str, list[str]] = defaultdict(list)
+        for run, (where, _) in self._lost.items():
+            lost[where].append(run)
+        for place, blamed in self._blamed.items():
+            lost[place] += blamed
+        return {
+            place
+            for place, runs in lost.items()
+            if place and len(runs) >= _RUNS and len({*map(self._configurations.get, runs)}) > 1
+        }
 
     @property
     def of_any(self) -> bool:

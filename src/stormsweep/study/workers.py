@@ -58,11 +58,14 @@ class Workers:
         return there
 
     def idle_outside(self, places: Collection[str]) -> int:
-        """Return how many are idle elsewhere; how many there are in all, where none works there."""
+        """Return how many are idle elsewhere; of all workers, where there is no other place."""
         if not places:
             return len(self.idle)
         others = [name for name in (*self.idle, *self.running) if self.place(name) not in places]
-        return sum(name in self.idle for name in others) if others else len(self.idle)
+        # Those that are just starting are neither idle nor running yet.
+        if others or self._reception.expected or self.places() - set(places):
+            return sum(name in self.idle for name in others)
+        return len(self.idle)
 
     def holds(self, name: str) -> Collection[str]:
         """Return the runs that a worker has in memory."""

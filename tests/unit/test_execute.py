@@ -84,7 +84,6 @@ class FakePool:
         self.model: Welcome | DataAwayError = WELCOME
         self.wants: list[int] = []
         self.refused: list[str] = []
-        self.avoided: list[str] = []
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
@@ -119,9 +118,6 @@ class FakePool:
         self.refused.append(worker)
         if set(self.refused) == set(self.alive):
             self.queue.append(PoolBroken(why))
-
-    def avoid(self, host: str) -> None:
-        self.avoided.append(host)
 
     def want(self, tasks: int) -> None:
         self.wants.append(tasks)
@@ -452,7 +448,7 @@ def test_the_first_node_that_cannot_be_set_up_ends_nothing_where_another_is_star
     entries = train(tmp_path, pool)
     every_task(entries)
     assert [one.place for one in of_kind(entries, PlaceRefused)] == ["n1"]
-    assert (pool.refused, pool.avoided) == (["n1-1-0"], ["n1"])
+    assert pool.refused == ["n1-1-0"]
 
 
 def test_a_builder_that_two_nodes_cannot_import_ends_the_study(tmp_path: Path) -> None:

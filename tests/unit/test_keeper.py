@@ -37,6 +37,7 @@ class Launcher:
         self.started: list[str] = []
         self.ends: dict[str, Ended] = {}
         self.given: dict[str, float] = {}
+        self.avoided: list[str] = []
         self.room = places
         self.trouble: SlurmError | None = None
 
@@ -75,7 +76,7 @@ class Launcher:
         pass
 
     def avoid(self, host: str) -> None:
-        pass
+        self.avoided.append(host)
 
     def close(self) -> None:
         self.alive.clear()
@@ -259,7 +260,7 @@ def test_nodes_on_which_no_worker_can_work_are_followed_by_a_few_others_only(
     for number in range(1, kept._MOST_FAILURES + 1):
         until(lambda name=str(number): name in launcher.alive)
         told.keeper.ready(str(number))
-        told.keeper.refuse(str(number), f"n{number} cannot open the data")
+        told.keeper.refuse(str(number), f"n{number}", f"n{number} cannot open the data")
         assert not told.keeper.beat(str(number)), "its agent is told to leave"
     found: list[object] = []
     until(lambda: bool(found.extend(told.all())) or any(isinstance(o, PoolBroken) for o in found))
@@ -279,7 +280,7 @@ def test_a_node_on_which_none_can_work_ends_nothing_while_another_works(
     for number in range(2, 3 * kept._MOST_FAILURES):
         until(lambda name=str(number): name in launcher.alive)
         told.keeper.ready(str(number))
-        told.keeper.refuse(str(number), "n2 cannot open the data")
+        told.keeper.refuse(str(number), "n2", "n2 cannot open the data")
     assert told.keeper._misses > 2 * kept._MOST_FAILURES, "it is asked for ever more seldom"
     assert not any(isinstance(event, PoolBroken) for event in told.all())
 

@@ -241,9 +241,6 @@ class DaskPool:
             if self._alone_since is not None and len(self._current) == self._workers:
                 self._tell(PoolBroken(why))
 
-    def avoid(self, host: str) -> None:
-        """Do nothing: there is no other machine."""
-
     def want(self, tasks: int) -> None:
         """Do nothing: workers of one machine stay."""
 

@@ -236,16 +236,18 @@ class Keeper:
                 if self._most == 0:
                     self._broken = self._broken or NodesOver()
 
-    def refuse(self, name: str, why: str) -> None:
+    def refuse(self, name: str, host: str, why: str) -> None:
         """Let a node go on which no worker can work, and ask for another, as where one failed.
 
         Parameters
         ----------
-        name : str
-            The node.
+        name, host : str
+            The node, and which machine it is: that is not to be the next one, if there are others.
         why : str
             What is wrong with it, in one line.
         """
+        # First: another is asked for as soon as this one leaves.
+        self._launcher.avoid(host)
         with self._lock:
             node = self._nodes.get(name)
             if node is None or node.leaving is not None:
@@ -253,10 +255,6 @@ class Keeper:
             node.leaving, node.ready, node.works = time.monotonic(), False, False
         # What else was asked for may still come, and have what this one lacks.
         self._failed(int(name), why, Ended("unfit", why), max(_MOST_FAILURES, self._wanted))
-
-    def avoid(self, host: str) -> None:
-        """Ask for no more nodes that are a machine at fault, where others can be had."""
-        self._launcher.avoid(host)
 
     def spare(self, most: int) -> int:
         """Let nodes go that are not ready yet, the newest first; return how many were."""

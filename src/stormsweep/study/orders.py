@@ -297,8 +297,6 @@ class Reception:
     def shut(self, place: str, why: str) -> None:
         """Give the workers of a place no more work, nor those that come there later."""
         self._shut[place] = why
-        if any(place == who.host for who in self.joined.values()):
-            self._pool.avoid(place)
         for name, who in list(self.joined.items()):
             if self.place(who) == place and (name, who.pid) not in self.refused:
                 self._refuse(name, why)
@@ -312,7 +310,6 @@ class Reception:
         if not self._begun and (self._unready not in ("", host) or not self.others(host)):
             raise error
         self._unready = self._unready or host
-        self._pool.avoid(host)
         self._refuse(name, f"{host}: {error}")
 
     def _refuse(self, name: str, why: str) -> None:

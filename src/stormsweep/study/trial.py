@@ -90,10 +90,6 @@ class Rejoined:
         """Let a worker process go that cannot work; see `Pool.refuse`."""
         self._pool.refuse(worker, pid, why)
 
-    def avoid(self, host: str) -> None:
-        """Ask for no more workers on a machine; see `Pool.avoid`."""
-        self._pool.avoid(host)
-
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; see `Pool.events`."""
         while self._joined:

@@ -114,7 +114,7 @@ class FakePool:
     def dismiss(self, worker: str, pid: int) -> None:
         pass
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         self.refused.append(worker)
         if set(self.refused) == set(self.alive):
             self.queue.append(PoolBroken(why))
@@ -248,7 +248,7 @@ def test_workers_that_lose_the_data_again_and_again_end_the_study(tmp_path: Path
     """Others may come for ever, where each can open the data until it is asked for work."""
 
     class Replacing(FakePool):
-        def refuse(self, worker: str, pid: int, why: str) -> None:
+        def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
             self.refused.append(worker)
             self.queue.append(self.lose(worker, pid, "cancelled"))
 

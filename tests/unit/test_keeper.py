@@ -75,7 +75,7 @@ class Launcher:
     def look(self) -> None:
         pass
 
-    def avoid(self, host: str) -> None:
+    def avoid(self, host: str, for_good: bool = False) -> None:
         self.avoided.append(host)
 
     def close(self) -> None:

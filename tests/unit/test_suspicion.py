@@ -96,9 +96,10 @@ class Nodes(FakePool):
             self.queue.append(self.slow.pop(0))
         yield from super().events(timeout)
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         super().refuse(worker, pid, why)
         assert "comes to nothing there, while others get on" in why
+        assert for_good, "nothing opens it again"
 
 
 def failed(entries: list[Any]) -> dict[str, str]:

@@ -233,7 +233,7 @@ class DaskPool:
     def dismiss(self, worker: str, pid: int) -> None:
         """Do nothing: workers of one machine stay."""
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         """Leave a worker aside: those of one machine stay, and another would be no better."""
         with self._lock:
             self._refused.add((worker, pid))

@@ -73,8 +73,8 @@ class Launcher(Protocol):
     def look(self) -> None:
         """Something happened: look at the next call, whenever that was due."""
 
-    def avoid(self, host: str) -> None:
-        """Start no more nodes on a machine, where others can be had."""
+    def avoid(self, host: str, for_good: bool = False) -> None:
+        """Start no more nodes on a machine: where others can be had, or `for_good` never."""
 
     def places(self) -> int:
         """Return how many nodes there may be at a time."""
@@ -236,7 +236,7 @@ class Keeper:
                 if self._most == 0:
                     self._broken = self._broken or NodesOver()
 
-    def refuse(self, name: str, host: str, why: str) -> None:
+    def refuse(self, name: str, host: str, why: str, for_good: bool = False) -> None:
         """Let a node go on which no worker can work, and ask for another, as where one failed.
 
         Parameters
@@ -245,9 +245,11 @@ class Keeper:
             The node, and which machine it is: that is not to be the next one, if there are others.
         why : str
             What is wrong with it, in one line.
+        for_good : bool
+            Whether that does not pass, as long as this keeper lives.
         """
         # First: another is asked for as soon as this one leaves.
-        self._launcher.avoid(host)
+        self._launcher.avoid(host, for_good)
         with self._lock:
             node = self._nodes.get(name)
             if node is None or node.leaving is not None:

@@ -319,7 +319,8 @@ class Reception:
         if self._note_once(f"{why}; workers there get no work"):
             self._record(self.place(who), why)
         self.refused[name, who.pid] = why
-        self._pool.refuse(name, who.pid, why)
+        # A place that is shut stays so, while a file system may come back, say.
+        self._pool.refuse(name, who.pid, why, self.place(who) in self._shut)
 
     def _note_once(self, text: str) -> bool:
         """Note what many workers would say; return whether it is new."""

@@ -122,7 +122,7 @@ class Following:
                 if event.failure:
                     self._failures.append(f"node {event.node} ({event.failure}): {event.detail}")
             case PlaceRefused(reason=why):
-                self._failures.append(f"{why}; workers there get no work")
+                self._failures.append(f"{why}; so workers there get no work")
             case RunFailed() as failed:
                 self._failures.append(f"run {failed.run} ({failed.failure}): {failed.reason}")
             case TaskRetried() as lost:

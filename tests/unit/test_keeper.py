@@ -212,6 +212,27 @@ def test_what_an_agent_says_counts_before_an_exit_code(begin: Callable[..., Told
     assert launcher.started == ["1"], "another node would be as the first"
 
 
+def test_a_node_without_its_gpus_ends_nothing_while_others_are_just_starting(
+    begin: Callable[..., Told],
+) -> None:
+    """Losing this: a study on eight nodes, for the one that is the first to say a word."""
+    launcher = Launcher()
+    for name in ("1", "3", "4", "5", "6"):
+        launcher.said[name] = Ended("no-gpu", "n1 shows the job no GPU")
+    launcher.said["2"] = Ended("no-gpu", "n2 shows the job no GPU")
+    told = begin(launcher, 2, 2)
+    until(lambda: len(launcher.alive) == 2)
+    assert told.keeper.beat("2")
+    for name in ("1", "3", "4", "5"):
+        until(lambda name=name: name in launcher.alive)
+        launcher.end(name, "killed", "FAILED")
+    until(lambda: "6" in launcher.alive)
+    assert told.keeper.beat("6")
+    assert not any(isinstance(event, PoolBroken) for event in told.all())
+    launcher.end("2", "killed", "FAILED")
+    until(lambda: PoolBroken("job 2: n2 shows the job no GPU") in told.all())
+
+
 def test_a_node_that_ends_is_replaced_and_named(begin: Callable[..., Told]) -> None:
     launcher = Launcher()
     told = begin(launcher, 2, 2)

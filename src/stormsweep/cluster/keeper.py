@@ -136,6 +136,8 @@ class Keeper:
         self._number = 0
         #: Nodes in a row that ended before work by a fault, and what came to nothing otherwise too.
         self._failures = self._misses = 0
+        #: What nodes say, each of its own, that the job has too few GPUs there.
+        self._blind: set[str] = set()
         #: How many nodes had been asked for when one was last counted whose end nobody knows.
         self._forgotten = 0
         self._next = 0.0
@@ -403,8 +405,14 @@ class Keeper:
             self._forgotten = self._number
         with self._lock:
             working = any(node.ready for node in self._nodes.values())
+            starting = any(node.beats and node.leaving is None for node in self._nodes.values())
+        blind = end.failure == "no-gpu"
+        if blind:
+            self._blind.add(end.reason)
+            # A single node of several: those that are just starting tell.
+            working = working or (starting and len(self._blind) == 1)
         # While others work there is time: what is wrong may pass.
-        if not working and (end.failure == "no-gpu" or self._failures >= most):
+        if not working and (blind or self._failures >= most):
             self._broken = self._broken or PoolBroken(why)
 
     def _later(self, why: str) -> None:

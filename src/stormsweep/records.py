@@ -269,7 +269,7 @@ class WorkerEvent:
 
 @dataclass(frozen=True, slots=True)
 class PlaceRefused:
-    """The workers of a node, or of one of its GPUs, got no more work.
+    """Workers of a node, or of one of its GPUs, got no more work.
 
     Attributes
     ----------

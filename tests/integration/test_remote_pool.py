@@ -80,6 +80,9 @@ class Processes:
     def look(self) -> None:
         pass
 
+    def avoid(self, host: str, for_good: bool = False) -> None:
+        pass
+
     def close(self) -> None:
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):

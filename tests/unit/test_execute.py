@@ -49,6 +49,7 @@ from stormsweep.study import lock, orders
 from stormsweep.study.demand import Demand
 from stormsweep.study.execute import Execution
 from stormsweep.study.layout import Layout
+from stormsweep.study.orders import Orders, Reception
 from stormsweep.study.places import Place
 from stormsweep.study.session import Session
 from stormsweep.study.setup import Welcome, emulated
@@ -84,7 +85,6 @@ class FakePool:
         self.model: Welcome | DataAwayError = WELCOME
         self.wants: list[int] = []
         self.refused: list[str] = []
-        self.avoided: list[str] = []
 
     def submit(
         self, worker: str, pid: int, token: str, function: Callable[[Any], Any], argument: Any
@@ -115,13 +115,10 @@ class FakePool:
     def dismiss(self, worker: str, pid: int) -> None:
         pass
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         self.refused.append(worker)
         if set(self.refused) == set(self.alive):
             self.queue.append(PoolBroken(why))
-
-    def avoid(self, host: str) -> None:
-        self.avoided.append(host)
 
     def want(self, tasks: int) -> None:
         self.wants.append(tasks)
@@ -252,7 +249,7 @@ def test_workers_that_lose_the_data_again_and_again_end_the_study(tmp_path: Path
     """Others may come for ever, where each can open the data until it is asked for work."""
 
     class Replacing(FakePool):
-        def refuse(self, worker: str, pid: int, why: str) -> None:
+        def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
             self.refused.append(worker)
             self.queue.append(self.lose(worker, pid, "cancelled"))
 
@@ -376,9 +373,9 @@ def dying(pool: FakePool, worker: str, pid: int) -> None:
 @pytest.mark.parametrize(
     ("what", "said"),
     [
-        (without_gpu, f"h: {NO_GPU}; workers there get no work"),
-        (raising, "h: worker 0 could not be set up: OSError('no space left'); workers there get"),
-        (dying, "h: workers die before they can work: it died; see logs/worker-*.log; workers"),
+        (without_gpu, f"h: {NO_GPU}; such workers there get no work"),
+        (raising, "h: a worker could not be set up: OSError('no space left'); such workers there"),
+        (dying, "h: workers die before they can work: it died; see logs/worker-*.log; such"),
     ],
 )
 def test_a_worker_that_cannot_be_set_up_ends_nothing_where_another_works(
@@ -452,7 +449,42 @@ def test_the_first_node_that_cannot_be_set_up_ends_nothing_where_another_is_star
     entries = train(tmp_path, pool)
     every_task(entries)
     assert [one.place for one in of_kind(entries, PlaceRefused)] == ["n1"]
-    assert (pool.refused, pool.avoided) == (["n1-1-0"], ["n1"])
+    assert pool.refused == ["n1-1-0"]
+
+
+def test_what_many_workers_of_a_bad_node_say_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losing this: thousands of lines, for one node whose workers are started again all day."""
+    noted: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda _, text: noted.append(text))
+    pool = TwoNodes(raising, welcomed)
+    for name, pid in (("n1-1-1", 3), ("n1-3-0", 4)):
+        pool.what[name], pool.alive[name] = raising, pid
+        pool.later.insert(0, WorkerReady(name, "n1", pid))
+    entries = train(tmp_path, pool)
+    every_task(entries)
+    assert sorted(pool.refused) == ["n1-1-0", "n1-1-1", "n1-3-0"]
+    why = "n1: a worker could not be set up: OSError('no space left')"
+    assert of_kind(entries, PlaceRefused) == [PlaceRefused(1, "n1", why)]
+    assert noted == [f"{why}; such workers there get no work"]
+
+
+def test_workers_that_die_on_a_node_are_told_of_once_whatever_their_last_words() -> None:
+    told: list[tuple[str, str]] = []
+    pool = FakePool()
+    asked = cast(Orders, SimpleNamespace(build="b", question=lambda names: None))
+    reception = Reception(cast(Any, pool), asked, [], 3, record=lambda *one: told.append(one))
+    for event in (pool.queue[0], Finished("0", "welcome", WELCOME)):
+        reception.take(event)
+    for name in ("n1-1-0", "n1-1-1"):
+        for pid in range(3):
+            reception.take(WorkerReady(name, "n1", pid))
+            words = f"it died; the last line of worker-{name}.log: process {pid}"
+            reception.lost(WorkerLost(name, "n1", pid, "killed", words, "welcome"), excused=False)
+        reception.take(WorkerReady(name, "n1", 9))
+    assert pool.refused == ["n1-1-0", "n1-1-1"]
+    assert [place for place, _ in told] == ["n1"]
 
 
 def test_a_builder_that_two_nodes_cannot_import_ends_the_study(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ class Launcher:
         self.started: list[str] = []
         self.ends: dict[str, Ended] = {}
         self.given: dict[str, float] = {}
+        self.avoided: list[str] = []
         self.room = places
         self.trouble: SlurmError | None = None
 
@@ -74,8 +75,8 @@ class Launcher:
     def look(self) -> None:
         pass
 
-    def avoid(self, host: str) -> None:
-        pass
+    def avoid(self, host: str, for_good: bool = False) -> None:
+        self.avoided.append(host)
 
     def close(self) -> None:
         self.alive.clear()
@@ -211,6 +212,27 @@ def test_what_an_agent_says_counts_before_an_exit_code(begin: Callable[..., Told
     assert launcher.started == ["1"], "another node would be as the first"
 
 
+def test_a_node_without_its_gpus_ends_nothing_while_others_are_just_starting(
+    begin: Callable[..., Told],
+) -> None:
+    """Losing this: a study on eight nodes, for the one that is the first to say a word."""
+    launcher = Launcher()
+    for name in ("1", "3", "4", "5", "6"):
+        launcher.said[name] = Ended("no-gpu", "n1 shows the job no GPU")
+    launcher.said["2"] = Ended("no-gpu", "n2 shows the job no GPU")
+    told = begin(launcher, 2, 2)
+    until(lambda: len(launcher.alive) == 2)
+    assert told.keeper.beat("2")
+    for name in ("1", "3", "4", "5"):
+        until(lambda name=name: name in launcher.alive)
+        launcher.end(name, "killed", "FAILED")
+    until(lambda: "6" in launcher.alive)
+    assert told.keeper.beat("6")
+    assert not any(isinstance(event, PoolBroken) for event in told.all())
+    launcher.end("2", "killed", "FAILED")
+    until(lambda: PoolBroken("job 2: n2 shows the job no GPU") in told.all())
+
+
 def test_a_node_that_ends_is_replaced_and_named(begin: Callable[..., Told]) -> None:
     launcher = Launcher()
     told = begin(launcher, 2, 2)
@@ -259,7 +281,7 @@ def test_nodes_on_which_no_worker_can_work_are_followed_by_a_few_others_only(
     for number in range(1, kept._MOST_FAILURES + 1):
         until(lambda name=str(number): name in launcher.alive)
         told.keeper.ready(str(number))
-        told.keeper.refuse(str(number), f"n{number} cannot open the data")
+        told.keeper.refuse(str(number), f"n{number}", f"n{number} cannot open the data")
         assert not told.keeper.beat(str(number)), "its agent is told to leave"
     found: list[object] = []
     until(lambda: bool(found.extend(told.all())) or any(isinstance(o, PoolBroken) for o in found))
@@ -279,7 +301,7 @@ def test_a_node_on_which_none_can_work_ends_nothing_while_another_works(
     for number in range(2, 3 * kept._MOST_FAILURES):
         until(lambda name=str(number): name in launcher.alive)
         told.keeper.ready(str(number))
-        told.keeper.refuse(str(number), "n2 cannot open the data")
+        told.keeper.refuse(str(number), "n2", "n2 cannot open the data")
     assert told.keeper._misses > 2 * kept._MOST_FAILURES, "it is asked for ever more seldom"
     assert not any(isinstance(event, PoolBroken) for event in told.all())
 

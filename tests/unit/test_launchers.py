@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -113,12 +114,29 @@ def test_a_node_at_fault_is_not_asked_for_again_as_long_as_others_fit(
     asked = ["#SBATCH --exclude=n1,n2\n" in script for script in queue.scripts]
     assert asked == [False, True, True, False]
     assert "--exclude" not in queue.scripts[-1]
+    launcher.avoid("n2", for_good=True)
+    with pytest.raises(SlurmError):
+        launcher.start("4", ["agent"])
+    assert "#SBATCH --exclude=n2\n" in queue.scripts[-1], "what was wrong with n1 may have passed"
 
 
 def test_a_step_is_started_on_a_node_at_fault_only_where_no_other_is_free(tmp_path: Path) -> None:
     launcher = StepLauncher("7", ["n1", "n2"], 1, tmp_path)
     launcher.avoid("n1")
     assert launcher._free() == ["n2", "n1"]
+
+
+def test_no_step_is_started_again_on_a_node_that_gets_no_more_work(tmp_path: Path) -> None:
+    """Losing this: each such step is taken for a node that comes, and runs that failed wait for it.
+
+    They are tried on the good node again then, as if no other place could have been had.
+    """
+    launcher = StepLauncher("7", ["n1", "n2"], 1, tmp_path)
+    launcher._steps["2"] = "n2", cast(Any, None)
+    launcher.avoid("n1")
+    assert launcher.free() == 1, "what is wrong may pass"
+    launcher.avoid("n1", for_good=True)
+    assert (launcher.places(), launcher.free()) == (1, 0)
 
 
 def test_a_step_whose_log_cannot_be_written_is_asked_for_later_and_without_srun_never(

@@ -115,7 +115,7 @@ def test_a_worker_that_cannot_open_the_data_is_followed_by_another_as_long_as_so
     class Refusing(FakePool):
         left = 1
 
-        def refuse(self, worker: str, pid: int, why: str) -> None:
+        def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
             more, self.left = self.left, self.left - 1
             self.queue.append(WorkerReady("0", "h", pid + 1) if more else PoolBroken(why))
 

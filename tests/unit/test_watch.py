@@ -18,7 +18,16 @@ from rich.console import Console
 from stormsweep import Study
 from stormsweep.cli import follow, show, watch
 from stormsweep.cluster import machine
-from stormsweep.records import Entry, RunPlanned, SearchEnded, SessionBegun, TaskDone
+from stormsweep.records import (
+    Entry,
+    PlaceRefused,
+    RunPlanned,
+    SearchEnded,
+    SessionBegun,
+    TaskDone,
+    TaskRetried,
+)
+from stormsweep.results import facts
 from stormsweep.results.journal import JournalWriter, encode, read
 from stormsweep.study import jobs, lock
 from stormsweep.study.follow import Following
@@ -274,6 +283,43 @@ def test_what_an_earlier_session_left_in_a_checkpoint_is_no_pace_of_this_one(
     own = dataclasses.replace(late, run=planned[-1].run, session=2)
     tally.take(Entry(last + 2, own), now=True)
     assert tally.state(1, 0).patches_per_second > 0
+
+
+def test_a_bad_node_that_a_new_session_gives_work_again_is_bad_no_more(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Losing this: for ever after, users are told to see to a node that was mended long ago."""
+    following, journal = Following(Study.from_toml(directory)), directory / "journal.jsonl"
+
+    def told() -> tuple[bool, bool]:
+        state = following.look()
+        assert state is not None
+        show.status(directory)
+        return any("n1: " in line for line in state.failures), "n1: " in capsys.readouterr().out
+
+    why = "n1: JAX sees no GPU on n1"
+    with JournalWriter(journal) as out:
+        out.append(PlaceRefused(1, "n1", why))
+    assert told() == (True, True)
+    assert facts.refused(read(journal)) == [why]
+    with JournalWriter(journal) as out:
+        out.append(SessionBegun(2, "n2", 5, "local", 2, 1))
+    assert told() == (False, False)
+    # The report is about all of the study.
+    assert facts.refused(read(journal)) == [f"{why} (session 1)"]
+    with JournalWriter(journal) as out:
+        out.append(PlaceRefused(2, "n1", why))
+    assert told() == (True, True)
+
+
+def test_of_a_run_that_raised_nobody_is_told_that_its_worker_was_lost(directory: Path) -> None:
+    following = Following(Study.from_toml(directory))
+    with JournalWriter(directory / "journal.jsonl") as out:
+        out.append(TaskRetried("r", 2, 2, "no space left", "n1-1-0", 1))
+    state = following.look()
+    assert state is not None
+    said = "run r is tried again; it came to nothing on worker n1-1-0 (no space left)"
+    assert state.failures[-1] == said
 
 
 def test_who_stops_watching_is_told_whether_the_study_goes_on(directory: Path) -> None:

@@ -124,8 +124,8 @@ def status(study: StudyArgument, runs: RunsOption = RUNS) -> None:
     failed = frames.failures(entries).query("not recovered").drop_duplicates("run", keep="last")
     for line in alike(failed[["run", "failure", "reason"]].itertuples(index=False, name=None)):
         typer.echo(f"  {'' if line.startswith(' ') else 'failed':<8}{line}")
-    for why in facts.refused(entries):
-        typer.echo(f"  no work {why}; workers there got no more")
+    for why in facts.refused_last(entries):
+        typer.echo(f"  no work {why}")
     if summary.synthetic:
         typer.echo("  data    synthetic (the twin)")
 

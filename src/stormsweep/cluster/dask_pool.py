@@ -233,16 +233,13 @@ class DaskPool:
     def dismiss(self, worker: str, pid: int) -> None:
         """Do nothing: workers of one machine stay."""
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         """Leave a worker aside: those of one machine stay, and another would be no better."""
         with self._lock:
             self._refused.add((worker, pid))
             self._look_who_is_left()
             if self._alone_since is not None and len(self._current) == self._workers:
                 self._tell(PoolBroken(why))
-
-    def avoid(self, host: str) -> None:
-        """Do nothing: there is no other machine."""
 
     def want(self, tasks: int) -> None:
         """Do nothing: workers of one machine stay."""

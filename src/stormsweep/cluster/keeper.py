@@ -73,8 +73,8 @@ class Launcher(Protocol):
     def look(self) -> None:
         """Something happened: look at the next call, whenever that was due."""
 
-    def avoid(self, host: str) -> None:
-        """Start no more nodes on a machine, where others can be had."""
+    def avoid(self, host: str, for_good: bool = False) -> None:
+        """Start no more nodes on a machine: where others can be had, or `for_good` never."""
 
     def places(self) -> int:
         """Return how many nodes there may be at a time."""
@@ -136,6 +136,8 @@ class Keeper:
         self._number = 0
         #: Nodes in a row that ended before work by a fault, and what came to nothing otherwise too.
         self._failures = self._misses = 0
+        #: What nodes say, each of its own, that the job has too few GPUs there.
+        self._blind: set[str] = set()
         #: How many nodes had been asked for when one was last counted whose end nobody knows.
         self._forgotten = 0
         self._next = 0.0
@@ -236,16 +238,20 @@ class Keeper:
                 if self._most == 0:
                     self._broken = self._broken or NodesOver()
 
-    def refuse(self, name: str, why: str) -> None:
+    def refuse(self, name: str, host: str, why: str, for_good: bool = False) -> None:
         """Let a node go on which no worker can work, and ask for another, as where one failed.
 
         Parameters
         ----------
-        name : str
-            The node.
+        name, host : str
+            The node, and which machine it is: that is not to be the next one, if there are others.
         why : str
             What is wrong with it, in one line.
+        for_good : bool
+            Whether that does not pass, as long as this keeper lives.
         """
+        # First: another is asked for as soon as this one leaves.
+        self._launcher.avoid(host, for_good)
         with self._lock:
             node = self._nodes.get(name)
             if node is None or node.leaving is not None:
@@ -253,10 +259,6 @@ class Keeper:
             node.leaving, node.ready, node.works = time.monotonic(), False, False
         # What else was asked for may still come, and have what this one lacks.
         self._failed(int(name), why, Ended("unfit", why), max(_MOST_FAILURES, self._wanted))
-
-    def avoid(self, host: str) -> None:
-        """Ask for no more nodes that are a machine at fault, where others can be had."""
-        self._launcher.avoid(host)
 
     def spare(self, most: int) -> int:
         """Let nodes go that are not ready yet, the newest first; return how many were."""
@@ -403,8 +405,14 @@ class Keeper:
             self._forgotten = self._number
         with self._lock:
             working = any(node.ready for node in self._nodes.values())
+            starting = any(node.beats and node.leaving is None for node in self._nodes.values())
+        blind = end.failure == "no-gpu"
+        if blind:
+            self._blind.add(end.reason)
+            # A single node of several: those that are just starting tell.
+            working = working or (starting and len(self._blind) == 1)
         # While others work there is time: what is wrong may pass.
-        if not working and (end.failure == "no-gpu" or self._failures >= most):
+        if not working and (blind or self._failures >= most):
             self._broken = self._broken or PoolBroken(why)
 
     def _later(self, why: str) -> None:

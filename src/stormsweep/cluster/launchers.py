@@ -76,13 +76,14 @@ class StepLauncher:
     def __init__(self, job: str, nodes: Sequence[str], cores: int, logs: Path) -> None:
         self._job, self._nodes, self._cores, self._logs = job, list(nodes), cores, logs
         self._steps: dict[str, tuple[str, subprocess.Popen[bytes]]] = {}
+        #: Nodes that are down, or at fault for good: they have no steps any more.
         self._failed: set[str] = set()
         #: Nodes at fault: they have steps where no other node is free, since what it was may pass.
         self._avoided: set[str] = set()
         self._granted: dict[str, float] = {}
 
     def places(self) -> int:
-        """Return how many of the job's nodes are up, as far as is known."""
+        """Return how many of the job's nodes are up and of use, as far as is known."""
         return len(self._nodes) - len(self._failed)
 
     def free(self) -> int:
@@ -94,9 +95,9 @@ class StepLauncher:
         free = [node for node in self._nodes if node not in taken]
         return sorted(free, key=self._avoided.__contains__)
 
-    def avoid(self, host: str) -> None:
-        """Start steps on a node only where no other is free."""
-        self._avoided.add(host)
+    def avoid(self, host: str, for_good: bool = False) -> None:
+        """Start steps on a node only where no other is free, or `for_good` never."""
+        (self._failed if for_good else self._avoided).add(host)
 
     def start(self, name: str, command: Sequence[str]) -> str:
         """Start a step on a node that has none."""
@@ -263,8 +264,9 @@ class JobLauncher:
         self._scheduler = commands or scheduler_of(site)
         self._jobs: dict[str, _Asked] = {}
         self._granted: dict[str, float] = {}
-        #: Nodes at fault, which jobs are not to have.
+        #: Nodes at fault, which jobs are not to have, and those of them that are so for good.
         self._avoided: set[str] = set()
+        self._shut: set[str] = set()
         self._pause, self._due = _LOOKS[0], 0.0
         self._swept = False
 
@@ -277,15 +279,17 @@ class JobLauncher:
         return 1 << 20
 
     def script(self, command: Sequence[str], anywhere: bool = False) -> str:
-        """Return the job script for a command; `anywhere`: on nodes at fault too."""
+        """Return the job script for a command; `anywhere`: where what is wrong may pass, too."""
         log = worker_logs(self._logs, self._site.scheduler)
-        avoided = [] if anywhere else sorted(self._avoided)
-        order = Order(self._name, command, log, nodes=1, exclude=avoided)
+        avoided = self._shut if anywhere else self._avoided
+        order = Order(self._name, command, log, nodes=1, exclude=sorted(avoided))
         return job_script(self._site, order)
 
-    def avoid(self, host: str) -> None:
-        """Submit jobs that do not get a machine, as long as others fit."""
+    def avoid(self, host: str, for_good: bool = False) -> None:
+        """Submit jobs that do not get a machine, as long as others fit, or `for_good` never."""
         self._avoided.add(host)
+        if for_good:
+            self._shut.add(host)
 
     def start(self, name: str, command: Sequence[str]) -> str:
         """Submit a job."""
@@ -297,7 +301,7 @@ class JobLauncher:
         try:
             id = self._scheduler.submit(self.script(command), self._folder, self._key)
         except SchedulerError as error:
-            if error.passing or not self._avoided:
+            if error.passing or self._avoided == self._shut:
                 raise
             # No other node fits, say: what was wrong with these may have passed.
             script = self.script(command, anywhere=True)

@@ -138,15 +138,14 @@ class Pool(Protocol):
         A pool whose workers leave by themselves has nothing to do. A `WorkerLost` may follow.
         """
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         """Let a worker process go that cannot work where it is: it is given nothing more.
 
-        As of `dismiss`, but another place may have what it lacks. Where none is left, or one after
-        the other was no better, a `PoolBroken` follows, whose reason is `why`: one line.
+        As of `dismiss`, but another place may have what it lacks: a node none of whose workers can
+        work is not asked for again, where others can be had. Where none is left, or one after the
+        other was no better, a `PoolBroken` follows, whose reason is `why`: one line. What is wrong
+        may pass, unless it is `for_good`: then the node is not asked for again at all.
         """
-
-    def avoid(self, host: str) -> None:
-        """Ask for no more workers on a machine that is at fault, where others can be had."""
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; wait up to `timeout` seconds for the first event."""

@@ -115,15 +115,11 @@ class RemotePool(DaskPool):
             if self._was_the_last(worker, pid):
                 self._keeper.release(node_of(worker), over=True)
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         """Say that a worker cannot work; a node none of whose workers can goes, for another."""
         with self._lock:
             if self._was_the_last(worker, pid):
-                self._keeper.refuse(node_of(worker), why)
-
-    def avoid(self, host: str) -> None:
-        """Ask for no more nodes that are this machine, where others can be had."""
-        self._keeper.avoid(host)
+                self._keeper.refuse(node_of(worker), self._host_of(worker), why, for_good)
 
     def _was_the_last(self, worker: str, pid: int) -> bool:
         """Take note that a worker gets no more work; say whether all of its node are so far."""

@@ -16,6 +16,7 @@ from stormsweep.records import (
     RunPlanned,
     SearchBegun,
     SearchEnded,
+    SessionBegun,
     StudyBegun,
     TaskDone,
     TaskPaused,
@@ -42,8 +43,24 @@ _OWN = frozenset(
 
 @view
 def refused(entries: Sequence[Entry]) -> list[str]:
-    """Return why nodes, or GPUs, got no more work: a line for each that names it."""
-    return list(dict.fromkeys(one.reason for one in of_kind(entries, PlaceRefused)))
+    """Return why nodes, or GPUs, got no more work: a line for each that names it.
+
+    Where there were several sessions, each line says in which: the next one gives them work again.
+    """
+    several = len(of_kind(entries, SessionBegun)) > 1
+    said = (
+        f"{one.reason} (session {one.session})" if several else one.reason
+        for one in of_kind(entries, PlaceRefused)
+    )
+    return list(dict.fromkeys(said))
+
+
+@view
+def refused_last(entries: Sequence[Entry]) -> list[str]:
+    """Return why nodes, or GPUs, get no more work in the last session, as in `refused`."""
+    last = max((one.session for one in of_kind(entries, SessionBegun)), default=1)
+    found = (one.reason for one in of_kind(entries, PlaceRefused) if one.session == last)
+    return list(dict.fromkeys(found))
 
 
 @view

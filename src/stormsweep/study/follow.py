@@ -61,7 +61,9 @@ class Following:
         self._patches: list[int] = []
         self._workers: set[tuple[str, int]] = set()
         self._waiting: set[str] = set()
+        #: The last of them; those that are over once another session begins.
         self._failures: deque[str] = deque(maxlen=_FAILURES)
+        self._refused: set[str] = set()
         self._begun = self._now = 0.0
         self._session = 0
         #: Whether no more runs will come up, by the strategy that there is.
@@ -108,6 +110,9 @@ class Following:
             case SessionBegun() as begun:
                 self._workers.clear()
                 self._waiting.clear()
+                for line in self._refused.intersection(self._failures):
+                    self._failures.remove(line)
+                self._refused.clear()
                 self._begun, self._patches_session = begun.opened or entry.time, 0
                 self._session = begun.session
                 self._pace = Pace(self._begun)
@@ -122,12 +127,15 @@ class Following:
                 if event.failure:
                     self._failures.append(f"node {event.node} ({event.failure}): {event.detail}")
             case PlaceRefused(reason=why):
-                self._failures.append(f"{why}; workers there get no work")
+                line = f"{why}; so workers there get no work"
+                self._failures.append(line)
+                self._refused.add(line)
             case RunFailed() as failed:
                 self._failures.append(f"run {failed.run} ({failed.failure}): {failed.reason}")
             case TaskRetried() as lost:
                 self._failures.append(
-                    f"run {lost.run} goes on; worker {lost.worker} lost it ({lost.reason})"
+                    f"run {lost.run} is tried again; it came to nothing on worker {lost.worker} "
+                    f"({lost.reason})"
                 )
             case TaskDone() | TaskPaused() as record if record.run in self._runs:
                 self._count(record, before, entry.time)

@@ -224,7 +224,7 @@ class Reception:
                 log.info("worker %s was refused while it was set up", name)
             case Finished(name, token, said) if token == _WELCOME:
                 if said.problem:
-                    self._not_set_up(name, ModelError(said.problem))
+                    self._not_set_up(name, said.problem, ModelError(said.problem))
                     return None
                 if self.model and said.model != self.model:
                     raise ModelError(
@@ -243,8 +243,8 @@ class Reception:
             case Broken(name, token, DataAwayError() as error) if token == _WELCOME:
                 self._refuse(name, str(error))
             case Broken(name, token, error) if token == _WELCOME:
-                why = f"worker {name} could not be set up: {error!r}"
-                self._not_set_up(name, StormsweepError(why))
+                why = f"could not be set up: {error!r}"
+                self._not_set_up(name, f"a worker {why}", StormsweepError(f"worker {name} {why}"))
             case PoolBroken(reason):
                 raise StormsweepError(f"no workers: {reason}")
         return None
@@ -316,32 +316,33 @@ class Reception:
     def shut(self, place: str, why: str) -> None:
         """Give the workers of a place no more work, nor those that come there later."""
         self._shut[place] = why
-        if any(place == who.host for who in self.joined.values()):
-            self._pool.avoid(place)
         for name, who in list(self.joined.items()):
             if self.place(who) == place and (name, who.pid) not in self.refused:
                 self._refuse(name, why)
 
-    def _not_set_up(self, name: str, error: StormsweepError) -> None:
+    def _not_set_up(self, name: str, why: str, error: StormsweepError) -> None:
         """Take it as the fault of its node that a worker cannot be set up, where another could.
 
-        Where none was yet, the first of another node tells.
+        Where none was yet, the first of another node tells. What all workers of a node would say
+        is told of it once, so `why` does not name the worker.
         """
         host = self.joined[name].host
         if not self._begun and (self._unready not in ("", host) or not self.others(host)):
             raise error
         self._unready, self._problem = self._unready or host, self._problem or error
-        self._pool.avoid(host)
-        self._refuse(name, f"{host}: {error}")
+        self._refuse(name, f"{host}: {why}")
 
     def _refuse(self, name: str, why: str) -> None:
         """Give a worker no work: another node may have what it lacks, if the pool finds one."""
         who = self.joined[name]
         log.error("worker %s (process %d) gets no work: %s", name, who.pid, why)
-        if self._note_once(f"{why}; workers there get no work"):
+        # Others of its node may work on, unless all of that is shut.
+        shut = self.place(who) in self._shut
+        if self._note_once(f"{why}; {'' if shut else 'such '}workers there get no work"):
             self._record(self.place(who), why)
         self.refused[name, who.pid] = why
-        self._pool.refuse(name, who.pid, why)
+        # A place that is shut stays so, while a file system may come back, say.
+        self._pool.refuse(name, who.pid, why, for_good=shut)
 
     def _note_once(self, text: str) -> bool:
         """Note what many workers would say; return whether it is new."""
@@ -385,7 +386,9 @@ class Reception:
             raise StormsweepError(why)
         if self._begun and self._deaths[event.worker] >= _LOSSES:
             # The next one that takes its name, and so its cores or GPU, is let go.
-            self._unfit[event.worker] = f"{event.host}: {why}"
+            # What a first one said is told of its node, not the last words of each.
+            told = (known for known in self._unfit.values() if known.startswith(f"{event.host}: "))
+            self._unfit[event.worker] = next(told, f"{event.host}: {why}")
 
     def wait(self, ready: Callable[[], bool], poll: Callable[[], None]) -> None:
         """Wait until a worker is ready.

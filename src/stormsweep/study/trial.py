@@ -86,13 +86,9 @@ class Rejoined:
         """Let a worker process go; see `Pool.dismiss`."""
         self._pool.dismiss(worker, pid)
 
-    def refuse(self, worker: str, pid: int, why: str) -> None:
+    def refuse(self, worker: str, pid: int, why: str, for_good: bool = False) -> None:
         """Let a worker process go that cannot work; see `Pool.refuse`."""
-        self._pool.refuse(worker, pid, why)
-
-    def avoid(self, host: str) -> None:
-        """Ask for no more workers on a machine; see `Pool.avoid`."""
-        self._pool.avoid(host)
+        self._pool.refuse(worker, pid, why, for_good)
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield what has happened; see `Pool.events`."""

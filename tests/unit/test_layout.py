@@ -515,7 +515,7 @@ def test_a_layout_one_of_whose_workers_cannot_be_set_up_is_given_up_at_once() ->
             self.queue.append(Finished(worker, "welcome", WELCOME) if worker == "0" else fails)
 
     data = cast(Any, SimpleNamespace(path=Path("data"), fingerprint="f"))
-    with pytest.raises(RunError, match="h: worker 1 could not be set up: OSError"):
+    with pytest.raises(RunError, match="h: a worker could not be set up: OSError"):
         Crew(STUDY, data, None, PLAN.runs[0], cast(Any, Uneven())).gather()
 
 

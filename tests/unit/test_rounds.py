@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.utils.fixes import parse_version
 
 from stormsweep.config.growth import grew, shrunk
 from stormsweep.config.load import differences as changes
@@ -111,6 +113,8 @@ def test_the_first_round_is_what_folds_were_before_there_were_rounds(
     split: Any, known: str
 ) -> None:
     # Made by the code that knew no rounds: studies that were begun with it go on.
+    if split == "stratified-grouped" and parse_version(sklearn.__version__) < parse_version("1.8"):
+        pytest.skip("scikit-learn before 1.8 divides groups into other folds")
     rng = np.random.Generator(np.random.PCG64(7))
     labels = (rng.random(300) < 0.3).astype(np.uint8)
     groups = rng.integers(0, 25, 300).astype(np.int32)

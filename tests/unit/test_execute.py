@@ -276,8 +276,8 @@ def test_a_pool_that_has_no_workers_any_more_ends_the_study(tmp_path: Path) -> N
     assert len(of_kind(read(tmp_path / "journal.jsonl"), TaskRetried)) == 1
 
 
-def test_failed_runs_stay_failed_until_they_are_tried_again(tmp_path: Path) -> None:
-    run = PLAN.runs[0].id
+def failing(run: str) -> Any:
+    """Have one run fail whenever it is tried."""
 
     def fail(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event | None:
         pool.happens.append(fail)
@@ -285,6 +285,13 @@ def test_failed_runs_stay_failed_until_they_are_tried_again(tmp_path: Path) -> N
             return None
         return Finished(worker, "t", RunFailed(run, 0, 1, "error", "no", worker, 1))
 
+    return fail
+
+
+def test_failed_runs_stay_failed_until_they_are_tried_again(tmp_path: Path) -> None:
+    run = PLAN.runs[0].id
+
+    fail = failing(run)
     first = train(tmp_path, FakePool(fail, fail))
     assert set(progress_of(first).failed) == {run}
     again = train(tmp_path, FakePool())
@@ -538,14 +545,8 @@ def test_a_run_does_not_wait_for_a_node_that_hangs_while_it_is_set_up(
     """Losing this: the nodes of a study that never ends, for a file system that hangs on one."""
     run = PLAN.runs[0].id
 
-    def fail(pool: FakePool, worker: str, pid: int, order: TaskOrder) -> Event | None:
-        pool.happens.append(fail)
-        if order.task.run.id != run:
-            return None
-        return Finished(worker, "t", RunFailed(run, 0, 1, "error", "no", worker, 1))
-
     pool = Hanging(monkeypatch, welcomed)
-    pool.happens = [fail]
+    pool.happens = [failing(run)]
     entries = train(tmp_path, pool)
     assert set(progress_of(entries).failed) == {run}
     assert len(of_kind(entries, TaskDone)) == PLAN.tasks - 2

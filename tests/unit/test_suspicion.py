@@ -239,6 +239,20 @@ def test_a_worker_that_is_set_up_while_its_node_is_shut_gets_no_work() -> None:
     assert pool.refused == ["0", "1"]
 
 
+def test_a_bad_gpu_gets_no_work_when_its_node_starts_anew() -> None:
+    """Losing this: runs, each time that the other GPUs' node is replaced."""
+    pool, gpu = FakePool(), Welcome("", "abc", "H100 (gpu)", gpu=True)
+    asked = cast(Orders, SimpleNamespace(build="b", question=lambda names: None))
+    reception = Reception(cast(Any, pool), asked, [], workers=2)
+    for node, gets_work in (("n1-1", True), ("n1-2", False)):
+        reception.take(WorkerReady(f"{node}-0", "n1", 1))
+        assert (reception.take(Finished(f"{node}-0", "welcome", gpu)) is not None) is gets_work
+        reception.shut("worker 0 of n1", "one run after the other comes to nothing there")
+    assert pool.refused == ["n1-1-0", "n1-2-0"]
+    reception.take(WorkerReady("n1-2-1", "n1", 2))
+    assert reception.take(Finished("n1-2-1", "welcome", gpu)) is not None, "that one is good"
+
+
 def test_a_run_that_kills_its_workers_anywhere_fails_and_takes_no_node_with_it(
     tmp_path: Path,
 ) -> None:

@@ -127,7 +127,7 @@ class Following:
                 if event.failure:
                     self._failures.append(f"node {event.node} ({event.failure}): {event.detail}")
             case PlaceRefused(reason=why):
-                line = f"{why}; so workers there get no work"
+                line = f"no work: {why}"
                 self._failures.append(line)
                 self._refused.add(line)
             case RunFailed() as failed:

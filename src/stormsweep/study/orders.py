@@ -236,6 +236,10 @@ class Reception:
                 self.devices |= {said.device} - {""}
                 if said.gpu:
                     self._on_gpu.add(name)
+                    # Its node may have started anew: which GPU it has was not known until now.
+                    if why := self._shut.get(self.place(self.joined[name])):
+                        self._refuse(name, why)
+                        return None
                 if said.emulated:
                     self._note_once(f"engine.precision: {said.emulated}")
                 log.info("worker %s is set up%s", name, f" on {said.device}" * bool(said.device))
